@@ -6,6 +6,7 @@ import tempfile
 import time
 import timeit
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -54,13 +55,13 @@ async def _never_asked_again(**_: bool) -> AccessToken:
 def google_valid() -> Callable[[], object] | None:
     """google-auth's question before each request; None where it isn't installed, for nothing here needs it."""
     try:
-        from google.oauth2.credentials import Credentials  # type: ignore[import-not-found]  # noqa: PLC0415  # optional
+        module = import_module("google.oauth2.credentials")
     except ImportError:
         return None
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415  # see above
 
     expiry = (datetime.now(UTC) + timedelta(hours=8)).replace(tzinfo=None)
-    credentials = Credentials("fake", expiry=expiry)
+    credentials = module.Credentials("fake", expiry=expiry)
     return lambda: credentials.valid
 
 
