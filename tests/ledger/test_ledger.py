@@ -223,13 +223,13 @@ def test_what_is_no_copy_is_refused_and_changes_nothing(ledger: Ledger, tmp_path
 
 
 def test_a_batch_that_fails_leaves_nothing_and_can_be_written_again(path: Path, ledger: Ledger) -> None:
-    (pages,) = ledger._database._writer.execute("PRAGMA page_count").fetchone()
-    ledger._database._writer.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = ledger._file()._writer.execute("PRAGMA page_count").fetchone()
+    ledger._file()._writer.execute(f"PRAGMA max_page_count = {pages}")
     many = [entry(number, session=f"s-{number}" * 20) for number in range(300)]
     with pytest.raises(StorageFailed, match="make room on its disk"):
         ledger.write(many, PRICES)
     assert_consistent(ledger, [])
-    ledger._database._writer.execute("PRAGMA max_page_count = 100000")
+    ledger._file()._writer.execute("PRAGMA max_page_count = 100000")
     ledger.write(many, PRICES)
     assert_consistent(ledger, many)
 

@@ -191,7 +191,7 @@ def test_writers_of_several_cycleers_count_each_request_once(make: Make, path: P
     for thread in threads:
         thread.join()
     with Ledger(path) as ledger:
-        assert ledger.rows("SELECT sum(requests), sum(input) FROM days")[0][:] == (3000, 300_000)
+        assert (*ledger.rows("SELECT sum(requests), sum(input) FROM days")[0],) == (3000, 300_000)
         assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 3000
 
 

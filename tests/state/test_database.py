@@ -1,3 +1,4 @@
+import contextlib
 import os
 import sqlite3
 import stat
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from tokenferry.errors import CorruptFile, StorageFailed, UnsafeFile
+from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnsafeFile
 from tokenferry.secret import Secret
-from tokenferry.state import Cooldown, Database, Decision, Scope, State, _database, _state
+from tokenferry.state import Cooldown, Decision, Scope, SqliteDatabase, State, _sqlite, _state
 from tokenferry.state._migrations import STATE_SCHEMA
 
 # As version 1 made it: this text is never edited.
@@ -149,7 +150,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
 
 
 def test_a_file_that_somebody_locks_is_an_error_that_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_database, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(_sqlite, "_BUSY_SECONDS", 0.05)
     with State(path) as state:
         _, secret = state.keys.create("laptop")
         other = sqlite3.connect(path, isolation_level=None)
@@ -164,7 +165,7 @@ def test_a_file_that_somebody_locks_is_an_error_that_says_so(path: Path, monkeyp
 
 
 def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_written_by_half(path: Path) -> None:
-    database = Database(path, STATE_SCHEMA)
+    database = SqliteDatabase(path, STATE_SCHEMA)
     (pages,) = database._writer.execute("PRAGMA page_count").fetchone()
     database._writer.execute(f"PRAGMA max_page_count = {pages}")
     keys = [(f"tf_{number}", 0, "x" * 1000) for number in range(100)]
@@ -223,6 +224,7 @@ def test_a_read_only_file_can_be_read_and_not_written(path: Path) -> None:
 def test_a_read_only_connection_is_an_error_that_says_so(path: Path) -> None:
     with State(path) as state:
         _, secret = state.keys.create("laptop")
+        assert isinstance(state.keys._database, SqliteDatabase)
         state.keys._database._writer.execute("PRAGMA query_only = 1")
         with pytest.raises(StorageFailed, match="make it and its folder writable"):
             state.keys.create("ci")
@@ -230,7 +232,7 @@ def test_a_read_only_connection_is_an_error_that_says_so(path: Path) -> None:
 
 
 def test_a_failed_transaction_leaves_nothing(path: Path) -> None:
-    database = Database(path, STATE_SCHEMA)
+    database = SqliteDatabase(path, STATE_SCHEMA)
 
     def write_and_fail() -> None:
         with database.transaction() as connection:
@@ -265,3 +267,35 @@ def test_many_processes_may_open_a_new_one_at_once(path: Path) -> None:
         assert process.returncode == 0
     with State(path) as state:
         assert len(state.keys.list()) == 4
+
+
+def test_a_file_of_before_keeps_the_order_of_its_rows_and_finds_old_decisions(path: Path) -> None:
+    old = SqliteDatabase(path, replace(STATE_SCHEMA, migrations=STATE_SCHEMA.migrations[:10]))
+    contents = (
+        '{"session": "s", "account": "work", "status": 200}',
+        '{"session": "s", "account": "x", "status": "?"}',
+        "{",
+    )
+    with contextlib.closing(old), old.transaction() as connection:
+        for number, name in enumerate("zya"):
+            key = (f"key_{name}", name, bytes([number]) * 32)
+            connection.execute(
+                "INSERT INTO client_keys (id, name, admin, digest, created_at) VALUES (?, ?, 0, ?, 7)", key
+            )
+            session = (bytes([number]), f"session_{name}", name)
+            connection.execute(
+                "INSERT INTO sessions (digest, id, way, name, key, role, address, created_at, seen_at, expires_at) "
+                "VALUES (?, ?, 'command', ?, '', 'admin', '', 7, 7, 4000000000)",
+                session,
+            )
+            decision = (f"r{number}", contents[number])
+            connection.execute("INSERT INTO decisions (request_id, at, content) VALUES (?, 7, ?)", decision)
+        connection.execute("DELETE FROM client_keys WHERE name = 'y'")
+    with State(path, now=lambda: 8.0) as state:
+        assert [key.name for key in state.keys.list()] == ["z", "a"]
+        assert [session.name for session in state.sessions.list()] == ["z", "y", "a"]
+        assert state.decisions.last_account_of("s") == "work"
+        state.keys.create("b")
+        with pytest.raises(Conflict):
+            state.keys.create("Z")
+        assert state.keys.get("Z").name == "z"

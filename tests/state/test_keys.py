@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
-from tokenferry.state import ClientKeys, Database, Decision, Rights, Role, State
+from tokenferry.secret import Secret
+from tokenferry.state import ClientKeys, Decision, Rights, Role, SqliteDatabase, State
+from tokenferry.state._migrations import STATE_SCHEMA
 
 
 class Clock:
@@ -106,9 +109,14 @@ def test_a_key_revoked_here_stops_at_once(state: State) -> None:
     assert state.keys.verify(secret.reveal()) is None
 
 
+def file_of(state: State) -> SqliteDatabase:
+    assert isinstance(state.keys._database, SqliteDatabase)
+    return state.keys._database
+
+
 def test_a_flood_of_unknown_keys_reads_no_table(state: State) -> None:
     statements: list[str] = []
-    state.keys._database._reader.set_trace_callback(statements.append)
+    file_of(state)._reader.set_trace_callback(statements.append)
     for _ in range(100):
         state.keys.verify("tfk_" + "x" * 43)
     assert set(statements) == {"PRAGMA data_version"}
@@ -117,7 +125,7 @@ def test_a_flood_of_unknown_keys_reads_no_table(state: State) -> None:
 def test_known_keys_ask_the_database_twice_a_second_at_most(state: State, clock: Clock) -> None:
     _, secret = state.keys.create("laptop")
     statements: list[str] = []
-    state.keys._database._reader.set_trace_callback(statements.append)
+    file_of(state)._reader.set_trace_callback(statements.append)
     for _ in range(100):
         state.keys.verify(secret.reveal())
         clock.value += 0.01
@@ -171,11 +179,11 @@ def test_a_use_that_could_not_be_written_down_is_written_later(state: State, mon
     _, secret = state.keys.create("laptop")
     state.keys.verify(secret.reveal())
 
-    def fail(self: Database) -> None:
+    def fail(self: SqliteDatabase) -> None:
         raise StorageFailed("full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "transaction", fail)
+        patch.setattr(SqliteDatabase, "transaction", fail)
         with pytest.raises(StorageFailed):
             state.keys.record_use()
     state.keys.record_use()
@@ -278,7 +286,7 @@ def test_what_was_known_last_counts_while_the_database_fails(
     state: State, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, secret = state.keys.create("laptop")
-    state.keys._database._reader.close()
+    file_of(state)._reader.close()
     clock.value += 1
     with caplog.at_level(logging.WARNING):
         for _ in range(5):
@@ -308,7 +316,7 @@ def test_what_else_is_written_costs_keys_no_look(state: State, elsewhere: State,
     _, secret = state.keys.create("laptop")
     state.keys.verify(secret.reveal())
     statements: list[str] = []
-    state.keys._database._reader.set_trace_callback(statements.append)
+    file_of(state)._reader.set_trace_callback(statements.append)
     for number in range(3):
         elsewhere.decisions.add([Decision(f"tf_{number}", 0, {})])
         state.keys.record_use()
@@ -322,11 +330,11 @@ def test_a_change_that_could_not_be_read_is_read_the_next_time(
 ) -> None:
     _, secret = elsewhere.keys.create("laptop")
 
-    def fail(self: Database, query: str) -> list[sqlite3.Row]:
+    def fail(self: SqliteDatabase, query: str) -> list[sqlite3.Row]:
         raise StorageFailed("busy")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "rows", fail)
+        patch.setattr(SqliteDatabase, "rows", fail)
         assert state.keys.verify(secret.reveal()) is None
     assert state.keys.verify(secret.reveal()) is not None
 
@@ -364,19 +372,13 @@ def test_a_key_has_one_role_and_shows_it(state: State, elsewhere: State, role: R
 
 
 def test_a_database_of_before_has_its_admin_keys_and_the_others(path: Path) -> None:
-    with State(path) as state:
-        secrets = {"a": state.keys.create("a", role="admin")[1], "c": state.keys.create("c")[1]}
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("DROP TRIGGER client_keys_updated")
-        for column in ("role", "budgets", "caps"):
-            connection.execute(f"ALTER TABLE client_keys DROP COLUMN {column}")
-        connection.execute(
-            "CREATE TRIGGER client_keys_updated AFTER UPDATE OF name ON client_keys "
-            "BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END"
-        )
-        for later in ("sessions", "sign_in_codes", "dashboard_labels", "alerts"):
-            connection.execute(f"DROP TABLE {later}")
-        connection.execute("PRAGMA user_version = 6")
+    secrets = {"a": Secret("tfa_" + "a" * 43), "c": Secret("tfk_" + "c" * 43)}
+    old = SqliteDatabase(path, replace(STATE_SCHEMA, migrations=STATE_SCHEMA.migrations[:6]))
+    with contextlib.closing(old), old.transaction() as connection:
+        for name, secret in secrets.items():
+            row = (f"key_{name}", name, int(name == "a"), bytes.fromhex(secret.sha256))
+            statement = "INSERT INTO client_keys (id, name, admin, digest, created_at) VALUES (?, ?, ?, ?, 7)"
+            connection.execute(statement, row)
     with State(path) as state:
         assert {key.name: key.role for key in state.keys.list()} == {"a": "admin", "c": "client"}
         assert all(state.keys.verify(secret.reveal()) for secret in secrets.values())

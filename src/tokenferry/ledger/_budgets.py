@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import secrets
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from tokenferry.ledger._entry import LedgerEntry
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._report import UsageReport, spending_of
 from tokenferry.prices import PriceTable
+from tokenferry.state import Transaction
 from tokenferry.stores import ProcessIdentity
 
 logger = logging.getLogger(__name__)
@@ -236,7 +236,7 @@ class BudgetExchange:
                 self._spent.clear()
         self.book.watch([key for key in self._listed if key.revoked_at is None], now)
 
-    def _read(self, connection: sqlite3.Connection, ledger: Ledger, counters: Sequence[Counter]) -> None:
+    def _read(self, connection: Transaction, ledger: Ledger, counters: Sequence[Counter]) -> None:
         """Bring `_spent` up to the last row. No other process writes during the read, so it sees one state."""
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
         (last,) = connection.execute(sql.LAST_ID).fetchone()
@@ -249,7 +249,7 @@ class BudgetExchange:
         self._spent |= zip((one.key for one in unread), spent_of(UsageReport(ledger), unread, self._keys), strict=True)
         self._last, self._revision = last, revision
 
-    def _crossed(self, connection: sqlite3.Connection, counters: Sequence[Counter]) -> Iterator[tuple[Counter, int]]:
+    def _crossed(self, connection: Transaction, counters: Sequence[Counter]) -> Iterator[tuple[Counter, int]]:
         """The budgets of which more than a threshold is used, in per cent: each once, over all processes."""
         for counter in counters:
             if counter.shown < THRESHOLDS[0]:
@@ -262,7 +262,7 @@ class BudgetExchange:
                     connection.execute(sql.DELETE_OLD_CROSSINGS, (int(self._now() * 1000) - _KEPT_MS,))
                     yield counter, passed
 
-    def _add_rows(self, connection: sqlite3.Connection, counters: Sequence[Counter]) -> None:
+    def _add_rows(self, connection: Transaction, counters: Sequence[Counter]) -> None:
         covering: dict[str, list[Counter]] = {}
         for row in connection.execute(sql.SPENDING, (self._last,)):
             key_id = row["key"]
@@ -273,7 +273,7 @@ class BudgetExchange:
                 if counter.key.start <= row["at_ms"] < counter.end:
                     self._spent[counter.key] += spending[counter.measure]
 
-    def _record(self, connection: sqlite3.Connection, claims: Mapping[CounterKey, int]) -> None:
+    def _record(self, connection: Transaction, claims: Mapping[CounterKey, int]) -> None:
         """Note the slices of this process, as far as they have changed."""
         known = self._recorded
         changed = [(self._holder, *key, amount) for key, amount in claims.items() if known.get(key) != amount]
@@ -286,7 +286,7 @@ class BudgetExchange:
         own = ProcessIdentity.own()
         return " ".join((str(own.pid), own.start, own.boot, secrets.token_hex(4)))
 
-    def _others(self, connection: sqlite3.Connection) -> tuple[dict[CounterKey, int], int]:
+    def _others(self, connection: Transaction) -> tuple[dict[CounterKey, int], int]:
         """What other processes hold, and how many live with this one."""
         now = self._monotonic()
         seen = (int(now * 1000), self._holder)

@@ -3,7 +3,6 @@ import json
 import logging
 import os
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from tokenferry.ledger._costs import CostCounters
 from tokenferry.ledger._entry import AS_THEY_ARE, NAMES, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.prices import UNKNOWN, Price, PriceTable, TokenCounts
 from tokenferry.settings import LedgerSettings
-from tokenferry.state import Database
+from tokenferry.state import Database, Row, SqliteDatabase, Transaction
 from tokenferry.stores import reason_of
 
 logger = logging.getLogger(__name__)
@@ -43,8 +42,8 @@ class Ledger:
     be called on an event loop. Thread-safe but for `write`. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
 
-    def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
-        self._database = Database(path, sql.LEDGER_SCHEMA)
+    def __init__(self, place: Path | Database, *, now: Callable[[], float] = time.time) -> None:
+        self._database: Database = SqliteDatabase(place, sql.LEDGER_SCHEMA) if isinstance(place, Path) else place
         self._now = now
         self._names = _Names()
         self._unpriced: set[tuple[str, str]] = set()
@@ -65,15 +64,13 @@ class Ledger:
     @property
     def size(self) -> int:
         """Of the file, in bytes."""
-        with contextlib.suppress(OSError):
-            return self._database.path.stat().st_size
-        return 0
+        return self._database.size
 
     def version(self) -> int:
         """Another number whenever anybody has written to the file."""
-        return int(self._database.rows("PRAGMA data_version")[0][0])
+        return self._database.version()
 
-    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+    def transaction(self) -> contextlib.AbstractContextManager[Transaction]:
         """Write in a block, all of it or nothing; no other process writes until it ends."""
         return self._database.transaction()
 
@@ -153,7 +150,7 @@ class Ledger:
         if go_on:
             return self._delete_old(kept, now, seconds)
         with self._database.transaction() as connection:
-            claimed = connection.execute(sql.CLAIM_RETENTION, (int(now), _HOUR)).rowcount
+            claimed = connection.execute(sql.CLAIM_RETENTION, (int(now), int(now) - _HOUR, int(now))).rowcount
         return self._delete_old(kept, now, seconds) if claimed else 0
 
     def _delete_old(self, kept: LedgerSettings, now: float, seconds: float) -> int:
@@ -189,8 +186,7 @@ class Ledger:
         if value is None:
             raise UsageError("name a key or a session whose rows are to be erased")
         erased = 0
-        with self._database.transaction() as connection:
-            connection.execute("PRAGMA secure_delete = 1")
+        with self._database.transaction(overwrites=True) as connection:
             for (found,) in connection.execute(sql.FIND_NAMES, (kind, value, value)).fetchall():
                 _roll_up(connection, sql.sum_up(f"{kind} = ?", sign="-"), found)
                 for statement in sql.erase(kind):
@@ -233,21 +229,27 @@ class Ledger:
 
     def backup(self, target: Path) -> None:
         """Write a whole copy to a new 0600 file, while others go on writing."""
+        file = self._file()
         try:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as fault:
             raise StorageFailed(f"{target} can't be made: {reason_of(fault)}; name a file that isn't there") from None
-        self._database.copy_to(target)
+        file.copy_to(target)
 
     def restore(self, source: Path) -> None:
         """Take over a copy in place of all that is there, while others go on writing."""
-        self._database.copy_from(source)
+        self._file().copy_from(source)
         with self._database.transaction() as connection:
             connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))
         self._names.forget()
 
+    def _file(self) -> SqliteDatabase:
+        if isinstance(self._database, SqliteDatabase):
+            return self._database
+        raise UsageError(f"this ledger is a part of {self._database.name}; copy it with pg_dump and pg_restore")
 
-def _roll_up(connection: sqlite3.Connection, sum_up: str, *values: int) -> None:
+
+def _roll_up(connection: Transaction, sum_up: str, *values: int) -> None:
     """Add the rows that a statement sums up to the sums by hour and day."""
     connection.execute(sql.MAKE_FRESH)
     connection.execute(sum_up, values)
@@ -269,7 +271,7 @@ def priced(entry: LedgerEntry, prices: PriceTable, counts: TokenCounts) -> tuple
     return price, cost + price.cost(counts, *said)
 
 
-def _entry_of(row: sqlite3.Row) -> LedgerEntry:
+def _entry_of(row: Row) -> LedgerEntry:
     """What of a row decides its price."""
     others = tuple(OtherModel(model, TokenCounts(*counts)) for model, counts in json.loads(row["others"] or "[]"))
     return LedgerEntry(
@@ -294,7 +296,7 @@ class _Names:
         self._prices: dict[int, tuple[Price, int]] = {}
         self._models = 0
         self._revision = -1
-        self._connection: sqlite3.Connection
+        self._connection: Transaction
 
     def forget(self) -> None:
         self._known.clear()
@@ -302,7 +304,7 @@ class _Names:
         self._prices.clear()
         self._models = 0
 
-    def begin(self, connection: sqlite3.Connection) -> None:
+    def begin(self, connection: Transaction) -> None:
         """Look whether somebody has erased names since the last transaction."""
         self._connection = connection
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
@@ -336,8 +338,7 @@ class _Names:
         label = label or value
         if known is not None and known[1] >= day and known[2] == label:
             return known[0]
-        self._connection.execute(sql.UPSERT_NAME, (kind, value, label, day))
-        (number,) = self._connection.execute(sql.NAME, (kind, value)).fetchone()
+        (number,) = self._connection.execute(sql.UPSERT_NAME, (kind, value, label, day)).fetchone()
         self._known[kind, value] = (number, day, label)
         return int(number)
 

@@ -1,5 +1,4 @@
 import math
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
@@ -11,6 +10,7 @@ from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._entry import WindowPoint
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Period
+from tokenferry.state import Row
 
 Dimension: TypeAlias = Literal["account", "key", "model", "provider", "session"]
 NOTHING: Final[Mapping[Dimension, str]] = {}
@@ -149,7 +149,7 @@ class UsageReport:
         """The condition of SQL that keeps the requests of these names."""
         text = ""
         for kind, name in where.items():
-            found = ", ".join(str(row["id"]) for row in self._ledger.rows(sql.FIND_NAMES, (kind, name, name)))
+            found = sql.numbers(row["id"] for row in self._ledger.rows(sql.FIND_NAMES, (kind, name, name)))
             text += f" AND {kind} IN ({found})" + (" AND session > 0" if kind == "session" else "")
         return text
 
@@ -261,7 +261,7 @@ def _divide(parts: dict[str, list[sql.Part]], number: int, start: int, end: int,
     parts["requests"] += [(number, *edge, sign) for edge in edges if edge[0] < edge[1]]
 
 
-def _usage_of(row: sqlite3.Row, sign: int) -> Usage:
+def _usage_of(row: Row, sign: int) -> Usage:
     usage = Usage(**{name: sign * row[name] for name in _SUMS}, unpriced_cost=sign * row["unpriced_micros"])
     if row["billing"] == "plan":
         usage.plan = sign * row["cost_micros"]

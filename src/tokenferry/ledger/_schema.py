@@ -1,5 +1,6 @@
-"""All SQL of the ledger. A further engine needs this file's texts once more; tables of requests may be cut by day."""
+"""All SQL of the ledger. Its statements are for every engine; the tables here are SQLite's."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
@@ -135,15 +136,18 @@ COLUMNS: Final = (
 DIMENSIONS: Final = ("key", "account", "provider", "model", "billing")
 
 _UNPRICED: Final = "price = 0 AND cost_micros > 0"
+ERRORS: Final = "CASE WHEN side = 0 AND error > 0 THEN 1 ELSE 0 END"
 _SUMS: Final = {
     "requests": "1 - side",
     "side_requests": "side",
-    "errors": "side = 0 AND error > 0",
-    "uncounted": "side = 0 AND input IS NULL AND output IS NULL AND status BETWEEN 200 AND 299",
+    "errors": ERRORS,
+    "uncounted": (
+        "CASE WHEN side = 0 AND input IS NULL AND output IS NULL AND status BETWEEN 200 AND 299 THEN 1 ELSE 0 END"
+    ),
     "estimated": "estimated",
-    "unpriced": _UNPRICED,
+    "unpriced": f"CASE WHEN {_UNPRICED} THEN 1 ELSE 0 END",
     **{
-        name: f"ifnull({name}, 0)"
+        name: f"coalesce({name}, 0)"
         for name in ("input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches")
     },
     "cost_micros": "cost_micros",
@@ -168,22 +172,30 @@ def insert_requests(count: int) -> str:
 
 
 # One scan of the rows, then both tables from its few groups.
-_ADDED: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)
 _FRESH: Final = f"{_KEY}, {', '.join(SUMS)}"
 TABLES: Final = ("hours", "days")
+
+
+def _upsert(table: str) -> str:
+    added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in SUMS)
+    return f"ON CONFLICT ({_KEY}) DO UPDATE SET {added}"
+
+
 _OF_DAYS: Final = (
     f"period / {DAY_MS // HOUR_MS}, {', '.join((*DIMENSIONS, *(f'sum({name})' for name in SUMS)))} "  # names of ours
-    f"FROM temp.fresh WHERE true GROUP BY 1, {', '.join(DIMENSIONS)}"
+    f"FROM fresh WHERE true GROUP BY 1, {', '.join(DIMENSIONS)}"
 )
-_UPSERT: Final = f"ON CONFLICT ({_KEY}) DO UPDATE SET {_ADDED}"
 ROLL_UP: Final = (
-    f"INSERT INTO hours ({_FRESH}) SELECT {_FRESH} FROM temp.fresh WHERE true {_UPSERT}",  # noqa: S608  # names of ours
-    f"INSERT INTO days ({_FRESH}) SELECT {_OF_DAYS} {_UPSERT}",  # names of ours
-    "DELETE FROM temp.fresh",
+    f"INSERT INTO hours ({_FRESH}) SELECT {_FRESH} FROM fresh WHERE true {_upsert('hours')}",  # noqa: S608  # names of ours
+    f"INSERT INTO days ({_FRESH}) SELECT {_OF_DAYS} {_upsert('days')}",  # names of ours
+    "DELETE FROM fresh",
 )
 """Add what `sum_up` has found to the sums by hour and day."""
-MAKE_FRESH: Final = f"CREATE TEMP TABLE IF NOT EXISTS fresh ({_FRESH})"
-"""Before `sum_up`; it is no part of the file."""
+MAKE_FRESH: Final = (
+    "CREATE TEMP TABLE IF NOT EXISTS fresh (period BIGINT, key BIGINT, account BIGINT, provider BIGINT, model BIGINT, "
+    f"billing TEXT, {', '.join(f'{name} BIGINT' for name in SUMS)})"
+)
+"""Before `sum_up`; the connection alone sees it."""
 
 
 def sum_up(where: str, *, sign: Literal["", "-"] = "") -> str:
@@ -191,7 +203,7 @@ def sum_up(where: str, *, sign: Literal["", "-"] = "") -> str:
     sums = ", ".join(f"{sign}sum({value})" for value in _SUMS.values())
     dimensions = ", ".join(DIMENSIONS)
     return (
-        f"INSERT INTO temp.fresh ({_FRESH}) SELECT at_ms / {HOUR_MS}, {dimensions}, {sums} "  # noqa: S608  # names of ours
+        f"INSERT INTO fresh ({_FRESH}) SELECT at_ms / {HOUR_MS}, {dimensions}, {sums} "  # noqa: S608  # names of ours
         f"FROM requests WHERE {where} GROUP BY 1, {dimensions}"
     )
 
@@ -202,20 +214,24 @@ SUM_UP: Final = sum_up(BETWEEN)
 LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM requests"
 UPSERT_NAME: Final = (
     "INSERT INTO names (kind, value, label, day) VALUES (?, ?, ?, ?) ON CONFLICT (kind, value) "
-    "DO UPDATE SET label = excluded.label, day = max(day, excluded.day)"
+    "DO UPDATE SET label = excluded.label, "
+    "day = CASE WHEN excluded.day > names.day THEN excluded.day ELSE names.day END RETURNING id"
 )
 NAME: Final = "SELECT id FROM names WHERE kind = ? AND value = ?"
 COUNT_NAMES: Final = "SELECT count(*) FROM names WHERE kind = ?"
-INSERT_PRICE: Final = "INSERT OR IGNORE INTO prices (vendor, model, since, source, rates) VALUES (?, ?, ?, ?, ?)"
+INSERT_PRICE: Final = (
+    "INSERT INTO prices (vendor, model, since, source, rates) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
 PRICE: Final = "SELECT id FROM prices WHERE vendor = ? AND model = ? AND since = ? AND source = ? AND rates = ?"
 INSERT_WINDOW: Final = (
-    "INSERT OR REPLACE INTO windows (account, name, at_ms, used_ppm, reset_ms, status) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO windows (account, name, at_ms, used_ppm, reset_ms, status) VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (account, name, at_ms) DO UPDATE "
+    "SET used_ppm = excluded.used_ppm, reset_ms = excluded.reset_ms, status = excluded.status"
 )
 NAMES_REVISION: Final = "SELECT number FROM revisions WHERE name = 'names'"
 REVISE_NAMES: Final = "UPDATE revisions SET number = ? WHERE name = 'names'"
-CLAIM_RETENTION: Final = (
-    "UPDATE revisions SET number = ?1 WHERE name = 'retention' AND (number <= ?1 - ?2 OR number > ?1)"
-)
+CLAIM_RETENTION: Final = "UPDATE revisions SET number = ? WHERE name = 'retention' AND (number <= ? OR number > ?)"
+"""Its values are the present second, the one since which nobody may have done it, and the present one again."""
 
 DELETE_OLD_REQUESTS: Final = (
     "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"
@@ -234,6 +250,12 @@ TO_REPRICE: Final = (
     + " WHERE requests.id > ? AND at_ms >= ? ORDER BY requests.id LIMIT ?"
 )
 REPRICE: Final = "UPDATE requests SET cost_micros = ?, price = ?, model = ? WHERE id = ?"
+
+
+def numbers(found: Iterable[int]) -> str:
+    """What stands between the parentheses of `IN`; no engine but SQLite takes nothing."""
+    return ", ".join(map(str, found)) or "-1"
+
 
 FIND_NAMES: Final = "SELECT id FROM names WHERE kind = ? AND (value = ? OR label = ?)"
 
@@ -280,22 +302,27 @@ _QUARTER_MS: Final = HOUR_MS // 4
 SPENDING: Final = (
     f"SELECT at_ms / {_QUARTER_MS} * {_QUARTER_MS} AS at_ms, coalesce(value, '') AS key, coalesce(label, '') AS name, "  # noqa: S608  # names and numbers of ours
     "billing, sum(cost_micros) AS cost_micros, "
-    "sum(ifnull(input, 0) + ifnull(output, 0) + ifnull(write_5m, 0) + ifnull(write_1h, 0)) AS tokens "
+    "sum(coalesce(input, 0) + coalesce(output, 0) + coalesce(write_5m, 0) + coalesce(write_1h, 0)) AS tokens "
     "FROM requests LEFT JOIN names ON names.id = requests.key WHERE requests.id > ? GROUP BY 1, requests.key, billing"
 )
 """By quarters of an hour: every time zone's days begin at one."""
 KEYS: Final = "SELECT id, value, label FROM names WHERE kind = 'key'"
 SEE_HOLDER: Final = "UPDATE holders SET seen_ms = ? WHERE id = ?"
 INSERT_HOLDER: Final = "INSERT INTO holders (seen_ms, id) VALUES (?, ?)"
-DELETE_HOLDERS: Final = "DELETE FROM holders WHERE seen_ms < ?1 OR seen_ms > ?2"
+DELETE_HOLDERS: Final = "DELETE FROM holders WHERE seen_ms < ? OR seen_ms > ?"
 """Those that were not seen since a time, or that were seen later than now: before the machine was started."""
 HOLDERS: Final = "SELECT id FROM holders"
 DELETE_SLICES: Final = "DELETE FROM slices WHERE holder NOT IN (SELECT id FROM holders)"
-PUT_SLICE: Final = "INSERT OR REPLACE INTO slices (holder, budget, start, amount) VALUES (?, ?, ?, ?)"
+PUT_SLICE: Final = (
+    "INSERT INTO slices (holder, budget, start, amount) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (holder, budget, start) DO UPDATE SET amount = excluded.amount"
+)
 DELETE_SLICE: Final = "DELETE FROM slices WHERE holder = ? AND budget = ? AND start = ?"
 SLICES: Final = "SELECT budget, start, sum(amount) AS amount FROM slices WHERE holder <> ? GROUP BY 1, 2"
-INSERT_CROSSING: Final = "INSERT OR IGNORE INTO crossings VALUES (?, ?, ?, ?, ?)"
-DELETE_OLD_CROSSINGS: Final = "DELETE FROM crossings WHERE end < ?"
+INSERT_CROSSING: Final = (
+    'INSERT INTO crossings (budget, start, amount, percent, "end") VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING'
+)
+DELETE_OLD_CROSSINGS: Final = 'DELETE FROM crossings WHERE "end" < ?'
 DELETE_HOLDER: Final = "DELETE FROM holders WHERE id = ?"
 
 OLDEST: Final = {

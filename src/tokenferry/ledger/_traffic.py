@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._entry import Billing
 from tokenferry.ledger._ledger import Ledger
+from tokenferry.state import Row
 
 TrafficOrder: TypeAlias = Literal["at", "cost", "tokens", "ms", "first_ms", "attempts"]
 SeriesUnit: TypeAlias = Literal["minutes", "hours", "days"]
@@ -31,9 +32,9 @@ _SUMMED: Final = ("key", "account", "provider", "model")
 _TOKENS: Final = ("input", "output", "cache_read", "write_5m", "write_1h")
 _WEIGHTS: Final[Mapping[TrafficOrder, str]] = {
     "cost": "cost_micros",
-    "tokens": " + ".join(f"ifnull({name}, 0)" for name in _TOKENS),
+    "tokens": " + ".join(f"coalesce({name}, 0)" for name in _TOKENS),
     "ms": "ms",
-    "first_ms": "ifnull(first_ms, -1)",
+    "first_ms": "coalesce(first_ms, -1)",
     "attempts": "attempts",
 }
 _SORTED: Final = 10_000
@@ -183,9 +184,7 @@ class TrafficReport:
         ranked, looked_back_to = self._ranked(asked, where, _WEIGHTS[order])
         after = [one for one in ranked if behind is None or one[:2] < behind]
         chosen = heapq.nlargest(count + 1, after)
-        rows = {
-            row.request_id: row for row in self._rows(f"id IN ({', '.join(str(one[2]) for one in chosen[:count])})")
-        }
+        rows = {row.request_id: row for row in self._rows(f"id IN ({sql.numbers(one[2] for one in chosen[:count])})")}
         following = TrafficCursor(*chosen[count - 1][:2]) if len(chosen) > count else None
         found = tuple(rows[one[1]] for one in chosen[:count] if one[1] in rows)
         return TrafficPage(found, following, looked_back_to)
@@ -219,17 +218,17 @@ class TrafficReport:
         later = "NOT EXISTS (SELECT 1 FROM requests WHERE session = latest.session AND session > 0 AND at_ms >= ?)"
         latest = f"SELECT session, at_ms FROM requests WHERE {_RANGE} AND {text} ORDER BY at_ms DESC LIMIT {_SORTED}"  # noqa: S608  # names of ours
         query = (
-            f"SELECT session FROM (SELECT session, max(at_ms) AS last_ms FROM ({latest}) WHERE session > 0 "  # noqa: S608  # as above
+            f"SELECT session FROM (SELECT session, max(at_ms) AS last_ms FROM ({latest}) AS rows WHERE session > 0 "  # noqa: S608  # as above
             f"GROUP BY session) AS latest WHERE {later} ORDER BY last_ms DESC LIMIT {count}"
         )
         found = self._query(query, (asked.since, until, *values, until))
-        sessions = ", ".join(str(row["session"]) for row in found)
+        sessions = sql.numbers(row["session"] for row in found)
         sums = (
             "SELECT label AS session, min(at_ms) AS first_ms, max(at_ms) AS last_ms, sum(1 - side) AS requests, "  # noqa: S608  # as above
-            f"sum(side = 0 AND error > 0) AS errors, sum({_WEIGHTS['tokens']}) AS tokens, sum(cost_micros) AS cost, "
+            f"sum({sql.ERRORS}) AS errors, sum({_WEIGHTS['tokens']}) AS tokens, sum(cost_micros) AS cost, "
             "count(DISTINCT nullif(account, 0)) AS accounts FROM requests JOIN names ON names.id = session "
             f"WHERE session > 0 AND session IN ({sessions}) AND {_RANGE} AND {text} "
-            "GROUP BY session ORDER BY last_ms DESC"
+            "GROUP BY names.id, label ORDER BY last_ms DESC"
         )
         columns = SessionRow.__struct_fields__
         rows = self._query(sums, (asked.since, until, *values))
@@ -277,7 +276,7 @@ class TrafficReport:
         if where is None:
             return [], []
         text, values = where
-        rows: list[Any] = []
+        rows: list[Row] = []
         for start, stop, _ in self._places(asked, asked.until):
             if len(rows) < most:
                 query = (
@@ -365,7 +364,7 @@ class TrafficReport:
 
     def _where(self, asked: TrafficFilter) -> tuple[str, list[Any]] | None:
         """The condition but for the time, and its values; None where nothing can match."""
-        parts, values = ["1"], []
+        parts, values = ["true"], []
         for column, name in asked.names.items():
             kind = _KINDS[column]
             rows = self._query("SELECT id FROM names WHERE kind = ? AND value = ?", (kind, name))
@@ -393,17 +392,17 @@ class TrafficReport:
                 return None
         return " AND ".join(parts), values
 
-    def _rows(self, condition: str, values: Sequence[Any] = (), *, limit: int = -1) -> list[TrafficRow]:
+    def _rows(self, condition: str, values: Sequence[Any] = (), *, limit: int = _LATEST_MS) -> list[TrafficRow]:
         """The rows of a condition and order, with their names."""
         found = f"SELECT * FROM requests WHERE {condition} LIMIT {limit}"  # noqa: S608  # names of ours
         query = f"{_SELECT} FROM ({found}) AS found {_JOINS} ORDER BY found.at_ms DESC, found.request_id DESC"
         return [_row(one) for one in self._query(query, values)]
 
     def _labels(self, ids: Sequence[int]) -> dict[int, str]:
-        rows = self._query(f"SELECT id, label FROM names WHERE id IN ({', '.join(map(str, ids))})")  # noqa: S608  # numbers
+        rows = self._query(f"SELECT id, label FROM names WHERE id IN ({sql.numbers(ids)})")  # noqa: S608  # numbers
         return {row["id"]: row["label"] for row in rows}
 
-    def _query(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+    def _query(self, query: str, values: Sequence[Any] = ()) -> Sequence[Row]:
         return self._ledger.rows(query, values, seconds=_SECONDS)
 
 
@@ -414,7 +413,7 @@ _BUCKETS: Final[Mapping[SeriesUnit, tuple[str, int, str]]] = {
     "days": ("days", sql.DAY_MS, "period"),
 }
 _OF_ROWS: Final = (
-    f"sum(1 - side) AS requests, sum(side = 0 AND error > 0) AS errors, sum({_WEIGHTS['tokens']}) AS tokens, "
+    f"sum(1 - side) AS requests, sum({sql.ERRORS}) AS errors, sum({_WEIGHTS['tokens']}) AS tokens, "
     "sum(cost_micros) AS cost"
 )
 _OF_SUMS: Final = (
@@ -435,12 +434,12 @@ _SELECT: Final = "SELECT " + ", ".join(
     (
         *(f"found.{column} AS {name}" for column, name in _PLAIN.items()),
         "(found.price > 0 OR found.cost_micros = 0) AS is_priced",
-        *(f"ifnull({name}s.label, '') AS {name}" for name in _NAMED),
+        *(f"coalesce({name}s.label, '') AS {name}" for name in _NAMED),
     )
 )
 _JOINS: Final = " ".join(f"LEFT JOIN names AS {name}s ON {name}s.id = found.{name}" for name in _NAMED)
 
 
-def _row(one: Any) -> TrafficRow:
+def _row(one: Row) -> TrafficRow:
     values = {name: one[name] for name in one.keys()}  # noqa: SIM118  # a row is no mapping
     return TrafficRow(**values | {name: bool(one[name]) for name in ("is_side", "is_estimated", "is_priced")})

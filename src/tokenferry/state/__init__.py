@@ -1,9 +1,9 @@
-"""What this machine knows besides credentials, in one SQLite file that all processes share."""
+"""What is known besides credentials, in one database that all processes share: SQLite's, for one machine."""
 
 from tokenferry.state._alert_claims import AlertClaims
 from tokenferry.state._client_key import KEY_CAPS, ClientKey, Role, key_caps
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
-from tokenferry.state._database import Database, Schema
+from tokenferry.state._database import Cursor, Database, Row, Transaction, Value, Values
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
 from tokenferry.state._gateway_id import gateway_id
 from tokenferry.state._gateways import (
@@ -25,6 +25,7 @@ from tokenferry.state._sessions import (
     SignInWay,
     csrf_token,
 )
+from tokenferry.state._sqlite import Schema, SqliteDatabase
 from tokenferry.state._state import State
 from tokenferry.state._usage_probe import UsageProbe
 
@@ -40,6 +41,7 @@ __all__ = [
     "ClientKeys",
     "Cooldown",
     "Cooldowns",
+    "Cursor",
     "DashboardSession",
     "DashboardSessions",
     "Database",
@@ -50,14 +52,19 @@ __all__ = [
     "Organizations",
     "Rights",
     "Role",
+    "Row",
     "Schema",
     "Scope",
     "ScopeKind",
     "SignInWay",
+    "SqliteDatabase",
     "StartedLogin",
     "StartedLogins",
     "State",
+    "Transaction",
     "UsageProbe",
+    "Value",
+    "Values",
     "csrf_token",
     "gateway_id",
     "gateway_records",

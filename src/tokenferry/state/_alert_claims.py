@@ -14,8 +14,12 @@ class AlertClaims:
         """
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM alerts WHERE until <= ?", (int(now),))
-            row = (cause, int(until))
-            return connection.execute("INSERT INTO alerts VALUES (?, ?) ON CONFLICT DO NOTHING", row).rowcount == 1
+            return (
+                connection.execute(
+                    "INSERT INTO alerts (cause, until) VALUES (?, ?) ON CONFLICT DO NOTHING", (cause, int(until))
+                ).rowcount
+                == 1
+            )
 
     def set_end(self, cause: str, until: float) -> None:
         """Allow the alert again from then on. Raises `StorageFailed`, `CorruptFile`."""

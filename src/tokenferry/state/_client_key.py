@@ -1,6 +1,5 @@
 import json
 import re
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 from tokenferry.credentials import CLIENT_KEY_PREFIXES
 from tokenferry.errors import UsageError
 from tokenferry.settings import NO_CAPS, Caps
+from tokenferry.state._database import Row
 from tokenferry.state._rights import EVERYTHING, Rights, read_rights
 from tokenferry.stores import ACCOUNT_NAME
 
@@ -71,7 +71,7 @@ class ClientKey(Struct, frozen=True):
         return self.state(now) == "live"
 
 
-def client_key(row: sqlite3.Row) -> ClientKey:
+def client_key(row: Row) -> ClientKey:
     """Read a row of the table. What can't be understood of it is left out and named as the key's `fault`."""
     faults: list[str] = []
 

@@ -1,4 +1,3 @@
-import sqlite3
 import time
 from collections.abc import Callable
 from threading import Lock
@@ -7,11 +6,16 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tokenferry.state._database import Database
+from tokenferry.state._database import Database, Row
 
 ScopeKind: TypeAlias = Literal["account", "organization", "provider"]
 
-_COLUMNS: Final = ("kind", "name", "family", "cause", "source", "until", "evidence", "noted_at")
+_KEY: Final = ("kind", "name", "family", "cause")
+_FACTS: Final = ("source", "until", "evidence", "noted_at")
+_PUT: Final = (
+    f"INSERT INTO cooldowns ({', '.join((*_KEY, *_FACTS))}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608  # names of ours
+    f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _FACTS)
+)
 
 
 class Scope(Struct, frozen=True):
@@ -61,7 +65,7 @@ class Cooldowns:
         revision = self._database.revision("cooldowns")
         if revision != self._revision:
             with self._reading:
-                rows = self._database.rows("SELECT * FROM cooldowns ORDER BY noted_at, rowid")
+                rows = self._database.rows("SELECT * FROM cooldowns ORDER BY noted_at, kind, name, family, cause")
                 self._known, self._revision = tuple(map(_cooldown, rows)), revision
         return self._known
 
@@ -81,10 +85,7 @@ class Cooldowns:
             ).fetchone()
             if row is not None and not is_better_informed:
                 new = later(_cooldown(row), new, now)
-            connection.execute(
-                f"INSERT OR REPLACE INTO cooldowns ({', '.join(_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  # the columns' names are ours
-                (*key, new.source, new.until, new.evidence, new.noted_at),
-            )
+            connection.execute(_PUT, (*key, new.source, new.until, new.evidence, new.noted_at))
         return new
 
     def clear(self, scope: Scope, cause: str | None = None) -> int:
@@ -124,6 +125,6 @@ def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
     return new if new.until >= old.until else old
 
 
-def _cooldown(row: sqlite3.Row) -> Cooldown:
-    values = {key: row[key] for key in ("cause", "source", "until", "evidence", "noted_at")}
+def _cooldown(row: Row) -> Cooldown:
+    values = {key: row[key] for key in ("cause", *_FACTS)}
     return Cooldown(Scope(row["kind"], row["name"], row["family"]), **values)

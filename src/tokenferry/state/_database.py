@@ -1,249 +1,77 @@
-import contextlib
-import os
-import sqlite3
-import stat
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Final
+"""What state and ledger need of a database. Their statements are those that SQLite and PostgreSQL both understand."""
 
-from msgspec import Struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeAlias
 
-from tokenferry.errors import CorruptFile, StorageFailed, TryLater, UnsafeFile
-from tokenferry.stores import DISK, FileLock, check_status, make_private_folder, reason_of
-
-_BUSY_SECONDS: Final = 5.0
-_SIDE_FILES: Final = ("-wal", "-shm")
-# By SQLite's primary result code.
-_CURES: Final = {
-    sqlite3.SQLITE_BUSY: "another process is writing to it; try again",
-    sqlite3.SQLITE_LOCKED: "another process is writing to it; try again",
-    sqlite3.SQLITE_FULL: "make room on its disk, then try again",
-    sqlite3.SQLITE_READONLY: "make it and its folder writable, then try again",
-    sqlite3.SQLITE_CANTOPEN: "look at the modes of it and of its folder",
-    sqlite3.SQLITE_IOERR: "look whether its disk is full or failing",
-}
-_PRIMARY: Final = 0xFF
-_STEPS_A_LOOK: Final = 20_000
-"""So many instructions of SQLite's, some milliseconds, pass between two looks at the clock."""
+Value: TypeAlias = str | int | bytes | None
+Values: TypeAlias = Sequence[Value]
 
 
-class Schema(Struct, frozen=True):
-    """What a file holds, and how it is written."""
+class Row(Protocol):
+    """A row: its values by column name, by position, and in order."""
 
-    migrations: tuple[str, ...]
-    """Each brings a file one version further; `PRAGMA user_version` counts them. They are never edited."""
-    pragmas: tuple[str, ...]
-    """For each connection, before the first byte is written."""
-    cure: str
-    """What to do once a file that can't be understood is moved away."""
+    def __getitem__(self, column: str | int, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def keys(self) -> Iterable[str]: ...
 
 
-class Database:
-    """One 0600 SQLite file in WAL mode, with a connection that reads and one that writes.
+class Cursor(Protocol):
+    """What a statement gave."""
 
-    Both may be used from any thread. The reading one never waits for anybody: in WAL mode readers need no lock, and
-    where SQLite wants one all the same (recovery after a crash) it gives up at once.
-    Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
-    """
+    @property
+    def rowcount(self) -> int:
+        """How many rows it changed."""
 
-    def __init__(self, path: Path, schema: Schema) -> None:
-        self.path = path
-        self._schema = schema
-        make_private_folder(path.parent)
-        self._version: int | None = None
-        self._revisions: dict[str, int] = {}
-        self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
-        # SQLite's own waiting does not cover the change to WAL, nor the last one's way back out of it.
-        self._door = FileLock(path, path.parent / "locks")
-        with self._door.held(_BUSY_SECONDS), self._faults():
-            _create(path)
-            self._writer = _connect(path, schema)
-            try:
-                self._migrate()
-                self._reader = _connect(path, schema)
-                self._reader.execute("PRAGMA busy_timeout = 0")
-            except BaseException:
-                self._writer.close()
-                raise
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Transaction(Protocol):
+    """What writes. `?` stands for each value, whatever the engine writes in its place."""
+
+    def execute(self, statement: str, values: Values = ..., /) -> Cursor: ...
+
+    def executemany(self, statement: str, rows: Iterable[Values], /) -> object: ...
+
+
+class Database(Protocol):
+    """Where state or ledger are kept. Thread-safe. All methods raise `StorageFailed` and `CorruptFile`."""
+
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+
+    @property
+    def size(self) -> int:
+        """In bytes; 0 where that isn't known."""
 
     def revision(self, table: str) -> int:
-        """A number that differs whenever somebody changed what this table tells, in whichever process.
-
-        Microseconds; fit for an event loop. Where the table's own number is lost, that of the file stands for it.
-        Raises `StorageFailed`, `CorruptFile`.
-        """
-        with self._faults(), self._read_lock:
-            (version,) = self._reader.execute("PRAGMA data_version").fetchone()
-            if version != self._version:
-                rows = self._reader.execute("SELECT name, number FROM revisions").fetchall()
-                self._revisions = {row["name"]: row["number"] for row in rows}
-                self._version = version
-            return self._revisions.get(table, -int(version))
+        """A number that differs whenever somebody changed what this table tells. Fit for an event loop."""
 
     def version(self) -> int:
-        """A number that differs whenever anything in the file was changed. Microseconds; raises as `revision` does."""
-        with self._faults(), self._read_lock:
-            return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+        """A number that differs whenever anything was changed. Fit for an event loop."""
 
-    def rows(
-        self, query: str, values: Sequence[str | int | bytes] = (), *, seconds: float | None = None
-    ) -> list[sqlite3.Row]:
-        """Every row of a query. Raises `StorageFailed`, `CorruptFile`; `TryLater` if it takes longer than `seconds`."""
-        with self._faults(), self._read_lock:
-            if seconds is None:
-                return self._reader.execute(query, values).fetchall()
-            end = time.monotonic() + seconds
-            self._reader.set_progress_handler(lambda: time.monotonic() > end, _STEPS_A_LOOK)
-            try:
-                return self._reader.execute(query, values).fetchall()
-            except sqlite3.OperationalError as fault:
-                if getattr(fault, "sqlite_errorcode", 0) & _PRIMARY != sqlite3.SQLITE_INTERRUPT:
-                    raise
-                raise TryLater(
-                    f"{self.path.name} has too many rows to answer this within {seconds:g} s; ask for a shorter time"
-                ) from None
-            finally:
-                self._reader.set_progress_handler(None, 0)
+    def rows(self, query: str, values: Values = (), *, seconds: float | None = None) -> Sequence[Row]:
+        """Every row of a query. Raises `TryLater` if it takes longer than `seconds`."""
 
-    def read_back(self, query: str, values: Sequence[str | int | bytes] = ()) -> list[sqlite3.Row]:
-        """Every row of a query, of the file that other processes open now: by a connection of its own.
+    def read_back(self, query: str, values: Values = ()) -> Sequence[Row]:
+        """The same, by a connection of its own: what others see."""
 
-        Raises `StorageFailed`, `CorruptFile`.
+    def transaction(self, *, overwrites: bool = False) -> AbstractContextManager[Transaction]:
+        """Write: all of the block or nothing of it, and nobody else meanwhile.
+
+        With `overwrites` what is deleted is overwritten, where the engine can. Raises `Conflict` where a row was to be
+        unique and another one has the same value.
         """
-        with self._faults(), self._door.held(_BUSY_SECONDS):
-            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_SECONDS)
-            with contextlib.closing(connection):
-                _read_as(connection)
-                return connection.execute(query, values).fetchall()
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Write: all of the block or nothing of it. Waits 5 s at most for other writers.
-
-        Raises `StorageFailed`, `CorruptFile`.
-        """
-        with self._faults(), self._write_lock:
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._writer
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:  # on a full disk SQLite has taken it back already
-                    self._writer.execute("ROLLBACK")
-                raise
 
     def vacuum(self, pages: int) -> int:
-        """Give so many free pages back to the disk; give how many are left. Needs `auto_vacuum = INCREMENTAL`."""
-        with self._faults(), self._write_lock:
-            self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
-            (left,) = self._writer.execute("PRAGMA freelist_count").fetchone()
-            if not left:
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            return int(left)
-
-    def copy_to(self, target: Path) -> None:
-        """Write a whole copy into an empty file. Raises `StorageFailed`, `CorruptFile`."""
-        with self._faults(), contextlib.closing(_connect(self.path, self._schema)) as connection:
-            connection.execute("VACUUM INTO ?", (str(target),))
-
-    def copy_from(self, source: Path) -> None:
-        """Take over another file's whole content, as one transaction. Raises `StorageFailed`, `CorruptFile`."""
-        with (
-            self._faults(),
-            contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as other,
-        ):
-            (fault,) = other.execute("PRAGMA quick_check(1)").fetchone()
-            (version,) = other.execute("PRAGMA user_version").fetchone()
-            if fault != "ok" or not 0 < version <= len(self._schema.migrations):
-                raise CorruptFile(f"{source} is no whole copy of {self.path.name}; name one that this version made")
-            with self._write_lock:
-                other.backup(self._writer)
-        self._migrate()
+        """Give free pages back to the disk, so many at most; give how many are left."""
 
     def close(self) -> None:
-        """Close both connections; harmless when they are closed."""
-        with self._read_lock, self._write_lock, self._door.held(_BUSY_SECONDS):
-            self._reader.close()
-            self._writer.close()
-
-    def _migrate(self) -> None:
-        found, migrations = self._written_version(), self._schema.migrations
-        if found > len(migrations):
-            raise CorruptFile(f"{self.path} was written by a newer tokenferry (version {found}); update this one")
-        if found == len(migrations):
-            return
-        with self.transaction() as connection:
-            for script in migrations[self._written_version() :]:
-                for statement in _statements(script):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(migrations)}")
-
-    def _written_version(self) -> int:
-        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
-        return int(version)
-
-    @contextlib.contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.IntegrityError:
-            raise
-        except (sqlite3.OperationalError, sqlite3.ProgrammingError) as fault:
-            cure = _CURES.get(getattr(fault, "sqlite_errorcode", 0) & _PRIMARY, "look at it with: tokenferry doctor")
-            raise StorageFailed(f"{self.path} could not be used: {fault}; {cure}") from None
-        except sqlite3.DatabaseError as fault:
-            raise CorruptFile(
-                f"{self.path} can't be understood: {fault}; end the gateways, move it and its -wal and -shm files "
-                f"away, {self._schema.cure}"
-            ) from None
-
-
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for part in script.split(";")[:-1]:
-        statement += f"{part};"
-        if sqlite3.complete_statement(statement):  # a trigger has semicolons of its own
-            yield statement
-            statement = ""
-
-
-def _create(path: Path) -> None:
-    """Make the file 0600 from its first moment, or look at who else could read it.
-
-    SQLite gives its side files the mode of the file itself.
-    """
-    try:
-        os.close(DISK.create(path))
-    except FileExistsError:
-        pass
-    except OSError as fault:
-        raise StorageFailed(f"{path} can't be made: {reason_of(fault)}") from None
-    for each in (path, *(path.with_name(path.name + suffix) for suffix in _SIDE_FILES)):
-        with contextlib.suppress(FileNotFoundError):
-            status = each.lstat()
-            if stat.S_ISLNK(status.st_mode):
-                raise UnsafeFile(f"{each} is a symbolic link; put the file itself there")
-            check_status(each, status)
-
-
-def _connect(path: Path, schema: Schema) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    try:
-        _read_as(connection)
-        for pragma in schema.pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-        connection.execute("PRAGMA journal_mode = WAL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _read_as(connection: sqlite3.Connection) -> None:
-    """Give rows by their columns' names. Text that is not UTF-8 is escaped, or its row would hide all others."""
-    connection.row_factory = sqlite3.Row
-    connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")
+        """Harmless when it is closed."""

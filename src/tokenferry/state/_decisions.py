@@ -1,14 +1,16 @@
 import json
-import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
 
-from tokenferry.state._database import Database
+from tokenferry.state._database import Database, Row, Value
 
 KEPT_DECISIONS: Final = 10_000
 """So many are kept, the latest ones."""
+_COLUMNS: Final = ("request_id", "at", "session", "account", "status", "content")
+_ROW: Final = f"({', '.join('?' * len(_COLUMNS))})"
+_ROWS_A_STATEMENT: Final = 500
 
 
 class Decision(Struct, frozen=True):
@@ -28,15 +30,14 @@ class Decisions:
 
     def add(self, decisions: Iterable[Decision]) -> None:
         """Write them down, and give up the oldest. Waits for the disk. Raises `StorageFailed`, `CorruptFile`."""
-        rows = json.dumps([(one.request_id, one.at, json.dumps(dict(one.content))) for one in decisions])
+        rows = [*map(_values, decisions)]
         with self._database.transaction() as connection:
-            # One statement: with one for each row the thread would have to wait for the event loop's as often.
-            connection.execute(
-                "INSERT INTO decisions (request_id, at, content) "
-                "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') "
-                "FROM json_each(?) ORDER BY key",
-                (rows,),
-            )
+            # Many rows a statement: with one for each the thread would have to wait for the event loop's as often.
+            for some in (rows[at : at + _ROWS_A_STATEMENT] for at in range(0, len(rows), _ROWS_A_STATEMENT)):
+                connection.execute(
+                    f"INSERT INTO decisions ({', '.join(_COLUMNS)}) VALUES {', '.join([_ROW] * len(some))}",  # noqa: S608  # names of ours
+                    [value for row in some for value in row],
+                )
             connection.execute(
                 "DELETE FROM decisions WHERE number <= (SELECT max(number) FROM decisions) - ?", (self._kept,)
             )
@@ -53,13 +54,18 @@ class Decisions:
     def last_account_of(self, session: str) -> str | None:
         """Give the account that last served a session, if that is kept. Raises `StorageFailed`, `CorruptFile`."""
         rows = self._database.rows(
-            "SELECT json_extract(content, '$.account') AS account FROM decisions "
-            "WHERE json_extract(content, '$.session') = ? AND json_extract(content, '$.account') IS NOT NULL "
-            "AND json_extract(content, '$.status') BETWEEN 200 AND 299 ORDER BY number DESC LIMIT 1",
+            "SELECT account FROM decisions WHERE session = ? AND account IS NOT NULL AND status BETWEEN 200 AND 299 "
+            "ORDER BY number DESC LIMIT 1",
             (session,),
         )
         return next((str(row["account"]) for row in rows), None)
 
 
-def _decision(row: sqlite3.Row) -> Decision:
+def _values(decision: Decision) -> tuple[Value, ...]:
+    content = decision.content
+    found = (content.get("session"), content.get("account"), content.get("status"))
+    return (decision.request_id, decision.at, *found, json.dumps(dict(content)))
+
+
+def _decision(row: Row) -> Decision:
     return Decision(row["request_id"], row["at"], json.loads(row["content"]))

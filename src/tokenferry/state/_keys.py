@@ -1,7 +1,6 @@
 import hmac
 import logging
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
@@ -24,7 +23,7 @@ from tokenferry.state._client_key import (
     write_caps,
     write_labels,
 )
-from tokenferry.state._database import Database
+from tokenferry.state._database import Database, Row, Transaction
 from tokenferry.state._rights import EVERYTHING, Rights, write_rights
 
 logger = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ _RANDOM_BYTES: Final = 32
 KEY_LENGTH: Final = len(INFERENCE_PREFIX) + 43
 _POLL: Final = 0.5
 _LIVE: Final = (
-    "SELECT * FROM client_keys WHERE revoked_at IS NULL AND (name = ? COLLATE NOCASE OR id = ?) ORDER BY id = ? LIMIT 1"
+    "SELECT * FROM client_keys WHERE revoked_at IS NULL AND (lower(name) = lower(?) OR id = ?) ORDER BY id = ? LIMIT 1"
 )
 
 
@@ -103,7 +102,7 @@ class ClientKeys:
                     "budgets, caps) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                     (*row, *written),
                 ).fetchall()
-        except sqlite3.IntegrityError:
+        except Conflict:
             raise _in_use(name) from None
         self._reload()
         return client_key(made), secret
@@ -124,7 +123,7 @@ class ClientKeys:
             if not found or found[0]["revoked_at"] is None:
                 name = client_key(row).name
                 raise StorageFailed(
-                    f"client key {name} is still good after it was revoked, so {self._database.path} is damaged or was "
+                    f"client key {name} is still good after it was revoked, so {self._database.name} is damaged or was "
                     "replaced; restart the gateways, then revoke it again"
                 )
             revoked.append(client_key(found[0]))
@@ -153,7 +152,7 @@ class ClientKeys:
                 (row,) = connection.execute(
                     "UPDATE client_keys SET name = ? WHERE id = ? RETURNING *", (new, found)
                 ).fetchall()
-        except sqlite3.IntegrityError:
+        except Conflict:
             raise _in_use(new) from None
         self._reload()
         return client_key(row)
@@ -215,7 +214,8 @@ class ClientKeys:
     def get(self, name: str) -> ClientKey:
         """Give the live key of this name or id, else the one that was revoked last. Raises `UnknownName`."""
         rows = self._database.rows(_LIVE, (name, name, name)) or self._database.rows(
-            "SELECT * FROM client_keys WHERE name = ? COLLATE NOCASE OR id = ? ORDER BY revoked_at DESC LIMIT 1",
+            "SELECT * FROM client_keys WHERE lower(name) = lower(?) OR id = ? "
+            "ORDER BY coalesce(revoked_at, 0) DESC LIMIT 1",
             (name, name),
         )
         if not rows:
@@ -233,7 +233,7 @@ class ClientKeys:
 
     def list(self) -> "list[ClientKey]":
         """Every key that ever was, revoked ones too, oldest first."""
-        return [client_key(row) for row in self._database.rows("SELECT * FROM client_keys ORDER BY created_at, rowid")]
+        return [client_key(row) for row in self._database.rows("SELECT * FROM client_keys ORDER BY created_at, number")]
 
     def listed(self) -> "Sequence[ClientKey]":
         """The same, and the same object again until somebody has changed a key."""
@@ -246,7 +246,7 @@ class ClientKeys:
         """Give the live key this is, if it is one.
 
         Fit for an event loop: a known key costs a look into a dict, and twice a second, as an unknown one always does,
-        the few microseconds of asking SQLite whether anything changed; only if so the table is read, some ten
+        the few microseconds of asking the database whether anything changed; only if so the table is read, some ten
         microseconds for each key. Nothing is waited for: while the database can't be asked, what was known last counts.
         """
         digest = _digest(presented)
@@ -290,14 +290,14 @@ class ClientKeys:
     def record_use(self) -> None:
         """Write down when keys were last used. It waits for the disk: not for an event loop."""
         used, self._used = self._used, {}
-        rows = [(when, key) for key, when in list(used.items())]
+        rows = [(when, key, when) for key, when in list(used.items())]
         if not rows:
             return
         try:
             with self._database.transaction() as connection:
                 connection.executemany(
                     # Several workers tell of the same key.
-                    "UPDATE client_keys SET last_used_at = max(coalesce(last_used_at, 0), ?) WHERE id = ?",
+                    "UPDATE client_keys SET last_used_at = ? WHERE id = ? AND coalesce(last_used_at, 0) < ?",
                     rows,
                 )
         except (StorageFailed, CorruptFile):
@@ -340,7 +340,7 @@ def damage(key: ClientKey) -> str:
     )
 
 
-def _sound(row: sqlite3.Row) -> ClientKey:
+def _sound(row: Row) -> ClientKey:
     """The key. Raises `CorruptFile` for one that can't be understood."""
     key = client_key(row)
     if key.fault is not None:
@@ -362,8 +362,8 @@ def _digest(presented: str) -> bytes | None:
     return sha256(presented.encode("ascii")).digest()
 
 
-def _find(connection: sqlite3.Connection, name: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = connection.execute(_LIVE, (name, name, name)).fetchone()
+def _find(connection: Transaction, name: str) -> Row:
+    row: Row | None = connection.execute(_LIVE, (name, name, name)).fetchone()
     if row is None:
         live = connection.execute("SELECT name FROM client_keys WHERE revoked_at IS NULL").fetchall()
         raise _unknown(name, [one["name"] for one in live])

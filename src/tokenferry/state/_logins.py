@@ -1,6 +1,5 @@
 import hmac
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable
 from typing import Final
@@ -8,7 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from tokenferry.secret import Secret
-from tokenferry.state._database import Database
+from tokenferry.state._database import Database, Row
 
 _LIFETIME: Final = 600
 _MOST: Final = 1000
@@ -60,12 +59,12 @@ class StartedLogins:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM logins WHERE expires_at <= ?", (now,))
             connection.execute(
-                "DELETE FROM logins WHERE state IN"
-                " (SELECT state FROM logins WHERE session = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
-                (owner, _MOST_OF_ONE - 1),
+                "DELETE FROM logins WHERE session = ? AND number <="
+                " (SELECT number FROM logins WHERE session = ? ORDER BY number DESC LIMIT 1 OFFSET ?)",
+                (owner, owner, _MOST_OF_ONE - 1),
             )
             connection.execute(
-                "DELETE FROM logins WHERE state IN (SELECT state FROM logins ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
+                "DELETE FROM logins WHERE number <= (SELECT number FROM logins ORDER BY number DESC LIMIT 1 OFFSET ?)",
                 (_MOST - 1,),
             )
             connection.execute(
@@ -82,7 +81,7 @@ class StartedLogins:
 
     def pending(self, session: Secret) -> list[StartedLogin]:
         """Those that this session has begun and that wait, oldest first. Raises `StorageFailed`."""
-        rows = self._database.rows("SELECT * FROM logins WHERE session = ? ORDER BY rowid", (_digest(session),))
+        rows = self._database.rows("SELECT * FROM logins WHERE session = ? ORDER BY number", (_digest(session),))
         return [login for row in rows if (login := self._login(row)) is not None]
 
     def take(self, state: Secret, session: Secret) -> StartedLogin | None:
@@ -122,7 +121,7 @@ class StartedLogins:
         row = self._remove(state)
         return None if row is None else self._login(row)
 
-    def _remove(self, state: Secret) -> sqlite3.Row | None:
+    def _remove(self, state: Secret) -> Row | None:
         """Take the row out. What isn't there costs no writing: anybody may ask for it."""
         digest = _digest(state)
         if not self._database.rows("SELECT 1 FROM logins WHERE state = ?", (digest,)):
@@ -131,7 +130,7 @@ class StartedLogins:
             rows = connection.execute("DELETE FROM logins WHERE state = ? RETURNING *", (digest,)).fetchall()
         return rows[0] if rows else None
 
-    def _login(self, row: sqlite3.Row) -> StartedLogin | None:
+    def _login(self, row: Row) -> StartedLogin | None:
         """The login of a row, unless it has expired, or the clock was set back."""
         if not row["started_at"] - _LIFETIME <= self._now() < row["expires_at"]:
             return None

@@ -1,6 +1,6 @@
 from typing import Final
 
-from tokenferry.state._database import Schema
+from tokenferry.state._sqlite import Schema
 
 _MIGRATIONS: Final = (
     """
@@ -124,6 +124,80 @@ _MIGRATIONS: Final = (
     """,
     """
     CREATE TABLE alerts (cause TEXT PRIMARY KEY, until INTEGER NOT NULL) STRICT;
+    """,
+    # Columns that every engine has, in place of SQLite's rowid, its NOCASE and its look into JSON.
+    """
+    CREATE TABLE numbered_keys (
+        number INTEGER PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        admin INTEGER NOT NULL,
+        digest BLOB NOT NULL UNIQUE,
+        created_at INTEGER NOT NULL,
+        last_used_at INTEGER,
+        revoked_at INTEGER,
+        labels TEXT NOT NULL DEFAULT '{}',
+        expires_at INTEGER,
+        rights TEXT NOT NULL DEFAULT '{}',
+        role TEXT NOT NULL DEFAULT 'client',
+        budgets TEXT NOT NULL DEFAULT '[]',
+        caps TEXT NOT NULL DEFAULT '{}'
+    ) STRICT;
+    INSERT INTO numbered_keys SELECT rowid, id, name, admin, digest, created_at, last_used_at, revoked_at, labels,
+        expires_at, rights, role, budgets, caps FROM client_keys;
+    DROP TABLE client_keys;
+    ALTER TABLE numbered_keys RENAME TO client_keys;
+    CREATE UNIQUE INDEX live_client_key_names ON client_keys (lower(name)) WHERE revoked_at IS NULL;
+    CREATE TRIGGER client_keys_inserted AFTER INSERT ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER client_keys_updated
+        AFTER UPDATE OF name, admin, role, digest, revoked_at, labels, expires_at, rights, budgets, caps
+        ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TRIGGER client_keys_deleted AFTER DELETE ON client_keys
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'client_keys'; END;
+    CREATE TABLE numbered_logins (
+        number INTEGER PRIMARY KEY,
+        state BLOB NOT NULL UNIQUE,
+        session BLOB NOT NULL,
+        provider TEXT NOT NULL,
+        started_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        redirect_uri TEXT NOT NULL DEFAULT '',
+        account TEXT,
+        client TEXT NOT NULL DEFAULT '',
+        browser BLOB
+    ) STRICT;
+    INSERT INTO numbered_logins SELECT rowid, state, session, provider, started_at, expires_at, redirect_uri, account,
+        client, browser FROM logins;
+    DROP TABLE logins;
+    ALTER TABLE numbered_logins RENAME TO logins;
+    CREATE TABLE numbered_sessions (
+        number INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL UNIQUE,
+        id TEXT NOT NULL UNIQUE,
+        way TEXT NOT NULL,
+        name TEXT NOT NULL,
+        key TEXT NOT NULL,
+        role TEXT NOT NULL,
+        address TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        seen_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL,
+        notice TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    INSERT INTO numbered_sessions SELECT rowid, digest, id, way, name, key, role, address, created_at, seen_at,
+        expires_at, notice FROM sessions;
+    DROP TABLE sessions;
+    ALTER TABLE numbered_sessions RENAME TO sessions;
+    ALTER TABLE decisions ADD COLUMN session TEXT;
+    ALTER TABLE decisions ADD COLUMN account TEXT;
+    ALTER TABLE decisions ADD COLUMN status INTEGER;
+    UPDATE decisions SET
+        session = json_extract(content, '$.session'),
+        account = json_extract(content, '$.account'),
+        status = CASE json_type(content, '$.status') WHEN 'integer' THEN json_extract(content, '$.status') END
+        WHERE json_valid(content);
     """,
 )
 

@@ -17,7 +17,11 @@ class Organizations:
     def put(self, account: str, organization: str) -> None:
         """Raises `StorageFailed`."""
         with self._database.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO organizations VALUES (?, ?)", (account, organization))
+            connection.execute(
+                "INSERT INTO organizations (account, organization) VALUES (?, ?) "
+                "ON CONFLICT (account) DO UPDATE SET organization = excluded.organization",
+                (account, organization),
+            )
 
     def forget(self, account: str) -> None:
         """Raises `StorageFailed`."""

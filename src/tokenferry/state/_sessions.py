@@ -1,6 +1,5 @@
 import hmac
 import secrets
-import sqlite3
 import time
 from base64 import b32encode
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from msgspec.structs import replace
 from tokenferry.errors import UnknownName
 from tokenferry.secret import Secret
 from tokenferry.state._client_key import Role
-from tokenferry.state._database import Database
+from tokenferry.state._database import Database, Row, Transaction
 from tokenferry.state._keys import ClientKeys
 
 SignInWay: TypeAlias = Literal["key", "command", "proxy"]
@@ -67,12 +66,12 @@ class DashboardSessions:
 
     def label(self) -> str:
         """What the dashboard's host name begins with: 13 characters at random, made once for this home."""
-        query = "SELECT label FROM dashboard_labels ORDER BY rowid LIMIT 1"
+        query = "SELECT label FROM dashboard_labels ORDER BY label LIMIT 1"
         if not (rows := self._database.rows(query)):
             made = b32encode(secrets.token_bytes(_LABEL_BYTES)).decode("ascii").lower()[:_LABEL_LENGTH]
             with self._database.transaction() as connection:
                 if not connection.execute(query).fetchall():
-                    connection.execute("INSERT INTO dashboard_labels VALUES (?)", (made,))
+                    connection.execute("INSERT INTO dashboard_labels (label) VALUES (?)", (made,))
                 rows = connection.execute(query).fetchall()
         return str(rows[0]["label"])
 
@@ -107,7 +106,7 @@ class DashboardSessions:
 
     def list(self) -> "list[DashboardSession]":
         """Those that are signed in now, oldest first."""
-        rows = self._database.rows("SELECT * FROM sessions ORDER BY created_at, rowid")
+        rows = self._database.rows("SELECT * FROM sessions ORDER BY number")
         return [session for row in rows if (session := self._living(row)) is not None]
 
     def end(self, id: str) -> bool:  # noqa: A002  # see above
@@ -166,16 +165,15 @@ class DashboardSessions:
         return bool(rows) and rows[0]["session"] is not None
 
     def _insert(
-        self, connection: sqlite3.Connection, secret: Secret, *, name: str, role: str, way: str, key: str, address: str
-    ) -> sqlite3.Row:
+        self, connection: Transaction, secret: Secret, *, name: str, role: str, way: str, key: str, address: str
+    ) -> Row:
         now = int(self._now())
         connection.execute("DELETE FROM sessions WHERE expires_at <= ? OR seen_at <= ?", (now, now - _IDLE))
         connection.execute(
-            "DELETE FROM sessions WHERE digest IN"
-            " (SELECT digest FROM sessions ORDER BY created_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+            "DELETE FROM sessions WHERE number <= (SELECT number FROM sessions ORDER BY number DESC LIMIT 1 OFFSET ?)",
             (_MOST - 1,),
         )
-        row: sqlite3.Row = connection.execute(
+        row: Row = connection.execute(
             "INSERT INTO sessions (digest, id, way, name, key, role, address, created_at, seen_at, expires_at)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
             (
@@ -185,7 +183,7 @@ class DashboardSessions:
         ).fetchall()[0]
         return row
 
-    def _living(self, row: sqlite3.Row) -> DashboardSession | None:
+    def _living(self, row: Row) -> DashboardSession | None:
         """The session of a row, with its key's present name; None if it has ended or can't be understood."""
         now, session = self._now(), _session(row)
         if session.role not in _ROLES or not session.created_at - _IDLE <= now < session.expires_at:
@@ -210,6 +208,6 @@ def _digest(value: Secret) -> bytes:
     return bytes.fromhex(value.sha256)
 
 
-def _session(row: sqlite3.Row) -> DashboardSession:
+def _session(row: Row) -> DashboardSession:
     fields = ("id", "name", "role", "way", "key", "address", "created_at", "seen_at", "expires_at")
     return DashboardSession(*(row[field] for field in fields))

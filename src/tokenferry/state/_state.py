@@ -15,19 +15,23 @@ from tokenferry.state._logins import StartedLogins
 from tokenferry.state._migrations import STATE_SCHEMA
 from tokenferry.state._organizations import Organizations
 from tokenferry.state._sessions import DashboardSessions
+from tokenferry.state._sqlite import SqliteDatabase
 
 
 class State:
-    """The machine's state file, opened; made if it is missing. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
+    """What is known besides credentials: of the machine in a file, of several hosts in a database of theirs.
+
+    A file is made if it is missing. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    """
 
     def __init__(
         self,
-        path: Path,
+        place: Path | Database,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._database = Database(path, STATE_SCHEMA)
+        self._database: Database = SqliteDatabase(place, STATE_SCHEMA) if isinstance(place, Path) else place
         try:
             self.keys = ClientKeys(self._database, monotonic=monotonic, now=now)
             self.cooldowns = Cooldowns(self._database, now=now)
@@ -53,7 +57,7 @@ class State:
         return self._database.version()
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
+        """Write what is pending and close the file or the database."""
         with contextlib.suppress(StorageFailed, CorruptFile):
             self.keys.record_use()
         self._database.close()
