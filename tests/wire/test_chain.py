@@ -144,7 +144,7 @@ def test_whole_answers() -> None:
 @pytest.mark.parametrize("using", [responses_on_chat(), chat_on_responses()], ids=["responses", "chat"])
 def test_a_stream_that_is_cut_or_fails_ends_with_one_error(using: Codec, piece: bytes) -> None:
     for way in ("end", "fail"):
-        stream = using.stream(using.request(RESPONSES if using.path == "/chat/completions" else CHAT, "m"), "r")
+        stream = using.stream(using.request(RESPONSES if using.upstream == "openai" else CHAT, "m"), "r")
         out = stream.feed(piece) + (stream.end() if way == "end" else stream.fail("cut"))
         assert out.count(b"error") >= 1
         assert out.count(b"\n\n") == 1

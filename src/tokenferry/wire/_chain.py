@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens
+from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
 
 
 class CodecChain:
@@ -13,8 +13,8 @@ class CodecChain:
         self._upstream = upstream
 
     @property
-    def path(self) -> str:
-        return self._upstream.path
+    def upstream(self) -> WireFormat:
+        return self._upstream.upstream
 
     def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
         hub = self._client.request(body, model, at=at)

@@ -4,7 +4,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
-WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
+"""What requests and answers are written in. Vertex AI has two of them behind one address."""
 
 
 class ClientTool(Struct, frozen=True):
@@ -22,6 +23,8 @@ class Sent(Struct, frozen=True, kw_only=True):
     body: bytes
     model: str
     stream: bool
+    path: str = ""
+    """Where the upstream takes it, below the base URL of its format."""
     left_out: tuple[str, ...] = ()
     """The fields that the upstream is not sent, by name."""
     names: dict[str, str] = {}  # msgspec copies it
@@ -94,8 +97,8 @@ class Codec(Protocol):
     """Translates requests of one format into another, and the answers back."""
 
     @property
-    def path(self) -> str:
-        """Where the upstream takes requests, below the base URL of its format."""
+    def upstream(self) -> WireFormat:
+        """The format of the requests that it writes, and of the answers that it reads."""
         ...
 
     def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:

@@ -46,13 +46,14 @@ def model_list(client: WireFormat, entries: list[dict[str, Any]], *, has_more: b
 class ModelsCodec:
     """A question for models before an upstream of the other shape."""
 
-    def __init__(self, client: WireFormat, path: str) -> None:
+    def __init__(self, client: WireFormat, upstream: WireFormat, path: str) -> None:
         """`path` is where the upstream has what the client asks for."""
-        self.path = path
+        self.upstream = upstream
         self._client = client
+        self._path = path
 
     def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
-        return Sent(body=body, model=model, stream=False, at=at)
+        return Sent(body=body, model=model, stream=False, path=self._path, at=at)
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # as of every codec
         """Raises `UnreadableAnswer` for what is neither a list of models nor one of them."""

@@ -289,8 +289,8 @@ class Forwarder:
         return affinity_key(key, declared=conversation) if conversation else key
 
 
-def _models_codec(client: WireFormat, upstream: str, rest: str) -> ModelsCodec:
+def _models_codec(client: WireFormat, upstream: WireFormat, rest: str) -> ModelsCodec:
     """What asks an upstream of the other shape for its models: all of them, for OpenAI's API has no pages."""
     if upstream != "anthropic":
-        return ModelsCodec(client, f"/models{rest}")
-    return ModelsCodec(client, f"/v1/models{rest}" if rest else "/v1/models?limit=1000")
+        return ModelsCodec(client, upstream, f"/models{rest}")
+    return ModelsCodec(client, upstream, f"/v1/models{rest}" if rest else "/v1/models?limit=1000")

@@ -50,11 +50,10 @@ class Translation:
         request_id: str,
         fail: Callable[[Exception], None],
     ) -> None:
-        assert provider.wire_format != "gemini"
         self.sent = sent
         self.usage = TokenUsage()
         """The usage as the upstream reported it."""
-        self._dialect = DIALECTS[provider.wire_format]
+        self._dialect = DIALECTS[codec.upstream]
         self._provider = provider
         self._codec = codec
         self._sink = sink
@@ -65,7 +64,7 @@ class Translation:
 
     @property
     def target(self) -> bytes:
-        return self._codec.path.encode("ascii")
+        return self.sent.path.encode("ascii")
 
     def lines(self, presented: EncodedCredential) -> list[bytes]:
         """The request's headers: none of the client's, which are of another format."""
@@ -74,7 +73,7 @@ class Translation:
             b"accept: %b\r\n" % (_EVENTS if self.sent.stream else _JSON),
             b"accept-encoding: identity\r\n",
             b"user-agent: tokenferry\r\n",
-            *_OWN_LINES.get(self._provider.wire_format, ()),
+            *_OWN_LINES.get(self._codec.upstream, ()),
             *(b"anthropic-beta: %b\r\n" % beta.encode("ascii") for beta in presented.betas),
             *presented.lines,
         ]

@@ -1,6 +1,8 @@
 """The two codecs between Chat Completions and the Messages API."""
 
-from tokenferry.wire._codec import Sent, Tokens
+from typing import ClassVar
+
+from tokenferry.wire._codec import Sent, Tokens, WireFormat
 from tokenferry.wire._faults import read_fault
 from tokenferry.wire._openai_errors import openai_error
 from tokenferry.wire._quirks import Quirks
@@ -19,7 +21,7 @@ class MessagesToChat:
     `domain` names the upstream and the family of its model, so that reasoning goes back to its issuer alone.
     """
 
-    path = "/chat/completions"
+    upstream: ClassVar[WireFormat] = "openai"
 
     def __init__(self, quirks: Quirks, domain: str) -> None:
         self._quirks = quirks
@@ -41,7 +43,7 @@ class MessagesToChat:
 class ChatToMessages:
     """A client of Chat Completions before an upstream of the Messages API, or of one that is asked through it."""
 
-    path = "/v1/messages"
+    upstream: ClassVar[WireFormat] = "anthropic"
 
     def __init__(self, quirks: Quirks, *, is_last: bool = True) -> None:
         self._quirks = quirks

@@ -165,6 +165,7 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool
         body=encode(request),
         model=model,
         stream=bool(asked.stream),
+        path="/v1/messages",
         left_out=tuple(sorted(left)),
         names=changed_names((tool.function.name for tool in asked.tools or ()), LONGEST_NAME),
         wants_usage=options is not None and bool(options.include_usage),

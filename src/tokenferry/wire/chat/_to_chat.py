@@ -98,7 +98,14 @@ def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
     elif asked.top_k is not None:
         left.add("top_k")
     names = changed_names((tool.name for tool in asked.tools or ()), quirks.name_length)
-    return Sent(body=encode(request), model=model, stream=bool(asked.stream), left_out=tuple(sorted(left)), names=names)
+    return Sent(
+        body=encode(request),
+        model=model,
+        stream=bool(asked.stream),
+        path="/chat/completions",
+        left_out=tuple(sorted(left)),
+        names=names,
+    )
 
 
 class _History(Conversation[chat.UserPart]):

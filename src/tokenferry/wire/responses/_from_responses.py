@@ -227,6 +227,7 @@ def from_responses(body: bytes, model: str, quirks: Quirks, domain: str, at: int
         body=encode(request),
         model=model,
         stream=bool(asked.stream),
+        path="/v1/messages",
         left_out=tuple(sorted(left)),
         tools=tools.changed,
         at=at,

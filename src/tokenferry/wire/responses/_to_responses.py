@@ -95,7 +95,14 @@ def to_responses(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
     if asked.top_k is not None:
         left.add("top_k")
     names = changed_names((tool.name for tool in asked.tools or ()), quirks.name_length)
-    return Sent(body=encode(request), model=model, stream=bool(asked.stream), left_out=tuple(sorted(left)), names=names)
+    return Sent(
+        body=encode(request),
+        model=model,
+        stream=bool(asked.stream),
+        path="/responses",
+        left_out=tuple(sorted(left)),
+        names=names,
+    )
 
 
 class _History(Conversation[responses.ItemPart]):

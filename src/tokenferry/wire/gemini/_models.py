@@ -1,0 +1,247 @@
+"""A request and an answer of `generateContent`. What only passes, like a schema, stays raw bytes."""
+
+from typing import Any, Literal, TypeAlias
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+Unread: TypeAlias = Raw | UnsetType
+"""A field that no codec looks into: it passes, is left out, or makes the request unfit."""
+
+
+class _Part(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False, rename="camel"):
+    pass
+
+
+class Blob(_Part):
+    """A file within the request, in base64."""
+
+    mime_type: str
+    data: str
+    display_name: Unread = UNSET
+
+
+class GeminiFile(_Part):
+    """A file that the vendor holds, or one that it fetches."""
+
+    file_uri: str
+    mime_type: str | None = None
+    display_name: Unread = UNSET
+
+
+class GeminiCall(_Part):
+    """A `functionCall`."""
+
+    name: str
+    args: Raw = Raw(b"{}")
+    id: str | None = None
+    partial_args: Unread = UNSET
+    will_continue: Unread = UNSET
+
+
+class ResponsePart(_Part):
+    """A file within a function's response."""
+
+    inline_data: Blob | None = None
+    file_data: GeminiFile | None = None
+    media_resolution: Unread = UNSET
+    media_processing: Unread = UNSET
+    video_metadata: Unread = UNSET
+    audio_metadata: Unread = UNSET
+    document_metadata: Unread = UNSET
+    spreadsheet_metadata: Unread = UNSET
+
+
+class FunctionResponse(_Part):
+    """The result of a call, which is matched by its name, and by its id where the call had one."""
+
+    name: str
+    response: Raw
+    id: str | None = None
+    parts: list[ResponsePart] | None = None
+    will_continue: Unread = UNSET
+    scheduling: Unread = UNSET
+
+
+class GeminiPart(_Part):
+    """One of text, file, call or response, by the field that is there."""
+
+    text: str | None = None
+    inline_data: Blob | None = None
+    file_data: GeminiFile | None = None
+    function_call: GeminiCall | None = None
+    function_response: FunctionResponse | None = None
+    thought: bool | None = None
+    """Whether the text is what the model thought."""
+    thought_signature: str | None = None
+    executable_code: Unread = UNSET
+    code_execution_result: Unread = UNSET
+    tool_call: Unread = UNSET
+    tool_response: Unread = UNSET
+    media_resolution: Unread = UNSET
+    media_processing: Unread = UNSET
+    video_metadata: Unread = UNSET
+    audio_metadata: Unread = UNSET
+    audio_transcription: Unread = UNSET
+    speech_metadata: Unread = UNSET
+    document_metadata: Unread = UNSET
+    spreadsheet_metadata: Unread = UNSET
+    part_metadata: Unread = UNSET
+
+
+class GeminiContent(_Part):
+    """A turn of the user or the model; that of a system instruction needs no role."""
+
+    parts: list[GeminiPart]
+    role: Literal["user", "model", "function", "system"] | None = None
+
+
+class FunctionDeclaration(_Part):
+    name: str
+    description: str | None = None
+    parameters: Unread = UNSET
+    """In the subset of OpenAPI's schemas, whose types are in capitals."""
+    parameters_json_schema: Unread = UNSET
+    response: Unread = UNSET
+    response_json_schema: Unread = UNSET
+    behavior: Unread = UNSET
+
+
+class GeminiTool(_Part):
+    """Functions of the client's own, or by its field a tool that the server runs."""
+
+    function_declarations: list[FunctionDeclaration] | None = None
+    google_search: Unread = UNSET
+    google_search_retrieval: Unread = UNSET
+    google_maps: Unread = UNSET
+    url_context: Unread = UNSET
+    code_execution: Unread = UNSET
+    computer_use: Unread = UNSET
+    file_search: Unread = UNSET
+    retrieval: Unread = UNSET
+    enterprise_web_search: Unread = UNSET
+    parallel_ai_search: Unread = UNSET
+    exa_ai_search: Unread = UNSET
+    mcp_servers: Unread = UNSET
+
+
+class FunctionCallingConfig(_Part):
+    mode: Literal["MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"] | None = None
+    allowed_function_names: list[str] | None = None
+    stream_function_call_arguments: Unread = UNSET
+
+
+class ToolConfig(_Part):
+    function_calling_config: FunctionCallingConfig | None = None
+    retrieval_config: Unread = UNSET
+    include_server_side_tool_invocations: Unread = UNSET
+
+
+class GeminiThinking(_Part):
+    """A `thinkingConfig`: a budget in tokens (0 is off, -1 automatic) or a level, and never both."""
+
+    include_thoughts: bool | None = None
+    thinking_budget: int | None = None
+    thinking_level: str | None = None
+
+
+class GenerationConfig(_Part):
+    max_output_tokens: int | None = None
+    """Thinking counts towards it."""
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: float | None = None
+    stop_sequences: list[str] | None = None
+    candidate_count: int | None = None
+    thinking_config: GeminiThinking | None = None
+    response_mime_type: str | None = None
+    response_json_schema: Unread = UNSET
+    response_schema: Unread = UNSET
+    response_format: Unread = UNSET
+    response_modalities: list[str] | None = None
+    response_logprobs: Unread = UNSET
+    logprobs: Unread = UNSET
+    seed: Unread = UNSET
+    presence_penalty: Unread = UNSET
+    frequency_penalty: Unread = UNSET
+    media_resolution: Unread = UNSET
+    speech_config: Unread = UNSET
+    audio_timestamp: Unread = UNSET
+    audio_transcription_config: Unread = UNSET
+    translation_config: Unread = UNSET
+    image_config: Unread = UNSET
+    routing_config: Unread = UNSET
+    model_selection_config: Unread = UNSET
+    enable_affective_dialog: Unread = UNSET
+    enable_enhanced_civic_answers: Unread = UNSET
+
+
+class GenerateContentRequest(_Part):
+    contents: list[GeminiContent]
+    system_instruction: GeminiContent | None = None
+    tools: list[GeminiTool] | None = None
+    tool_config: ToolConfig | None = None
+    generation_config: GenerationConfig | None = None
+    model: str | None = None
+    """Within a question for its tokens alone; an answer's request names the model in its path."""
+    safety_settings: Unread = UNSET
+    cached_content: Unread = UNSET
+    labels: Unread = UNSET
+    store: Unread = UNSET
+    service_tier: Unread = UNSET
+    model_armor_config: Unread = UNSET
+
+
+# What an upstream answers may gain fields at any time, so unknown ones are skipped.
+
+
+class AnswerCall(Struct, kw_only=True, rename="camel"):
+    """A `functionCall` of an answer, whose arguments come whole."""
+
+    name: str | None = None
+    args: Raw = Raw(b"{}")
+    id: str | None = None
+    partial_args: Any = None
+
+
+class AnswerPart(Struct, kw_only=True, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: AnswerCall | None = None
+
+
+class AnswerTurn(Struct, kw_only=True):
+    parts: list[AnswerPart] | None = None
+
+
+class Candidate(Struct, kw_only=True, rename="camel"):
+    index: int | None = None
+    content: AnswerTurn | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+
+
+class UsageMetadata(Struct, kw_only=True, rename="camel"):
+    """Counts of the whole answer until here. The prompt's holds the cached ones; thoughts come on top of candidates."""
+
+    prompt_token_count: int | None = None
+    tool_use_prompt_token_count: int | None = None
+    cached_content_token_count: int | None = None
+    candidates_token_count: int | None = None
+    thoughts_token_count: int | None = None
+
+
+class PromptFeedback(Struct, kw_only=True, rename="camel"):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+class GenerateContentAnswer(Struct, kw_only=True, rename="camel"):
+    """A whole answer, or one event of a streamed one."""
+
+    candidates: list[Candidate] | None = None
+    prompt_feedback: PromptFeedback | None = None
+    usage_metadata: UsageMetadata | None = None
+    model_version: str | None = None
+    response_id: str | None = None
+    error: Any = None
