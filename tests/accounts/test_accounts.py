@@ -1,5 +1,6 @@
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -9,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from leaks import leaks
-from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Accounts
+from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, AccountChanges, Accounts
 from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.errors import (
     CorruptFile,
@@ -387,3 +388,24 @@ def test_the_configuration_goes_before_the_store_and_leaves_it_as_it_is(book: Ac
     assert book.read("two").account.priority == 100
     book.adopt({}, {})
     assert book.listed_anew(listing).accounts == stored
+
+
+def test_a_pause_is_over_at_its_end_and_the_document_stays(book: Accounts, add: Add) -> None:
+    add("one")
+    end = int(time.time()) + 3600
+    assert book.amend("one", AccountChanges(paused=True, paused_until=end)).paused_until == end
+    account = book.read("one").account
+    assert book.effective(account) == account
+    ended = replace(account, paused_until=int(time.time()))
+    assert (book.effective(ended).paused, book.effective(ended).paused_until) == (False, None)
+    book.adopt({}, {"one": AccountSettings(paused=True)})
+    assert (book.effective(ended).paused, book.effective(account).paused_until) == (True, None)
+    assert book.amend("one", AccountChanges(priority=5)).paused_until == end, "another change leaves it"
+    assert book.amend("one", AccountChanges(paused=True)).paused_until is None
+
+
+@pytest.mark.parametrize("changes", [{"paused_until": 4_000_000_000}, {"paused": True, "paused_until": 1}])
+def test_only_a_pause_has_an_end_and_that_lies_ahead(book: Accounts, add: Add, changes: dict[str, Any]) -> None:
+    add("one")
+    with pytest.raises(UsageError, match="only a pause has an end"):
+        book.amend("one", AccountChanges(**changes))

@@ -1,17 +1,19 @@
 """Priority, labels, pausing and removing an account, by commands, and what gateways make of it."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli.harness import Outcome, eventually, tokenferry
+from cli.harness import PATIENCE, Outcome, eventually, tokenferry
 from cli.test_failover import Gate
 from tokenferry.cli._checks import examine
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
+from tokenferry.units import moment
 
 Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
@@ -58,6 +60,37 @@ def test_a_paused_account_serves_nothing_within_a_second_and_everything_says_so(
     assert "paused; fresh" in inside("account", "list").out
     assert [row["paused"] for row in inside("account", "list", "--json").json] == [False, True]
     assert "account resume two" in inside("account", "show", "two").out
+
+
+def test_a_pause_with_an_end_is_shown_with_it_and_ends_by_itself(
+    two: None, home: Home, sandbox: Sandbox, inside: Inside, tmp_path: Path
+) -> None:
+    assert inside("account", "pause", "two").code == 0
+    done = inside("account", "pause", "one", "--for", "8h")
+    assert "is paused until 20" in done.out
+    end = inside("account", "show", "one", "--json").json["paused_until"]
+    assert abs(end - time.time() - 8 * 3600) < PATIENCE
+    shown = [inside(*command).out for command in (["status"], ["account", "list"], ["account", "show", "one"])]
+    shown.append(inside("explain", "route").out)
+    assert all(moment(end) in one for one in shown), shown
+    gate = Gate(tmp_path)
+    answer = gate.ask()
+    assert (answer.status_code, answer.json()["error"]["type"]) == (429, "rate_limit_error")
+    assert "one: it is paused, until" in answer.text
+    assert 8 * 3600 - PATIENCE < int(answer.headers["retry-after"]) <= 8 * 3600
+    assert inside("account", "pause", "one", "--for", "2s").code == 0
+    eventually(lambda: gate.ask().status_code == 200, lambda: gate.ask().text)
+    gate.end()
+    assert "paused_until" in (home.path / "accounts" / "one.json").read_text(), "nothing wrote the document"
+    assert inside("account", "show", "one", "--json").json["paused"] is False
+
+
+@pytest.mark.parametrize(
+    "given", [["--until", "2020-01-01"], ["--until", "soon"], ["--for", "8"], ["--for", "1h", "--until", "tomorrow"]]
+)
+def test_an_end_that_cannot_be_pauses_nothing(two: None, inside: Inside, given: list[str]) -> None:
+    assert inside("account", "pause", "one", *given).code == 2
+    assert inside("account", "show", "one", "--json").json["paused"] is False
 
 
 def test_a_priority_is_the_order(two: None, inside: Inside, home: Home) -> None:

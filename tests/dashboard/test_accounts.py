@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 from html import unescape
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -64,7 +65,7 @@ def test_what_cannot_be_added_is_told_and_what_was_typed_stays(
 
 
 def test_an_account_is_paused_and_resumed(api: Api, boss: Person, work: str) -> None:
-    page = boss.act(work, f"{work}/pause")
+    page = boss.act(f"{work}?pause=1", f"{work}/pause")
     assert "out of service until you resume it" in page.text
     assert api.broker.book.read("work").account.paused
     for path in (LIST, work):
@@ -75,6 +76,31 @@ def test_an_account_is_paused_and_resumed(api: Api, boss: Person, work: str) -> 
     assert last(api) == ("account.set", "work", "boss")
 
 
+def test_a_pause_ends_in_the_time_zone_of_the_browser(api: Api, boss: Person, work: str) -> None:
+    form = f"{work}?pause=1"
+    page = boss.act(form, f"{work}/pause", until="tomorrow", zone="Pacific/Auckland").text
+    account = api.broker.book.read("work").account
+    auckland = ZoneInfo("Pacific/Auckland")
+    end = datetime.fromtimestamp(account.paused_until or 0, auckland)
+    assert account.paused
+    assert (end.hour, (end.date() - datetime.now(auckland).date()).days) == (8, 1)
+    assert f"out of service until {end:%Y-%m-%d} 08:00 NZ" in page
+    for path in (LIST, work):
+        state = boss.open(path).text.partition('<span class="state calm">')[2].partition("</time></span>")[0]
+        assert "paused until" in state
+        assert f'datetime="{end.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"' in state
+    assert f'href="{work}?pause=1"' not in boss.open(LIST).text
+    boss.act(work, f"{work}/pause")
+    for field, value, wrong in (("until", "2026-01-01T08:00", "is past"), ("for", "a while", "no span of time")):
+        refused = boss.act(form, f"{work}/pause", **{field: value})
+        assert wrong in refused.text
+        assert 'role="alert"' in refused.text
+    assert "no time zone" in boss.act(form, f"{work}/pause", **{"for": "1h", "zone": "../../etc/passwd"}).text
+    assert not api.broker.book.read("work").account.paused
+    boss.act(form, f"{work}/pause", **{"for": "1h", "zone": ""})
+    assert 0 < (api.broker.book.read("work").account.paused_until or 0) - time.time() <= 3601
+
+
 @pytest.mark.parametrize("family", ["", "claude-sonnet"])
 def test_a_limited_account_says_until_when_wherever_it_is_shown(api: Api, boss: Person, work: str, family: str) -> None:
     until = int(time.time()) + 3600
@@ -83,9 +109,9 @@ def test_a_limited_account_says_until_when_wherever_it_is_shown(api: Api, boss: 
         ledger.write([], PRICES, [WindowPoint("work", "5h", time.time(), 0.5, time.time() + 60)])
     for path in (LIST, work, "/dashboard/"):
         page = boss.open(path).text
-        state = page.partition('<span class="state warning">')[2].partition("</span></span>")[0]
+        state = page.partition('<span class="state warning">')[2].partition("</time></span>")[0]
         assert "limited until" in state
-        assert f">{datetime.fromtimestamp(until, UTC):%H:%M} UTC" in state
+        assert f"{datetime.fromtimestamp(until, UTC):%H:%M} UTC" in state
         assert "</span> fresh" not in page
     assert family in boss.open(LIST).text
 

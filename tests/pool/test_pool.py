@@ -756,3 +756,19 @@ def test_settings_may_change_while_requests_are_under_way() -> None:
     j.reply(run, j.limited())
     assert j.trying(run.next()).account.name == "b"
     assert json.dumps(run.trace.to_json())
+
+
+def test_a_pause_ends_by_itself_and_lets_no_request_through_before() -> None:
+    rig = j.Rig(("a",))
+    group = AccountGroup("here", (PoolAccount("a", "here", paused_until=j.NOW + 600),))
+    target = Target(group, "claude-sonnet-5")
+    pool = rig.pool
+    for criteria in (Criteria(), Criteria(side="/v1/messages/count_tokens")):
+        assert pool.selector.select(target, criteria, is_first=True) is None
+        assert pool.selector.select_probe(target, criteria, frozenset()) is None
+    (passed,) = pool.selector.report(target, Criteria()).passed_over
+    assert (passed.cause, passed.until, passed.reason) == ("paused", j.NOW + 600, "It is paused.")
+    rig.clock.pass_by(601)
+    chosen = pool.selector.select(target, Criteria(), is_first=True)
+    assert chosen is not None
+    assert chosen.account.name == "a"

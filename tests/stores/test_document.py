@@ -18,7 +18,16 @@ ACCESS = "sk-ant-oat01-" + "Aa0" * 30
 REFRESH = "sk-ant-ort01-" + "Rr1" * 30
 PATH = Path("/home/me/accounts/work.json")
 DOCUMENT = Document(
-    Account("work", "console", "oauth", labels=MappingProxyType({"team": "a"}), priority=5, created_at=1_700_000_000),
+    Account(
+        "work",
+        "console",
+        "oauth",
+        labels=MappingProxyType({"team": "a"}),
+        priority=5,
+        created_at=1_700_000_000,
+        paused=True,
+        paused_until=1_800_000_000,
+    ),
     OAuthToken(Secret(ACCESS), Secret(REFRESH), expires_at=1_800_000_000, scopes=("a", "b")),
     generation=7,
     machine="0123456789abcdef",

@@ -101,14 +101,15 @@ class Accounts:
         self.overrides = overrides
 
     def effective(self, account: Account) -> Account:
-        """The account as it serves: with the priority and the pause that the configuration says."""
+        """The account as it serves: with the priority and pause that config.toml says, without a pause that is over."""
+        if account.paused_until is not None and account.paused_until <= self._now():
+            account = replace(account, paused=False, paused_until=None)
         override = self.overrides.get(account.name)
         if override is None:
             return account
-        priority = account.priority if override.priority is None else override.priority
-        return replace(
-            account, priority=priority, paused=account.paused if override.paused is None else override.paused
-        )
+        if override.paused is not None:
+            account = replace(account, paused=override.paused, paused_until=None)
+        return account if override.priority is None else replace(account, priority=override.priority)
 
     def read(self, name: str) -> Document:
         """Give an account's document; the key of some is asked for, which may take its time.
@@ -321,6 +322,7 @@ class Accounts:
                 created_at=old.account.created_at,
                 max_age=old.account.max_age,
                 paused=old.account.paused,
+                paused_until=old.account.paused_until,
             )
             new = Document(kept, credential, machine=machine, unknown=old.unknown)
             self._store.swap(name, old.generation, new)
@@ -376,7 +378,7 @@ class Accounts:
         """
         if (unstored := self._unstored(name)) is not None:
             raise UsageError(f"account {name!r} comes from the {_origin(unstored)}; change it there")
-        changes.check()
+        changes.check(self._now())
         with self._store.exclusive(name, _LOCK_WAIT):
             document = self._store.read(name)
             if changes.max_age is not None:

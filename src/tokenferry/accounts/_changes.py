@@ -7,6 +7,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from tokenferry.accounts._login import without_identity
+from tokenferry.credentials import epoch_seconds
 from tokenferry.errors import UsageError
 from tokenferry.stores import Account
 
@@ -26,11 +27,18 @@ class AccountChanges(Struct, frozen=True):
     labels: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
     """A label of None is removed."""
     paused: bool | None = None
+    paused_until: int | None = None
+    """When a pause ends by itself, in seconds since 1970 UTC; None for when it is resumed."""
     max_age: int | Literal["none"] | None = None
     """How many seconds old its API key or setup token may become."""
 
-    def check(self) -> None:
-        """Raise `UsageError` for a priority or label that can't be, and for labels that tokenferry goes by itself."""
+    def check(self, now: float) -> None:
+        """Raise `UsageError` for a priority, label or end that can't be, and for labels that tokenferry uses itself.
+
+        `now` is in seconds since 1970 UTC.
+        """
+        if self.paused_until is not None and not (self.paused and now < epoch_seconds(self.paused_until)):
+            raise UsageError("only a pause has an end, and that lies ahead; give a later time")
         if self.priority is not None and abs(self.priority) > _MOST:
             raise UsageError(f"a priority is a number from -{_MOST} to {_MOST}, and lower serves first")
         for name, value in self.labels.items():
@@ -56,5 +64,6 @@ class AccountChanges(Struct, frozen=True):
             priority=account.priority if self.priority is None else self.priority,
             labels=MappingProxyType(labels),
             paused=account.paused if self.paused is None else self.paused,
+            paused_until=account.paused_until if self.paused is None else self.paused_until,
             max_age=account.max_age if self.max_age is None else None if self.max_age == "none" else self.max_age,
         )

@@ -1,6 +1,7 @@
 """Accounts: list, add, change, remove; and how the gateway stands."""
 
 import json
+import math
 import time
 from importlib.metadata import version
 
@@ -97,9 +98,10 @@ def create_api_key(context: ActionContext, by: Actor, name: str, asked: ApiKeyRe
 
 def change_account(context: ActionContext, by: Actor, name: str, asked: AccountChange) -> AccountAdded:
     """Change an account's priority and labels, pause it, or put it back into service."""
-    changes = AccountChanges(priority=asked.priority, labels=asked.labels, paused=asked.paused)
+    until = None if asked.paused_until is None else math.ceil(asked.paused_until.timestamp())
+    changes = AccountChanges(priority=asked.priority, labels=asked.labels, paused=asked.paused, paused_until=until)
     account = context.broker.amend(check_account_name(name), changes)
-    changed = {"priority": account.priority, "paused": account.paused}
+    changed = {"priority": account.priority, "paused": account.paused, "paused_until": account.paused_until}
     note_change(context.home, "account.set", account.name, client=by.name, **changed)
     return AccountAdded(message=f"changed account {account.name}", account=account_info(context, account.name))
 
@@ -168,6 +170,7 @@ def _info(broker: Broker, document: Document, state: str, active: str | None) ->
         store=account.store,
         priority=account.priority,
         paused=account.paused,
+        paused_until=moment(account.paused_until),
         labels=dict(account.labels),
         created_at=moment(account.created_at or None),
         fingerprint=credential.secret.fingerprint,

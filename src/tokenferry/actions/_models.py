@@ -120,6 +120,7 @@ class AccountInfo(Struct, kw_only=True):
     store: str | None = None
     priority: int | None = None
     paused: bool | None = None
+    paused_until: Annotated[Moment | None, Meta(description="When the pause ends by itself.")] = None
     labels: dict[str, str] = {}
     created_at: Moment | None = None
     fingerprint: str | None = None
@@ -167,6 +168,9 @@ class AccountChange(Struct, kw_only=True):
     priority: Annotated[int | None, Meta(description="Lower serves first.")] = None
     labels: Changed = {}
     paused: bool | None = None
+    paused_until: Annotated[
+        Annotated[datetime, Meta(tz=True)] | None, Meta(description="When a pause ends by itself, with `paused`.")
+    ] = None
 
 
 class CooldownInfo(Struct, kw_only=True):

@@ -1,3 +1,4 @@
+import math
 import time
 from typing import Annotated, Final, Literal
 
@@ -25,9 +26,11 @@ from tokenferry.config_key import format_duration
 from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
 from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
+from tokenferry.moments import later_moment, moment_after, zone_of
 from tokenferry.readiness import account_details, limits_of
 from tokenferry.settings import Home
 from tokenferry.stores import Account, AttachedStore, check_account_name
+from tokenferry.units import moment
 
 app = new_app(
     "Add, list, show and remove accounts.",
@@ -319,14 +322,33 @@ def set_(
     "pause",
     epilog=examples(
         "tokenferry account pause work",
+        "tokenferry account pause work --for 8h",
+        "tokenferry account pause work --until tomorrow          8:00 in the morning",
+        'tokenferry account pause work --until "2026-12-24 18:00"',
     ),
 )
-def pause(name: AccountName, *, as_json: JSON = False) -> None:
-    """Pause an account: within a second no gateway uses it, until you resume it.
+def pause(
+    name: AccountName,
+    *,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="18:30, tomorrow, tomorrow 9:30, 2026-12-24 or RFC 3339."),
+    ] = None,
+    for_: Annotated[str | None, typer.Option("--for", metavar="SPAN", help="How long: 90m, 8h, 3d.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Pause an account: within a second no gateway uses it, until then or until you resume it.
 
     Its login is still refreshed, and "tokenferry token NAME" prints its token.
     """
-    _set_paused(name, paused=True, as_json=as_json)
+    if until is not None and for_ is not None:
+        raise UsageError("--until and --for both say when the pause ends; give one of them")
+    now, end = time.time(), None
+    if until is not None:
+        end = later_moment(until, now, zone_of(None))
+    elif for_ is not None:
+        end = moment_after(for_, now)
+    _set_paused(name, paused=True, until=None if end is None else math.ceil(end.timestamp()), as_json=as_json)
 
 
 @app.command(
@@ -354,15 +376,17 @@ def _note_override(broker: Broker, account: Account) -> bool:
     return False
 
 
-def _set_paused(name: str, *, paused: bool, as_json: bool) -> None:
+def _set_paused(name: str, *, paused: bool, until: int | None = None, as_json: bool) -> None:
     with account_json(name, wanted=as_json):
         broker = open_broker()
-        account = broker.amend(name, AccountChanges(paused=paused))
-        note_change(Home.from_environment(), "account.pause" if paused else "account.resume", name)
+        account = broker.amend(name, AccountChanges(paused=paused, paused_until=until))
+        action = "account.pause" if paused else "account.resume"
+        note_change(Home.from_environment(), action, name, paused_until=until)
         if _note_override(broker, account):
             return
         if paused:
-            say(f"account {name} is paused; resume it with: tokenferry account resume {name}")
+            end = "" if until is None else f" until {moment(until)}"
+            say(f"account {name} is paused{end}; resume it with: tokenferry account resume {name}")
         else:
             say(f"account {name} is in service")
 

@@ -1,11 +1,9 @@
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -18,6 +16,7 @@ from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.cli._usage import Report, say_report
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.ledger import DIMENSIONS, Dimension, Ledger, Period, UsageReport, periods
+from tokenferry.moments import zone_of
 from tokenferry.prices import PriceTable
 from tokenferry.readiness import budgets_now
 from tokenferry.settings import Home
@@ -244,21 +243,3 @@ def _day(text: str, today: date) -> date:
             return today - timedelta(days=max(int(text[:-1]), 1) - 1)
         return date.fromisoformat(text)
     raise UsageError(f"{text[:40]!r} is no day; write it as 2026-11-01, 20261101, or 7d for the last seven days")
-
-
-def zone_of(name: str | None) -> tzinfo:
-    """The time zone of that name, or this machine's. Raises `UsageError`."""
-    if name is None:
-        name = os.environ.get("TZ", "").removeprefix(":")
-        with contextlib.suppress(OSError, ValueError, ZoneInfoNotFoundError):
-            if name:
-                return ZoneInfo(name)
-            with Path("/etc/localtime").open("rb") as file:
-                return ZoneInfo.from_file(file)
-        return UTC
-    try:
-        return UTC if name.upper() == "UTC" else ZoneInfo(name)
-    except (OSError, ValueError, ZoneInfoNotFoundError):
-        raise UsageError(
-            f"--timezone {name[:40]!r} is no time zone that this machine knows, like Europe/Berlin"
-        ) from None

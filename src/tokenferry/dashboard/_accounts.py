@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -26,6 +27,7 @@ from tokenferry.dashboard._tables import TableOrder
 from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Variables, View
 from tokenferry.dashboard._visit import Visit, sentence
 from tokenferry.errors import CredentialRefused, TokenferryError, UsageError
+from tokenferry.moments import later_moment, moment_after, zone_of
 from tokenferry.readiness import AccountRow, account_row, account_rows, models
 from tokenferry.stores import Account
 from tokenferry.views import WindowShare, open_windows
@@ -86,11 +88,13 @@ class _Shown(Struct, frozen=True):
         if word == "limited" and limit is not None:
             return models(limit).lstrip(", ") or limit.evidence.rstrip(".") or limit.cause
         text = self.row.text.removeprefix(word.replace("-", " ")).lstrip(",:; ")
+        if word == "paused" and self.row.until is not None:
+            text = text.partition("; ")[2]
         return "" if text in {"ready", ""} else text
 
     @property
     def note(self) -> str:
-        return ", ".join(part for part in self.row.note.split(", ") if part != "paused")
+        return ", ".join(part for part in self.row.note.split(", ") if not part.startswith("paused"))
 
     @property
     def is_paused(self) -> bool:
@@ -159,6 +163,7 @@ def _page(visit: Visit) -> Variables:
         "cooldowns": _cooldowns_of(visit, name),
         "bound": visit.context.keys.bound_to(name),
         "pending": [one for one in pending(visit) if one.account == name],
+        "zone": f"{datetime.now(zone_of(None)):%Z}",
     }
 
 
@@ -205,9 +210,16 @@ def _replace(visit: Visit) -> Redirect:
 
 
 def _pause(visit: Visit) -> Redirect:
-    name, is_paused = visit.path["name"], visit.form.get("paused") == "yes"
-    change_account(visit.context, visit.session, name, AccountChange(paused=is_paused))
-    what = "is out of service until you resume it" if is_paused else "is back in service"
+    """Pause it `for` a span, `until` a moment of the browser's `zone`, or until it is resumed; or resume it."""
+    name, form, now = visit.path["name"], visit.form, time.time()
+    is_paused, zone, end = form.get("paused") == "yes", zone_of(form.get("zone") or None), None
+    if is_paused and form.get("until"):
+        end = later_moment(form["until"], now, zone)
+    elif is_paused and form.get("for"):
+        end = moment_after(form["for"], now)
+    change_account(visit.context, visit.session, name, AccountChange(paused=is_paused, paused_until=end))
+    until = "you resume it" if end is None else f"{end.astimezone(zone):%Y-%m-%d %H:%M %Z}"
+    what = f"is out of service until {until}" if is_paused else "is back in service"
     return Redirect(_back(visit, name), f"Account {name} {what}.")
 
 

@@ -79,9 +79,12 @@ def moment(at: float | str | None) -> Markup:
 
 
 def clock(at: float) -> Markup:
-    """The time of day of a moment, UTC; seconds since 1970 UTC."""
+    """The time of day in UTC, on another day with its date; `at` is in seconds since 1970. A script localises it."""
     exact = datetime.fromtimestamp(at, UTC)
-    return Markup('<span title="{0:%Y-%m-%d %H:%M:%S} UTC">{0:%H:%M} UTC</span>').format(exact)
+    day = "" if exact.date() == datetime.now(UTC).date() else f"{exact.day} {exact:%b} "
+    return Markup(
+        '<time data-clock datetime="{0:%Y-%m-%dT%H:%M:%SZ}" title="{0:%Y-%m-%d %H:%M:%S} UTC">{1}{0:%H:%M} UTC</time>'
+    ).format(exact, day)
 
 
 def _cents(micros: int) -> str:

@@ -1,3 +1,4 @@
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -27,8 +28,8 @@ class PoolAccount(Struct, frozen=True):
     """Whether its limits are its own, and not those of its organization's keys."""
     has_usage_url: bool = False
     """Whether its provider can be asked, at no cost, how much of its limits is used up."""
-    is_paused: bool = False
-    """Its owner has taken it out of service."""
+    paused_until: float = 0.0
+    """Until when its owner has taken it out of service, in seconds since 1970 UTC; infinity for until it is resumed."""
     has_command: bool = False
     """Whether a command prints its key, which may be another one by now."""
 
@@ -126,6 +127,6 @@ def _pool_account(provider: Provider, account: Account, *, is_listed: bool) -> P
         _FIRST if account.in_use else 0 if is_listed else account.priority,
         bills_subscription=is_subscription,
         has_usage_url=provider.usage_url is not None and account.kind == "oauth",
-        is_paused=account.paused,
+        paused_until=0.0 if not account.paused else account.paused_until or math.inf,
         has_command=account.store == COMMAND,
     )

@@ -157,7 +157,7 @@ class CandidateCache:
             if allowed is not None and account.name not in allowed:
                 continue
             active = (
-                self._active_cooldown(account, narrow, overage, now) if self.cooldowns or account.is_paused else None
+                self._active_cooldown(account, narrow, overage, now) if self.cooldowns or account.paused_until else None
             )
             if active is None:
                 ready.append(account)
@@ -186,7 +186,7 @@ class CandidateCache:
         self, account: PoolAccount, narrow: tuple[str, ...], overage: Overage, now: float
     ) -> ActiveCooldown | None:
         """The cooldown of an account that holds the longest."""
-        if account.is_paused:
+        if account.paused_until > now:
             return _paused(account)
         found = self.cooldowns.of("account", account.name, narrow)
         if organization := self.organization_of(account):
@@ -222,8 +222,10 @@ def how_to_resume(name: str) -> str:
 
 
 def _paused(account: PoolAccount) -> ActiveCooldown:
-    reason = f"It is paused{how_to_resume(account.name)}."
-    return ActiveCooldown(Cooldown(Scope("account", account.name), PAUSED, "operator", None, reason), math.inf)
+    end = account.paused_until
+    reason = f"It is paused{how_to_resume(account.name)}." if end == math.inf else "It is paused."
+    until = None if end == math.inf else int(end)
+    return ActiveCooldown(Cooldown(Scope("account", account.name), PAUSED, "operator", until, reason), end)
 
 
 class PassedOver(Struct, frozen=True):

@@ -9,7 +9,7 @@ from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target
 from tokenferry.pool._affinity import Affinity, AffinityTable
 from tokenferry.pool._capacity import Capacity
 from tokenferry.pool._cooldowns import end_of, key_of
-from tokenferry.pool._probes import OF_CREDENTIALS
+from tokenferry.pool._probes import OF_CREDENTIALS, PAUSED
 from tokenferry.pool._recent_refusals import RecentRefusals, Subject
 from tokenferry.pool._selection import CandidateCache, Candidates, Choice, PassedOver, Selection
 from tokenferry.pool._unconfirmed import UnconfirmedRefusals
@@ -126,7 +126,7 @@ class Selector:
             if name in tried or not self._capacity.is_free(account, at, criteria.tokens):
                 continue
             if criteria.side:
-                if active.cooldown.cause not in OF_CREDENTIALS:
+                if active.cooldown.cause not in OF_CREDENTIALS | {PAUSED}:
                     return Selection(account, "its limits for messages are not those of this route", candidates)
                 continue
             if self._unconfirmed.may_ask(key_of(active.cooldown), criteria.client):

@@ -15,6 +15,7 @@ from tokenferry.routing import NoRoute, RoutePlan
 from tokenferry.settings import RouterSettings, UpstreamSettings
 from tokenferry.state import ClientKey, Cooldown, State
 from tokenferry.stores import Account, Document
+from tokenferry.units import moment
 
 _NOT_WITHOUT_A_PERSON: Final = frozenset({"needs-login", "copied", "uncertain"})
 _NEVER: Final = frozenset({"locked", "broken"})
@@ -185,7 +186,11 @@ def _service(
         if choice.account is not None:
             return ServiceStatus(model, _OK, choice.reason, choice.account.name, target.group.provider)
         passed_over += choice.passed_over
-    reasons = [f"{one.account}: {one.reason.removesuffix('.')}" for one in passed_over if one.is_allowed]
+    reasons = [
+        f"{one.account}: {one.reason.removesuffix('.')}" + ("" if one.until is None else f", until {moment(one.until)}")
+        for one in passed_over
+        if one.is_allowed
+    ]
     paused = [one.account for one in passed_over if one.is_allowed and one.cause == PAUSED]
     return ServiceStatus(
         model,

@@ -82,6 +82,13 @@ class AccountRow(Struct, frozen=True):
         return self.document is not None and self.document.account.paused
 
     @property
+    def until(self) -> int | None:
+        """When the state that its word names ends by itself, in seconds since 1970 UTC; None where that isn't known."""
+        if self.word == "paused" and self.document is not None:
+            return self.document.account.paused_until
+        return self.limit.until if self.word == "limited" and self.limit is not None else None
+
+    @property
     def credential(self) -> Credential | None:
         return self.document.credential if self.document else None
 
@@ -108,6 +115,7 @@ class AccountRow(Struct, frozen=True):
             "store": account.store,
             "priority": account.priority,
             "paused": account.paused,
+            "paused_until": account.paused_until,
             "labels": dict(account.labels),
             "profiles": list(self.profiles),
             "created_at": account.created_at or None,
@@ -219,8 +227,8 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
         state, text = "limited", f"limited {ends(limit, now)}: {limit.evidence.rstrip('.') or limit.cause}"
     is_quiet = state in _QUIET
     if account.paused and is_quiet:
-        text = f"paused; {text}"
-    remarks = ["paused"] if account.paused and not is_quiet else []
+        text = f"{_pause(account, now)}; {text}"
+    remarks = [_pause(account, now)] if account.paused and not is_quiet else []
     remarks += [_PLACES[account.store]] if account.store in _PLACES else []
     if broker.policy.subscriptions == "claude-code-only" and broker.bills_subscription(account, document.credential):
         remarks.append("for Claude Code alone")
@@ -232,6 +240,12 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
     remarks += [f"published as profile {profile}" for profile in profiles]
     note = ", ".join(remarks)
     return AccountRow(account.name, state, text, is_active, note, document, profiles=profiles, aging=end, limit=limit)
+
+
+def _pause(account: Account, now: float) -> str:
+    """That it is paused, and until when."""
+    until = account.paused_until
+    return "paused" if until is None else f"paused until {moment(until)} ({span(until - now)})"
 
 
 def _limit(against: Sequence[Cooldown]) -> Cooldown | None:
@@ -418,8 +432,9 @@ def account_details(row: AccountRow, broker: Broker) -> Iterator[tuple[str, str]
     if isinstance(credential, OAuthToken):
         yield from _oauth_details(credential)
     if account.paused:
+        until = "yes" if account.paused_until is None else f"until {moment(account.paused_until)}"
         cure = f"; resume it with: tokenferry account resume {account.name}"
-        yield "paused", "yes" + (says if override and override.paused else cure)
+        yield "paused", until + (says if override and override.paused else cure)
     if account.max_age is not None:
         yield "max age", format_duration(account.max_age)
     if row.aging is not None:

@@ -32,6 +32,7 @@ _KEYS: Final = (
     "created_at",
     "max_age",
     "paused",
+    "paused_until",
     "credential",
 )
 
@@ -62,6 +63,8 @@ class Account(Struct, frozen=True):
     max_age: int | None = None
     paused: bool = False
     """Its owner has taken it out of service: no gateway uses it."""
+    paused_until: int | None = None
+    """When a pause ends by itself, in seconds since 1970 UTC; None for when it is resumed."""
     in_use: bool = False
     """Whether `use` picked it, so that it comes first in its provider's pool; lists say so, documents don't."""
 
@@ -125,7 +128,7 @@ class Document(Struct, frozen=True):
 
 def account_to_json(account: Account) -> dict[str, Any]:
     """What a document says of an account, whichever store its credential rests in."""
-    limit = {} if account.max_age is None else {"max_age": account.max_age}
+    optional = {"max_age": account.max_age, "paused": account.paused or None, "paused_until": account.paused_until}
     return {
         "name": account.name,
         "provider": account.provider,
@@ -134,8 +137,7 @@ def account_to_json(account: Account) -> dict[str, Any]:
         "labels": dict(account.labels),
         "priority": account.priority,
         "created_at": account.created_at,
-        **limit,
-        **({"paused": True} if account.paused else {}),
+        **{key: value for key, value in optional.items() if value is not None},
     }
 
 
@@ -144,6 +146,7 @@ def account_from_json(fields: Fields, path: Path, *, store: str = "file") -> Acc
     version = _checked(fields, "version", int)
     if version > VERSION:
         raise UsageError(f"it is of version {version}, written by a newer tokenferry; update this one")
+    is_paused, until = _flag(fields, "paused"), fields.get("paused_until")
     account = Account(
         name=check_account_name(_checked(fields, "name", str)),
         provider=_checked(fields, "provider", str),
@@ -154,7 +157,8 @@ def account_from_json(fields: Fields, path: Path, *, store: str = "file") -> Acc
         priority=_checked(fields, "priority", int),
         created_at=epoch_seconds(_checked(fields, "created_at", int)),
         max_age=None if fields.get("max_age") is None else _checked(fields, "max_age", int),
-        paused=_flag(fields, "paused"),
+        paused=is_paused,
+        paused_until=epoch_seconds(_checked(fields, "paused_until", int)) if is_paused and until is not None else None,
     )
     if f"{account.name}.json" != path.name:
         raise UsageError(f'it names the account "{account.name}", which belongs in {account.name}.json')

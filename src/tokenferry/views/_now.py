@@ -76,7 +76,7 @@ class NowView(Struct, frozen=True):
     """The accounts that could serve now."""
     needs: tuple[Need, ...]
     back_at: float | None
-    """When the first account that is limited comes back."""
+    """When the first account that is limited or paused comes back."""
     windows: tuple[WindowShare, ...] = ()
     errors: tuple[TrafficRow, ...] = ()
     """The latest requests that failed within the last hour."""
@@ -121,8 +121,9 @@ class NowView(Struct, frozen=True):
         names = [one.model or "any other model" for one in self.unserved]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         are_limited = all(one.status == _LIMITED for one in self.unserved)
-        why = ": its accounts are limited" if are_limited and len(names) == 1 else ": their accounts are limited"
-        return f"Serving all but {', '.join(names[:_NAMED])}{more}{why if are_limited else ''}"
+        what = "limited or paused" if any(one.paused for one in self.unserved) else "limited"
+        why = f": {'its' if len(names) == 1 else 'their'} accounts are {what}" if are_limited else ""
+        return f"Serving all but {', '.join(names[:_NAMED])}{more}{why}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the secrets; times in seconds since 1970 UTC."""
@@ -167,7 +168,7 @@ def now_view(
             one.until
             for one in active_cooldowns(home, now)[0]
             if one.until and one.cause != "overage" and (is_limited or not one.scope.family)
-        ]
+        ] + [row.until for row in rows if row.is_paused and row.until]
     except TokenferryError as fault:
         faults.append(str(fault))
         gateways, ends = (), []

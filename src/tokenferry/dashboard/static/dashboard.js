@@ -28,13 +28,24 @@ function span(seconds) {
 }
 function tick() {
   if (document.hidden) return;
-  for (const time of document.querySelectorAll('time[datetime]')) {
+  for (const time of document.querySelectorAll('time[datetime]:not([data-clock])')) {
     const ahead = (Date.parse(time.dateTime) - Date.now()) / 1000;
     const said = ahead >= 0 ? `in ${span(ahead)}` : `${span(-ahead)} ago`;
     if (time.textContent !== said) time.textContent = said;
   }
 }
 setInterval(tick, 1000);
+
+// Times of day, and those that a form takes, are of the browser's time zone.
+const ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
+function localise() {
+  for (const time of document.querySelectorAll('time[data-clock]')) {
+    const at = new Date(time.dateTime), day = at.toDateString() === new Date().toDateString() ? {} : { day: 'numeric', month: 'short' };
+    time.textContent = at.toLocaleString([], { ...day, hour: '2-digit', minute: '2-digit' });
+  }
+  for (const field of document.querySelectorAll('[data-zone]')) field.value = ZONE;
+  for (const name of document.querySelectorAll('[data-zone-name]')) name.textContent = `this browser (${ZONE})`;
+}
 
 // A bar says since when the page isn't live.
 const lost = document.getElementById('lost');
@@ -53,5 +64,9 @@ document.addEventListener('paste', (event) => {
 });
 
 document.querySelector('.fault')?.focus();
-showCopying(document);
-document.addEventListener('htmx:after:swap', () => showCopying(document));
+function smooth() {
+  showCopying(document);
+  localise();
+}
+smooth();
+document.addEventListener('htmx:after:swap', smooth);
