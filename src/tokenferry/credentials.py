@@ -147,7 +147,7 @@ class OAuthToken(Struct, frozen=True):
 
     @property
     def is_renewable(self) -> bool:
-        """Whether something rests with it that gets another access token when this one is used up."""
+        """Whether something is stored with it that gets another access token when this one is used up."""
         return self.refresh is not None
 
     def headers(self) -> tuple[tuple[str, str], ...]:

@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 LOGIN_MARK = ". Please log in: "
-"""What stands in an error between its sentence and the address of a page about logging in."""
+"""The text of an error between its sentence and the address of a page about logging in."""
 
 
 class TokenferryError(Exception):

@@ -93,7 +93,7 @@ class Home(Struct, frozen=True):
 
     @property
     def attached(self) -> Path:
-        """Holds the accounts whose credential rests in another program's store."""
+        """Holds the accounts whose credential is stored in another program's store."""
         return self.path / "attached"
 
     @property
@@ -132,7 +132,7 @@ class Home(Struct, frozen=True):
 
     @property
     def seal(self) -> Path:
-        """Says that the documents are sealed, and where the key rests; absent where they aren't."""
+        """Says that the documents are sealed, and where the key is stored; absent where they aren't."""
         return self.path / "seal.json"
 
     @property

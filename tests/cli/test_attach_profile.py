@@ -200,4 +200,4 @@ def test_it_can_not_be_moved_and_that_is_said_of_it(profiles: Profiles, inside: 
     attach(inside)
     outcome = inside("claude-code", "switch", "mine")
     assert outcome.code == 2
-    assert "rests in the login of anthropic-profile" in outcome.one_line()
+    assert "is stored in the login of anthropic-profile" in outcome.one_line()

@@ -51,7 +51,7 @@ def test_the_first_setting_makes_a_file_that_is_ours_alone(home: Home, inside: I
         (("server.host", '"a"\nport = 1'), 3, ("server.host must be an address or a name",)),
         (("providers.a\nb.base_url", "https://x.example"), 4, ("there is no setting",)),
         (("server.prot", "1"), 4, ("did you mean server.port?",)),
-        (("server.port",), 2, ("without a value",)),
+        (("server.port",), 2, ("has no value",)),
         ((), 2, ("nothing to set",)),
         (("policy.subscriptions", "own"), 7, ("tokenferry policy set own-use",)),
         (("policy.subscriptions", "'own'"), 7, ("tokenferry policy set own-use",)),

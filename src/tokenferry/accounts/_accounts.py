@@ -329,7 +329,7 @@ class Accounts:
             return True
 
     def attach(self, account: Account, *, check: Callable[[Document], None] = lambda _: None) -> Document:
-        """Take in an account whose login rests in another program's store, and give that login.
+        """Take in an account whose login is stored in another program's store, and give that login.
 
         `check` raises what speaks against it; then nothing was attached. Raises `UsageError` when the name is taken or
         stores can't be attached here, `NeedsLogin` when there is none.
@@ -416,7 +416,7 @@ def _name_in(path: Path) -> str | None:
 
 
 def _check_is_ours(document: Document) -> None:
-    """Raise for an attached account: what rests in another program's store is that program's to change."""
+    """Raise for an attached account: what is stored in another program's store is that program's to change."""
     account = document.account
     if account.store != "file":
         raise UsageError(

@@ -32,7 +32,7 @@ _NAME_DIGITS: Final = 16
 
 
 class PublicationStatus(Struct, frozen=True):
-    """How a publication stands.
+    """The state of a publication.
 
     current; behind its account, so that it will be rewritten; changed or removed by somebody else, so that it won't;
     held back because its account's token can't be had. `text` says it for people.
@@ -104,7 +104,7 @@ class Publications:
                 return self._activate(known, activate)
 
     def sync(self, publication: Publication, render: Callable[[], Content]) -> PublicationStatus:
-        """Rewrite the profile if it is behind, and tell how it stands now. Raises what `render` raises."""
+        """Rewrite the profile if it is behind, and give its state now. Raises what `render` raises."""
         with self._locked(publication.folder, publication.profile):
             known = self.find(publication.folder, publication.profile)
             if known is None or known.account != publication.account:
@@ -117,7 +117,7 @@ class Publications:
             return standing
 
     def look(self, publication: Publication, render: Callable[[], Content]) -> PublicationStatus:
-        """How it stands; nothing is written. Raises what `render` raises."""
+        """Its state; nothing is written. Raises what `render` raises."""
         standing = _standing(publication, render())
         if standing.state == "current":
             return standing
@@ -232,7 +232,7 @@ class Publications:
 
 
 def _standing(publication: Publication, content: Content | None = None) -> PublicationStatus:
-    """How it stands by what lies there; without its content it isn't known whether it is behind."""
+    """Its state by its file; without the content it isn't known whether it is behind."""
     found: list[str | None] = []
     for path in (publication.config, publication.credentials):
         try:

@@ -1,4 +1,4 @@
-"""Accounts: list, add, change, remove; and how the gateway stands."""
+"""Accounts: list, add, change, remove; and the state of the gateway."""
 
 import json
 import math

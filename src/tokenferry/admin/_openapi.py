@@ -19,7 +19,7 @@ _WORDS: Final = {
     401: "No key, or a bad one.",
     403: "The key is no admin key, policy rules against it, or a page of another site asks.",
     404: "There is nothing of that name.",
-    409: "It stands against what is there: the name is taken, or the login is dead.",
+    409: "It conflicts with what is there: the name is taken, or the login is dead.",
     413: "The body is larger than 1 MiB.",
     415: "The body is no JSON.",
     421: "The Host is not this gateway's.",

@@ -393,7 +393,7 @@ class Broker:
         return account
 
     def attach(self, account: Account) -> Credential:
-        """Take in an account whose login rests in another program's store, and give that login.
+        """Take in an account whose login is stored in another program's store, and give that login.
 
         Raises `UsageError` when the name is taken, the login is attached already or isn't one of that provider,
         `NeedsLogin` when there is none, and what reading it does.
@@ -497,7 +497,7 @@ class Broker:
         return self.publisher.publish(name, profile, activate=activate)
 
     def republish(self, name: str | None = None) -> list[Published]:
-        """Rewrite the profiles that are behind their accounts, of one or of all, and tell how each stands.
+        """Rewrite the profiles that are behind their accounts, of one or of all, and give the state of each.
 
         For who looks after them: whatever a grant's own process didn't get done is done here. Raises nothing.
         """

@@ -22,7 +22,7 @@ GATEWAY_PROFILE: Final = "tokenferry"
 
 
 class Published(Struct, frozen=True):
-    """A profile that is ours, and how it stands. `fingerprint` is that of the token in it."""
+    """A profile of ours, and its state. `fingerprint` is that of the token in it."""
 
     publication: Publication
     standing: PublicationStatus
@@ -57,7 +57,7 @@ class Publisher:
         return self._ours().publish(_folder(), profile or GATEWAY_PROFILE, None, render, activate=activate)
 
     def published(self) -> list[Published]:
-        """All that is published, and how it stands; nothing is written."""
+        """All published profiles and their state; nothing is written."""
         if self._publications is None:
             return []
         return [self._look(one) for one in self._publications.all()]
@@ -134,7 +134,7 @@ class Publisher:
             raise UnknownName(f"{' as '.join(filter(None, asked))} is not published; see: tokenferry profile list")
         return found
 
-    # -- how it stands, and what it should be
+    # -- its state, and what it should be
 
     def _look(self, publication: Publication) -> Published:
         try:

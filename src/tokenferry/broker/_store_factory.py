@@ -29,7 +29,7 @@ _SEAL: Final = ":seal"  # as above
 
 
 def open_attached(home: Home, account: Account) -> Store:
-    """Open the store that an attached account rests in. Raises `ConfigError` for one that isn't known."""
+    """Open the store that an attached account is stored in. Raises `ConfigError` for one that isn't known."""
     if account.store == "claude-code":
         from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
 
@@ -43,7 +43,7 @@ def open_attached(home: Home, account: Account) -> Store:
 
         return AnthropicProfileStore.of(account, home.locks)
     raise ConfigError(
-        f"account {account.name!r} rests in a store {account.store!r} that this version doesn't know; "
+        f"account {account.name!r} is stored in a store {account.store!r} that this version doesn't know; "
         f"remove it with: tokenferry account remove {account.name}"
     )
 

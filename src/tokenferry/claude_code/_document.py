@@ -132,7 +132,7 @@ def merge(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
 def put_in(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
     """The document with another account's login in the place of the one it has; secrets revealed.
 
-    What stands beside the section is kept. In it is what this login brought along when it was taken from such a
+    What is beside the section is kept. In it is what this login brought along when it was taken from such a
     document (`taken_out`), and nothing of the login before. Raises `UsageError` for an unparsable document.
     """
     if login.state == "unparsable":

@@ -34,7 +34,7 @@ _ROOM: Final = 256  # bytes by which a renewed login may be longer
 
 
 class Place(Protocol):
-    """Where a credential document of Claude Code rests."""
+    """Where Claude Code stores a credential document."""
 
     @property
     def where(self) -> str: ...
@@ -147,7 +147,7 @@ class ClaudeCodeStore:
             lock.release()
 
     def look(self) -> tuple[str, ClaudeCodeLogin]:
-        """Where the login rests, and what is there. Raises `UnsafeFile`, and `TryLater` when the Keychain is locked."""
+        """The place of the login, and what is there. Raises `UnsafeFile`; `TryLater` when the Keychain is locked."""
         place, login = self._look()
         return place.where, replace(login, token=login.token and self._last_grant.complete(login.token))
 

@@ -1,4 +1,4 @@
-"""What a person types or a program pipes in; never what stands on the command line, which every process can read."""
+"""What a person types or a program pipes in; never an argument of the command line, which every process can read."""
 
 import getpass
 import os

@@ -292,7 +292,7 @@ def _must_exist(examined: Examined, config: Path | None) -> None:
 
 def _pairs(given: Sequence[str]) -> list[tuple[str, str | None]]:
     if len(given) % 2:
-        raise UsageError(f"{given[-1][:80]!r} stands without a value; give settings and values in turn")
+        raise UsageError(f"{given[-1][:80]!r} has no value; give settings and values in turn")
     return list(zip(given[::2], given[1::2], strict=True))
 
 

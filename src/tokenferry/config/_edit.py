@@ -155,7 +155,7 @@ def _table(document: "TOMLDocument", place: Sequence[str | int]) -> MutableMappi
 
 
 def _put(document: "TOMLDocument", setting: Setting, value: Any) -> None:
-    """Set it where it stands, or after the last key of its table: comments at the end belong to what follows."""
+    """Set it in its place, or after the last key of its table: comments at the end belong to what follows."""
     from tomlkit.items import Table  # noqa: PLC0415  # see above
 
     table = _table(document, setting.table)

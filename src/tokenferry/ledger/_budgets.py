@@ -41,7 +41,7 @@ _KEPT_MS: Final = 86_400_000
 
 
 class BudgetState(NamedTuple):
-    """How a budget stands in its present period. Amounts are micro-dollars or tokens."""
+    """A budget's use in its present period. Amounts are micro-dollars or tokens."""
 
     subject: str
     """`key:NAME`, `group:NAME` or `all`."""
@@ -192,7 +192,7 @@ class BudgetExchange:
             self._announce(counter, percent, "" if known is None else known.name)
 
     def states(self) -> list[BudgetState]:
-        """How each budget stands, as far as it is known in memory."""
+        """Each budget's use, as far as it is known in memory."""
         return [self._state(one) for one in self.book.counters() if one.is_known]
 
     def _state(self, counter: Counter) -> BudgetState:

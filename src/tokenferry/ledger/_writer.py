@@ -31,7 +31,7 @@ _PATIENCE: Final = 10.0
 
 
 class LedgerStatistics(Struct, frozen=True):
-    """How the writing of the ledger stands. `lag` is the age in seconds of what waits longest."""
+    """The state of the ledger's writer. `lag` is the age in seconds of what waits longest."""
 
     waiting: int = 0
     written: int = 0

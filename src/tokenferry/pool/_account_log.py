@@ -17,7 +17,7 @@ _MOST: Final = 1000
 class AccountLog:
     """Tells of limits, recoveries and exhaustion, at level info.
 
-    `now` gives seconds since 1970 UTC. Providers are left out: what stands against one is over in a moment.
+    `now` gives seconds since 1970 UTC. Providers are left out: a cooldown of one ends in a moment.
     """
 
     def __init__(self, cooldowns: CooldownCache, now: Callable[[], float]) -> None:

@@ -79,7 +79,7 @@ def unavailable(trace: Trace) -> Reject:
 
 
 def considered(pool: "Pool", targets: Sequence[Target], criteria: Criteria) -> list[PassedOver]:
-    """How each account stands that may serve the request."""
+    """The state of each account that may serve the request."""
     found: dict[str, PassedOver] = {}
     for target in targets:
         for one in pool.selector.report(target, criteria).considered:

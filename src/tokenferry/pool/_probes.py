@@ -13,7 +13,7 @@ _MOST: Final = 10_000
 OF_CREDENTIALS: Final = frozenset({"refused", "claude-code-only"})
 """What is said of a credential, wherever it is presented."""
 PAUSED: Final = "paused"
-"""The cause that stands against an account whose owner has paused it."""
+"""The cause that blocks an account whose owner has paused it."""
 _NEVER: Final = frozenset({"claude-code-only", PAUSED})
 _BY_USAGE: Final = frozenset({"window", "rejected", "rate-limited", "overage"})
 

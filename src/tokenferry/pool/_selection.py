@@ -241,7 +241,7 @@ class PassedOver(Struct, frozen=True):
 
     @property
     def is_limit(self) -> bool:
-        """Whether a limit stands against it, which waiting or paying ends."""
+        """Whether a limit blocks it, which waiting or paying ends."""
         return self.cause in _OF_LIMITS
 
     def to_json(self) -> dict[str, Any]:
@@ -259,6 +259,6 @@ class Choice(Struct, frozen=True):
 
     @property
     def considered(self) -> tuple[PassedOver, ...]:
-        """All that the request may use, whatever stands against them."""
+        """All that the request may use, whatever blocks them."""
         chosen = () if self.account is None else (PassedOver(self.account.name, "is ready"),)
         return (*chosen, *(one for one in self.passed_over if one.is_allowed))

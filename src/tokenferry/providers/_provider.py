@@ -128,7 +128,7 @@ class Provider(Struct, frozen=True):
     slash_names: Annotated[
         bool, ConfigKey("Whether its models' names have slashes; the default provider keeps such names.")
     ] = False
-    """So that what stands before a slash is no provider's name."""
+    """So that the part before a slash is no provider's name."""
     key_shape: str | None = None
     """A regular expression that the API keys of its host match whole; None where none is known."""
 

@@ -118,7 +118,7 @@ class Table:
             self._former[key] = (table, former, convert)
 
     def raw(self, key: str) -> Any:
-        """What stands there, unread."""
+        """Its value, unread."""
         return self._data.get(key)
 
     def read(self, defaults: _Section, *, but: Collection[str] = ()) -> _Section:

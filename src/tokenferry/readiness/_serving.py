@@ -23,7 +23,7 @@ def serving_line(config: Config, broker: Broker, name: str) -> str:
 
 
 def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:
-    """Where it stands, as a default account and for the models of `[[models]]`."""
+    """Its place, as a default account and for the models of `[[models]]`."""
     resolver = resolver_of(config, broker)
     names: list[str | None] = [model.name for model in config.models]
     if config.router.unmapped == "default":

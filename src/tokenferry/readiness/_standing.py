@@ -1,4 +1,4 @@
-"""How an account stands, in a word for programs and in a few for people."""
+"""The state of an account, in a word for programs and in a few for people."""
 
 import contextlib
 import time

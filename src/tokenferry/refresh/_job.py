@@ -39,7 +39,7 @@ class RefreshRequest(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """What a flow ends with: the document to use, whether a grant of its own made it, and whether it rests safely."""
+    """A flow's result: the document to use, whether its own grant made it, and whether it is stored safely."""
 
     document: Document
     granted: bool

@@ -72,7 +72,7 @@ class Limits:
                 self._windows[name] = _window(name, state, now)
 
     def windows(self, now: float) -> dict[str, Window]:
-        """Every window as it stands; what was set is gone once its reset has passed."""
+        """Every window in its present state; what was set is gone once its reset has passed."""
         self._windows = {name: window for name, window in self._windows.items() if window.reset > now}
         standing = {}
         for name, length in _LENGTHS.items():

@@ -118,7 +118,7 @@ def _open() -> "KeyringBackend":
 
 def _backend() -> "KeyringBackend":
     """The backend that the `keyring` library would use, if it is a real one. Raises `ConfigError`."""
-    import keyring  # noqa: PLC0415  # brings 100 ms, for those alone whose key rests in one
+    import keyring  # noqa: PLC0415  # brings 100 ms, for those alone whose key is stored in one
 
     backend = keyring.get_keyring()
     if type(backend).__module__ == _CHAINER:

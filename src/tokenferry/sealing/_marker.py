@@ -14,7 +14,7 @@ _PURPOSE: Final = b"tokenferry marker\n"
 
 
 class KeyPlace(Struct, frozen=True):
-    """Where a key rests: in a file, or in the system's keyring if there is no path."""
+    """Where a key is stored: in a file, or in the system's keyring if there is no path."""
 
     path: Path | None = None
 
@@ -23,7 +23,7 @@ class KeyPlace(Struct, frozen=True):
 
 
 class Marker(Struct, frozen=True):
-    """Says that a home is sealed, with which key, and where that rests. It holds no secret.
+    """Says that a home is sealed, with which key, and where that is stored. It holds no secret.
 
     The first key seals; others are of a rotation that is under way or was cut short. Each key signs the whole marker
     (`signed`), so that only who has all of them can change a word of it.

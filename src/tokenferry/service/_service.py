@@ -45,7 +45,7 @@ class Undone(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """How the service stands. `is_current`: its file is what `install` would write now."""
+    """The state of the service. `is_current`: its file is what `install` would write now."""
 
     is_installed: bool
     is_current: bool
@@ -93,7 +93,7 @@ class Service:
         return self._carry_out(plan.then)
 
     def status(self, programs: Sequence[Program]) -> Status:
-        """How it stands; it is current if it runs one of these programs. Raises `UnsafeFile`."""
+        """Its state; it is current if it runs one of these programs. Raises `UnsafeFile`."""
         found = self._read()
         is_ours = found is not None and _is_ours(found)
         return Status(is_ours, found in [self._manager.render(one) for one in programs], self._manager.state())

@@ -59,7 +59,7 @@ class ClientKey(Struct, frozen=True):
         return self.expires_at is not None and self.expires_at <= now
 
     def state(self, now: float) -> Literal["live", "expired", "revoked", "damaged"]:
-        """How it stands at `now`, in seconds since 1970 UTC."""
+        """Its state at `now`, in seconds since 1970 UTC."""
         if self.revoked_at is not None:
             return "revoked"
         if self.fault is not None:

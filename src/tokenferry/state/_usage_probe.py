@@ -34,7 +34,7 @@ class UsageProbe:
     """Looks at cooldowns, and asks where that is due: of each account once in 3 to 5 minutes at most, and one process.
 
     `look` returns at once: asking is left to `start`, by default a thread of its own. `watched` gives accounts that are
-    asked about though nothing stands against them; one that has used up a window gets a cooldown.
+    asked about though nothing blocks them; one that has used up a window gets a cooldown.
     """
 
     def __init__(

@@ -79,7 +79,7 @@ class AttachedStore:
         return None if self.is_attached(name) else self._files.header(name)
 
     def attach(self, account: Account) -> None:
-        """Take an account in whose credential rests elsewhere. Raises `UsageError`, `StorageFailed`."""
+        """Take an account in whose credential is stored elsewhere. Raises `UsageError`, `StorageFailed`."""
         with self._no_move(), self._files.exclusive(account.name, _LOCK_WAIT):
             names = {name.casefold(): name for name in self.names()}
             if (taken := names.get(account.name.casefold())) is not None:
@@ -188,7 +188,7 @@ class AttachedStore:
 
 
 class _Lock:
-    """The lock of the store that the account rests in by the time it is held, with no move left half done."""
+    """The lock of the store that the account is stored in by the time it is held, with no move left half done."""
 
     def __init__(self, name: str, store_of: Callable[[str], Store], moves: Moves | None) -> None:
         self._name = name

@@ -44,12 +44,12 @@ class Attachments:
         raise CorruptFile(f"{path} can't be understood: {reason}; remove it with: tokenferry account remove {name}")
 
     def put(self, account: Account) -> None:
-        """Say that the account's login rests in `account.store` from now on. Raises `StorageFailed`."""
+        """Say that the account's login is stored in `account.store` from now on. Raises `StorageFailed`."""
         fields = {"version": VERSION, "store": account.store, **account_to_json(account)}
         path = self.path(account.name)
         remove_leftovers(path, disk=self._disk)
         replace_private_file(path, json.dumps(fields, indent=1).encode("ascii") + b"\n", disk=self._disk)
 
     def remove(self, name: str) -> None:
-        """Say that it rests there no more. Raises `StorageFailed`."""
+        """Say that it is no longer stored there. Raises `StorageFailed`."""
         remove_file(self.path(name), disk=self._disk)

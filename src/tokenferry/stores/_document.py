@@ -127,7 +127,7 @@ class Document(Struct, frozen=True):
 
 
 def account_to_json(account: Account) -> dict[str, Any]:
-    """What a document says of an account, whichever store its credential rests in."""
+    """What a document says of an account, whichever store its credential is stored in."""
     optional = {"max_age": account.max_age, "paused": account.paused or None, "paused_until": account.paused_until}
     return {
         "name": account.name,

@@ -82,7 +82,7 @@ class Seal:
         if marker is None:
             raise CorruptFile(
                 f"{self.path} can't be understood; restore it from a backup, or remove it and run: tokenferry "
-                f"encryption enable (with {KEY_FILE} naming the key's file, if the key rests in one)"
+                f"encryption enable (with {KEY_FILE} naming the key's file, if the key is stored in one)"
             )
         return marker
 
@@ -264,7 +264,7 @@ class Seal:
             raise CorruptFile(
                 f"{self.path} is gone, and accounts are sealed, so a new one would be written in clear beside them; "
                 f"restore it from a backup, or run: tokenferry encryption enable (with {KEY_FILE} naming the key's "
-                "file, if the key rests in one)"
+                "file, if the key is stored in one)"
             )
         return key
 
@@ -303,7 +303,7 @@ class Seal:
         return key
 
     def present_key(self, place: KeyPlace) -> SealKey | None:
-        """The key to seal with that rests in a file already, if there is one."""
+        """The key to seal with that is stored in a file already, if there is one."""
         keys = [] if place.path is None else self._read_key_file(place.path)
         if keys:
             self.know(keys[0])

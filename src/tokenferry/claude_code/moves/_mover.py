@@ -182,7 +182,7 @@ class Mover:
         return Present(where, login, name, recorded=recorded, same=tuple(sorted(same)))
 
     def _recorded(self, home: ClaudeCodeHome) -> Account | None:
-        """The account that rests in this folder's login; one that doesn't name its folder rests in the present one."""
+        """The account of this folder's login; one that doesn't name its folder belongs to the present one."""
         for name in self._attachments.names():
             account = self._attachments.read(name)
             if account and account.store == CLAUDE_CODE and home.is_at(account.labels.get(FOLDER_LABEL, home.label)):
@@ -252,8 +252,8 @@ class Mover:
         account = self._attachments.read(name)
         if account is not None and account != present.recorded:
             raise UsageError(
-                f"account {name!r} rests in the login of {account.store}{_in_folder(account)}, which can't be moved "
-                "from there to here"
+                f"account {name!r} is stored in the login of {account.store}{_in_folder(account)}, which can't be "
+                "moved from there to here"
             )
         try:
             document = self._files.read(name)

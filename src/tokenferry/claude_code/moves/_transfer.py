@@ -29,7 +29,7 @@ class Transfer:
     6. the new account's attachment is made, and the record removed.
 
     No process gets the lock of either account while a record names it. A process that finds one goes on from
-    where it stands: before the rename the move is made again, or, where anything changed since, undone.
+    where it stopped: before the rename the move is made again, or, where anything changed since, undone.
     """
 
     def __init__(self, files: FileStore, attachments: Attachments, record: MoveFile, *, machine: str) -> None:
@@ -124,7 +124,7 @@ class Transfer:
 
 
 def leaving(account: Account, store: ClaudeCodeStore) -> Account:
-    """The account as one whose login rests in Claude Code's store."""
+    """The account as one whose login is stored in Claude Code's store."""
     labels = MappingProxyType({**account.labels, FOLDER_LABEL: store.home.label})
     return replace(account, owner=CLAUDE_CODE, store=CLAUDE_CODE, labels=labels)
 

@@ -47,7 +47,7 @@ class Machine(Concealing, frozen=True):
     managed: Path = _MANAGED
     """The settings with which an organisation manages Claude Code."""
     keychain: Callable[[ClaudeCodeHome], bytes | None] | None = None
-    """Reads Claude Code's login where it rests in a Keychain."""
+    """Reads Claude Code's login where it is stored in a Keychain."""
 
     def variable(self, name: str) -> str | None:
         """A variable's value; None for one that is empty, too."""

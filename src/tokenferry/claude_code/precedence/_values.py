@@ -52,7 +52,7 @@ class CredentialOrigin(Struct, frozen=True):
     held: Held | None = None
     problems: tuple[str, ...] = ()
     refresh: str | None = None
-    """The sha256 of the refresh token that rests beside it."""
+    """The sha256 of the refresh token that is stored beside it."""
 
 
 class Chain(Struct, frozen=True):

@@ -23,7 +23,7 @@ _KNOWN: Final = ("version", "type", "access_token", "refresh_token", "expires_at
 
 
 class ProfileConfig(Struct, frozen=True):
-    """How a profile authenticates. `credentials_path` is as it stands there, before `~` is replaced."""
+    """How a profile authenticates. `credentials_path` is as written there, before `~` is replaced."""
 
     type: str
     client_id: str | None = None

@@ -16,7 +16,7 @@ _SUFFIX: Final = ".json"
 
 
 def check_profile_name(name: str, source: str = "a profile's name") -> str:
-    """Give the name back if the SDKs take it; raise `UsageError` otherwise. `source` is where it stands."""
+    """Give the name back if the SDKs take it; raise `UsageError` otherwise. `source` is where it was read."""
     if not name:
         fault = "must not be empty"
     elif name != name.strip():
