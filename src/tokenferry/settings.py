@@ -112,6 +112,11 @@ class Home(Struct, frozen=True):
         return self.path / "gateway-id"
 
     @property
+    def login_secret(self) -> Path:
+        """What the logins that its gateways have begun are finished with."""
+        return self.path / "login-secret"
+
+    @property
     def setup(self) -> Path:
         """Holds what `setup` replaced in the settings of other programs."""
         return self.path / "setup"
@@ -233,6 +238,10 @@ class ServerSettings(Struct, frozen=True):
     drain_timeout: Annotated[
         float, ConfigKey("How long requests may take to finish when it stops.", 0, LONGEST_DRAIN, "duration")
     ] = 30.0
+    drain_delay: Annotated[
+        float,
+        ConfigKey("How long it takes requests, with /readyz a 503, before it stops.", 0, 300, "duration"),
+    ] = 0.0
     allow_remote: Annotated[bool, ConfigKey("Whether host may be an address that other machines reach.")] = False
     allowed_hosts: Annotated[tuple[str, ...], ConfigKey("Further Host names to answer to: NAME or NAME:PORT.")] = ()
     trusted_proxies: Annotated[

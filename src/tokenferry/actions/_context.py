@@ -35,7 +35,7 @@ async def _no_explanation(_: ClientKey, __: RouteQuestion) -> RouteExplanation:
 class ActionContext:
     """What of a gateway the API tells and changes.
 
-    `secret` is the gateway's own and known to all of its workers, in their memory alone. `urls` are where it listens,
+    `secret` is what logins are begun and finished with, by any gateway of this home. `urls` are where it listens,
     `hosts` the `Host` values it answers to by now; `states` gives each account's state in a word, by name.
     """
 

@@ -1,8 +1,9 @@
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from tokenferry.budgets import BudgetBook
 from tokenferry.gateway.auth.guard import Guard, check_query
@@ -20,7 +21,7 @@ from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.model_listing import ListingExchange
 from tokenferry.gateway.proxy.token_counts import TokenRatios
 from tokenferry.gateway.proxy.unpriced_exchange import UnpricedExchange
-from tokenferry.gateway.routes import CONSTANTS, Endpoint, proxied, route
+from tokenferry.gateway.routes import CONSTANTS, READY, Endpoint, proxied, route
 from tokenferry.gateway.telemetry.access_log import AccessLog
 from tokenferry.gateway.telemetry.decision_log import DecisionLog
 from tokenferry.gateway.telemetry.metric_families import GatewayStatistics
@@ -39,6 +40,9 @@ UNIX: Final = "tokenferry.unix"
 """In a scope: whether the request came over a Unix socket."""
 NO_ROOM: Final = "tokenferry.no_room"
 """In a scope: whether the listener has as many connections as it may."""
+
+Phase: TypeAlias = Literal["starting", "serving", "draining"]
+"""Of a gateway's life; what serves it sets this."""
 
 _AT_ONCE: Final = 64
 _MOMENT: Final = 0.01
@@ -65,7 +69,9 @@ class Gateway:
         budgets: BudgetBook | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        unready: Callable[[], str] = str,
     ) -> None:
+        """`unready` says why a balancer should send requests elsewhere; empty while there is no reason."""
         self.guard = guard
         self.forwarder = forwarder
         self.budget = budget or BodyBudget()
@@ -75,6 +81,8 @@ class Gateway:
         self.body_limit = body_limit
         self.clock = clock
         self.in_flight = self.streams = 0
+        self.phase: Phase = "starting"
+        self._unready = unready
         self._access_log = access_log
         self._metrics = metrics
         self._decided: list[DecisionLog | UsageLog] = [log for log in (decision_log, usage_log) if log is not None]
@@ -85,6 +93,10 @@ class Gateway:
         self._served = self._strays = 0
         if metrics is not None:
             metrics.watch(self.statistics)
+
+    def unready(self) -> str:
+        """Why a balancer should send requests elsewhere; empty while it serves."""
+        return self.phase if self.phase != "serving" else self._unready()
 
     def statistics(self) -> GatewayStatistics:
         """How things stand, with every request counted that has ended."""
@@ -179,7 +191,8 @@ class Gateway:
         self.guard.check_source(headers, on_unix_socket=scope.get(UNIX, False))
         found = route(scope["method"], scope["raw_path"])
         if found is Endpoint.CONSTANT:
-            await _constant(scope, out)
+            why = self.unready() if scope["raw_path"] == READY else ""
+            await _constant(scope, out, why)
         elif found is Endpoint.METRICS:
             record.client = self.guard.check_key(headers, _address(scope), roles=("admin", "viewer", "metrics")).name
             await self._tell_metrics(headers, out)
@@ -202,10 +215,12 @@ def _address(scope: Scope) -> str | None:
     return None if client is None else str(client[0])
 
 
-async def _constant(scope: Scope, out: TrackedSend) -> None:
+async def _constant(scope: Scope, out: TrackedSend, unready: str) -> None:
     content = CONSTANTS[scope["raw_path"]]
+    if unready:
+        content = json.dumps({"status": "not ready", "reason": unready}, separators=(",", ":")).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-    await out.head(200, headers)
+    await out.head(503 if unready else 200, headers)
     await out.end(b"" if scope["method"] == "HEAD" else content)
 
 

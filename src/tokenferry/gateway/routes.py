@@ -12,6 +12,8 @@ CONSTANTS: Final = {
     b"/readyz": b'{"status":"ready"}',
 }
 """What needs no key: the same answer for everybody, and no upstream is touched."""
+READY: Final = b"/readyz"
+"""A 503 while the gateway starts or drains."""
 
 _MODEL: Final = re.compile(rb"/v1/models/[A-Za-z0-9._:@+-]{1,256}")
 _DOTS: Final = frozenset((b"/v1/models/.", b"/v1/models/.."))

@@ -66,12 +66,19 @@ class GatewayLifespan(BaseLifespan):
 
 
 def server_of(
-    gateway: Gateway, where: Listening, lifespan: GatewayLifespan, *, drain: float, worker: WorkerSlot | None = None
+    gateway: Gateway,
+    where: Listening,
+    lifespan: GatewayLifespan,
+    *,
+    drain: float,
+    delay: float = 0.0,
+    worker: WorkerSlot | None = None,
 ) -> Server:
     return Server(
         gateway,
         where.sockets,
         drain=drain,
+        delay=delay,
         tls=where.tls,
         connections=connection_limit(),
         supervisor=worker,

@@ -1,12 +1,10 @@
 import asyncio
 import contextlib
-import secrets
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -30,14 +28,11 @@ from tokenferry.gateway import (
 )
 from tokenferry.readiness import services, unusable_accounts
 from tokenferry.reloading import Reloading
-from tokenferry.secret import Secret
 from tokenferry.serve._dashboard import dashboard_origin
 from tokenferry.serve._parts import say_nothing
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
 from tokenferry.settings import Home, ServerSettings
-from tokenferry.state import GatewayRegistration, State, local_key
-
-_SECRET_BYTES: Final = 32
+from tokenferry.state import GatewayRegistration, State, local_key, login_secret
 
 
 def _take_no_note(_: Config) -> None:
@@ -115,8 +110,6 @@ def serve(
                 tell(line)
 
         board = SharedMemory(server.workers) if server.workers > 1 else None
-        # Of the parent, so that a login that one worker began can be finished by any.
-        secret = Secret(secrets.token_urlsafe(_SECRET_BYTES))
         run = partial(
             run_gateway,
             home,
@@ -125,7 +118,7 @@ def serve(
             tell=tell,
             states=states,
             board=board,
-            secret=secret,
+            secret=login_secret(home),
             dashboard=dashboard,
             reloading=reloading,
             adopted=adopted,

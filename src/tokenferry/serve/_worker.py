@@ -198,7 +198,7 @@ def run_gateway(
             guard.answer_to(hosts, TrustedProxies(new.server.trusted_proxies), dashboard_guard(dashboard, new))
             own_hosts.intersection_update(hosts)
             own_hosts.update(hosts)
-            listener.drain_for(new.server.drain_timeout)
+            listener.drain_for(new.server.drain_timeout, new.server.drain_delay)
             adopted(new)
             alerts.adopt(new.alerts)
             metrics.adopt(new.metrics)
@@ -224,7 +224,12 @@ def run_gateway(
             is_ending=is_ending,
             share=share,
         )
-        listener = server_of(gateway, where, lifespan, drain=config.server.drain_timeout, worker=worker)
+        listener = server_of(
+            *(gateway, where, lifespan),
+            drain=config.server.drain_timeout,
+            delay=config.server.drain_delay,
+            worker=worker,
+        )
         tune_interpreter()
         with (
             access_log.instead_of(logging.getLogger()),

@@ -5,7 +5,6 @@ from tokenferry.state._client_key import KEY_CAPS, ClientKey, Role, key_caps
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Cursor, Database, Row, Transaction, Value, Values
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
-from tokenferry.state._gateway_id import gateway_id
 from tokenferry.state._gateways import (
     GatewayRecord,
     GatewayRegistration,
@@ -13,6 +12,7 @@ from tokenferry.state._gateways import (
     reachable_url,
     running_gateway,
 )
+from tokenferry.state._kept_values import gateway_id, login_secret
 from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
 from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_key
 from tokenferry.state._logins import StartedLogin, StartedLogins
@@ -71,6 +71,7 @@ __all__ = [
     "key_caps",
     "later",
     "local_key",
+    "login_secret",
     "reachable_url",
     "read_local_key",
     "running_gateway",

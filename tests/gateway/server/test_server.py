@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 import sys
@@ -304,6 +305,19 @@ async def test_a_request_that_the_end_overtakes_is_recorded_as_it_was_answered(s
         assert (await read_reply(reader)).status == 503
         record = await gate.records.last()
     assert (record.status, record.error) == (503, "shutting_down")
+
+
+async def test_a_gateway_that_is_about_to_end_says_so_and_still_takes_requests() -> None:
+    async with running_gate(Source()) as gate:
+        assert (await gate.call(b"/readyz", method=b"GET")).status == 200
+        gate.listener.drain_for(0.0, delay=PATIENCE)
+        gate.listener.stop()
+        async with asyncio.timeout(PATIENCE):
+            while (reply := await gate.call(b"/readyz", method=b"GET")).status == 200:
+                pass
+        assert (reply.status, json.loads(reply.body)["reason"]) == (503, "draining")
+        assert (await gate.call(b"/healthz", method=b"GET")).status == 200
+        gate.listener.drain_for(0.0)
 
 
 def test_it_is_known_to_end_before_it_gives_up_its_port() -> None:

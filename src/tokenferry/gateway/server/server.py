@@ -34,10 +34,10 @@ _KEEP_SOCKET: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_i
 class Server:
     """Serves a gateway on listening sockets until a signal or `stop` ends it. `tls` is for those that aren't Unix ones.
 
-    INT, TERM and HUP, as far as they aren't ignored, and the end of a worker's `supervisor` end it gracefully: no new
-    connections, requests that have reached it have `drain` seconds, then what is left is ended. After a second signal
-    answers are not waited for. `connections` limits them: each of them, and each request in flight, counts. `lifespan`
-    takes part in all of that.
+    INT, TERM and HUP, as far as they aren't ignored, and the end of a worker's `supervisor` end it gracefully: for
+    `delay` seconds it takes requests and says that it isn't ready, then there are no new connections, requests that
+    have reached it have `drain` seconds, then what is left is ended. After a second signal answers are not waited for.
+    `connections` limits them: each of them, and each request in flight, counts. `lifespan` takes part in all of that.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Server:
         sockets: Sequence[socket.socket],
         *,
         drain: float,
+        delay: float = 0.0,
         tls: SSLContext | None = None,
         connections: int = _CONNECTIONS,
         supervisor: WorkerSlot | None = None,
@@ -59,8 +60,10 @@ class Server:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shown = asyncio.Event()
         """Set on the loop after `_is_told`: the next tick isn't waited for."""
+        self._ticks = 0
         self._sockets = sockets
         self._drain = drain
+        self._delay = delay
         self._tls = tls
         self._supervisor = supervisor
         self._lifespan: Lifespan = lifespan or BaseLifespan()
@@ -76,9 +79,9 @@ class Server:
             self._gateway.settle()  # connections that were aborted at the very end have lost their requests since
         return self.ended_by
 
-    def drain_for(self, seconds: float) -> None:
-        """Set how long running requests may go on after the server is asked to end, in seconds."""
-        self._drain = seconds
+    def drain_for(self, seconds: float, delay: float = 0.0) -> None:
+        """Set how long requests may go on after the server is asked to end, and how long new ones are taken before."""
+        self._drain, self._delay = seconds, delay
 
     def stop(self) -> None:
         """End it gracefully; from any thread."""
@@ -93,16 +96,19 @@ class Server:
             self._loop = asyncio.get_running_loop()
             with self._signals():
                 await self._start()
-                counter = 0
-                while not self._is_told:
-                    self.tick(counter)
-                    counter += 1
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_TICK):
-                            await self._shown.wait()
+                await self._tick_until(lambda: self._is_told)
                 await self._end()
         finally:
             self._gateway.settle()
+
+    async def _tick_until(self, is_over: Callable[[], bool]) -> None:
+        while not is_over():
+            self.tick(self._ticks)
+            self._ticks += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK):
+                    await self._shown.wait()
+            self._shown.clear()
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -110,6 +116,7 @@ class Server:
         if self._supervisor is not None:
             loop.add_reader(self._supervisor.lifeline, self._end_alone)
         await self._lifespan.started()
+        self._gateway.phase = "serving"
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> asyncio.base_events.Server:
         protocol = self._protocol
@@ -134,6 +141,9 @@ class Server:
 
     async def _end(self) -> None:
         """End it as the class says."""
+        self._gateway.phase = "draining"
+        begun = asyncio.get_running_loop().time()
+        await self._tick_until(lambda: self._is_told_again or asyncio.get_running_loop().time() >= begun + self._delay)
         await asyncio.to_thread(self._lifespan.ending)
         await self._accept_the_last()
         self.connections.is_ending = True
