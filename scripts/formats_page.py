@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT  # this tree's, not an installed one
 from tokenferry.wire.chat._to_chat import TABLE as TO_CHAT
+from tokenferry.wire.gemini._from_gemini import TABLE as FROM_GEMINI
 from tokenferry.wire.responses._from_responses import TABLE as FROM_RESPONSES
 from tokenferry.wire.responses._to_responses import TABLE as TO_RESPONSES
 
@@ -18,6 +19,7 @@ _TABLES = {
     "chat-to-messages": FROM_CHAT,
     "messages-to-responses": TO_RESPONSES,
     "responses-to-messages": FROM_RESPONSES,
+    "gemini-to-messages": FROM_GEMINI,
 }
 
 

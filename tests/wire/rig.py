@@ -166,3 +166,15 @@ def message(text: bytes) -> dict[str, Any]:
 def chunks(text: bytes) -> Iterable[dict[str, Any]]:
     """The data of Chat events but for `[DONE]`."""
     return [json.loads(data) for event in split(text) if (data := parse(event)[1]) not in {b"", b"[DONE]"}]
+
+
+def from_gemini(**quirks: Any) -> Codec:
+    found = codec("gemini", "anthropic", Quirks(**quirks), domain=DOMAIN)
+    assert found is not None
+    return found
+
+
+def gemini_ask(*contents: dict[str, Any], **fields: Any) -> bytes:
+    """A request of Gemini's, with what its path says beside what its body does."""
+    said = list(contents) or [{"role": "user", "parts": [{"text": "hello"}]}]
+    return json.dumps({"model": "gemini", "contents": said, **fields}).encode()

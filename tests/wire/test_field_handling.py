@@ -21,6 +21,8 @@ from tokenferry.wire._field_handling import FieldTable
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT
 from tokenferry.wire.chat._to_chat import TABLE as TO_CHAT
+from tokenferry.wire.gemini import _models as gemini
+from tokenferry.wire.gemini._from_gemini import TABLE as FROM_GEMINI
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.responses import _models as responses
 from tokenferry.wire.responses._from_responses import TABLE as FROM_RESPONSES
@@ -51,6 +53,7 @@ def structs(shape: Any, seen: set[Any]) -> Iterator[Any]:
         (FROM_CHAT, chat.ChatRequest),
         (TO_RESPONSES, messages.MessagesRequest),
         (FROM_RESPONSES, responses.ResponsesRequest),
+        (FROM_GEMINI, gemini.GenerateContentRequest),
     ],
 )
 def test_every_field_that_a_request_can_have_is_in_one_row(table: FieldTable, request_type: Any) -> None:

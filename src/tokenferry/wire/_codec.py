@@ -33,6 +33,8 @@ class Sent(Struct, frozen=True, kw_only=True):
     """The same for clients of Responses, whose tools are of several kinds."""
     wants_usage: bool = True
     """Whether a stream is to end with its usage."""
+    wants_thoughts: bool = True
+    """Whether the answer is to tell what the model thought."""
     at: int = 0
     """When it was sent, in seconds since 1970 UTC, for answers that name a time."""
 

@@ -58,20 +58,20 @@ class FieldTable:
             if value is not UNSET and bytes(value) not in _EMPTY:
                 word, note = self.handlings[type(part)][name]
                 if word == "unfit":
-                    raise Unfit(f"{_shown(name)} has no counterpart there{note and f': {note}'}")
-                left.add(_shown(name))
+                    raise Unfit(f"{_shown(part, name)} has no counterpart there{note and f': {note}'}")
+                left.add(_shown(part, name))
 
     def rows(self) -> Iterator[tuple[str, str, FieldHandling]]:
         """The part, the field and its handling, as documented."""
         for kind, fields in self.handlings.items():
             part = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", kind.__name__).lower()
             for name, handling in fields.items():
-                yield part, _shown(name), handling
+                yield part, _shown(kind, name), handling
 
 
-def _shown(name: str) -> str:
-    """A field as the format calls it: some are reserved words of Python."""
-    return name.rstrip("_")
+def _shown(kind: type[Struct] | Struct, name: str) -> str:
+    """A field as the format calls it: some are reserved words of Python, and some formats spell them in another way."""
+    return kind.__struct_encode_fields__[kind.__struct_fields__.index(name)]
 
 
 def _unread(kind: type[Struct], fields: Mapping[str, FieldHandling]) -> _Unread:

@@ -48,6 +48,10 @@ def _to_messages(client: WireFormat, quirks: Quirks, domain: str, *, is_last: bo
         from tokenferry.wire.chat._codecs import ChatToMessages
 
         return ChatToMessages(quirks, is_last=is_last)
+    if client == "gemini":
+        from tokenferry.wire.gemini._client_codec import GeminiToMessages
+
+        return GeminiToMessages(quirks, domain, is_last=is_last)
     from tokenferry.wire.responses._codecs import ResponsesToMessages
 
     return ResponsesToMessages(quirks, domain, is_last=is_last)

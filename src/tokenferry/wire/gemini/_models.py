@@ -183,6 +183,8 @@ class GenerateContentRequest(_Part):
     generation_config: GenerationConfig | None = None
     model: str | None = None
     """Within a question for its tokens alone; an answer's request names the model in its path."""
+    stream: bool | None = None
+    """No field of the API: with `model` it stands for what a client's path says."""
     safety_settings: Unread = UNSET
     cached_content: Unread = UNSET
     labels: Unread = UNSET

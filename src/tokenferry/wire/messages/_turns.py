@@ -85,12 +85,12 @@ class TurnWriter:
         self._awaited[known] = given
         return messages.ToolUseContent(id=known, name=tool_name(name, LONGEST_NAME), input=arguments)
 
-    def result(self, known: str, content: Any) -> None:
+    def result(self, known: str, content: Any, *, is_error: bool = False) -> None:
         """Add the result of a call: at the beginning of its turn, after other results."""
         given, known = known, call_id(known, "any")
         if self._awaited.pop(known, None) is None:
             raise Unfit(f"the result of the tool call {given[:80]!r} has no call right before it, or is the second")
-        result = messages.ToolResultContent(tool_use_id=known, content=content)
+        result = messages.ToolResultContent(tool_use_id=known, content=content, is_error=is_error or None)
         if self._turns[-1].role == "assistant":
             self.add("user", [result])
             return

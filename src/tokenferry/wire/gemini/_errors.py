@@ -1,0 +1,56 @@
+"""Errors as Gemini's API words them."""
+
+from typing import Any, Final
+
+from tokenferry.wire._faults import UpstreamFault
+from tokenferry.wire._json import encode
+
+_STATUSES: Final = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    500: "INTERNAL",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+_OTHERS: Final = {402: 429, 413: 400, 529: 503}
+"""What the vendor has no status for."""
+_OF_KINDS: Final = {
+    "invalid_request_error": 400,
+    "request_too_large": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "billing_error": 429,
+    "overloaded_error": 503,
+    "timeout_error": 504,
+}
+
+
+def gemini_envelope(kind: str, message: str, request_id: str) -> bytes:  # noqa: ARG001  # it has no field
+    """The JSON of an error as Gemini's API words it. `kind` is one of Anthropic's types."""
+    return _document(_OF_KINDS.get(kind, 500), message)
+
+
+def gemini_error_event(kind: str, message: str, request_id: str) -> bytes:
+    """The same as a server-sent event, which ends a stream truthfully: the SDKs raise it."""
+    return b"data: " + gemini_envelope(kind, message, request_id) + b"\n\n"
+
+
+def gemini_error(fault: UpstreamFault) -> tuple[int, bytes]:
+    """The status and the body of an error for a client of Gemini."""
+    code = _OTHERS.get(fault.status, fault.status)
+    return code, _document(code, fault.message)
+
+
+def gemini_status(code: int) -> str:
+    """The name of an error's status."""
+    return _STATUSES.get(code, "INTERNAL")
+
+
+def _document(code: int, message: str) -> bytes:
+    error: dict[str, Any] = {"code": code, "message": message, "status": gemini_status(code)}
+    return encode({"error": error})
