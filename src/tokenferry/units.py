@@ -27,6 +27,11 @@ def dollars(micros: int) -> str:
     return f"${micros / 1e6:,.2f}"
 
 
+def spreadsheet_cell(value: object) -> object:
+    """A value that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+
+
 def short(count: int) -> str:
     """A number of tokens in at most six characters."""
     size = float(count)

@@ -34,7 +34,7 @@ from tokenferry.gateway import (
 )
 from tokenferry.readiness import account_rows
 from tokenferry.secret import Secret
-from tokenferry.serve._parts import explainer_of, readiness_of
+from tokenferry.serve._parts import explainer_of, readiness_of, running_of
 from tokenferry.settings import Home, RouterSettings
 from tokenferry.state import Role, State
 
@@ -177,7 +177,11 @@ def running_api(
         explain = explainer_of(lambda: gateway, broker, state, states, None)
         readiness = readiness_of([settings], broker, state, states)
         parts = ActionContext(
-            home, broker, state, secret, (url,), hosts, states, explain=explain, role_of=role_of, readiness=readiness
+            *(home, broker, state, secret, (url,), hosts, states),
+            explain=explain,
+            role_of=role_of,
+            readiness=readiness,
+            running=running_of(lambda: gateway, None),
         )
         service, upstreams = LoginService(parts), UpstreamClients()
         origin = f"http://tf-{state.sessions.label()}.localhost:{port}"

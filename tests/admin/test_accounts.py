@@ -146,3 +146,13 @@ def test_a_login_that_may_make_no_key_says_so(api: Api) -> None:
     api.log_in("work", "alice")
     assert "made no API key: HTTP 403" in refused(api.post("/api/accounts/work/api-keys", {"name": "made"}), 400)
     assert api.broker.book.store.names() == ["work"]
+
+
+def test_a_pause_has_an_end_in_any_time_zone(api: Api) -> None:
+    api.log_in("work")
+    answer = api.call("PATCH", "/api/accounts/work", {"paused": True, "paused_until": "2099-01-01T08:00:00+01:00"})
+    assert answer.json()["account"]["paused_until"] == "2099-01-01T07:00:00Z"
+    refused(api.call("PATCH", "/api/accounts/work", {"paused_until": "2099-01-01T08:00:00Z"}), 400)
+    refused(api.call("PATCH", "/api/accounts/work", {"paused": True, "paused_until": "2020-01-01T08:00:00Z"}), 400)
+    assert api.call("PATCH", "/api/accounts/work", {"paused": True, "paused_until": "tomorrow"}).status_code >= 400
+    assert api.call("PATCH", "/api/accounts/work", {"paused": False}).json()["account"].get("paused_until") is None

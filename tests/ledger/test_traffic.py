@@ -47,7 +47,7 @@ filters = st.builds(
     account=st.sampled_from(["", "alice"]),
     model=st.sampled_from(["", "claude-opus-5"]),
     session=st.sampled_from(["", "s-1"]),
-    status=st.sampled_from(["", "ok", "failed", "429", "nonsense"]),
+    status=st.sampled_from(["", "ok", "failed", "429", "slow", "nonsense"]),
 )
 
 
@@ -71,6 +71,10 @@ def written(folder: Path, entries: list[LedgerEntry]) -> Ledger:
     return ledger
 
 
+def is_slow(one: LedgerEntry) -> bool:
+    return (one.duration if one.first_byte is None else one.first_byte) >= 10
+
+
 def matching(entries: list[LedgerEntry], asked: TrafficFilter) -> list[LedgerEntry]:
     good = {"": {"", "rate_limit_error"}, "ok": {""}, "failed": {"rate_limit_error"}, "429": {"rate_limit_error"}}
     return [
@@ -81,7 +85,7 @@ def matching(entries: list[LedgerEntry], asked: TrafficFilter) -> list[LedgerEnt
         and asked.account in {"", one.account}
         and asked.model in {"", one.model}
         and asked.session in {"", one.session}
-        and one.error in good.get(asked.status, set())
+        and (is_slow(one) if asked.status == "slow" else one.error in good.get(asked.status, set()))
     ]
 
 
@@ -91,24 +95,27 @@ def weight(row: TrafficRow, order: TrafficOrder) -> int:
 
 
 @settings(max_examples=effort(60), deadline=None)
-@given(books, filters, st.sampled_from(get_args(TrafficOrder)), st.integers(1, 7))
+@given(books, filters, st.tuples(st.sampled_from(get_args(TrafficOrder)), st.booleans()), st.integers(1, 7))
 def test_pages_hold_each_matching_request_once_in_order(
-    folder: Path, entries: list[LedgerEntry], asked: TrafficFilter, order: TrafficOrder, count: int
+    folder: Path, entries: list[LedgerEntry], asked: TrafficFilter, sorting: tuple[TrafficOrder, bool], count: int
 ) -> None:
+    order, is_ascending = sorting
     with written(folder, entries) as ledger:
         report = TrafficReport(ledger)
         found: list[TrafficRow] = []
         behind: TrafficCursor | None = None
         while True:
-            page = report.page(asked, order=order, behind=behind, count=count)
+            page = report.page(asked, order=order, behind=behind, count=count, is_ascending=is_ascending)
             assert len(page.rows) <= count
             found += page.rows
             behind = page.following
             if behind is None:
                 break
-    assert sorted(one.request_id for one in found) == sorted(one.request_id for one in matching(entries, asked))
+    is_known = [not (is_ascending and order == "first_ms" and one.first_byte is None) for one in entries]
+    expected = matching([one for one, known in zip(entries, is_known, strict=True) if known], asked)
+    assert sorted(one.request_id for one in found) == sorted(one.request_id for one in expected)
     weights = [(weight(row, order), row.request_id) for row in found]
-    assert weights == sorted(weights, reverse=True)
+    assert weights == sorted(weights, reverse=not is_ascending)
 
 
 @settings(max_examples=effort(40), deadline=None)
@@ -175,9 +182,13 @@ def test_a_rare_name_is_found_without_a_look_at_other_hours(tmp_path: Path, monk
         report = TrafficReport(ledger)
         page = report.page(asked)
         assert [row.request_id for row in page.rows] == ["tf_1", "tf_3"]
-        assert page.looked_back_to is not None
+        assert page.looked_to is not None
         assert page.following is not None
         assert [row.request_id for row in report.page(asked, behind=page.following).rows] == ["tf_5", "tf_7"]
+        page = report.page(asked, is_ascending=True)
+        assert [row.request_id for row in page.rows] == ["tf_7", "tf_5"]
+        rest = report.page(asked, behind=page.following, is_ascending=True)
+        assert [row.request_id for row in rest.rows] == ["tf_3", "tf_1"]
 
 
 def test_a_query_that_takes_too_long_is_ended(tmp_path: Path) -> None:

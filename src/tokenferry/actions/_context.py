@@ -9,7 +9,7 @@ from tokenferry.readiness import RouteExplanation, RouteQuestion
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, ClientKeys, Role, StartedLogins, State
-from tokenferry.views import LedgerReader
+from tokenferry.views import LedgerReader, RunningRequests
 
 CALLBACK: Final = "/oauth/callback"
 LOGIN_PAGE: Final = "/login"
@@ -54,6 +54,8 @@ class ActionContext:
     explain: Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]] = field(default=_no_explanation)
     """Where a request would go, as far as the key that asks may know."""
 
+    running: Callable[[], RunningRequests] = field(default=RunningRequests)
+    """The requests under way."""
     public_url: str | None = None
     """`[server] public_url`, of the gateway's start."""
     role_of: Callable[[str], Role] = field(default=_viewer)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tokenferry.cli._output import note, printable, say_json, say_lines
 from tokenferry.ledger import Dimension, Usage, UsageRow, total
-from tokenferry.units import dollars, short
+from tokenferry.units import dollars, short, spreadsheet_cell
 
 _WIDTH: Final = 80
 _MOST_BAR: Final = 24
@@ -200,10 +200,5 @@ def _csv(report: Report) -> Iterator[str]:
         for number, part in enumerate(parts):
             if at == number == 0:
                 writer.writerow(part)
-            writer.writerow(_plain(value) for value in part.values())
+            writer.writerow(spreadsheet_cell(value) for value in part.values())
     yield from out.getvalue().splitlines()
-
-
-def _plain(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" and value else value

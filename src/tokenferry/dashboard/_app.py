@@ -19,7 +19,7 @@ from tokenferry.dashboard._cookie import SessionCookie
 from tokenferry.dashboard._events import Events
 from tokenferry.dashboard._sections import NAVIGATION, SECTIONS
 from tokenferry.dashboard._templates import environment
-from tokenferry.dashboard._views import FormAction, Shown, View
+from tokenferry.dashboard._views import Download, FormAction, Shown, View
 from tokenferry.dashboard._visit import Visit, sentence
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway.http.errors import GatewayError
@@ -103,6 +103,9 @@ class _Dashboard:
             variables = view.show(visit)
         except TokenferryError as fault:
             return self._refusal(visit, status_of(fault), sentence(str(fault)))
+        if isinstance(variables, Download):
+            shown = {"content-disposition": f'attachment; filename="{variables.name}"', **_HEADERS}
+            return Response(variables.content, headers=shown, media_type=variables.kind)
         notice = "" if visit.fault else self._context.state.sessions.take_notice(visit.session.id)
         return self._page_of(visit, view.template, {"view": view, "notice": notice, **variables}, status)
 

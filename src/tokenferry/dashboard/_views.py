@@ -25,9 +25,17 @@ class View(Struct, frozen=True):
 
     path: str
     template: str
-    show: Callable[[Visit], Variables]
+    show: Callable[[Visit], "Variables | Download"]
     title: str = ""
     roles: frozenset[Role] = READERS
+
+
+class Download(Struct, frozen=True):
+    """A file that the browser saves."""
+
+    name: str
+    content: bytes
+    kind: str
 
 
 class Redirect(Struct, frozen=True):

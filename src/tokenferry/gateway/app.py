@@ -80,7 +80,9 @@ class Gateway:
         self.token_ratios = TokenRatios()
         self.body_limit = body_limit
         self.clock = clock
-        self.in_flight = self.streams = 0
+        self.running: set[Exchange] = set()
+        """The proxied requests under way."""
+        self.streams = self._answering = 0
         self.phase: Phase = "starting"
         self._unready = unready
         self._access_log = access_log
@@ -110,6 +112,11 @@ class Gateway:
             log_lines_dropped=0 if self._access_log is None else self._access_log.dropped,
         )
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way, of all kinds."""
+        return len(self.running) + self._answering
+
     def exchange(self, head: RequestLine, writer: AnswerWriter) -> Exchange | None:
         """Take a request that is proxied; None for one that is answered by ASGI."""
         found = proxied(head.method, head.path)
@@ -127,11 +134,11 @@ class Gateway:
             return
         record = RequestRecord(scope[REQUEST], scope["method"], loggable_path(scope["raw_path"]), self._now())
         out = TrackedSend(send, record, self.clock)
-        self.in_flight += 1
+        self._answering += 1
         try:
             await self._answer(scope, receive, out, record)
         finally:
-            self.in_flight -= 1
+            self._answering -= 1
             out.close()
             refused: GatewayError | None = scope.get(REFUSED)
             if refused is not None:

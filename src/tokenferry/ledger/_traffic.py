@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._entry import Billing
@@ -43,6 +44,8 @@ _MOST_HOURS: Final = 240
 _SECONDS: Final = 2.0
 _LATEST_MS: Final = 1 << 62
 _FAILED: Final = 400
+_SLOW_MS: Final = 10_000
+_FIRST: Final = (-1, "")
 _DIGITS: Final = 3
 """Of a status code."""
 _MOST_OF_SESSION: Final = 2000
@@ -62,7 +65,7 @@ class TrafficFilter(Struct, frozen=True):
     agent: str = ""
     error: str = ""
     status: str = ""
-    """`ok`, `failed`, or a status code."""
+    """`ok`, `failed`, `slow` (10 s or more until the first byte), or a status code."""
 
     @property
     def names(self) -> dict[str, str]:
@@ -122,12 +125,12 @@ class TrafficRow(Struct, frozen=True):
 
 
 class TrafficPage(Struct, frozen=True):
-    """Some requests, newest or greatest first."""
+    """Some requests in the order asked for."""
 
     rows: tuple[TrafficRow, ...]
     following: TrafficCursor | None = None
     """Where the next page begins; None for the last one."""
-    looked_back_to: int | None = None
+    looked_to: int | None = None
     """Where not all of the time asked for was looked at: until when it was, in milliseconds since 1970 UTC."""
 
 
@@ -174,20 +177,23 @@ class TrafficReport:
         order: TrafficOrder = "at",
         behind: TrafficCursor | None = None,
         count: int = 50,
+        is_ascending: bool = False,
     ) -> TrafficPage:
-        """Requests that match, latest first, or greatest first of the latest 10,000 that match."""
+        """Requests that match, latest first, or greatest first of the latest 10,000 that match; or the other way."""
         where = self._where(asked)
         if where is None:
             return TrafficPage(())
         if order == "at":
-            return self._latest(asked, where, behind, count)
-        ranked, looked_back_to = self._ranked(asked, where, _WEIGHTS[order])
-        after = [one for one in ranked if behind is None or one[:2] < behind]
-        chosen = heapq.nlargest(count + 1, after)
+            return self._by_time(asked, where, behind, count, is_ascending=is_ascending)
+        ranked, looked_to = self._ranked(asked, where, _WEIGHTS[order])
+        if is_ascending:
+            chosen = heapq.nsmallest(count + 1, (one for one in ranked if one[0] >= 0 and one[:2] > (behind or _FIRST)))
+        else:
+            chosen = heapq.nlargest(count + 1, (one for one in ranked if behind is None or one[:2] < behind))
         rows = {row.request_id: row for row in self._rows(f"id IN ({sql.numbers(one[2] for one in chosen[:count])})")}
         following = TrafficCursor(*chosen[count - 1][:2]) if len(chosen) > count else None
         found = tuple(rows[one[1]] for one in chosen[:count] if one[1] in rows)
-        return TrafficPage(found, following, looked_back_to)
+        return TrafficPage(found, following, looked_to)
 
     def request(self, request_id: str, at_ms: int | None = None) -> TrafficRow | None:
         """One request. Without the time of its beginning all rows are looked through."""
@@ -277,7 +283,7 @@ class TrafficReport:
             return [], []
         text, values = where
         rows: list[Row] = []
-        for start, stop, _ in self._places(asked, asked.until):
+        for start, stop, _ in self._places(asked):
             if len(rows) < most:
                 query = (
                     f"SELECT first_ms, ms FROM requests WHERE {_RANGE} AND side = 0 AND error = 0 AND {text} "  # noqa: S608  # names of ours
@@ -293,28 +299,37 @@ class TrafficReport:
 
     # How rows are found.
 
-    def _latest(
-        self, asked: TrafficFilter, where: tuple[str, list[Any]], behind: TrafficCursor | None, count: int
+    def _by_time(
+        self,
+        asked: TrafficFilter,
+        where: tuple[str, list[Any]],
+        behind: TrafficCursor | None,
+        count: int,
+        *,
+        is_ascending: bool,
     ) -> TrafficPage:
         text, values = where
-        until = asked.until if behind is None else min(asked.until, behind.weight + bool(behind.request_id))
+        sign, way = (">", "ASC") if is_ascending else ("<", "DESC")
+        cursor, further = ("", []) if behind is None else (f" AND (at_ms, request_id) {sign} (?, ?)", [*behind])
+        if behind is not None and is_ascending:
+            asked = replace(asked, since=max(asked.since, behind.weight))
+        elif behind is not None:
+            asked = replace(asked, until=min(asked.until, behind.weight + bool(behind.request_id)))
         found: list[TrafficRow] = []
-        looked_back_to = None
-        for start, stop, is_cut in self._places(asked, until):
-            cursor, further = "", []
-            if behind is not None:
-                cursor, further = " AND (at_ms, request_id) < (?, ?)", [*behind]
+        looked_to = None
+        for start, stop, is_cut in self._places(asked, is_ascending=is_ascending):
             found += self._rows(
-                f"{_RANGE}{cursor} AND {text} ORDER BY at_ms DESC, request_id DESC",
+                f"{_RANGE}{cursor} AND {text} ORDER BY at_ms {way}, request_id {way}",
                 (start, stop, *further, *values),
                 limit=count + 1 - len(found),
+                way=way,
             )
             if len(found) > count:
                 last = found[count - 1]
                 return TrafficPage(tuple(found[:count]), TrafficCursor(last.at_ms, last.request_id))
-            looked_back_to = start if is_cut else None
-        following = None if looked_back_to is None else TrafficCursor(looked_back_to, "")
-        return TrafficPage(tuple(found), following, looked_back_to)
+            looked_to = (stop if is_ascending else start) if is_cut else None
+        following = None if looked_to is None else TrafficCursor(looked_to, "")
+        return TrafficPage(tuple(found), following, looked_to)
 
     def _ranked(
         self, asked: TrafficFilter, where: tuple[str, list[Any]], weight: str
@@ -322,7 +337,7 @@ class TrafficReport:
         """Weight, request id and id of the latest requests that match; and until when they were looked for."""
         text, values = where
         found: list[tuple[int, str, int]] = []
-        for start, stop, is_cut in self._places(asked, asked.until):
+        for start, stop, is_cut in self._places(asked):
             query = (
                 f"SELECT {weight} AS weight, request_id, id, at_ms FROM requests WHERE {_RANGE} AND {text} "  # noqa: S608  # names of ours
                 f"ORDER BY at_ms DESC LIMIT {_SORTED - len(found)}"
@@ -335,11 +350,12 @@ class TrafficReport:
                 return found, start
         return found, None
 
-    def _places(self, asked: TrafficFilter, until: int) -> Iterator[tuple[int, int, bool]]:
-        """Stretches of time that hold the requests that match, latest first, and whether earlier ones are left out.
+    def _places(self, asked: TrafficFilter, *, is_ascending: bool = False) -> Iterator[tuple[int, int, bool]]:
+        """Stretches of time that hold the requests that match, latest first, and whether further ones are left out.
 
         Hourly sums say in which hours a rare name occurs, so that the others needn't be looked through.
         """
+        until, step = asked.until, 1 if is_ascending else -1
         summed = TrafficFilter(**{name: getattr(asked, name) for name in _SUMMED})
         where = self._where(summed)
         if not summed.names or asked.session or where is None:
@@ -348,7 +364,7 @@ class TrafficReport:
         text, values = where
         rows = self._query(
             f"SELECT period, sum(requests + side_requests) AS found FROM hours WHERE period >= ? AND period <= ? "  # noqa: S608  # names of ours
-            f"AND {text} GROUP BY period ORDER BY period DESC LIMIT {_MOST_HOURS + 1}",
+            f"AND {text} GROUP BY period ORDER BY period {'ASC' if is_ascending else 'DESC'} LIMIT {_MOST_HOURS + 1}",
             (asked.since // sql.HOUR_MS, (until - 1) // sql.HOUR_MS, *values),
         )
         hours = [row["period"] for row in rows[:_MOST_HOURS]]
@@ -356,9 +372,10 @@ class TrafficReport:
         at = 0
         while at < len(hours):
             end = at
-            while end + 1 < len(hours) and hours[end + 1] == hours[end] - 1:
+            while end + 1 < len(hours) and hours[end + 1] == hours[end] + step:
                 end += 1
-            start, stop = hours[end] * sql.HOUR_MS, (hours[at] + 1) * sql.HOUR_MS
+            first, last = sorted((hours[at], hours[end]))
+            start, stop = first * sql.HOUR_MS, (last + 1) * sql.HOUR_MS
             at = end + 1
             yield max(start, asked.since), min(stop, until), has_more and at == len(hours)
 
@@ -385,6 +402,8 @@ class TrafficReport:
                 parts.append("error = 0")
             case "failed":
                 parts.append("error > 0")
+            case "slow":
+                parts.append(f"coalesce(first_ms, ms) >= {_SLOW_MS}")
             case code if code.isascii() and code.isdecimal() and len(code) == _DIGITS:
                 parts.append("status = ?" + (" AND error > 0" if int(code) >= _FAILED else ""))
                 values.append(int(code))
@@ -392,10 +411,12 @@ class TrafficReport:
                 return None
         return " AND ".join(parts), values
 
-    def _rows(self, condition: str, values: Sequence[Any] = (), *, limit: int = _LATEST_MS) -> list[TrafficRow]:
+    def _rows(
+        self, condition: str, values: Sequence[Any] = (), *, limit: int = _LATEST_MS, way: str = "DESC"
+    ) -> list[TrafficRow]:
         """The rows of a condition and order, with their names."""
         found = f"SELECT * FROM requests WHERE {condition} LIMIT {limit}"  # noqa: S608  # names of ours
-        query = f"{_SELECT} FROM ({found}) AS found {_JOINS} ORDER BY found.at_ms DESC, found.request_id DESC"
+        query = f"{_SELECT} FROM ({found}) AS found {_JOINS} ORDER BY found.at_ms {way}, found.request_id {way}"
         return [_row(one) for one in self._query(query, values)]
 
     def _labels(self, ids: Sequence[int]) -> dict[int, str]:

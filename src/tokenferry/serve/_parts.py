@@ -37,6 +37,7 @@ from tokenferry.refresh import send
 from tokenferry.routing import Malformed, Router, scan
 from tokenferry.state import LOCAL_KEY_NAME, ClientKey, State, UsageProbe
 from tokenferry.stores import Account
+from tokenferry.views import RunningRequest, RunningRequests
 
 _REFRESH_SECONDS: Final = 30.0
 
@@ -99,6 +100,33 @@ def readiness_of(
         return [one.to_json() for one in services(in_force[0], broker, state, states(), key)]
 
     return readiness
+
+
+def running_of(gateway: Callable[[], Gateway], worker: WorkerSlot | None) -> Callable[[], RunningRequests]:
+    """What gives the requests under way in this process, on any thread."""
+    number = None if worker is None else worker.number
+
+    def running() -> RunningRequests:
+        found = [(one, one.record) for one in tuple(gateway().running)]
+        rows = [
+            RunningRequest(
+                record.request_id,
+                record.at,
+                one.stage,
+                record.client or "",
+                one.account,
+                record.provider or "",
+                record.upstream_model or record.model or "",
+                record.session or "",
+                record.agent or "",
+                record.attempts,
+                record.first_byte,
+            )
+            for one, record in found
+        ]
+        return RunningRequests(tuple(sorted(rows, key=lambda row: row.at)), number)
+
+    return running
 
 
 def explainer_of(

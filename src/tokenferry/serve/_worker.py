@@ -46,6 +46,7 @@ from tokenferry.serve._parts import (
     readiness_of,
     recorder_of,
     router_of,
+    running_of,
     server_of,
 )
 from tokenferry.serve._usage import price_table_of, usage_log_of
@@ -154,6 +155,7 @@ def run_gateway(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,
+            running=running_of(lambda: gateway, worker),
             explain=explainer_of(lambda: gateway, broker, state, states, worker),
             public_url=config.server.public_url,
             role_of=lambda user: role_of(in_force[0], user),

@@ -10,13 +10,27 @@ from tokenferry.views._story import (
     RequestStory,
     SessionStory,
     request_story,
+    running_story,
     session_story,
     story_lines,
 )
-from tokenferry.views._traffic import RANGES, SeriesOf, TrafficQuery, TrafficView, quantile, traffic_query, traffic_view
+from tokenferry.views._traffic import (
+    MOST_SESSIONS,
+    RANGES,
+    RunningRequest,
+    RunningRequests,
+    SeriesOf,
+    TrafficQuery,
+    TrafficView,
+    quantile,
+    traffic_query,
+    traffic_rows,
+    traffic_view,
+)
 from tokenferry.views._windows import WindowShare, open_windows
 
 __all__ = [
+    "MOST_SESSIONS",
     "RANGES",
     "AgentShare",
     "Figure",
@@ -29,6 +43,8 @@ __all__ = [
     "RequestStory",
     "RoutingRule",
     "RoutingTable",
+    "RunningRequest",
+    "RunningRequests",
     "SeriesOf",
     "SessionStory",
     "TrafficQuery",
@@ -41,8 +57,10 @@ __all__ = [
     "quantile",
     "request_story",
     "routing_table",
+    "running_story",
     "session_story",
     "story_lines",
     "traffic_query",
+    "traffic_rows",
     "traffic_view",
 ]

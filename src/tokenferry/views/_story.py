@@ -9,8 +9,9 @@ from tokenferry.budgets import SpendingLimit
 from tokenferry.errors import UnknownName
 from tokenferry.ledger import TrafficRow
 from tokenferry.state import Decision, State
-from tokenferry.units import moment
+from tokenferry.units import moment, span
 from tokenferry.views._books import LedgerReader
+from tokenferry.views._traffic import RunningRequest
 
 _BY_ORDER: Final = "the first, in their order, that has a credential"
 _QUEUED: Final = "every account has as many requests as it may have"
@@ -94,6 +95,14 @@ def request_story(state: State, books: LedgerReader, request_id: str, at_ms: int
     steps = tuple(line for line in lines if line[0].startswith("+"))
     waited = 0 if decision is None else sum(wait for wait, *_ in _waits(decision.content.get("steps") or ()).values())
     return RequestStory(request_id, tuple(line for line in lines if line not in steps), steps, row, waited)
+
+
+def running_story(one: RunningRequest, now: float) -> RequestStory:
+    """What is known of a request that has not ended. `now` is in seconds since 1970 UTC."""
+    names = (("key", one.key), ("model", one.model), ("account", one.account), ("provider", one.provider))
+    stage = ("in flight", f"it {one.stage}; it began {span(max(now - one.at, 0))} ago")
+    tries = ("tries", f"sent {one.attempts} times") if one.attempts > 1 else ("", "")
+    return RequestStory(one.request_id, tuple(pair for pair in (stage, *names, tries) if pair[1]))
 
 
 def session_story(books: LedgerReader, session: str) -> SessionStory:

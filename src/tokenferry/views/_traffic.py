@@ -1,6 +1,7 @@
 """Requests, sessions and what was used over time, as a query string asks for them."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from tokenferry.ledger import (
     TrafficOrder,
     TrafficPage,
     TrafficReport,
+    TrafficRow,
     TrafficSeries,
     Usage,
     UsageReport,
@@ -28,6 +30,7 @@ from tokenferry.ledger import (
 from tokenferry.views._books import LedgerReader
 
 SeriesOf: TypeAlias = Literal["requests", "tokens", "cost", "errors"]
+SessionOrder: TypeAlias = Literal["last_ms", "first_ms", "requests", "errors", "tokens", "cost", "accounts"]
 
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
@@ -39,6 +42,14 @@ RANGES: Final[Mapping[str, int]] = {
     "90d": 90 * _DAY_MS,
 }
 _USUAL: Final = "24h"
+_DEFAULTS: Final = {
+    "range": _USUAL,
+    "sort": "at",
+    "by": "account",
+    "of": "requests",
+    "shows": "requests",
+    "sessions": "last_ms",
+}
 _NAMES: Final = ("key", "account", "provider", "model", "session", "agent", "error")
 _SUMMED: Final[tuple[Dimension, ...]] = ("key", "account", "provider", "model", "session")
 _MINUTES_UP_TO: Final = 3 * _HOUR_MS
@@ -46,6 +57,8 @@ _HOURS_UP_TO: Final = 7 * _DAY_MS
 _LONGEST: Final = 256
 _MOST: Final = 1100 * _DAY_MS
 """A longer time would make too many points of a series."""
+MOST_SESSIONS: Final = 500
+"""So many of the latest sessions are sorted by anything but their last request."""
 _SUMMED_ANEW: Final = 2 * _DAY_MS
 """The sums of a longer time may be some seconds old."""
 
@@ -64,6 +77,8 @@ class TrafficQuery(Struct, frozen=True):
     of: SeriesOf = "requests"
     shows: Literal["requests", "sessions"] = "requests"
     behind: TrafficCursor | None = None
+    is_ascending: bool = False
+    sessions_by: SessionOrder = "last_ms"
 
     @property
     def filter(self) -> TrafficFilter:
@@ -86,17 +101,64 @@ class TrafficQuery(Struct, frozen=True):
             "by": self.by,
             "of": self.of,
             "shows": self.shows,
+            "order": "up" if self.is_ascending else "",
+            "sessions": self.sessions_by,
         } | changes
         if "range" in changes:
             given |= {"since": None, "until": None}
-        usual = {"range": _USUAL, "sort": "at", "by": "account", "of": "requests", "shows": "requests"}
-        kept = {name: value for name, value in given.items() if value not in {None, ""} and usual.get(name) != value}
+        kept = {name: value for name, value in given.items() if value not in {None, "", _DEFAULTS.get(name)}}
         return f"?{urlencode(kept)}"
+
+    def sort_link(self, column: str) -> str:
+        """The query string of a heading: the greatest first, and the other way round where that is so already."""
+        name, chosen = ("sort", self.sort) if self.shows == "requests" else ("sessions", self.sessions_by)
+        is_turned = column == chosen and not self.is_ascending
+        return self.link(**{name: column, "order": "up" if is_turned else None})
+
+    def direction(self, column: str) -> str | None:
+        """What `aria-sort` says of a heading; None where the table isn't sorted by it."""
+        if column != (self.sort if self.shows == "requests" else self.sessions_by):
+            return None
+        return "ascending" if self.is_ascending else "descending"
 
     def page_link(self, behind: TrafficCursor) -> str:
         """The query string of the page behind a request; its time ends where this one's does."""
         cursor = f"{behind.weight}.{behind.request_id}"
         return self.link(range=None, since=self.since, until=self.until, behind=cursor)
+
+
+class RunningRequest(Struct, frozen=True):
+    """A request that has not ended. `at` is in seconds since 1970 UTC."""
+
+    request_id: str
+    at: float
+    stage: str
+    key: str = ""
+    account: str = ""
+    provider: str = ""
+    model: str = ""
+    session: str = ""
+    agent: str = ""
+    attempts: int = 0
+    first_byte: float | None = None
+    """Seconds until then."""
+
+
+class RunningRequests(Struct, frozen=True):
+    """The requests under way, oldest first, as far as the process knows that was asked."""
+
+    rows: tuple[RunningRequest, ...] = ()
+    worker: int | None = None
+    """The one of several workers whose requests these are; None for all."""
+
+    def matching(self, query: TrafficQuery) -> tuple[RunningRequest, ...]:
+        """Those that a page asks for: none of a page about the past, or about how requests ended."""
+        if not query.range or query.status or query.behind is not None or query.names.get("error"):
+            return ()
+        return tuple(one for one in self.rows if all(getattr(one, name) == it for name, it in query.names.items()))
+
+    def find(self, request_id: str) -> RunningRequest | None:
+        return next((one for one in self.rows if one.request_id == request_id), None)
 
 
 class TrafficView(Struct, frozen=True):
@@ -166,6 +228,8 @@ def traffic_query(given: Mapping[str, str], *, now: float) -> TrafficQuery:
         _one_of(given.get("of"), get_args(SeriesOf), "requests"),
         _one_of(given.get("shows"), ("requests", "sessions"), "requests"),
         _cursor(given.get("behind", "")),
+        given.get("order") == "up",
+        _one_of(given.get("sessions"), get_args(SessionOrder), "last_ms"),
     )
 
 
@@ -173,13 +237,12 @@ def traffic_view(books: LedgerReader, query: TrafficQuery) -> TrafficView:
     """Read what is asked for. Raises what reading the ledger does, `TryLater` if it takes too long."""
     traffic, usage = books.traffic(), books.usage()
     if traffic is None or usage is None:
-        return TrafficView(query)
+        return TrafficView(query, choices=dict.fromkeys(get_args(SeriesBy), ()))
     choices = {kind: traffic.names(kind) for kind in get_args(SeriesBy)}
     view = TrafficView(query, choices=choices, has_any=bool(choices["provider"]))
     if query.shows == "sessions":
-        before = None if query.behind is None else query.behind.weight
-        return replace(view, sessions=tuple(traffic.sessions(query.filter, before=before)))
-    page = traffic.page(query.filter, order=query.sort, behind=query.behind)
+        return replace(view, sessions=_sessions(traffic, query))
+    page = traffic.page(query.filter, order=query.sort, behind=query.behind, is_ascending=query.is_ascending)
     if query.behind is not None:
         return replace(view, page=page)
     view = replace(view, page=page)
@@ -190,6 +253,28 @@ def traffic_view(books: LedgerReader, query: TrafficQuery) -> TrafficView:
     return replace(
         view, usage=known.usage, series=known.series, first_bytes=known.first_bytes, durations=known.durations
     )
+
+
+def traffic_rows(
+    books: LedgerReader, query: TrafficQuery, *, most: int
+) -> tuple[TrafficRow, ...] | tuple[SessionRow, ...]:
+    """What pages list, from the first on: so many requests at most, or `MOST_SESSIONS`. Raises as `traffic_view`."""
+    traffic = books.traffic()
+    if traffic is None:
+        return ()
+    if query.shows == "sessions":
+        found = traffic.sessions(query.filter, count=MOST_SESSIONS)
+        return tuple(sorted(found, key=attrgetter(query.sessions_by), reverse=not query.is_ascending))
+    return traffic.page(query.filter, order=query.sort, count=most, is_ascending=query.is_ascending).rows
+
+
+def _sessions(traffic: TrafficReport, query: TrafficQuery) -> tuple[SessionRow, ...]:
+    """A page of sessions: the latest, or the latest 500 in another order."""
+    if query.sessions_by == "last_ms" and not query.is_ascending:
+        before = None if query.behind is None else query.behind.weight
+        return tuple(traffic.sessions(query.filter, before=before))
+    found = traffic.sessions(query.filter, count=MOST_SESSIONS)
+    return tuple(sorted(found, key=attrgetter(query.sessions_by), reverse=not query.is_ascending))
 
 
 def _with_sums(view: TrafficView, traffic: TrafficReport, usage: UsageReport) -> TrafficView:

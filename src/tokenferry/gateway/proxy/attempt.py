@@ -133,6 +133,21 @@ class AttemptRunner:
         return None if self._step is None else self._step.target
 
     @property
+    def account(self) -> str:
+        """The account of the present attempt, or of the last one; empty before there is one."""
+        step = self._step
+        return "" if step is None else step.account.name
+
+    @property
+    def stage(self) -> str:
+        """What the request does now, in a few words."""
+        if self._waits_for is not None:
+            return "waits for an account"
+        if self._task is not None:
+            return "waits for a credential"
+        return "waits to try again" if self._call is None else "waits for the provider"
+
+    @property
     def is_answered(self) -> bool:
         """Whether an upstream's good answer has begun that the client has got nothing of."""
         return self._held is not None and self._held.head.status < _BAD_REQUEST

@@ -48,7 +48,8 @@ class ProxyState(Protocol):
     token_ratios: TokenRatios
     body_limit: int
     clock: Callable[[], float]
-    in_flight: int
+    running: "set[Exchange]"
+    """Those that have begun and not ended."""
     streams: int
 
     def keep(self, record: RequestRecord, /) -> None:
@@ -94,7 +95,28 @@ class Exchange:
         self._is_inference = is_inference
         self._started = state.clock()
         self._body = RequestBody(state.budget)
-        state.in_flight += 1
+        state.running.add(self)
+
+    # For who looks on, on any thread.
+
+    @property
+    def record(self) -> RequestRecord:
+        """What is known of the request by now."""
+        return self._record
+
+    @property
+    def account(self) -> str:
+        """The account that it was sent to last, or is about to be; empty before there is one."""
+        runner = self._runner
+        return "" if runner is None else runner.account
+
+    @property
+    def stage(self) -> str:
+        """What it does now, in a few words."""
+        if self._filter is not None:
+            return "is answered"
+        runner = self._runner
+        return "arrives" if runner is None else runner.stage
 
     # What the connection delivers.
 
@@ -406,7 +428,7 @@ class Exchange:
         self._request = None
         if self._permit is not None:
             state.key_rates.settle(self._permit, record.rated_tokens)
-        state.in_flight -= 1
+        state.running.discard(self)
         if self._is_stream:
             state.streams -= 1
         state.keep(record)
