@@ -9,7 +9,7 @@ export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 # Without byte code on disk each worker would rewrite and compile every test: a minute of each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo serve test test-full coverage lint format prices grafana sim bench e2e model architecture lock clean
+.PHONY: setup demo serve test test-full coverage lint format prices grafana docs sim bench e2e model architecture lock clean
 .DEFAULT_GOAL := setup
 .NOTPARALLEL:
 
@@ -68,6 +68,9 @@ bench: $(VENV)/.bench
 architecture: $(VENV)/.test ## draw docs/architecture.svg from the imports
 	@"$(BIN)/python" scripts/architecture.py
 
+docs: $(VENV)/.docs ## the site, in the folder site
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --quiet --strict
+
 prices: $(VENV)/.test ## write the table of list prices from the package genai-prices
 	@"$(BIN)/python" scripts/prices.py
 
@@ -77,8 +80,8 @@ grafana: $(VENV)/.test ## write contrib/grafana-dashboard.json
 lock: $(VENV)/.dev ## write the hashed requirement files; versions move where pyproject.toml asks for it
 	@$(COMPILE) --group dev -o requirements/dev.txt
 	@$(COMPILE) -c requirements/dev.txt -o requirements/run.txt
-	@for group in test e2e bench; do $(COMPILE) -c requirements/dev.txt --group $$group -o requirements/$$group.txt || exit 1; done
+	@for group in test e2e bench docs fuzz; do $(COMPILE) -c requirements/dev.txt --group $$group -o requirements/$$group.txt || exit 1; done
 	@$(filter-out pyproject.toml,$(COMPILE)) --no-deps --group model -o requirements/model.txt
 
 clean:
-	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist node_modules
+	@rm -rf "$(VENV)" .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage .coverage.* dist site node_modules

@@ -73,6 +73,13 @@ def test_every_page_is_linked_where_help_finds_it() -> None:
     assert [link.resolve() for link in links] == pages, "link each page: ln -s ../../../../docs/X.md in that folder"
 
 
+def test_every_page_is_in_the_navigation_of_the_site_once() -> None:
+    named = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2])
+    pages = {str(page.relative_to(ROOT / "docs")) for page in ROOT.glob("docs/**/*.md")}
+    assert pages <= set(named), "name the page in mkdocs.yml"
+    assert len(named) == len(set(named))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_link_leads_to_a_file_and_a_heading_of_it(page: Path) -> None:
     for link in LINK.finditer(page.read_text(encoding="utf-8")):

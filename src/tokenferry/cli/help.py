@@ -27,14 +27,14 @@ EXIT_CODES: Final = {
     "128+n": "ended by signal n (130: Ctrl-C)",
 }
 _REFERENCE: Final = "reference"
-_VARIABLES: Final = {
+VARIABLES: Final = {
     "TOKENFERRY_HOME": "the folder for everything (--home overrides it)",
     "TOKENFERRY_CONFIG": "the configuration file (--config overrides it)",
     "TOKENFERRY_ACCOUNT": "the account for token and run where none is named",
     "TOKENFERRY_SEAL_KEY_FILE": "the file with the key of encrypted credentials",
     "TOKENFERRY_DEBUG": "1 shows the traceback of a defect, without secrets",
 }
-_FILES: Final = {
+FILES: Final = {
     "config.toml": "the configuration",
     "accounts/": "a document for each account; attached/ and published/ for those of other programs",
     "journal/": "refreshes under way; never delete it",
@@ -79,7 +79,7 @@ def help_(
 
 
 def _reference() -> Iterator[str]:
-    for heading, lines in (("Exit codes", EXIT_CODES), ("Variables", _VARIABLES), ("Files, in the home", _FILES)):
+    for heading, lines in (("Exit codes", EXIT_CODES), ("Variables", VARIABLES), ("Files, in the home", FILES)):
         if heading != "Exit codes":
             yield ""
         yield heading

@@ -51,7 +51,7 @@ def transport(*, account: str | None = None, home: Home | None = None) -> "Trans
 
 
 def async_transport(*, account: str | None = None, home: Home | None = None) -> "AsyncTransport":
-    """The same for `httpx2.AsyncClient(transport=...)`, on asyncio."""
+    """A transport for `httpx2.AsyncClient(transport=...)`, as `transport` gives for the synchronous client."""
     from tokenferry.in_process._transports import AsyncTransport  # noqa: PLC0415  # like its sibling
 
     return AsyncTransport(home or Home.from_environment(), account)
@@ -66,7 +66,7 @@ def httpx_client(*, account: str | None = None, home: Home | None = None, **opti
 
 
 def async_httpx_client(*, account: str | None = None, home: Home | None = None, **options: Any) -> "httpx2.AsyncClient":
-    """The same for asyncio."""
+    """An `httpx2.AsyncClient` with the transport, as `httpx_client` gives the synchronous one."""
     import httpx2  # noqa: PLC0415  # it costs 80 ms
 
     timeout = httpx2.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT)
@@ -88,7 +88,7 @@ def anthropic(*, account: str | None = None, home: Home | None = None, **options
 def async_anthropic(
     *, account: str | None = None, home: Home | None = None, **options: Any
 ) -> "anthropic_sdk.AsyncAnthropic":
-    """The same for asyncio."""
+    """An `anthropic.AsyncAnthropic` that sends through this process's gateway; see `anthropic`."""
     _need("anthropic")
     import anthropic  # noqa: PLC0415  # the SDK costs a second
 
@@ -108,7 +108,7 @@ def openai(*, account: str | None = None, home: Home | None = None, **options: A
 
 
 def async_openai(*, account: str | None = None, home: Home | None = None, **options: Any) -> "openai_sdk.AsyncOpenAI":
-    """The same for asyncio."""
+    """An `openai.AsyncOpenAI` that sends through this process's gateway; see `openai`."""
     _need("openai")
     import openai  # noqa: PLC0415  # the SDK costs a second
 

@@ -65,7 +65,7 @@ def anthropic_credentials(name: str | None = None, *, broker: Broker | None = No
 
 
 def async_anthropic_credentials(name: str | None = None, *, broker: Broker | None = None) -> "AsyncCredentials":
-    """The same for `AsyncAnthropic(credentials=...)`, which takes the other kind, too, at the price of a thread."""
+    """What `AsyncAnthropic(credentials=...)` takes. It takes the synchronous kind as well, at the cost of a thread."""
     _need("anthropic", "2.11")
     from tokenferry.integrations._anthropic import AsyncCredentials  # noqa: PLC0415  # the SDK costs a second
 
@@ -83,7 +83,7 @@ def openai_api_key(name: str | None = None, *, broker: Broker | None = None) -> 
 
 
 def async_openai_api_key(name: str | None = None, *, broker: Broker | None = None) -> "AsyncApiKeyProvider":
-    """The same for `AsyncOpenAI(api_key=...)`."""
+    """What `AsyncOpenAI(api_key=...)` takes; see `openai_api_key`."""
     from tokenferry.integrations._openai import AsyncApiKeyProvider  # noqa: PLC0415  # like its siblings
 
     return AsyncApiKeyProvider(broker or default_broker(), name)
