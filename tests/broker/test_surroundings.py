@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Hashable, Iterator, Mapping
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -95,7 +94,7 @@ class DictStore:
     def read(self, name: str) -> Document:
         if name not in self.kept:
             raise UnknownAccount(f"no account {name!r}")
-        return Document.from_bytes(self.kept[name], Path(f"{name}.json"))
+        return Document.from_bytes(self.kept[name], name, f"memory/{name}")
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         found = self.read(name).generation if name in self.kept else None

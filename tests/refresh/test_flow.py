@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from typing_extensions import override
 
 from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, document, put, token, value, wait_for
 from tokenferry.accounts import Accounts
@@ -385,6 +386,23 @@ def test_an_attempt_of_which_no_byte_left_counts_for_nothing(rig: Rig) -> None:
         rig.clock.advance(600)
     journal.begin(NAME, RefreshAttempt.begin(Secret("refresh-0").sha256, START, GONE, 1))
     assert value(rig.broker().resolve(NAME)) == "access-4"
+
+
+def test_an_attempt_that_came_between_is_not_replaced_and_nothing_is_sent(rig: Rig) -> None:
+    """As happens to a process that lost its lock without notice: what it didn't see on record is another one's."""
+    rig.put(token())
+
+    class Raced(FileJournal):
+        @override
+        def begin(self, name: str, attempt: RefreshAttempt, *, replaces: str | None = None) -> None:
+            other = RefreshAttempt.begin(attempt.token, START, GONE, 1)
+            super().begin(name, other, replaces=replaces)
+            super().begin(name, attempt, replaces=replaces)
+
+    with pytest.raises(RefreshBusy, match="another attempt to refresh it is on record; nothing was sent"):
+        rig.broker(journal=Raced(rig.home.journal)).resolve(NAME)
+    assert rig.endpoint.requests == 0
+    assert value(rig.broker().resolve(NAME)) == "access-1"
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["noted", "earlier version"])

@@ -18,7 +18,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "    holder: str | None = yield effects.Acquire(job.wait)\n",
         "    holder: str | None = None\n",
     ),
-    "keeps no attempt on record": ("    yield effects.RecordAttempt(attempt)\n", ""),
+    "keeps no attempt on record": ("        yield effects.RecordAttempt(attempt, replaces)\n", "        pass\n"),
     "does not journal the answer": ("        yield effects.RecordAnswer(attempt, answer.token)\n", "        pass\n"),
     "ignores what an earlier attempt left": (
         "    attempt: RefreshAttempt | None = yield effects.ReadAttempt()\n    if attempt is None:\n",
@@ -72,6 +72,9 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     "grants anew while a renewed token waits to be written": (
         "            if not kept.published and not job.is_satisfied_by(kept.document, context.now()):\n",
         "            if False:\n",
+        "        yield effects.RecordAttempt(attempt, replaces)\n",
+        "        recorded = yield effects.ReadAttempt()\n"
+        "        yield effects.RecordAttempt(attempt, recorded and recorded.id)\n",
     ),
     "gives up the lock to nobody": (
         "    yield effects.Release()\n    return result\n",

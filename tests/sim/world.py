@@ -315,11 +315,11 @@ class Machine:
                 return self.journal.attempt(NAME)
             case effects.ReadFailure():
                 return self.journal.failure(NAME)
-            case effects.RecordAttempt(attempt):
+            case effects.RecordAttempt(attempt, replaces):
                 process.sending, process.has_answer = Sending(attempt.id, attempt.token, self.now()), False
                 self.sent.append(process.sending)
                 try:
-                    return self.journal.begin(NAME, attempt)
+                    return self.journal.begin(NAME, attempt, replaces=replaces)
                 finally:
                     self._forget_unrecorded([process.sending])
             case effects.RecordAnswer(attempt, token):

@@ -16,7 +16,7 @@ from tokenferry.stores import Account, Document, check_account_name
 
 ACCESS = "sk-ant-oat01-" + "Aa0" * 30
 REFRESH = "sk-ant-ort01-" + "Rr1" * 30
-PATH = Path("/home/me/accounts/work.json")
+PLACE = "/home/me/accounts/work.json"
 DOCUMENT = Document(
     Account(
         "work",
@@ -83,7 +83,7 @@ def test_a_name_can_leave_no_folder(name: str) -> None:
 
 
 def test_a_document_is_read_back_whole() -> None:
-    assert Document.from_bytes(DOCUMENT.to_bytes(), PATH) == DOCUMENT
+    assert Document.from_bytes(DOCUMENT.to_bytes(), "work", PLACE) == DOCUMENT
 
 
 @settings(deadline=None)
@@ -105,7 +105,7 @@ def test_unknown_fields_survive_and_nothing_is_lost(  # noqa: PLR0917  # drawn i
 ) -> None:
     account = replace(DOCUMENT.account, labels=MappingProxyType(labels), priority=priority, created_at=created_at)
     document = replace(DOCUMENT, account=account, generation=generation, machine=machine, unknown=Fields(unknown))
-    again = Document.from_bytes(document.to_bytes(), PATH)
+    again = Document.from_bytes(document.to_bytes(), "work", PLACE)
     assert again == document
     assert again.unknown == unknown
     assert again.to_bytes() == document.to_bytes()
@@ -114,9 +114,9 @@ def test_unknown_fields_survive_and_nothing_is_lost(  # noqa: PLR0917  # drawn i
 def test_a_number_beyond_json_costs_nothing() -> None:
     """Read, written and read again: what another program wrote carelessly must not corrupt the document later."""
     raw = changed(later=0).replace(b'"later": 0', b'"later": 1e999')
-    document = Document.from_bytes(raw, PATH)
+    document = Document.from_bytes(raw, "work", PLACE)
     assert replace(document, unknown=Fields()) == DOCUMENT
-    assert Document.from_bytes(document.to_bytes(), PATH) == document
+    assert Document.from_bytes(document.to_bytes(), "work", PLACE) == document
 
 
 def test_a_document_shows_no_secret() -> None:
@@ -141,7 +141,7 @@ CORRUPT: list[tuple[bytes, str]] = [
     (b"[" * 100_000, "is no JSON object"),
     (b"{}", '"version"'),
     (changed(version=2), "written by a newer tokenferry"),
-    (changed(name="other"), "belongs in other.json"),
+    (changed(name="other"), 'another account, "other"'),
     (changed(name="../work"), "can't be an account's name"),
     (changed(kind="password"), '"kind" must be one of api-key, setup-token, oauth'),
     (changed(owner="me"), '"owner" must be one of tokenferry, claude-code, ant, external'),
@@ -171,9 +171,9 @@ CORRUPT: list[tuple[bytes, str]] = [
 @pytest.mark.parametrize(("raw", "reason"), CORRUPT, ids=range(len(CORRUPT)))
 def test_a_corrupt_document_is_reported_by_path_and_reason_and_shows_nothing(raw: bytes, reason: str) -> None:
     with pytest.raises(CorruptFile) as caught:
-        Document.from_bytes(raw, PATH)
+        Document.from_bytes(raw, "work", PLACE)
     text = str(caught.value)
-    assert text.startswith(str(PATH))
+    assert text.startswith(PLACE)
     assert reason in text
     assert text.endswith("move it away and run: tokenferry account add NAME")
     assert not leaks(caught.value, ACCESS, REFRESH)
@@ -186,11 +186,11 @@ def test_no_damage_to_one_field_raises_anything_else(data: st.DataObject) -> Non
     part = data.draw(st.sampled_from([fields, fields["credential"]]))
     part[data.draw(st.sampled_from(sorted(part)))] = data.draw(JSON | st.just([ACCESS]))
     try:
-        document = Document.from_bytes(json.dumps(fields).encode(), PATH)
+        document = Document.from_bytes(json.dumps(fields).encode(), "work", PLACE)
     except CorruptFile as fault:
         assert not leaks(fault, ACCESS, REFRESH)  # noqa: PT017  # either outcome is right
         return
-    assert Document.from_bytes(document.to_bytes(), PATH) == document
+    assert Document.from_bytes(document.to_bytes(), "work", PLACE) == document
 
 
 @settings(deadline=None)
@@ -198,7 +198,7 @@ def test_no_damage_to_one_field_raises_anything_else(data: st.DataObject) -> Non
 def test_no_damage_to_the_bytes_raises_anything_else(junk: bytes, place: int) -> None:
     raw = DOCUMENT.to_bytes()
     try:
-        Document.from_bytes(raw[:place] + junk + raw[place + len(junk) :], PATH)
+        Document.from_bytes(raw[:place] + junk + raw[place + len(junk) :], "work", PLACE)
     except CorruptFile as fault:
         assert not leaks(fault, REFRESH)  # noqa: PT017  # either outcome is right
 
@@ -206,4 +206,4 @@ def test_no_damage_to_the_bytes_raises_anything_else(junk: bytes, place: int) ->
 def test_a_key_account_holds_a_key() -> None:
     account = Account("work", "anthropic", "api-key", owner="external")
     document = Document(account, ApiKey(Secret("sk-1")))
-    assert Document.from_bytes(document.to_bytes(), PATH) == document
+    assert Document.from_bytes(document.to_bytes(), "work", PLACE) == document

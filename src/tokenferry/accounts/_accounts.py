@@ -21,9 +21,9 @@ from tokenferry.settings import AccountSettings
 from tokenferry.stores import (
     COMMAND,
     Account,
-    AttachedStore,
+    Attaching,
     Document,
-    FileStore,
+    Sealable,
     Store,
     check_account_name,
     create_private_file,
@@ -176,7 +176,7 @@ class Accounts:
 
     def _in_clear(self, name: str) -> Account | None:
         """What is in clear of a sealed account."""
-        if not isinstance(self._store, FileStore | AttachedStore):
+        if not isinstance(self._store, Sealable):
             return None
         try:
             header = self._store.header(name)
@@ -303,9 +303,6 @@ class Accounts:
         if account.kind != credential.kind:
             raise UsageError(f"account {name!r} is to hold an {account.kind}, and an {credential.kind} was given")
         account = replace(account, created_at=int(account.created_at))
-        twins = [other for other in self._store.names() if other.casefold() == name.casefold() and other != name]
-        if twins:
-            raise UsageError(f"account {twins[0]!r} exists, and {name!r} differs in case alone; use another name")
         with self._store.exclusive(name, _LOCK_WAIT):
             old = self._find(name)
             if old is None:
@@ -334,7 +331,7 @@ class Accounts:
         `check` raises what speaks against it; then nothing was attached. Raises `UsageError` when the name is taken or
         stores can't be attached here, `NeedsLogin` when there is none.
         """
-        if not isinstance(self._store, AttachedStore):
+        if not isinstance(self._store, Attaching):
             raise UsageError("accounts can be attached to a home of files alone")
         check_account_name(account.name)
         self._store.attach(account)
@@ -350,7 +347,7 @@ class Accounts:
         """Remove an account, also one whose document can't be read. Raises `UnknownAccount`, `UsageError`."""
         if (account := self._unstored(name)) is not None:
             raise UsageError(f"account {name!r} comes from the {_origin(account)}; remove it there")
-        if isinstance(self._store, AttachedStore) and self._store.is_attached(name):
+        if isinstance(self._store, Attaching) and self._store.is_attached(name):
             self._store.detach(name)
         else:
             self._remove_stored(name)
@@ -391,7 +388,7 @@ class Accounts:
             account = changes.applied(document.account)
             if account == document.account:
                 return account
-            if isinstance(self._store, AttachedStore) and self._store.is_attached(name):
+            if isinstance(self._store, Attaching) and self._store.is_attached(name):
                 self._store.amend(account)
             else:
                 self._store.swap(name, document.generation, replace(document, account=account))

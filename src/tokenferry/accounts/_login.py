@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tokenferry.credentials import Credential, FederatedToken, Kind, OAuthToken
 from tokenferry.errors import UsageError
-from tokenferry.stores import Document, check_account_name
+from tokenferry.stores import Document, check_account_name, refuse_twin
 
 _LONGEST: Final = 64
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
@@ -37,9 +37,7 @@ def without_identity(labels: Mapping[str, str]) -> dict[str, str]:
 def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, Document], taken: Iterable[str]) -> None:
     """Raise `UsageError` unless a login at the provider could be kept under this name."""
     check_account_name(name)
-    twin = next((other for other in taken if other.casefold() == name.casefold() and other != name), None)
-    if twin is not None:
-        raise UsageError(f"account {twin!r} exists, and {name!r} differs in case alone; use another name")
+    refuse_twin(name, taken)
     held = documents.get(name)
     if held is None:
         return

@@ -1,5 +1,6 @@
 """The `Broker`: gives any account's credential, renewed where that is due, to threads and event loops alike."""
 
+from tokenferry.broker._backend import Backend, FileBackend, GivenBackend, open_sealing
 from tokenferry.broker._broker import Broker
 from tokenferry.broker._claude_code import (
     complete_move,
@@ -14,13 +15,15 @@ from tokenferry.broker._pending_login import PendingLogin
 from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._revocation import Revocation
 from tokenferry.broker._rules import is_foreign
-from tokenferry.broker._store_factory import open_sealing
 from tokenferry.broker._store_login import StoredLogin, check_login_name, store_login
 from tokenferry.broker._verification import Verification
 
 __all__ = [
+    "Backend",
     "Broker",
+    "FileBackend",
     "ForcedRenewals",
+    "GivenBackend",
     "PendingLogin",
     "Published",
     "Publisher",

@@ -19,8 +19,8 @@ from tokenferry.accounts import (
     accounts_from_keys,
     check_age,
     commands_of,
-    machine_id,
 )
+from tokenferry.broker._backend import Backend, FileBackend, GivenBackend, forget_cooldowns, limited_accounts, stamps
 from tokenferry.broker._forced import ForcedRenewals
 from tokenferry.broker._listing import WatchedListing
 from tokenferry.broker._logins import Logins
@@ -29,7 +29,6 @@ from tokenferry.broker._publisher import Published, Publisher
 from tokenferry.broker._resolver import Resolver
 from tokenferry.broker._revocation import Revocation, revocable
 from tokenferry.broker._rules import Rules, check_attached
-from tokenferry.broker._store_factory import forget_cooldowns, limited_accounts, open_store, stamps
 from tokenferry.broker._verification import Verification, verify
 from tokenferry.config import Config, load
 from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
@@ -37,10 +36,8 @@ from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile, UsageErr
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
-    FileJournal,
     FlowContext,
     Journal,
-    MemoryJournal,
     RefreshEngine,
     RefreshHistory,
     RefreshRequest,
@@ -53,15 +50,7 @@ from tokenferry.refresh import (
 )
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import AccountSettings, Home, PolicySettings, RefreshSettings
-from tokenferry.stores import (
-    Account,
-    AttachedStore,
-    Document,
-    FileStore,
-    ProcessIdentity,
-    Store,
-    check_account_name,
-)
+from tokenferry.stores import Account, Attaching, Document, Store, check_account_name
 
 if TYPE_CHECKING:
     from tokenferry.state import ClientKey  # brings SQLite, which few things here need
@@ -74,13 +63,14 @@ _PUBLISHED_TTL: Final = 600.0
 class Broker:
     """Resolves accounts to credentials. Thread-safe, fork-safe, and usable from any number of event loops.
 
-    `store` defaults to the files of TOKENFERRY_HOME; any object with the methods of `Store` will do. `refresh_timeout`
-    is the longest one grant request may take, in seconds.
+    `backend` defaults to the files of TOKENFERRY_HOME, or to `store` where one is given: any object with the methods of
+    `Store` will do. `refresh_timeout` is the longest one grant request may take, in seconds.
     """
 
     def __init__(
         self,
         *,
+        backend: Backend | None = None,
         store: Store | None = None,
         journal: Journal | None = None,
         providers: Mapping[str, Provider] | None = None,
@@ -98,23 +88,17 @@ class Broker:
         self.settings = settings or RefreshSettings()
         if refresh_timeout is not None:
             self.settings = replace(self.settings, timeout=refresh_timeout)
-        if store is None:
-            home = home or Home.from_environment()
-            store = open_store(home)
-        if isinstance(store, FileStore) and home is None and journal is None:
-            raise UsageError("the journal of a file store lies in its home, so name that: Broker(home=...)")
-        on_disk = home if isinstance(store, FileStore | AttachedStore) else None
-        seal = store.seal if isinstance(store, FileStore | AttachedStore) else None
-        if journal is None:
-            journal = FileJournal(on_disk.journal, seal=seal) if on_disk else MemoryJournal()
+        if backend is None and store is not None:
+            backend = GivenBackend(store, journal, home)
+        self.backend = backend = backend or FileBackend(home or Home.from_environment(), journal)
         self._rules = Rules(providers if providers is not None else builtin_providers(), policy or PolicySettings())
-        self.machine = machine_id()
-        self.home = home
+        self.machine = backend.machine
+        self.home = home = backend.home
         self.login_page: str | None = None
         """Where a person is led whose login is dead, if there is a page for that: errors end with it."""
-        self.journal = journal
+        self.journal = backend.journal
         self.book = Accounts(
-            store,
+            backend.store,
             implicit=implicit,
             commands=commands,
             overrides=overrides,
@@ -127,21 +111,25 @@ class Broker:
         self._send = send
         warm = WarmCredentials()
         self._entries = warm.entries
-        self._listing = WatchedListing(self.book, warm, partial(stamps, store, home), self.settings.watch)
-        self._logins = Logins(lambda: self._rules, send, now, seal)
-        self.publisher = Publisher(on_disk, self._read, lambda document: self.provider_of(document.account).base_url)
+        self._listing = WatchedListing(self.book, warm, partial(stamps, backend), self.settings.watch)
+        self._logins = Logins(lambda: self._rules, send, now, backend.seal)
+        self.publisher = Publisher(
+            home if backend.seal else None, self._read, lambda document: self.provider_of(document.account).base_url
+        )
         context = FlowContext(
             endpoints=self._logins.renewal_endpoints,
             client_secret=read_client_secret,
             now=now,
             machine=self.machine,
-            process=ProcessIdentity.own(),
+            process=backend.process(),
+            identify=backend.process,
+            is_gone=backend.is_gone,
             settings=self.settings,
             monotonic=monotonic,
         )
         self._engine = RefreshEngine(
-            store=store,
-            journal=journal,
+            store=backend.store,
+            journal=backend.journal,
             context=context,
             send=send,
             renewed=lambda name: warm.forget((name,)),
@@ -157,7 +145,7 @@ class Broker:
             now=now,
             handed_out=self.publisher.heal,
             login_page=lambda: self.login_page,
-            limited=partial(limited_accounts, on_disk, now),
+            limited=partial(limited_accounts, backend, now),
         )
 
     @classmethod
@@ -410,7 +398,7 @@ class Broker:
         self.record_default_provider()
         self.book.remove(name)
         self.journal.forget(name)
-        forget_cooldowns(self.home, name)
+        forget_cooldowns(self.backend, name)
         self._listing.forget(name)
         self.publisher.withdraw(name)
 
@@ -471,7 +459,7 @@ class Broker:
         Under the account's lock, so that no refresh is under way. Raises `UnknownAccount`, `LockTimeout`.
         """
         store = self.book.store
-        if isinstance(store, AttachedStore) and store.is_attached(name):
+        if isinstance(store, Attaching) and store.is_attached(name):
             return Revocation()
         with store.exclusive(name, self.settings.wait):
             found = revocable(name, store, self.journal, self.machine)

@@ -11,7 +11,7 @@ from tokenferry.broker._store_factory import open_mover, provider_beside
 from tokenferry.credentials import OAuthToken, epoch_seconds
 from tokenferry.errors import NeedsLogin, PolicyRefused, UsageError
 from tokenferry.settings import Home
-from tokenferry.stores import AttachedStore, FileLock
+from tokenferry.stores import Attaching, FileLock
 
 if TYPE_CHECKING:
     from tokenferry.claude_code.moves import Moved, MoveRecord
@@ -94,6 +94,6 @@ def swap_to_next_available_account(reset_at: datetime | float | None = None, bro
 
 
 def _home_of(broker: Broker) -> Home:
-    if broker.home is None or not isinstance(broker.book.store, AttachedStore):
+    if broker.home is None or not isinstance(broker.book.store, Attaching):
         raise UsageError("a login can be given to Claude Code from a home of files alone")
     return broker.home

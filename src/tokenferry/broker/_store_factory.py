@@ -1,31 +1,22 @@
-"""What lies under a broker over a home: the stores that accounts are attached to, and what their changes show by."""
+"""The stores of other programs that accounts of a home are attached to, and what moves logins to and from them."""
 
 import contextlib
-import logging
 import os
-from collections.abc import Callable, Hashable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tokenferry.accounts import Sealing, machine_id
-from tokenferry.errors import ConfigError, TokenferryError
-from tokenferry.manifest import depend_on, doubt
+from tokenferry.accounts import machine_id
+from tokenferry.errors import ConfigError
 from tokenferry.providers import Provider
-from tokenferry.refresh import FileJournal
 from tokenferry.settings import Home
-from tokenferry.stores import Account, AttachedStore, FileStore, Store
+from tokenferry.stores import Account, Store
 
 if TYPE_CHECKING:
     from tokenferry.claude_code import ClaudeCodeStore
     from tokenferry.claude_code.moves import Mover
 
-logger = logging.getLogger(__name__)
-
 _CLAUDE_MAX: Final = "claude-max"
-_ACTIVE: Final = ":active"  # no account's name
-_DEFAULT_PROVIDER: Final = ":default-provider"  # as above
-_SEAL: Final = ":seal"  # as above
 
 
 def open_attached(home: Home, account: Account) -> Store:
@@ -66,40 +57,6 @@ def provider_beside(provider: Provider | None) -> str:
     return provider.name if provider is not None and provider.subscription else _CLAUDE_MAX
 
 
-def forget_cooldowns(home: Home | None, name: str) -> None:
-    """Drop what was noted of an account that is no more: another one may get its name."""
-    if home is None or not home.state.exists():
-        return
-    from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few things here need
-
-    try:
-        with State(home.state) as state:
-            for one in state.cooldowns.list():
-                if (one.scope.kind, one.scope.name) == ("account", name):
-                    state.cooldowns.clear(one.scope)
-            state.organizations.forget(name)
-    except TokenferryError as fault:
-        logger.warning("the cooldowns of account %s are still on record: %s", name, fault)
-
-
-def limited_accounts(home: Home | None, now: Callable[[], float]) -> frozenset[str]:
-    """The accounts with a cooldown that holds for every model; none where the state can't be read."""
-    if home is None:
-        return frozenset()
-    depend_on("cooldowns", home.state)
-    if not home.state.exists():
-        return frozenset()
-    from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few things here need
-
-    try:
-        with State(home.state) as state:
-            found = [one for one in state.cooldowns.list() if not one.scope.family and not one.is_over(now())]
-    except TokenferryError:
-        doubt()
-        return frozenset()
-    return frozenset(one.scope.name for one in found if one.scope.kind == "account")
-
-
 class PendingMove:
     """The move between a home and Claude Code's store that was cut short, if there is one: a `Moves`."""
 
@@ -114,26 +71,3 @@ class PendingMove:
 
     def held_off(self, timeout: float) -> contextlib.AbstractContextManager[None]:
         return open_mover(self._home).held_off(timeout)
-
-
-def open_store(home: Home) -> AttachedStore:
-    """The accounts of this home, those among them that rest in other programs' stores."""
-    return AttachedStore(FileStore(home), home.attached, partial(open_attached, home), moves=PendingMove(home))
-
-
-def open_sealing(home: Home) -> Sealing:
-    """What seals and unseals this home."""
-    store = open_store(home)
-    return Sealing(home, store.files, store, FileJournal(home.journal, seal=store.seal), PendingMove(home))
-
-
-def stamps(store: Store, home: Home | None) -> dict[str, Hashable]:
-    """The store's stamps, those of what else a listing shows, and what changes when a key was missed."""
-    found = dict(store.stamps())
-    if isinstance(store, FileStore | AttachedStore):
-        found[_SEAL] = store.seal.try_again()
-    if home is not None:
-        for name, path in ((_ACTIVE, home.active), (_DEFAULT_PROVIDER, home.default_provider)):
-            with contextlib.suppress(OSError):
-                found[name] = path.stat().st_mtime_ns
-    return found

@@ -25,7 +25,7 @@ from tokenferry.config import Config
 from tokenferry.errors import NeedsTerminal, TokenferryError
 from tokenferry.settings import Home
 from tokenferry.state import gateway_records
-from tokenferry.stores import Account, AttachedStore, Attachments, Document
+from tokenferry.stores import Account, Attaching, Attachments, Document
 
 ToolState = Literal["connected", "can be connected", "not served yet"]
 
@@ -65,7 +65,7 @@ class Guide:
 
     def _documents(self) -> Iterator[Document]:
         store = self._broker.book.store
-        own = store.files if isinstance(store, AttachedStore) else store
+        own = store.files if isinstance(store, Attaching) else store
         for name in own.names():
             try:
                 yield own.read(name)

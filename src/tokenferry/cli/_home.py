@@ -11,7 +11,7 @@ from tokenferry.config import Config, load
 from tokenferry.credentials import Credential
 from tokenferry.errors import TokenferryError
 from tokenferry.settings import Home
-from tokenferry.stores import AttachedStore
+from tokenferry.stores import Sealable
 
 MIN_TTL: Final = 600
 """The seconds of life that `token` asks for."""
@@ -71,7 +71,7 @@ def _know_secrets(broker: Broker) -> None:
     for name in broker.book.store.names():
         with contextlib.suppress(TokenferryError):
             know(broker.book.store.read(name).credential)
-    if isinstance(broker.book.store, AttachedStore):
+    if isinstance(broker.book.store, Sealable):
         for key in broker.book.store.seal.keys:
             redactor.know(key.secret)
 

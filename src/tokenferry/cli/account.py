@@ -29,7 +29,7 @@ from tokenferry.interchange import unread_expiry
 from tokenferry.moments import later_moment, moment_after, zone_of
 from tokenferry.readiness import account_details, limits_of
 from tokenferry.settings import Home
-from tokenferry.stores import Account, AttachedStore, check_account_name
+from tokenferry.stores import Account, Attaching, check_account_name
 from tokenferry.units import moment
 
 app = new_app(
@@ -414,7 +414,7 @@ def remove(
     if name not in broker.book.store.names():
         broker.book.remove(name)  # which says why it can't
     store = broker.book.store
-    is_attached = isinstance(store, AttachedStore) and store.is_attached(name)
+    is_attached = isinstance(store, Attaching) and store.is_attached(name)
     meaning = "Its login stays where it is." if is_attached else "Its credential is gone then."
     if not yes and not confirmed(f"remove account {name}? {meaning}", flag="--yes"):
         note("nothing was removed")

@@ -18,7 +18,7 @@ from tokenferry.manifest import Dependencies
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state import local_key, read_local_key, running_gateway
-from tokenferry.stores import Account, AttachedStore, Document, Store
+from tokenferry.stores import Account, Document, Sealable, Store
 
 app = new_app()
 
@@ -132,12 +132,10 @@ def _will_be_handed_out_again(broker: Broker, document: Document, credential: Cr
 
 def _sealed_in(store: Store, document: Document) -> tuple[str, ...]:
     """The file of a sealed document and that of its key, which a keyring leaves empty; nothing for one in clear."""
-    if document.account.store != "file" or not isinstance(store, AttachedStore):
+    if document.account.store != "file" or not isinstance(store, Sealable):
         return ()
     header = store.header(document.account.name)
-    return (
-        () if header is None else (str(store.path(header.account.name)), str(store.seal.where(header.key).path or ""))
-    )
+    return () if header is None else (store.place(header.account.name), str(store.seal.where(header.key).path or ""))
 
 
 def _remember(

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
@@ -17,7 +16,7 @@ from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, Unsa
 from tokenferry.readiness._cooldowns import active_cooldowns, ends, models
 from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
 from tokenferry.state import Cooldown
-from tokenferry.stores import COMMAND, Account, AttachedStore, Document, FileStore, Header
+from tokenferry.stores import COMMAND, Account, Document, Header, ProcessIdentity, Sealable
 from tokenferry.units import moment, span
 
 AccountState: TypeAlias = Literal[
@@ -196,7 +195,7 @@ def _row(
 
 def _broken(broker: Broker, name: str, active: str | None, fault: TokenferryError) -> AccountRow:
     store = broker.book.store
-    if isinstance(fault, NeedsUnlock | UnsafeFile) and isinstance(store, AttachedStore | FileStore):
+    if isinstance(fault, NeedsUnlock | UnsafeFile) and isinstance(store, Sealable):
         with contextlib.suppress(TokenferryError):
             header = store.header(name)
             return AccountRow(name, "locked", f"locked: {fault}", name == active, fault=fault, header=header)
@@ -215,8 +214,9 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
         return AccountRow(account.name, "broken", f"broken: {fault}", is_active, document=document, fault=fault)
     failure = broker.journal.failure(account.name)
     against = _against(account.name, known)
+    is_gone = broker.backend.is_gone
     refused = any(_is_refused(one, document) for one in against)
-    state, text = standing(document, attempt, failure, broker.machine, now, is_refused=refused)
+    state, text = standing(document, attempt, failure, broker.machine, now, is_refused=refused, is_gone=is_gone)
     oldest = too_old_at(document)
     if oldest is not None and oldest <= now:
         state, text = "needs-login", "older than its account allows"
@@ -284,11 +284,16 @@ def standing(
     now: float,
     *,
     is_refused: bool = False,
+    is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone,
 ) -> Standing:
     """The state of a readable account, from what lies beside it. `now` in seconds since 1970 UTC.
 
-    `is_refused` says that its provider refused the present token or key, which thus is worth nothing.
+    `is_refused` says that its provider refused the present token or key, which thus is worth nothing; `is_gone` whether
+    a process is known to run no more.
     """
+    is_open = attempt is not None and attempt.answer is None and attempt.state in {"begun", "open"}
+    if attempt is not None and is_open and is_gone(attempt.process):
+        attempt = replace(attempt, state="uncertain") if attempt.may_be_spent else None  # else no byte of it left
     is_refused = is_refused or (failure is not None and failure.refused == document.credential.secret.sha256)
     state, text = _standing(document, attempt, failure, machine, now, is_refused=is_refused)
     if is_refused and state in {"fresh", "expired"}:
@@ -369,12 +374,10 @@ def _trouble(  # noqa: PLR0911  # a list of rules, one return each
     """What an earlier grant of this very refresh token left behind."""
     if failure is not None and failure.kind == "needs-login":
         return "needs-login", _while_it_lives(f"needs login: {failure.reason}", left)
-    if attempt is not None and not attempt.may_be_spent and attempt.process.is_gone():
-        attempt = None  # no byte of it left
     if attempt is not None and (attempt.answer is None or attempt.state in {"answered", "uncertain"}):
         if attempt.state == "denied":
             return "needs-login", _while_it_lives("needs login: the provider says that its refresh token is dead", left)
-        if attempt.state in {"begun", "open"} and not attempt.process.is_gone():
+        if attempt.state in {"begun", "open"}:
             return "refreshing", _while_it_lives(f"process {attempt.process.pid} is refreshing it", left)
         if attempt.state != "closed" and attempt.tries >= _MOST_TRIES:
             return "needs-login", _while_it_lives("needs login: the answers to two refreshes were lost", left)
@@ -465,8 +468,8 @@ def _oauth_details(token: OAuthToken) -> Iterator[tuple[str, str]]:
             yield label, str(value)
 
 
-def _place(broker: Broker, account: Account) -> str | Path:
+def _place(broker: Broker, account: Account) -> str:
     store = broker.book.store
-    if account.store != "file" or not isinstance(store, AttachedStore):
+    if account.store != "file" or not isinstance(store, Sealable):
         return _PLACES.get(account.store, account.store)
-    return store.path(account.name)
+    return store.place(account.name)

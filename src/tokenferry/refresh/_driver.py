@@ -87,8 +87,8 @@ class Driver:
                 return self._journal.attempt(self._name)
             case effects.ReadFailure():
                 return self._journal.failure(self._name)
-            case effects.RecordAttempt(attempt):
-                return self._journal.begin(self._name, attempt)
+            case effects.RecordAttempt(attempt, replaces):
+                return self._journal.begin(self._name, attempt, replaces=replaces)
             case effects.RecordAnswer(attempt, token):
                 return self._journal.answer(self._name, attempt, token)
             case effects.Mark(attempt, state):

@@ -33,9 +33,13 @@ class ReadFailure(Struct, frozen=True):
 
 
 class RecordAttempt(Struct, frozen=True):
-    """Make the attempt durable. `StorageFailed` is thrown in when that can't be."""
+    """Make the attempt durable in place of the one with the id `replaces`; None for no attempt.
+
+    `Conflict` is thrown in when another one is on record, `StorageFailed` when it can't be written.
+    """
 
     attempt: RefreshAttempt
+    replaces: str | None = None
 
 
 class RecordAnswer(Struct, frozen=True):

@@ -17,7 +17,7 @@ from tokenferry.refresh._flow import refresh_flow
 from tokenferry.refresh._job import FlowContext, RefreshRequest, Result
 from tokenferry.refresh._journal import Journal, RefreshFailure
 from tokenferry.refresh._send import send as send_over_network
-from tokenferry.stores import Document, ProcessIdentity, Store
+from tokenferry.stores import Document, Store
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ class RefreshEngine:
         self._settling = 0
         self._guard = threading.Lock()
         self._idle = threading.Condition(self._guard)
-        self._context = replace(self._context, process=ProcessIdentity.own())
+        self._context = replace(self._context, process=self._context.identify())
         was_stopping, self._stopping = self._stopping.is_set(), threading.Event()
         if was_stopping:
             self._stopping.set()

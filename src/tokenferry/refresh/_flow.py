@@ -116,7 +116,8 @@ def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Fl
         _weigh_retry(job, context, document, attempt, endpoints)
     while True:
         begun = RefreshAttempt.begin(refresh.sha256, since, context.process, tries)
-        outcome, attempt = yield from _attempt(context, document, token, refresh, begun)
+        replaces = None if attempt is None else attempt.id
+        outcome, attempt = yield from _attempt(context, document, token, refresh, begun, replaces=replaces)
         if isinstance(outcome, Granted):
             return (yield from _keep(context, document, outcome, attempt))
         if not isinstance(outcome, Uncertain):
@@ -273,13 +274,22 @@ def _in_grace(context: FlowContext, attempt: RefreshAttempt, endpoints: OAuthEnd
 
 
 def _attempt(
-    context: FlowContext, document: Document, token: OAuthToken, refresh: Secret, attempt: RefreshAttempt
+    context: FlowContext,
+    document: Document,
+    token: OAuthToken,
+    refresh: Secret,
+    attempt: RefreshAttempt,
+    *,
+    replaces: str | None,
 ) -> Flow[tuple[Outcome, RefreshAttempt]]:
     endpoints = context.endpoints(document)
     request = refresh_request(endpoints, refresh, context.client_secret(endpoints))
     if document.account.owner != "claude-code":  # whose lock looks at that itself
         yield effects.CheckReplaceable()
-    yield effects.RecordAttempt(attempt)
+    try:
+        yield effects.RecordAttempt(attempt, replaces)
+    except Conflict as fault:
+        raise RefreshBusy(str(fault), retry_after=1.0) from None
     if not (yield effects.StillHeld()):  # as happens to a process that was suspended for long
         yield from _withdraw(document, attempt)
         raise RefreshBusy(

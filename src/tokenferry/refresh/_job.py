@@ -55,6 +55,8 @@ class FlowContext(Struct, frozen=True):
     now: Callable[[], float]
     machine: str
     process: ProcessIdentity
+    identify: Callable[[], ProcessIdentity] = ProcessIdentity.own
+    """This process, asked again behind a fork."""
     is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone
     identity: Callable[[Federation], Secret] = read_identity
     """A workload's identity token, as it is now. Raises `RefreshFailed`."""

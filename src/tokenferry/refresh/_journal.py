@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken, credential_from_json
-from tokenferry.errors import CorruptFile, StorageFailed, UsageError
+from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UsageError
 from tokenferry.sealing import BrokenSeal, SealKey, close_box, open_box
 from tokenferry.secret import Fields, HiddenBytes, parse_object
 from tokenferry.settings import Home
@@ -84,10 +84,14 @@ class RefreshFailure(Struct, frozen=True):
 
 
 class Journal(Protocol):
-    """Keeps attempts and failures, by account. Written only by the holder of the account's lock."""
+    """Keeps attempts and failures, by account. Written only by the holder of the account's lock.
+
+    The lock may be lost without notice, so `begin` compares: it raises `Conflict`, and writes nothing, unless the
+    attempt on record is the one with the id `replaces` (None for no attempt).
+    """
 
     def attempt(self, name: str) -> RefreshAttempt | None: ...
-    def begin(self, name: str, attempt: RefreshAttempt) -> None: ...
+    def begin(self, name: str, attempt: RefreshAttempt, *, replaces: str | None = None) -> None: ...
     def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None: ...
     def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None: ...
     def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None: ...
@@ -144,12 +148,13 @@ class FileJournal:
             )
         return attempt
 
-    def begin(self, name: str, attempt: RefreshAttempt) -> None:
+    def begin(self, name: str, attempt: RefreshAttempt, *, replaces: str | None = None) -> None:
         """Put the attempt on disk, with room for its answer.
 
-        In a sealed home the key that will seal the answer is in memory afterwards. Raises `StorageFailed`,
+        In a sealed home the key that will seal the answer is in memory afterwards. Raises `Conflict`, `StorageFailed`,
         `NeedsUnlock`, `SealKeyLost`; then nothing may be sent.
         """
+        check_replaced(name, self._recorded(name), replaces)
         self._begun[name] = attempt.id, self._seal.for_writing(self._seal.used(name), is_new=True)
         path = self._attempt(name)
         process = attempt.process
@@ -159,6 +164,14 @@ class FileJournal:
         header = mark + json.dumps(fields).encode("ascii")
         remove_leftovers(path, disk=self._disk)
         replace_private_file(path, header.ljust(_HEADER) + bytes(_ROOM), disk=self._disk)
+
+    def _recorded(self, name: str) -> str | None:
+        """The id of the attempt on record; an unreadable one has an id that no other has."""
+        try:
+            head = HiddenBytes(self._disk.read(self._attempt(name))[1:_NOTE])
+        except FileNotFoundError:
+            return None
+        return str((parse_object(head.rstrip(b"\0 \n")) or Fields()).get("id", ""))
 
     def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None:
         """Note that bytes of the request may leave from now on (`at`, seconds since 1970 UTC).
@@ -282,7 +295,9 @@ class MemoryJournal:
     def attempt(self, name: str) -> RefreshAttempt | None:
         return self._attempts.get(name)
 
-    def begin(self, name: str, attempt: RefreshAttempt) -> None:
+    def begin(self, name: str, attempt: RefreshAttempt, *, replaces: str | None = None) -> None:
+        recorded = self._attempts.get(name)
+        check_replaced(name, None if recorded is None else recorded.id, replaces)
         self._attempts[name] = attempt
 
     def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None:
@@ -314,6 +329,12 @@ class MemoryJournal:
         self._attempts.pop(name, None)
         self._failures.pop(name, None)
         self._totals.pop(name, None)
+
+
+def check_replaced(name: str, recorded: str | None, replaces: str | None) -> None:
+    """Raise `Conflict` unless the attempt on record is the one to be replaced; both by id, None for no attempt."""
+    if recorded != replaces:
+        raise Conflict(f"account {name!r}: another attempt to refresh it is on record; nothing was sent")
 
 
 def _about(name: str, attempt: RefreshAttempt) -> Fields:

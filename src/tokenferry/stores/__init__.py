@@ -10,6 +10,7 @@ from tokenferry.stores._document import (
     Document,
     Owner,
     check_account_name,
+    refuse_twin,
 )
 from tokenferry.stores._file_store import FileStore
 from tokenferry.stores._files import (
@@ -31,7 +32,7 @@ from tokenferry.stores._process import ProcessIdentity
 from tokenferry.stores._replaceable import check_replaceable
 from tokenferry.stores._seal import KEY_FILE, Seal, key_place
 from tokenferry.stores._sealed import Header
-from tokenferry.stores._store import Lock, Replacing, Store, held
+from tokenferry.stores._store import Attaching, Lock, Replacing, Sealable, Store, held
 from tokenferry.stores._watch import Watch
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "KEY_FILE",
     "Account",
     "AttachedStore",
+    "Attaching",
     "Attachments",
     "Disk",
     "Document",
@@ -56,6 +58,7 @@ __all__ = [
     "ProcessIdentity",
     "Replacing",
     "Seal",
+    "Sealable",
     "Store",
     "Watch",
     "are_different",
@@ -71,6 +74,7 @@ __all__ = [
     "read_private_file",
     "reason_of",
     "refuse_network_file_system",
+    "refuse_twin",
     "remove_file",
     "remove_leftovers",
     "replace_private_file",

@@ -80,10 +80,10 @@ class AttachedStore:
 
     def attach(self, account: Account) -> None:
         """Take an account in whose credential is stored elsewhere. Raises `UsageError`, `StorageFailed`."""
-        with self._no_move(), self._files.exclusive(account.name, _LOCK_WAIT):
-            names = {name.casefold(): name for name in self.names()}
-            if (taken := names.get(account.name.casefold())) is not None:
-                raise UsageError(f"account {taken!r} exists already; use another name, or remove it first")
+        name = account.name
+        with self._no_move(), self._files.exclusive(name, _LOCK_WAIT), self._files.naming(name):
+            if name in self.names():
+                raise UsageError(f"account {name!r} exists already; use another name, or remove it first")
             for other in self._attachments.names():
                 attached = self._attachments.read(other)
                 if attached is not None and _is_one_place(attached, account):
@@ -110,9 +110,9 @@ class AttachedStore:
         """The accounts, sorted; those whose document is corrupt or unsafe are among them."""
         return sorted({*self._files.names(), *self._attachments.names()})
 
-    def path(self, name: str) -> Path:
+    def place(self, name: str) -> str:
         """Where the account's document lies."""
-        return (self._attachments if self.is_attached(name) else self._files).path(name)
+        return str((self._attachments if self.is_attached(name) else self._files).path(name))
 
     def read(self, name: str) -> Document:
         """Give the current document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `NeedsLogin`."""

@@ -38,7 +38,7 @@ class Attachments:
         reason = "it is no JSON object"
         if fields is not None:
             try:
-                return account_from_json(fields, path, store=str(fields.get("store")))
+                return account_from_json(fields, name, store=str(fields.get("store")))
             except UsageError as fault:
                 reason = str(fault)
         raise CorruptFile(f"{path} can't be understood: {reason}; remove it with: tokenferry account remove {name}")

@@ -1,7 +1,6 @@
 import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -44,6 +43,12 @@ def check_account_name(name: str) -> str:
             f"{name[:80]!r} can't be an account's name: use 1 to 64 of A-Z a-z 0-9 . _ @ + -, a letter or digit first"
         )
     return name
+
+
+def refuse_twin(name: str, names: Iterable[str]) -> None:
+    """Raise `UsageError` where an account exists whose name differs from this one in case alone."""
+    if twin := next((other for other in names if other.casefold() == name.casefold() and other != name), None):
+        raise UsageError(f"account {twin!r} exists, and {name!r} differs in case alone; use another name")
 
 
 class Account(Struct, frozen=True):
@@ -97,26 +102,26 @@ class Document(Struct, frozen=True):
         return json.dumps(fields, indent=1).encode("ascii") + b"\n"
 
     @classmethod
-    def from_bytes(cls, raw: bytes, path: Path) -> "Document":
-        """Read what `to_bytes` wrote. Raises `CorruptFile` naming the path; the file is left as it is."""
+    def from_bytes(cls, raw: bytes, name: str, place: str) -> "Document":
+        """Read the document of this account as `to_bytes` wrote it. Raises `CorruptFile`, naming the place it is in."""
         fields = parse_object(raw)
         del raw  # a traceback shows the locals of this frame
-        return cls.from_fields(fields, path)
+        return cls.from_fields(fields, name, place)
 
     @classmethod
-    def from_fields(cls, fields: Fields | None, path: Path) -> "Document":
+    def from_fields(cls, fields: Fields | None, name: str, place: str) -> "Document":
         """The same of what was parsed already; None for what was no JSON object."""
         if fields is None:
-            raise CorruptFile(f"{path} is no JSON object; {_MEND}")
+            raise CorruptFile(f"{place} is no JSON object; {_MEND}")
         try:
-            return cls._from_fields(fields, path)
+            return cls._from_fields(fields, name)
         except UsageError as fault:
             reason = str(fault)
-        raise CorruptFile(f"{path} can't be understood: {reason}; {_MEND}")
+        raise CorruptFile(f"{place} can't be understood: {reason}; {_MEND}")
 
     @classmethod
-    def _from_fields(cls, fields: Fields, path: Path) -> "Document":
-        account = account_from_json(fields, path)
+    def _from_fields(cls, fields: Fields, name: str) -> "Document":
+        account = account_from_json(fields, name)
         return cls(
             account=account,
             credential=credential_from_json(account.kind, _checked(fields, "credential", Fields)),
@@ -141,8 +146,8 @@ def account_to_json(account: Account) -> dict[str, Any]:
     }
 
 
-def account_from_json(fields: Fields, path: Path, *, store: str = "file") -> Account:
-    """Read what `account_to_json` gave, from a file of the account's name. Raises `UsageError`, naming the field."""
+def account_from_json(fields: Fields, name: str, *, store: str = "file") -> Account:
+    """Read what `account_to_json` gave of the account of this name. Raises `UsageError`, naming the field."""
     version = _checked(fields, "version", int)
     if version > VERSION:
         raise UsageError(f"it is of version {version}, written by a newer tokenferry; update this one")
@@ -160,8 +165,8 @@ def account_from_json(fields: Fields, path: Path, *, store: str = "file") -> Acc
         paused=is_paused,
         paused_until=epoch_seconds(_checked(fields, "paused_until", int)) if is_paused and until is not None else None,
     )
-    if f"{account.name}.json" != path.name:
-        raise UsageError(f'it names the account "{account.name}", which belongs in {account.name}.json')
+    if account.name != name:
+        raise UsageError(f'it names another account, "{account.name}"')
     return account
 
 

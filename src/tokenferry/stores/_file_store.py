@@ -1,5 +1,5 @@
 import contextlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,8 @@ from tokenferry.errors import Conflict, CorruptFile, NeedsUnlock, SealKeyLost, U
 from tokenferry.sealing import SealKey
 from tokenferry.secret import HiddenBytes, parse_object
 from tokenferry.settings import Home
-from tokenferry.stores._document import Document, check_account_name
+from tokenferry.stores._attachments import Attachments
+from tokenferry.stores._document import Document, check_account_name, refuse_twin
 from tokenferry.stores._files import DISK, Disk, remove_file, remove_leftovers, replace_private_file
 from tokenferry.stores._lock import FileLock
 from tokenferry.stores._seal import Seal
@@ -42,6 +43,9 @@ class FileStore:
         """Where the account's document lies."""
         return self._home.accounts / f"{check_account_name(name)}{_SUFFIX}"
 
+    def place(self, name: str) -> str:
+        return str(self.path(name))
+
     def read(self, name: str) -> Document:
         """Give the current document.
 
@@ -54,13 +58,13 @@ class FileStore:
         path = self.path(name)
         raw = self._raw(name, path)
         fields = parse_object(raw)
-        sealed = None if fields is None else parse_sealed(raw, fields, path)
+        sealed = None if fields is None else parse_sealed(raw, fields, name, str(path))
         return None if sealed is None else sealed.header
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`.
 
-        In a sealed home it is sealed. Of a new account `NeedsUnlock` may be raised, and `SealKeyLost`.
+        In a sealed home it is sealed. Of a new account `NeedsUnlock` may be raised, `SealKeyLost`, and `UsageError`.
         """
         path = self.path(name)
         found: int | None = None
@@ -78,7 +82,7 @@ class FileStore:
             key = self._seal.for_writing(key, is_new=False)
             self._write(path, replace(new, generation=expected + 1), key)
         else:
-            self._write_new(path, replace(new, generation=1))
+            self._write_new(name, replace(new, generation=1))
 
     def check_replaceable(self, name: str) -> None:
         """Raise `StorageFailed`, with the cure, where the document can't be replaced. Nothing is written."""
@@ -94,11 +98,18 @@ class FileStore:
         remove_leftovers(path, disk=self._disk)
         self._write(path, replace(document, generation=document.generation + 1), key)
 
-    def _write_new(self, path: Path, document: Document) -> None:
+    def _write_new(self, name: str, document: Document) -> None:
         """Write what a process that seals the home, or takes another key, can't have seen yet."""
         self._seal.for_new()
+        with self.naming(name):
+            self._write(self.path(name), document, self._seal.for_new())
+
+    @contextlib.contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Hold, for a block, the one lock under which accounts get their names. `UsageError` for a twin's name."""
         with self._seal.held():
-            self._write(path, document, self._seal.for_new())
+            refuse_twin(name, [*self.names(), *Attachments(self._home.attached, disk=self._disk).names()])
+            yield
 
     def _write(self, path: Path, document: Document, key: SealKey | None) -> None:
         data = HiddenBytes(document.to_bytes() if key is None else SealedDocument.seal(document, key).to_bytes())
@@ -109,7 +120,7 @@ class FileStore:
         path = self.path(name)
         raw = self._raw(name, path)
         fields = parse_object(raw)
-        sealed = None if fields is None else parse_sealed(raw, fields, path)
+        sealed = None if fields is None else parse_sealed(raw, fields, name, str(path))
         del raw  # a traceback shows the locals of this frame
         if sealed is None:
             if not accept_clear and self._seal.refuses_clear():
@@ -119,10 +130,10 @@ class FileStore:
                     f"tokenferry account remove {name})"
                 )
             self._seal.note_used(name, None)
-            return Document.from_fields(fields, path), None
+            return Document.from_fields(fields, name, str(path)), None
         key = self._key_of(name, sealed)
-        document = sealed.open(key, path)
-        self._replaced.check(path, sealed)
+        document = sealed.open(key, str(path))
+        self._replaced.check(str(path), sealed)
         self._seal.note_used(name, key)
         return document, key
 

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from msgspec.structs import replace
 
 from tokenferry.errors import Conflict, LockTimeout, UnknownAccount
-from tokenferry.stores._document import Document
+from tokenferry.stores._document import Document, refuse_twin
 from tokenferry.stores._store import held
 
 
@@ -31,11 +31,13 @@ class MemoryStore:
             raise UnknownAccount(f"account {name!r} not found in this memory store") from None
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
-        """Replace the document if its generation is still `expected`. Raises `Conflict`."""
+        """Replace the document if its generation is still `expected`. Raises `Conflict`, `UsageError`."""
         with self._guard:
             current = self._documents.get(name)
             if (current.generation if current else None) != expected:
                 raise Conflict(f"account {name!r} was changed by another program; nothing was written")
+            if expected is None:
+                refuse_twin(name, self._documents)
             self._changes += 1
             if new is None:
                 self._documents.pop(name, None)

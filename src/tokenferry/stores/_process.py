@@ -12,11 +12,15 @@ _START_FIELD: Final = 19  # of what follows the command name in proc(5) stat: fi
 
 
 class ProcessIdentity(Struct, frozen=True):
-    """A process of one boot: a reused pid has another start, a restarted machine another boot id."""
+    """A process of one boot: a reused pid has another start, a restarted machine another boot id.
+
+    `instance` is what a store that several hosts share knows it by; empty for a process of this machine alone.
+    """
 
     pid: int
     start: str
     boot: str
+    instance: str = ""
 
     @classmethod
     def own(cls) -> "ProcessIdentity":

@@ -116,30 +116,30 @@ class Seal:
 
     def _doubt(self, marker: Marker) -> str | None:
         """Why the marker can't be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
-        for _, place in marker.keys:
-            if place.path is not None and place.path.resolve().is_relative_to(self.path.parent.resolve()):
-                return f"it names a key file in the folder that it seals, {place.path}"
+        for _, kept in marker.keys:
+            if kept.path is not None and kept.path.resolve().is_relative_to(self.path.parent.resolve()):
+                return f"it names a key file in the folder that it seals, {kept.path}"
         documents = list(self.documents())
-        for path, document in documents:
+        for place, document in documents:
             if document is not None and marker.place_of(document.header.key) is None:
-                return f"it doesn't name the key {document.header.key}, with which {path} is sealed"
+                return f"it doesn't name the key {document.header.key}, with which {place} is sealed"
         if marker.tags:
             strangers = [key for key, _ in marker.keys if not marker.is_signed_by(self.key(key))]
             return f"it is not as the key {strangers[0]} signed it" if strangers else None
         return self._doubt_unsigned(marker, documents)
 
-    def _doubt_unsigned(self, marker: Marker, documents: Iterable[tuple[Path, SealedDocument | None]]) -> str | None:
+    def _doubt_unsigned(self, marker: Marker, documents: Iterable[tuple[str, SealedDocument | None]]) -> str | None:
         """Why a marker of version 1 can't be trusted."""
         if marker.is_opening or len(marker.keys) > 1:
             return "it has no signature"
         key = self.key(marker.current)
-        for path, document in documents:
+        for place, document in documents:
             try:
                 if document is None:
-                    return f"it has no signature, and {path} is in clear"
-                document.open(key, path)
+                    return f"it has no signature, and {place} is in clear"
+                document.open(key, place)
             except CorruptFile:
-                return f"it has no signature, and its key doesn't open {path}"
+                return f"it has no signature, and its key doesn't open {place}"
         return None
 
     def _sign(self, raw: bytes, marker: Marker) -> None:
@@ -152,7 +152,7 @@ class Seal:
         """The marker with the signatures of its keys. Raises what `key` does."""
         return marker.signed([self.key(key) for key, _ in marker.keys])
 
-    def documents(self) -> Iterator[tuple[Path, SealedDocument | None]]:
+    def documents(self) -> Iterator[tuple[str, SealedDocument | None]]:
         """What each account's document is sealed as; None for one in clear. Those that can't be read are left out."""
         for name in self._disk.names(self._accounts):
             if name.endswith(".json") and not name.startswith("."):
@@ -160,7 +160,7 @@ class Seal:
                 with contextlib.suppress(TokenferryError, FileNotFoundError):
                     raw = HiddenBytes(self._disk.read(path))
                     if (fields := parse_object(raw)) is not None:
-                        yield path, parse_sealed(raw, fields, path)
+                        yield str(path), parse_sealed(raw, fields, path.stem, str(path))
 
     def refuses_clear(self) -> bool:
         """Whether everything is sealed here, so that what is in clear was put there by somebody else.

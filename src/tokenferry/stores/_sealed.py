@@ -1,7 +1,6 @@
 """An account's document when it is sealed: what listings need in clear, all else in one box bound to that."""
 
 import json
-from pathlib import Path
 from typing import Any, Final, get_args
 
 from msgspec import Struct
@@ -82,15 +81,15 @@ class SealedDocument(Struct, frozen=True):
         header = Header.of(document, key)
         return cls(header, close_box(key, document.to_bytes(), _PURPOSE, header.to_json()))
 
-    def open(self, key: SealKey, path: Path) -> Document:
+    def open(self, key: SealKey, place: str) -> Document:
         """The document. Raises `CorruptFile` if anything about it was changed by somebody without the key."""
         try:
             plain = open_box(key, self.box, _PURPOSE, self.header.to_json())
         except BrokenSeal as fault:
             reason = str(fault)
         else:
-            return Document.from_bytes(plain, path)
-        raise CorruptFile(f"{path} is not as it was sealed: {reason}; {_MEND}")
+            return Document.from_bytes(plain, self.header.account.name, place)
+        raise CorruptFile(f"{place} is not as it was sealed: {reason}; {_MEND}")
 
     def to_bytes(self) -> bytes:
         return json.dumps({**self.header.to_json(), "sealed": self.box}, indent=1).encode("ascii") + b"\n"
@@ -104,29 +103,29 @@ class Resealed:
     """
 
     def __init__(self) -> None:
-        self._present: dict[Path, str] = {}
-        self._past: dict[Path, set[str]] = {}
+        self._present: dict[str, str] = {}
+        self._past: dict[str, set[str]] = {}
 
-    def check(self, path: Path, sealed: SealedDocument) -> None:
+    def check(self, place: str, sealed: SealedDocument) -> None:
         """Raise `CorruptFile` for an older document than one that was here before."""
         mark = sealed.box[:_MARK]
-        before = self._present.get(path)
+        before = self._present.get(place)
         if mark == before:
             return
-        past = self._past.setdefault(path, set())
+        past = self._past.setdefault(place, set())
         if mark in past:
             raise CorruptFile(
-                f"{path} is an older document (generation {sealed.header.generation}) than one that this process saw "
+                f"{place} is an older document (generation {sealed.header.generation}) than one that this process saw "
                 "in its place, whose login may be used up; bring the newer one back, or restart this process if you "
                 "restored it yourself"
             )
         if before is not None:
             past.add(before)
-        self._present[path] = mark
+        self._present[place] = mark
 
 
-def parse_sealed(raw: HiddenBytes, fields: Fields, path: Path) -> SealedDocument | None:
-    """Read what `to_bytes` wrote; None for a document in clear. Raises `CorruptFile`."""
+def parse_sealed(raw: HiddenBytes, fields: Fields, name: str, place: str) -> SealedDocument | None:
+    """Read the account's document as `to_bytes` wrote it; None for one in clear. Raises `CorruptFile`."""
     if "sealed" not in fields:
         return None
     try:
@@ -134,7 +133,7 @@ def parse_sealed(raw: HiddenBytes, fields: Fields, path: Path) -> SealedDocument
     except (UsageError, KeyError) as fault:
         reason = str(fault)
     else:
-        if sealed.header.account.name != path.name.removesuffix(".json"):
+        if sealed.header.account.name != name:
             reason = f'it names the account "{sealed.header.account.name}"'
         elif sealed.to_bytes() == raw:  # to the byte: there is one spelling, and nothing vouches for what is beside it
             return sealed
@@ -142,7 +141,7 @@ def parse_sealed(raw: HiddenBytes, fields: Fields, path: Path) -> SealedDocument
             reason = f"it is of version {fields['version']}, written by a newer tokenferry; update this one"
         else:
             reason = "it is not as it was sealed"
-    raise CorruptFile(f"{path} can't be understood: {reason}; {_MEND}")
+    raise CorruptFile(f"{place} can't be understood: {reason}; {_MEND}")
 
 
 def _header(fields: Fields) -> Header:

@@ -1,8 +1,12 @@
 from collections.abc import Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from tokenferry.stores._document import Document
+from tokenferry.stores._document import Account, Document
+
+if TYPE_CHECKING:
+    from tokenferry.stores._seal import Seal
+    from tokenferry.stores._sealed import Header
 
 
 class Lock(Protocol):
@@ -40,6 +44,37 @@ class Replacing(Protocol):
         ...
 
 
+@runtime_checkable
+class Sealable(Protocol):
+    """A store whose documents may be sealed, with a header in clear."""
+
+    @property
+    def seal(self) -> "Seal": ...
+
+    def header(self, name: str) -> "Header | None":
+        """Give what is in clear of a sealed document; None for one that isn't sealed. Raises what `read` does."""
+        ...
+
+    def place(self, name: str) -> str:
+        """Where the account's document lies, for a person."""
+        ...
+
+
+@runtime_checkable
+class Attaching(Protocol):
+    """A store that accounts can be added to whose credential rests in another program's store."""
+
+    @property
+    def files(self) -> "Store":
+        """The accounts whose credential rests here."""
+        ...
+
+    def attach(self, account: Account) -> None: ...
+    def amend(self, account: Account) -> None: ...
+    def detach(self, name: str) -> None: ...
+    def is_attached(self, name: str) -> bool: ...
+
+
 class Store(Protocol):
     """Where credentials rest. Any object with these methods will do."""
 
@@ -54,8 +89,9 @@ class Store(Protocol):
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`; None stands for "there is none".
 
-        Only for who holds `exclusive(name)`. It is durable on return. Raises `Conflict` (nothing was written) and
-        `StorageFailed` (the old document stands).
+        Only for who holds `exclusive(name)`. It is durable on return. Raises `Conflict` (nothing was written),
+        `StorageFailed` (the old document stands), and `UsageError` for a new account whose name differs from
+        another's in case alone.
         """
         ...
 

@@ -303,6 +303,7 @@ def test_while_the_answer_to_a_refresh_is_lost_neither_login_moves(
     with pytest.raises(RefreshUncertain, match=f"account '{who}' is not moved.*tokenferry refresh {who}") as caught:
         world.mover().move("bob")
     assert leaks(caught.value, *world.provider.tokens(who)) == []
+    journal.close(who)
     journal.begin(who, attempt(tokens[who], ProcessIdentity.own()))
     with pytest.raises(RefreshBusy, match=f"process {os.getpid()}"):
         world.mover().move("bob")

@@ -1,0 +1,140 @@
+"""What a broker shares with every other process that uses the same accounts, opened once in each."""
+
+import logging
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from tokenferry.accounts import Sealing, machine_id
+from tokenferry.broker._store_factory import PendingMove, open_attached
+from tokenferry.errors import TokenferryError, UsageError
+from tokenferry.manifest import depend_on, doubt
+from tokenferry.refresh import FileJournal, Journal, MemoryJournal
+from tokenferry.settings import Home
+from tokenferry.stores import AttachedStore, FileStore, ProcessIdentity, Seal, Sealable, Store
+
+if TYPE_CHECKING:
+    from tokenferry.state import State  # brings SQLite, which few things here need
+
+logger = logging.getLogger(__name__)
+
+
+class Backend(Protocol):
+    """Where accounts, journal and state are kept, and what is known of the processes that share them."""
+
+    @property
+    def home(self) -> Home | None:
+        """The folder of this host; None for a program that keeps its credentials elsewhere."""
+        ...
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def journal(self) -> Journal: ...
+    @property
+    def seal(self) -> Seal | None: ...
+    @property
+    def machine(self) -> str:
+        """Says in a document where its token family is in use."""
+        ...
+
+    def process(self) -> ProcessIdentity:
+        """This process, also behind a fork."""
+        ...
+
+    def is_gone(self, process: ProcessIdentity) -> bool:
+        """True only when the process provably runs no more."""
+        ...
+
+    def state(self) -> "AbstractContextManager[State | None]":
+        """Cooldowns and keys for a block; None where nothing was noted yet. Raises `StorageFailed`."""
+        ...
+
+
+class GivenBackend:
+    """A store and a journal of a program's own, shared at most with other processes of this machine."""
+
+    def __init__(self, store: Store, journal: Journal | None = None, home: Home | None = None) -> None:
+        self.store = store
+        self.seal = store.seal if isinstance(store, Sealable) else None
+        self.home = home
+        if journal is None and self.seal is not None:
+            if home is None:
+                raise UsageError("the journal of a file store lies in its home, so name that: Broker(home=...)")
+            journal = FileJournal(home.journal, seal=self.seal)
+        self.journal = journal or MemoryJournal()
+        self.machine = machine_id()
+
+    def process(self) -> ProcessIdentity:
+        return ProcessIdentity.own()
+
+    def is_gone(self, process: ProcessIdentity) -> bool:
+        return process.is_gone()
+
+    @contextmanager
+    def state(self) -> "Iterator[State | None]":
+        if self.home is None or not self.home.state.exists():
+            yield None
+            return
+        from tokenferry.state import State  # noqa: PLC0415  # see above
+
+        with State(self.home.state) as state:
+            yield state
+
+
+class FileBackend(GivenBackend):
+    """The files of a home, those accounts among them that rest in other programs' stores."""
+
+    store: AttachedStore
+
+    def __init__(self, home: Home, journal: Journal | None = None) -> None:
+        store = AttachedStore(FileStore(home), home.attached, partial(open_attached, home), moves=PendingMove(home))
+        super().__init__(store, journal, home)
+
+
+def open_sealing(home: Home) -> Sealing:
+    """What seals and unseals this home."""
+    store = FileBackend(home).store
+    return Sealing(home, store.files, store, FileJournal(home.journal, seal=store.seal), PendingMove(home))
+
+
+def stamps(backend: Backend) -> dict[str, Hashable]:
+    """The store's stamps, those of what else a listing shows, and what changes when a key was missed."""
+    found = dict(backend.store.stamps())
+    if backend.seal is not None:
+        found[":seal"] = backend.seal.try_again()  # no account's name has a colon
+    if (home := backend.home) is not None:
+        for name, path in ((":active", home.active), (":default-provider", home.default_provider)):
+            with suppress(OSError):
+                found[name] = path.stat().st_mtime_ns
+    return found
+
+
+def forget_cooldowns(backend: Backend, name: str) -> None:
+    """Drop what was noted of an account that is no more: another one may get its name."""
+    try:
+        with backend.state() as state:
+            if state is None:
+                return
+            for one in state.cooldowns.list():
+                if (one.scope.kind, one.scope.name) == ("account", name):
+                    state.cooldowns.clear(one.scope)
+            state.organizations.forget(name)
+    except TokenferryError as fault:
+        logger.warning("the cooldowns of account %s are still on record: %s", name, fault)
+
+
+def limited_accounts(backend: Backend, now: Callable[[], float]) -> frozenset[str]:
+    """The accounts with a cooldown that holds for every model; none where the state can't be read."""
+    if backend.home is None or backend.seal is None:
+        return frozenset()
+    depend_on("cooldowns", backend.home.state)
+    try:
+        with backend.state() as state:
+            cooldowns = () if state is None else state.cooldowns.list()
+    except TokenferryError:
+        doubt()
+        return frozenset()
+    found = [one.scope for one in cooldowns if not one.scope.family and not one.is_over(now())]
+    return frozenset(scope.name for scope in found if scope.kind == "account")
