@@ -177,7 +177,7 @@ class JournalContract:
         seen = other.attempt("work")
         assert seen is not None
         assert seen.state == "uncertain"
-        journal.close("work")
+        journal.close("work", attempt)
         assert other.attempt("work") is None
         journal.begin("work", begun())
 

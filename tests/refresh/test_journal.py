@@ -132,14 +132,14 @@ def test_whatever_the_file_holds_it_is_an_attempt_or_corrupt(raw: bytes) -> None
 def test_nothing_is_there_at_first_and_nothing_after_closing(journal: Journal) -> None:
     assert journal.attempt(NAME) is None
     assert journal.failure(NAME) is None
-    journal.close(NAME)
+    journal.close(NAME, ATTEMPT)
     journal.record_failure(NAME, None)
     journal.begin(NAME, ATTEMPT)
     failure = RefreshFailure("failed", ATTEMPT.token, 1.0, "why", until=2.0)
     journal.record_failure(NAME, failure)
     assert journal.attempt(NAME) == ATTEMPT
     assert journal.failure(NAME) == failure
-    journal.close(NAME)
+    journal.close(NAME, ATTEMPT)
     journal.record_failure(NAME, None)
     assert journal.attempt(NAME) is None
     assert journal.failure(NAME) is None
@@ -291,6 +291,6 @@ def test_an_answer_is_sealed_again_and_unsealed_in_place(folder: Path) -> None:
     seal.mark(seal.signed(Marker(((KEY.id, KeyPlace()),))))
     with pytest.raises(CorruptFile, match="so keep it"):
         sealed(folder, KEY).attempt(NAME)
-    journal.close(NAME)
+    journal.close(NAME, ATTEMPT)
     journal.rewrite(NAME, None)
     assert not journal._attempt(NAME).exists()

@@ -26,7 +26,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "forgets the attempt before it publishes": (
         "    while True:\n        try:\n            yield effects.Publish(",
-        "    yield effects.Close()\n    while True:\n        try:\n            yield effects.Publish(",
+        "    yield effects.Close(attempt)\n    while True:\n        try:\n            yield effects.Publish(",
     ),
     "releases before it publishes": (
         "    while True:\n        try:\n            yield effects.Publish(",
@@ -34,7 +34,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "closes an attempt whose answer was lost": (
         '        yield from _quietly(document, effects.Mark(attempt, "uncertain"))\n        if tries',
-        "        yield from _quietly(document, effects.Close())\n        if tries",
+        "        yield from _quietly(document, effects.Close(attempt))\n        if tries",
     ),
     "retries an uncertain attempt while the access token lives": (
         "    if not nothing_to_lose:\n",
@@ -52,13 +52,13 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "sends without a note": ("effects.Send(request, timeout, attempt)", "effects.Send(request, timeout)"),
     "forgets that a token was presented": (
-        "effects.Close() if answer.knows_successor else effects.Mark(attempt, ",
-        "effects.Close() if True else effects.Mark(attempt, ",
+        "effects.Close(attempt) if answer.knows_successor else effects.Mark(attempt, ",
+        "effects.Close(attempt) if True else effects.Mark(attempt, ",
     ),
     "retries for ever": ("_MOST_TRIES: Final = 2", "_MOST_TRIES: Final = 9"),
     "forgets the first attempt when the retry is closed": (
         "_quietly(document, _withdrawn(attempt))\n    wait =",
-        "_quietly(document, effects.Close())\n    wait =",
+        "_quietly(document, effects.Close(attempt))\n    wait =",
     ),
     "takes a server's trouble for the token's death": (
         "    assert isinstance(outcome, NotGranted)\n",

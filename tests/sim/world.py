@@ -329,8 +329,8 @@ class Machine:
                 return self.journal.mark(NAME, attempt, "uncertain")
             case effects.Mark(attempt, state):
                 return self._ending(process, lambda: self.journal.mark(NAME, attempt, state))
-            case effects.Close():
-                return self._ending(process, lambda: self.journal.close(NAME))
+            case effects.Close(attempt):
+                return self._ending(process, lambda: self.journal.close(NAME, attempt))
             case effects.RecordFailure(failure):
                 try:
                     self.journal.record_failure(NAME, failure)

@@ -93,8 +93,8 @@ class Driver:
                 return self._journal.answer(self._name, attempt, token)
             case effects.Mark(attempt, state):
                 return self._journal.mark(self._name, attempt, state)
-            case effects.Close():
-                return self._journal.close(self._name)
+            case effects.Close(attempt):
+                return self._journal.close(self._name, attempt)
             case effects.RecordFailure(failure):
                 return self._record_failure(failure)
             case effects.CheckReplaceable():

@@ -57,7 +57,9 @@ class Mark(Struct, frozen=True):
 
 
 class Close(Struct, frozen=True):
-    """Forget the attempt. `StorageFailed` is thrown in."""
+    """Forget the attempt, and no other one. `StorageFailed` is thrown in."""
+
+    attempt: RefreshAttempt
 
 
 class RecordFailure(Struct, frozen=True):

@@ -68,8 +68,8 @@ def exchange(
 def _forget_attempt(document: Document) -> Flow[None]:
     """What an earlier login under this name left behind is about a token family that is no more."""
     try:
-        if (yield effects.ReadAttempt()) is not None:
-            yield effects.Close()
+        if (attempt := (yield effects.ReadAttempt())) is not None:
+            yield effects.Close(attempt)
     except TokenferryError as fault:
         logger.warning("account %s: %s", document.account.name, fault)
 

@@ -138,7 +138,9 @@ def _recover(
         return document, None
     token = document.credential
     if not isinstance(token, OAuthToken) or _refresh_digest(document) != attempt.token:
-        yield effects.Close()  # the token family has moved on: the attempt was published, or there is a new login
+        yield effects.Close(
+            attempt
+        )  # the token family has moved on: the attempt was published, or there is a new login
         return document, None
     if attempt.answer is not None and attempt.state != "uncertain":
         answer = Granted(attempt.answer, knows_successor=attempt.state != "answered")
@@ -152,7 +154,7 @@ def _recover(
                 )
             return kept.document, None if answer.knows_successor else (yield effects.ReadAttempt())
         if answer.knows_successor:
-            yield effects.Close()
+            yield effects.Close(attempt)
             return document, None
         yield from _quietly(document, effects.Mark(attempt, "uncertain"))
     if attempt.state == "denied":
@@ -178,7 +180,7 @@ def _recover(
 
 def _withdrawn(attempt: RefreshAttempt) -> effects.Effect:
     """End an attempt that came to nothing, which doesn't undo that the handling of an earlier one is unknown."""
-    return effects.Mark(attempt, "closed") if attempt.tries > 1 else effects.Close()
+    return effects.Mark(attempt, "closed") if attempt.tries > 1 else effects.Close(attempt)
 
 
 def _renewable(job: RefreshRequest, document: Document, context: FlowContext) -> tuple[OAuthToken, Secret]:
@@ -332,7 +334,7 @@ def _keep(context: FlowContext, document: Document, answer: Granted, attempt: Re
         except Conflict:
             document = yield effects.Read()
             if _refresh_digest(document) != attempt.token:  # a new login: never overwrite it
-                yield effects.Close()
+                yield effects.Close(attempt)
                 return Result(document, granted=False)
             granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
         except StorageFailed as fault:
@@ -351,7 +353,9 @@ def _keep(context: FlowContext, document: Document, answer: Granted, attempt: Re
                     )
                 return Result(granted, granted=True, published=False)
     yield effects.RecordFailure(None)
-    yield from _quietly(document, effects.Close() if answer.knows_successor else effects.Mark(attempt, "uncertain"))
+    yield from _quietly(
+        document, effects.Close(attempt) if answer.knows_successor else effects.Mark(attempt, "uncertain")
+    )
     return Result(granted, granted=True)
 
 
@@ -392,14 +396,14 @@ def _fail(
         yield effects.Sleep(_SIBLING_WAIT)
         document = yield effects.Read()
         if _refresh_digest(document) != refresh.sha256:  # somebody refreshed without our lock and won
-            yield from _quietly(document, effects.Close())
+            yield from _quietly(document, effects.Close(attempt))
             if job.is_satisfied_by(document, context.now()):
                 return Result(document, granted=False)
             raise RefreshFailed(f"account {job.name!r} was refreshed by another program; try again", retry_after=1.0)
         reason = f"the provider says that its refresh token is dead ({outcome.reason})"
         yield from _quietly(document, effects.Mark(attempt, "denied"))
         if (yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, context.now(), reason))):
-            yield from _quietly(document, effects.Close())
+            yield from _quietly(document, effects.Close(attempt))
         raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
     assert isinstance(outcome, NotGranted)
     failure = back_off(outcome, refresh, now, (yield effects.ReadFailure()), context.jitter())

@@ -95,7 +95,7 @@ class Journal(Protocol):
     def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None: ...
     def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None: ...
     def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None: ...
-    def close(self, name: str) -> None: ...
+    def close(self, name: str, attempt: RefreshAttempt) -> None: ...
     def failure(self, name: str) -> RefreshFailure | None: ...
     def record_failure(self, name: str, failure: RefreshFailure | None) -> None: ...
     def totals(self, name: str) -> Mapping[str, int]: ...
@@ -224,7 +224,7 @@ class FileJournal:
             self._disk.write(descriptor, mark, 0)
             self._disk.fsync(descriptor)
 
-    def close(self, name: str) -> None:
+    def close(self, name: str, attempt: RefreshAttempt) -> None:  # noqa: ARG002  # under a flock there is no other one
         """Forget the attempt: its outcome is known and kept. Raises `StorageFailed`."""
         remove_file(self._attempt(name), disk=self._disk)
 
@@ -309,8 +309,9 @@ class MemoryJournal:
     def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None:
         self._attempts[name] = replace(self._attempts.get(name, attempt), state=state)
 
-    def close(self, name: str) -> None:
-        self._attempts.pop(name, None)
+    def close(self, name: str, attempt: RefreshAttempt) -> None:
+        if (recorded := self._attempts.get(name)) is not None and recorded.id == attempt.id:
+            del self._attempts[name]
 
     def failure(self, name: str) -> RefreshFailure | None:
         return self._failures.get(name)

@@ -299,17 +299,18 @@ def test_while_the_answer_to_a_refresh_is_lost_neither_login_moves(
 ) -> None:
     tokens = {name: world.add(name) for name in ("alice", "bob")}
     world.mover().move("alice")
-    journal.begin(who, replace(attempt(tokens[who]), state="open"))
+    begun = attempt(tokens[who])
+    journal.begin(who, replace(begun, state="open"))
     with pytest.raises(RefreshUncertain, match=f"account '{who}' is not moved.*tokenferry refresh {who}") as caught:
         world.mover().move("bob")
     assert leaks(caught.value, *world.provider.tokens(who)) == []
-    journal.close(who)
+    journal.close(who, begun)
     journal.begin(who, attempt(tokens[who], ProcessIdentity.own()))
     with pytest.raises(RefreshBusy, match=f"process {os.getpid()}"):
         world.mover().move("bob")
     assert world.claude_has() == "alice"
     assert world.mover().pending() is None
-    journal.close(who)
+    journal.close(who, begun)
     world.check({"alice": "alice", "bob": "bob"})
 
 

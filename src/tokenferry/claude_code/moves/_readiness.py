@@ -29,7 +29,7 @@ def settled(store: Store, journal: Journal, document: Document, *, machine: str)
             answer = replace(attempt.answer, unknown=token.unknown)
             store.swap(name, document.generation, replace(document, credential=answer, machine=machine))
             journal.record_failure(name, None)
-        journal.close(name)
+        journal.close(name, attempt)
         return store.read(name)
     if attempt.state in {"begun", "open"} and not attempt.process.is_gone():
         raise RefreshBusy(
