@@ -6,9 +6,10 @@ from typing import Final, Protocol
 from msgspec import Struct
 
 from tokenferry.streaming._chat_usage import ChatUsageReader, read_chat_usage
+from tokenferry.streaming._gemini_usage import GeminiUsageReader, read_gemini_usage
 from tokenferry.streaming._responses_usage import ResponsesUsageReader, read_responses_usage
 from tokenferry.streaming._usage import SseUsageReader, TokenUsage, read_usage
-from tokenferry.wire import WireFormat, chat_error_event, error_event, responses_error_event
+from tokenferry.wire import WireFormat, chat_error_event, error_event, gemini_error_event, responses_error_event
 
 
 class StreamReader(Protocol):
@@ -46,5 +47,6 @@ MESSAGES: Final = Dialect(SseUsageReader, read_usage, error_event)
 DIALECTS: Final[Mapping[WireFormat, Dialect]] = {
     "anthropic": MESSAGES,
     "openai": Dialect(ChatUsageReader, read_chat_usage, chat_error_event),
+    "gemini": Dialect(GeminiUsageReader, read_gemini_usage, gemini_error_event),
     "openai-responses": Dialect(ResponsesUsageReader, read_responses_usage, responses_error_event),
 }

@@ -12,6 +12,7 @@ from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._sse import EventBoundary, end_of, parse, split
 from tokenferry.wire._translation import codec, load_codecs
 from tokenferry.wire.chat._first_content import ChatStage, chat_stage
+from tokenferry.wire.gemini._errors import gemini_envelope, gemini_error_event
 from tokenferry.wire.messages._errors import envelope, error_event
 from tokenferry.wire.responses._events import FAILED, PREFACE, responses_error_event
 
@@ -38,6 +39,8 @@ __all__ = [
     "end_of",
     "envelope",
     "error_event",
+    "gemini_envelope",
+    "gemini_error_event",
     "load_codecs",
     "measure",
     "model_entry",
