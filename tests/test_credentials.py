@@ -11,6 +11,7 @@ from tokenferry.anthropic_beta import OAUTH_BETA
 from tokenferry.credentials import (
     ApiKey,
     Credential,
+    ExchangedToken,
     FederatedToken,
     Federation,
     OAuthToken,
@@ -144,7 +145,7 @@ def test_no_frame_of_a_refusal_shows_a_token_that_came_in_another_field(federati
 
 @pytest.mark.parametrize("kind", ["", "API-KEY", "oauth2", "Federated"])
 def test_an_unknown_kind_is_refused(kind: str) -> None:
-    with pytest.raises(UsageError, match="api-key, setup-token, oauth or federated"):
+    with pytest.raises(UsageError, match="api-key, setup-token, oauth, federated or exchanged"):
         credential_from_json(kind, Fields(key="x"))
 
 
@@ -313,3 +314,14 @@ def test_each_kind_has_its_headers() -> None:
     assert ApiKey(Secret("sk-1")).headers() == (("x-api-key", "sk-1"),)
     bearer = (("authorization", f"Bearer {ACCESS}"), ("anthropic-beta", OAUTH_BETA))
     assert SetupToken(Secret(ACCESS)).headers() == OAuthToken(Secret(ACCESS), Secret(REFRESH)).headers() == bearer
+
+
+def test_an_exchanged_token_is_stored_with_what_it_was_got_for() -> None:
+    subject = Secret("gho_" + "s" * 36)
+    token = ExchangedToken(Secret("api-token"), subject=subject, endpoint="https://api.example.com", expires_at=1)
+    stored = token.to_json()
+    assert (stored["subject_token"], stored["endpoint"]) == (subject.reveal(), "https://api.example.com")
+    assert credential_from_json("exchanged", stored) == token
+    assert subject.reveal() not in repr(token)
+    with pytest.raises(UsageError, match='"subject_token" is missing'):
+        credential_from_json("exchanged", stored.without("subject_token"))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tokenferry.broker import swap_to_next_available_account as swap_to_next_available_account
     from tokenferry.credentials import ApiKey as ApiKey
     from tokenferry.credentials import Credential as Credential
+    from tokenferry.credentials import ExchangedToken as ExchangedToken
     from tokenferry.credentials import FederatedToken as FederatedToken
     from tokenferry.credentials import OAuthToken as OAuthToken
     from tokenferry.credentials import SetupToken as SetupToken
@@ -56,7 +57,7 @@ _ROOMS = {
         "select_next_account_for_swap",
         "swap_to_next_available_account",
     ),
-    "credentials": ("ApiKey", "Credential", "FederatedToken", "OAuthToken", "SetupToken"),
+    "credentials": ("ApiKey", "Credential", "ExchangedToken", "FederatedToken", "OAuthToken", "SetupToken"),
     "errors": (
         "ConfigError",
         "CredentialRefused",
@@ -98,6 +99,7 @@ __all__ = [
     "Credential",
     "CredentialRefused",
     "Document",
+    "ExchangedToken",
     "FederatedToken",
     "MemoryStore",
     "NeedsLogin",

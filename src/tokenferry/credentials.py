@@ -14,6 +14,7 @@ __all__ = [
     "SETUP_TOKEN_SHAPE",
     "ApiKey",
     "Credential",
+    "ExchangedToken",
     "FederatedToken",
     "Federation",
     "KeyHeader",
@@ -24,7 +25,7 @@ __all__ = [
     "epoch_seconds",
 ]
 
-Kind: TypeAlias = Literal["api-key", "setup-token", "oauth", "federated"]
+Kind: TypeAlias = Literal["api-key", "setup-token", "oauth", "federated", "exchanged"]
 KeyHeader: TypeAlias = Literal["x-api-key", "authorization"]
 
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
@@ -63,6 +64,7 @@ class ApiKey(Struct, frozen=True):
 
     kind: ClassVar[Kind] = "api-key"
     expires_at: ClassVar[None] = None
+    endpoint: ClassVar[None] = None
 
     secret: Secret
     unknown: Fields = field(default_factory=Fields)
@@ -92,6 +94,7 @@ class SetupToken(Struct, frozen=True):
     """A one-year, inference-only subscription token; it can't be renewed."""
 
     kind: ClassVar[Kind] = "setup-token"
+    endpoint: ClassVar[None] = None
 
     secret: Secret
     obtained_at: int | None = None
@@ -126,6 +129,10 @@ class OAuthToken(Struct, frozen=True):
     """
 
     kind: ClassVar[Kind] = "oauth"
+    endpoint: ClassVar[str | None] = None
+    """Where its requests go, in place of the provider's `base_url`."""
+    is_exchanged: ClassVar[bool] = False
+    """Whether it was got for something that isn't used up by that, so that an exchange can be repeated."""
 
     secret: Secret
     refresh: Secret | None = None
@@ -190,6 +197,7 @@ class FederatedToken(OAuthToken, frozen=True, kw_only=True):
     """
 
     kind: ClassVar[Kind] = "federated"
+    is_exchanged: ClassVar[bool] = True
 
     federation: Federation
 
@@ -210,7 +218,39 @@ class FederatedToken(OAuthToken, frozen=True, kw_only=True):
         return Fields(OAuthToken.to_json(self), **_present(source), **_present(parameters))
 
 
-Credential: TypeAlias = ApiKey | SetupToken | OAuthToken | FederatedToken
+class ExchangedToken(OAuthToken, frozen=True, kw_only=True):
+    """An API token that its provider gave for a long-lived one, the `subject`, and gives again in the same way.
+
+    `endpoint` is the address that the answer named for its requests, if it named one.
+    """
+
+    kind: ClassVar[Kind] = "exchanged"
+    is_exchanged: ClassVar[bool] = True
+
+    subject: Secret
+    endpoint: str | None = None  # type: ignore[misc]  # a field here, which the others do without
+
+    @classmethod
+    def of(cls, token: OAuthToken, subject: Secret, endpoint: str | None) -> "ExchangedToken":
+        """The same token as one that was got for this subject token."""
+        known = {name: getattr(token, name) for name in OAuthToken.__struct_fields__}
+        return cls(**(known | {"refresh": None, "refresh_expires_at": None}), subject=subject, endpoint=endpoint)
+
+    @property
+    def is_renewable(self) -> bool:
+        return True
+
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The request headers that present this credential, secrets revealed."""
+        return (("authorization", f"Bearer {self.secret.reveal()}"),)
+
+    def to_json(self) -> Fields:
+        """What a document holds of it, secrets revealed."""
+        place = _present({"endpoint": self.endpoint})
+        return Fields(OAuthToken.to_json(self), subject_token=self.subject.reveal(), **place)
+
+
+Credential: TypeAlias = ApiKey | SetupToken | OAuthToken | FederatedToken | ExchangedToken
 
 _OAUTH_TEXTS: Final = (
     "subscription_type",
@@ -245,8 +285,11 @@ def credential_from_json(kind: str, data: Fields) -> Credential:
             _oauth(data.without(*keys)),
             Federation(_text(data, keys[0]), _text(data, keys[1]), _texts(data, keys[2])),
         )
+    if kind == "exchanged":
+        token = _oauth(data.without("subject_token", "endpoint"))
+        return ExchangedToken.of(token, _secret(data, "subject_token"), _text(data, "endpoint"))
     if kind != "oauth":
-        raise UsageError(f"a credential's kind is api-key, setup-token, oauth or federated, not {kind!r}")
+        raise UsageError(f"a credential's kind is api-key, setup-token, oauth, federated or exchanged, not {kind!r}")
     return _oauth(data)
 
 

@@ -10,6 +10,9 @@ EVERYTHING = b"""
 [[providers]]
 name = "idp"
 base_url = "https://x.example"
+[providers.token_exchange]
+url = "https://x.example/t"
+headers = { authorization = "{token}" }
 [[models]]
 name = "glm"
 [[models.mappings]]

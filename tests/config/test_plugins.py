@@ -85,7 +85,7 @@ def test_the_package_of_the_example_is_built_installed_and_used(
     provider = config.providers["acme"]
     assert provider.wire_format == "openai"
     assert dict(provider.quirks)["max_field"] == "max_completion_tokens"
-    assert provider.fixed_headers == (("x-acme-client", "tokenferry"),)
+    assert provider.headers == (("x-acme-client", "tokenferry"),)
     body = b'{"error": {"code": "quota_exhausted", "message": "no"}}'
     rules = config.limit_rules["acme"]
     found = classify(403, {}, body, now=0.0, provider_format="openai", rules=rules)

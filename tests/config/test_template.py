@@ -34,7 +34,7 @@ def test_each_default_is_what_holds_without_it() -> None:
 def test_with_every_line_it_can_be_used() -> None:
     examined = examine_content(uncommented(template()), PATH, environ={})
     (problem,) = examined.problems
-    assert "enterprise_url moves the endpoints of a provider_type, and this one has none" in problem
+    assert "api_key can't be exchanged" in problem
     read = {setting.path for setting in examined.settings.values() if setting.is_given and setting.is_in_document}
     assert len(read) == sum(len(section.keys) for section in SECTIONS)
 

@@ -170,6 +170,10 @@ class SandboxProcess:
         token: str = self._call("issue", {"account": account, "kind": "identity-token"})["key"]
         return token
 
+    def long_lived(self, account: str) -> str:
+        token: str = self._call("issue", {"account": account, "kind": "long-lived"})["key"]
+        return token
+
     def fault(self, kind: str, **given: Any) -> None:
         self._call("faults", {"kind": kind, **given})
 

@@ -11,7 +11,18 @@ import pytest
 
 from e2e.conftest import AddLogin, Tell
 from e2e.issuer import Issuer
-from e2e.parties import CHILDREN, COMMAND, SandboxProcess, begin, digest, document, end, eventually
+from e2e.parties import (
+    CHILDREN,
+    COMMAND,
+    SandboxProcess,
+    begin,
+    digest,
+    document,
+    end,
+    eventually,
+    tokenferry,
+    write_config,
+)
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
@@ -20,6 +31,20 @@ PROCESSES = 100
 THREADS = 4
 WAVE = 10
 COMMANDS = 50
+EXCHANGE = "/copilot_internal/v2/token"
+EXCHANGED = f"""
+[[providers]]
+name = "exchanged"
+base_url = "URL"
+[providers.token_exchange]
+url = "URL{EXCHANGE}"
+method = "GET"
+headers = {{ authorization = "token {{token}}" }}
+token_field = "token"
+expiry_field = "expires_at"
+endpoint_field = "endpoints.api"
+endpoint_hosts = ["127.0.0.1"]
+"""
 
 
 @contextmanager
@@ -79,3 +104,23 @@ def test_fifty_commands_make_one_grant(sandbox: SandboxProcess, home: Home, add_
     assert {digest(token.strip()) for token in tokens} == {document(home, "alice").credential.secret.sha256}
     counters = sandbox.counters()
     assert (counters["refreshes"], counters["reuses"], counters["refreshes_failed"]) == (1, 0, 0)
+
+
+def test_fifty_processes_make_one_exchange_of_a_long_lived_token(sandbox: SandboxProcess, home: Home) -> None:
+    write_config(home, EXCHANGED.replace("URL", sandbox.url))
+    outcome = tokenferry("account", "add", "bot", "--provider", "exchanged", stdin=sandbox.long_lived("alice"))
+    assert outcome.code == 0, outcome.err
+    path = home.accounts / "bot.json"
+    kept = json.loads(path.read_text())
+    kept["credential"]["expires_at"] -= kept["credential"]["lifetime"] + 60  # used up
+    path.write_text(json.dumps(kept))
+    sandbox.fault("hang", path=EXCHANGE, after_work=True)
+    processes = [begin(COMMAND, "token", "bot") for _ in range(COMMANDS)]
+    eventually(lambda: sandbox.is_asked(EXCHANGE), "one of them exchanges")
+    sandbox.clear()
+    outcomes = [end(process) for process in processes]
+    assert {(outcome.code, outcome.err) for outcome in outcomes} == {(0, "")}
+    tokens = {outcome.out for outcome in outcomes}
+    assert {digest(token.strip()) for token in tokens} == {document(home, "bot").credential.secret.sha256}
+    assert sandbox.counters()["exchanges"] == 2  # the first by `account add`
+    assert len(sandbox.requests(EXCHANGE)) == 2

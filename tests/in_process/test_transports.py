@@ -20,7 +20,9 @@ from effort import FULL
 from in_process.rig import BODY, VERSION, Program, normal
 from refresh.rig import wait_for
 from tokenferry.config import load
+from tokenferry.credentials import ExchangedToken
 from tokenferry.errors import PolicyRefused, UsageError
+from tokenferry.secret import Secret
 from tokenferry.serve import PrivateGateway
 from tokenferry.state import State
 
@@ -386,3 +388,21 @@ def test_a_budget_for_all_holds_in_this_process_too(program: Program) -> None:
     assert response.status_code == 429
     assert "ask Ann" in response.json()["error"]["message"]
     assert program.served() == []
+
+
+def test_requests_go_to_the_address_that_an_exchange_named(program: Program) -> None:
+    """The account's API is another host than its provider's base_url, which nothing answers at."""
+    issued = Secret(program.sandbox.setup_token("alice"))
+    exchange = '{ url = "https://vendor.invalid/t", parameters = { t = "{token}" }, endpoint_field = "api", '
+    exchange += 'endpoint_hosts = ["127.0.0.1"] }'
+    program.configure(
+        f'[[providers]]\nname = "exchanged"\nbase_url = "http://127.0.0.1:9"\ntoken_exchange = {exchange}\n'
+        'headers = { x-team = "search", anthropic-beta = "oauth-2025-04-20" }\n'
+        '[router]\nproviders = ["exchanged"]\n'
+    )
+    token = ExchangedToken(issued, subject=Secret("gho_long-lived"), endpoint=program.sandbox.url)
+    program.add("short", token, "exchanged")
+    response = program.client().post("http://127.0.0.1:9/v1/messages", json=BODY)
+    assert response.status_code == 200, response.text
+    (sent,) = program.sandbox.requests(last=1)
+    assert (sent["account"], dict(sent["headers"])["x-team"]) == ("alice", "search")

@@ -190,9 +190,9 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.enabled must be true or false",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, burst, "
-        "check_url, command, command_ttl, enabled, env_var, key_header, max_concurrency, max_output_tokens, models, "
-        "name, oauth, passthrough, provider_type, region, requests_per_minute, slash_names, strategy, subscription, "
-        "tokens_per_minute, usage_url, wire_format",
+        "check_url, command, command_ttl, enabled, env_var, headers, key_header, max_concurrency, max_output_tokens, "
+        "models, name, oauth, passthrough, provider_type, region, requests_per_minute, slash_names, strategy, "
+        "subscription, token_exchange, tokens_per_minute, usage_url, wire_format",
     ]
 
 
@@ -340,6 +340,67 @@ def test_an_enterprises_host_does_not_make_a_subscription_anything_else() -> Non
         name="corp", provider_type="claude-max", oauth={"enterprise_url": "https://sso.corp.example"}
     ).subscription
     assert good(name="c", provider_type="console", oauth={"enterprise_url": "https://claude.ai"}).subscription
+
+
+def test_an_enterprises_host_moves_what_a_declaration_names_and_the_exchange_below_it() -> None:
+    oauth = {
+        "device_authorization_endpoint": "https://github.com/login/device/code",
+        "token_endpoint": "https://github.com/login/oauth/access_token",
+        "enterprise_url": "https://corp.ghe.com",
+    }
+    given: dict[str, Any] = {"name": "copilot", "base_url": URL, "oauth": oauth}
+    provider = good(**given, token_exchange=EXCHANGE | {"url": "https://api.github.com/copilot_internal/v2/token"})
+    assert provider.oauth.device_authorization_endpoint == "https://corp.ghe.com/login/device/code"
+    assert provider.oauth.token_endpoint == "https://corp.ghe.com/login/oauth/access_token"
+    assert provider.oauth.token_exchange is not None
+    assert provider.oauth.token_exchange.url == "https://api.corp.ghe.com/copilot_internal/v2/token"
+    elsewhere = good(**given, token_exchange=EXCHANGE).oauth.token_exchange
+    assert elsewhere is not None
+    assert elsewhere.url == EXCHANGE["url"]
+
+
+# -- a token that is exchanged, and headers
+
+EXCHANGE: dict[str, Any] = {"url": "https://api.example.com/v2/token", "headers": {"Authorization": "token {token}"}}
+
+
+def test_an_exchange_is_declared_by_its_request_and_the_places_of_its_answer() -> None:
+    places = {"token_field": "token", "endpoint_field": "endpoints.api", "endpoint_hosts": ["example.com"]}
+    provider = good(name="mine", base_url=URL, token_exchange=EXCHANGE | {"method": "GET"} | places)
+    exchange = provider.oauth.token_exchange
+    assert exchange is not None
+    assert (exchange.headers, exchange.token_field) == ((("authorization", "token {token}"),), "token")
+    assert (provider.kind, provider.login_kind) == ("api-key", "exchanged")
+    assert good(name="mine", base_url=URL).login_kind == "oauth"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"url": None}, "url is missing"),
+        ({"url": "http://api.example.com/t"}, "url must begin with https://"),
+        ({"url": "https://169.254.169.254/t"}, "url must not be a link-local or metadata address"),
+        ({"headers": {}}, "headers must hold {token} where the long-lived token goes, or parameters must"),
+        ({"headers": {"authorization": "{token}\nx: y"}}, "headers must not hold 'authorization'"),
+        ({"headers": {"a b": "{token}"}}, "headers must not hold 'a b'"),
+        ({"headers": {"x": "{token}", "User-Agent": "o/1"}}, "headers must not hold User-Agent: tokenferry says that"),
+        ({"method": "GET", "parameters": {"a": "b"}}, "parameters are of a POST"),
+        ({"endpoint_field": "api"}, "endpoint_hosts and endpoint_field go together"),
+        ({"endpoint_hosts": ["example.com"]}, "endpoint_hosts and endpoint_field go together"),
+        ({"tokenfield": "t"}, "tokenfield is no key that tokenferry knows; did you mean token_field?"),
+    ],
+)
+def test_an_exchange_that_can_not_work_is_refused(change: dict[str, Any], fault: str) -> None:
+    given = {key: value for key, value in (EXCHANGE | change).items() if value is not None}
+    (found,) = faults(name="mine", base_url=URL, token_exchange=given)
+    assert found.startswith(f"providers.mine.token_exchange.{fault}")
+
+
+def test_a_fixed_header_is_neither_a_credential_nor_a_disguise() -> None:
+    assert good(name="mine", base_url=URL, headers={"X-Team": "search"}).headers == (("x-team", "search"),)
+    for name in ("authorization", "x-api-key", "api-key", "user-agent", "cookie", "host"):
+        (fault,) = faults(name="mine", base_url=URL, headers={name: "x"})
+        assert fault.startswith(f"providers.mine.headers must not hold {name!r}")
 
 
 def test_there_is_nothing_to_move_where_nothing_is_declared() -> None:

@@ -30,7 +30,7 @@ MUTANTS: Final[dict[str, tuple[str, ...]]] = {
         "started: float, document: Document) -> Flow[Result]:\n",
     ),
     "ignores what others found out": (
-        "    check_backoff(failure, document, identity.sha256, context, adopt_from=started, forced=job.forced)\n",
+        "    check_backoff(failure, document, presented.sha256, context, adopt_from=started, forced=job.forced)\n",
         "    pass\n",
         "        check_backoff((yield effects.ReadFailure()), document, "
         "_presented(document, context), context, adopt_from=None)\n",

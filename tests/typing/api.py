@@ -20,6 +20,7 @@ from tokenferry import (
     Credential,
     CredentialRefused,
     Document,
+    ExchangedToken,
     FederatedToken,
     MemoryStore,
     NeedsLogin,
@@ -91,7 +92,7 @@ async def default_broker_async() -> None:
 
 
 def kinds(credential: Credential) -> str:
-    """A credential is one of four kinds, and a type checker knows when all are handled."""
+    """A credential is one of five kinds, and a type checker knows when all are handled."""
     match credential:
         case ApiKey():
             return "key"
@@ -99,6 +100,8 @@ def kinds(credential: Credential) -> str:
             return "setup token"
         case FederatedToken():  # a kind of OAuth token: it comes before the others
             return "workload"
+        case ExchangedToken():
+            return "exchanged"
         case OAuthToken():
             assert_type(credential.refresh, Secret | None)
             assert_type(credential.scopes, tuple[str, ...])

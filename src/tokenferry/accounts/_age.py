@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 from msgspec import Struct
 
 from tokenferry.config_key import format_duration, parse_duration
-from tokenferry.credentials import FederatedToken, OAuthToken, SetupToken
+from tokenferry.credentials import OAuthToken, SetupToken
 from tokenferry.errors import NeedsLogin, UsageError
 from tokenferry.settings import BackgroundRefreshSettings
 from tokenferry.stores import Document
@@ -89,7 +89,7 @@ def _by_itself(document: Document) -> Aging | None:
 def _has_chain(document: Document) -> bool:
     """Whether it is a login that is ours to renew; the owner of another one renews it."""
     credential = document.credential
-    if not isinstance(credential, OAuthToken) or isinstance(credential, FederatedToken):
+    if not isinstance(credential, OAuthToken) or credential.is_exchanged:
         return False
     return credential.refresh is not None and document.account.owner == "tokenferry"
 

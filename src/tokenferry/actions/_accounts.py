@@ -60,6 +60,7 @@ def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> Acc
     del raw
     if name in broker.book.store.names() and not asked.replace:
         raise Conflict(f'account {name!r} exists already; give "replace": true to put this in its place')
+    credential = broker.exchanged(provider, credential)
     account = Account(name, provider.name, credential.kind, created_at=int(time.time()))
     has_replaced = broker.add(account, credential, replacing=asked.replace)
     note_change(

@@ -31,9 +31,17 @@ from tokenferry.broker._revocation import Revocation, revocable
 from tokenferry.broker._rules import Rules, check_attached
 from tokenferry.broker._verification import Verification, verify
 from tokenferry.config import Config, load
-from tokenferry.credentials import ApiKey, Credential, FederatedToken, Federation, OAuthToken, SetupToken
-from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile, UsageError
-from tokenferry.oauth import OAuthEndpoints
+from tokenferry.credentials import (
+    ApiKey,
+    Credential,
+    ExchangedToken,
+    FederatedToken,
+    Federation,
+    OAuthToken,
+    SetupToken,
+)
+from tokenferry.errors import CorruptFile, CredentialRefused, TokenferryError, UnsafeFile, UsageError
+from tokenferry.oauth import OAuthEndpoints, TokenExchange
 from tokenferry.providers import Provider, builtin_providers
 from tokenferry.refresh import (
     FlowContext,
@@ -339,6 +347,11 @@ class Broker:
         provider = self.providers.get(account.provider)
         if fault := provider and provider.key_fault(credential):
             raise UsageError(f"the key given is not usable: {fault}; copy the key again, or name another --provider")
+        if provider and provider.oauth.token_exchange and not isinstance(credential, ExchangedToken):
+            raise UsageError(
+                f"provider {provider.name!r} declares a token_exchange, and this credential was not exchanged; add it "
+                f"with: tokenferry account add {account.name} --provider {provider.name}"
+            )
         if not account.created_at:
             account = replace(account, created_at=int(self._now()))
         if isinstance(credential, ApiKey | SetupToken) and credential.obtained_at is None:
@@ -449,6 +462,16 @@ class Broker:
         self.add(Account(key_name, account.provider, "api-key"), key)
         return key
 
+    def exchanged(self, provider: Provider, credential: Credential) -> Credential:
+        """The credential as an account of the provider holds it: where it declares a token_exchange, exchanged.
+
+        Raises `LoginFailed` where the provider refuses that, `TryLater`, `NeedsUnlock` among that.
+        """
+        if provider.oauth.token_exchange is None or isinstance(credential, ExchangedToken):
+            return credential
+        login = credential if isinstance(credential, OAuthToken) else None
+        return self._logins.exchange_token(provider, credential.secret, login)
+
     def check_can_keep(self) -> None:
         """Raise `NeedsUnlock` or `SealKeyLost` where a new login could not be kept: ask before there is one."""
         self._logins.check_can_keep()
@@ -513,7 +536,15 @@ class Broker:
         if isinstance(key := document.credential, ApiKey):
             header = self.provider_of(document.account).key_header
             document = replace(document, credential=replace(key, header=header))
+        elif isinstance(key, ExchangedToken) and key.endpoint is not None:
+            self._check_endpoint(document.account, key.endpoint)
         return document
+
+    def _check_endpoint(self, account: Account, endpoint: str) -> None:
+        """Raise `CredentialRefused` where the declaration, which may have changed, allows no requests to go there."""
+        declared = self.provider_of(account).oauth.token_exchange or TokenExchange()
+        if fault := declared.endpoint_fault(endpoint):
+            raise CredentialRefused(f"account {account.name!r}: {fault}")
 
 
 def _implicit(config: Config) -> dict[str, Document]:

@@ -1,10 +1,10 @@
 from collections.abc import Callable
 from typing import Final
 
-from tokenferry.broker._federation import exchange
+from tokenferry.broker._federation import exchange, exchange_token
 from tokenferry.broker._revocation import Revocation, revoke
 from tokenferry.broker._rules import Rules
-from tokenferry.credentials import ApiKey, FederatedToken, Federation, OAuthToken
+from tokenferry.credentials import ApiKey, ExchangedToken, FederatedToken, Federation, OAuthToken
 from tokenferry.errors import ConfigError, UsageError
 from tokenferry.oauth import (
     Authorization,
@@ -17,6 +17,7 @@ from tokenferry.oauth import (
 )
 from tokenferry.providers import Provider, logs_in_at_subscription
 from tokenferry.refresh import Discovery, Needed, read_client_secret
+from tokenferry.secret import Secret
 from tokenferry.stores import Document, Seal
 
 _TIMEOUT: Final = 30.0
@@ -91,10 +92,19 @@ class Logins:
 
         return make_api_key(provider.endpoints, token, self._send, self._now)
 
+    def exchange_token(self, provider: Provider, subject: Secret, login: OAuthToken | None) -> ExchangedToken:
+        """The first API token for a long-lived one. Raises what `broker._federation.exchange_token` does."""
+        self.check_can_keep()
+        declared = provider.endpoints.token_exchange
+        assert declared is not None
+        return exchange_token(declared, subject, login, self._send, self._now)
+
     def renewal_endpoints(self, document: Document) -> OAuthEndpoints:
         """Where the account's login is renewed. Raises `UnknownProvider`, `RefreshFailed`."""
         endpoints = self._rules().provider_of(document.account).endpoints
         if isinstance(document.credential, FederatedToken) and endpoints.federation_url is not None:
+            return endpoints
+        if isinstance(document.credential, ExchangedToken):
             return endpoints
         return self._discovery.complete(endpoints, "token_endpoint")
 

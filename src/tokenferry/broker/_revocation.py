@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from tokenferry.credentials import FederatedToken, OAuthToken
+from tokenferry.credentials import OAuthToken
 from tokenferry.errors import CorruptFile, TokenferryError, UnsafeFile
 from tokenferry.oauth import HttpOutcome, OAuthEndpoints, TokenRequest, read_revocation, revocation_request
 from tokenferry.refresh import Journal, read_client_secret
@@ -31,7 +31,7 @@ def revocable(name: str, store: Store, journal: Journal, machine: str) -> tuple[
     except (CorruptFile, UnsafeFile):
         return Revocation(reason="its document can't be read")
     account, token = document.account, document.credential
-    if not isinstance(token, OAuthToken) or isinstance(token, FederatedToken):
+    if not isinstance(token, OAuthToken) or token.is_exchanged:
         return Revocation()
     if account.owner != "tokenferry" or account.store != "file":
         return Revocation()

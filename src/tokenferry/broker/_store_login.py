@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,8 @@ class StoredLogin(Struct, frozen=True):
 
 def check_login_name(broker: "Broker", name: str, provider: str, kind: Kind = "oauth") -> None:
     """Raise `UsageError` unless a login at the provider could be kept under this name, as what it is to become."""
+    if kind == "oauth" and (known := broker.providers.get(provider)) is not None:
+        kind = known.login_kind
     check_wanted(name, provider, kind, _documents(broker), broker.book.store.names())
 
 
@@ -48,7 +51,9 @@ def store_login(
     A login that can't be stored is ended at its provider, for no program could use it. Raises `UsageError` where the
     wanted name is another's, and what making and storing do.
     """
-    labels = MappingProxyType({} if kind == "oauth" else identity_labels(token))
+    if kind == "oauth" and (known := broker.providers.get(provider)) is not None:
+        kind, make = known.login_kind, partial(broker.exchanged, known, token)
+    labels = MappingProxyType({} if kind in {"oauth", "exchanged"} else identity_labels(token))
     credential: Credential | None = None if make is not None else token
     try:
         for left in reversed(range(_ROUNDS)):

@@ -11,7 +11,7 @@ from tokenferry.accounts import ENVIRONMENT
 from tokenferry.broker import Broker
 from tokenferry.cli._describe import row
 from tokenferry.cli._home import MIN_TTL
-from tokenferry.credentials import FederatedToken, OAuthToken
+from tokenferry.credentials import ExchangedToken, FederatedToken, OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.readiness import AccountRow, account_details
 from tokenferry.refresh import seconds_left, window
@@ -120,7 +120,7 @@ def _steps(broker: Broker, found: AccountRow, now: float) -> Iterator[tuple[str,
     if provider is None:
         yield "provider", found.text
         return
-    yield "provider", f"{provider.name}, for {provider.base_url}"
+    yield "provider", f"{provider.name}, for {token.endpoint or provider.base_url}"
     if not broker.bills_subscription(account, token):
         yield "policy", "billed to no Claude subscription, so it may be used"
     elif broker.policy.subscriptions == "claude-code-only":
@@ -143,6 +143,10 @@ def _renewal(broker: Broker, found: AccountRow, token: OAuthToken | None, now: f
         yield "owner", "tokenferry refreshes it, one process at a time"
         if isinstance(token, FederatedToken):
             yield "identity", f"the identity token in {token.federation.source} is exchanged each time"
+        elif isinstance(token, ExchangedToken):
+            declared = broker.provider_of(found.document.account).endpoints.token_exchange if found.document else None
+            where = (declared and declared.url) or "nowhere: its provider declares no token_exchange any more"
+            yield "exchange", f"its long-lived token (fingerprint {token.subject.fingerprint}) is exchanged at {where}"
     else:
         when = (
             "only when it has expired or was refused, under that program's locks" if owner == "claude-code" else "never"

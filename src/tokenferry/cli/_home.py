@@ -78,6 +78,6 @@ def _know_secrets(broker: Broker) -> None:
 
 def know(credential: Credential) -> None:
     """Keep the credential's secrets out of the logs."""
-    for secret in (credential.secret, getattr(credential, "refresh", None)):
+    for secret in (getattr(credential, name, None) for name in ("secret", "refresh", "subject")):
         if secret is not None:
             redactor.know(secret)

@@ -115,7 +115,8 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
         if kind == "api-key" and made:
             note(f"an API key was made (fingerprint {made[0].secret.fingerprint}) and could not be stored; delete it")
         raise
-    name, fingerprint = kept.name, kept.credential.secret.fingerprint
+    name, kind, fingerprint = kept.name, kept.credential.kind, kept.credential.secret.fingerprint
+    know(kept.credential)
     note_change(
         Home.from_environment(), "account.login", name, provider=provider.name, kind=kind, fingerprint=fingerprint
     )

@@ -141,7 +141,10 @@ def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, 
     if provider is None:
         provider = _deduced(broker, raw)
     known = known_provider(broker, provider)
-    credential = _owned(read_credential(raw, kind, known.kind))
+    given = _owned(read_credential(raw, kind, known.kind))
+    know(given)
+    _check_free(broker, name, replace=replace)
+    credential = broker.exchanged(known, given)
     know(credential)
     account = Account(name, provider, credential.kind, created_at=int(time.time()))
     verified = _verified(broker, account, credential, replacing=replace) if verify else None
@@ -164,18 +167,22 @@ def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, 
 
 def _verified(broker: Broker, account: Account, credential: Credential, *, replacing: bool) -> Verification:
     """What the provider says of it. Raises `PolicyRefused`, and `NeedsLogin` if the provider refuses it."""
-    if not replacing and account.name in broker.book.store.names():
-        raise UsageError(f"account {account.name!r} exists already; give --replace to put this in its place")
+    _check_free(broker, account.name, replace=replacing)
     found = broker.verify(account, credential)
     if found.result == "refused":
         raise NeedsLogin(f"{found.reason}, so nothing was stored; copy it again, or get another one there")
     return found
 
 
-def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *, replace: bool) -> None:
-    known = known_provider(broker, provider or (_present_provider(broker, name) if replace else None) or "anthropic")
+def _check_free(broker: Broker, name: str, *, replace: bool) -> None:
+    """Raise `UsageError` for a name that is taken, before anything is asked of a provider."""
     if not replace and name in broker.book.store.names():
         raise UsageError(f"account {name!r} exists already; give --replace to put this in its place")
+
+
+def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *, replace: bool) -> None:
+    known = known_provider(broker, provider or (_present_provider(broker, name) if replace else None) or "anthropic")
+    _check_free(broker, name, replace=replace)
     token = broker.federate(known, federation_of(known, given))
     know(token)
     account = Account(name, known.name, token.kind, created_at=int(time.time()))

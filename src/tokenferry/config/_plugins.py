@@ -132,7 +132,7 @@ def _provider(data: dict[str, Any], builtin: Mapping[str, Provider]) -> tuple[Pr
         provider,
         quirks=tuple(quirks.items()),
         slash_names=data.get("slash_names") is True,
-        fixed_headers=tuple((key.lower(), value) for key, value in headers.items()),
+        headers=tuple((key.lower(), value) for key, value in headers.items()),
     )
     return provider, tuple(_rule(row) for row in rows)
 

@@ -44,6 +44,9 @@ def read_providers(
             check_command(table, provider.command)
         if provider and "api_key" in table and provider.command:
             table.problem("command", "and api_key say the same thing; keep one of them")
+        if provider and provider.oauth.token_exchange and ("api_key" in table or provider.command):
+            key_of = "api_key" if "api_key" in table else "command"
+            table.problem(key_of, f"can't be exchanged; take it out, and run: tokenferry account add {provider.name}")
         if provider and key:
             if fault := provider.key_fault(key):
                 table.note("api_key", f"leads to another key: {fault}, so that account is missing")

@@ -8,7 +8,7 @@ from tokenferry.config._alerts import WEBHOOK
 from tokenferry.config._prices import SINCE
 from tokenferry.config._providers import API_KEY
 from tokenferry.config_key import ConfigKey, keys_of
-from tokenferry.oauth import OAuthEndpoints
+from tokenferry.oauth import OAuthEndpoints, TokenExchange
 from tokenferry.providers import ENTERPRISE_URL, Provider
 from tokenferry.settings import (
     AccountSettings,
@@ -75,6 +75,11 @@ SECTIONS: Final = (
         ("providers", "oauth"),
         "How to log in there. {base_url} stands for the provider's.",
         (*_keys(OAuthEndpoints), ENTERPRISE_URL),
+    ),
+    Section(
+        ("providers", "token_exchange"),
+        "How a login's token, or one that was added, becomes one that the API takes.",
+        _keys(TokenExchange),
     ),
     Section(("models",), "Names that clients can ask for.", _keys(ModelSettings), is_list=True),
     Section(("models", "mappings"), "The providers that have the model.", _keys(ModelMapping), is_list=True),

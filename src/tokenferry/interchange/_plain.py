@@ -110,7 +110,13 @@ def render_key_file(credential: Credential) -> bytes:
 
 def render_environment(credential: Credential) -> bytes:
     """A line `NAME=value` that a shell and an env file both read, with the variable that fits the credential."""
-    names = {"api-key": VARIABLES[0], "oauth": VARIABLES[1], "federated": VARIABLES[1], "setup-token": VARIABLES[2]}
+    names = {
+        "api-key": VARIABLES[0],
+        "oauth": VARIABLES[1],
+        "federated": VARIABLES[1],
+        "exchanged": VARIABLES[1],
+        "setup-token": VARIABLES[2],
+    }
     return HiddenBytes(f"{names[credential.kind]}={shlex.quote(credential.secret.reveal())}\n".encode("ascii"))
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed
 from tokenferry.oauth import (
+    Authorization,
     DeviceCode,
     DevicePoll,
     HttpOutcome,
@@ -53,12 +54,15 @@ class DeviceLogin:
     def run(self) -> OAuthToken:
         """Log in, and give the tokens. Raises `LoginFailed`, `TryLater`, and what reading the client secret does."""
         client_secret = read_client_secret(self._endpoints)
-        answer = self._send(device_request(self._endpoints, client_secret), _TIMEOUT)
-        device = read_device(answer, self._endpoints, url_fault, self._now())
+        begun = Authorization.begin(self._endpoints) if self._endpoints.device_grant == "user_code" else None
+        if begun is not None:
+            self._know(begun.verifier)
+        answer = self._send(device_request(self._endpoints, client_secret, begun), _TIMEOUT)
+        device = read_device(answer, self._endpoints, url_fault, self._now(), begun)
         self._know(device.code)
         deadline = self._monotonic() + device.expires_in
         self._show(device)
-        poll = DevicePoll(self._endpoints, device, client_secret)
+        poll = DevicePoll(self._endpoints, device, client_secret, begun)
         while self._wait(poll.wait, deadline):
             sent_at = self._now()
             token = poll.read(self._send(poll.request(), _TIMEOUT), sent_at, self._now())

@@ -9,14 +9,17 @@ from msgspec.structs import replace
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, TryLater
+from tokenferry.oauth._authorize import Authorization
 from tokenferry.oauth._endpoints import OAuthEndpoints
 from tokenferry.oauth._exchange import with_identity
+from tokenferry.oauth._pkce import challenge_of
 from tokenferry.oauth._token_answer import (
     error_of,
     number_of,
     odd_token_type,
     read_token,
     refuses,
+    seconds_until,
     server_words,
     text_of,
 )
@@ -24,8 +27,10 @@ from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, cli
 from tokenferry.secret import Concealing, Fields, Secret, parse_object
 
 _PENDING: Final = ("authorization_pending", "pending")  # the standard's word, and another; either with status 200, too
-_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_GRANT: Final = "urn:ietf:params:oauth:grant-type:"
 _INTERVAL: Final = 5.0  # seconds, RFC 8628 3.2
+_MILLISECONDS_FROM: Final = 1000.0
+"""A longer interval than that would outlast the code."""
 _SLOWER: Final = 5.0  # seconds, RFC 8628 3.5
 _LONGEST_PAUSE: Final = 60.0
 _LONGEST: Final = 1800.0  # seconds that anybody waits for a person, whatever the server says
@@ -47,15 +52,28 @@ class DeviceCode(Concealing, frozen=True):
     interval: float = _INTERVAL
 
 
-def device_request(endpoints: OAuthEndpoints, client_secret: Secret | None) -> TokenRequest:
-    """Ask for a code (RFC 8628 3.1). A device_authorization_endpoint must be named."""
+def device_request(
+    endpoints: OAuthEndpoints, client_secret: Secret | None, begun: Authorization | None = None
+) -> TokenRequest:
+    """Ask for a code (RFC 8628 3.1). A device_authorization_endpoint must be named.
+
+    `begun` is the login where the user code redeems it.
+    """
     assert endpoints.device_authorization_endpoint is not None
     fields = Fields(scope=" ".join(endpoints.scopes)) if endpoints.scopes else Fields()
+    if begun is not None:
+        challenge = challenge_of(begun.verifier)
+        fields.update(response_type="code", code_challenge=challenge, code_challenge_method="S256")
+        fields["state"] = begun.state.reveal()
     return client_request(endpoints, endpoints.device_authorization_endpoint, fields, client_secret)
 
 
 def read_device(
-    outcome: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None], now: float
+    outcome: HttpOutcome,
+    endpoints: OAuthEndpoints,
+    url_fault: Callable[[str], str | None],
+    now: float,
+    begun: Authorization | None = None,
 ) -> DeviceCode:
     """The code that was given. `url_fault` says why a URL can't be one to show; `now` is seconds since 1970 UTC.
 
@@ -72,13 +90,17 @@ def read_device(
         if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
             raise TryLater(f"{reason}; log in again later", retry_after=retry_after(outcome.headers, now))
         raise LoginFailed(f"{reason}; log in without --device, or declare another device_authorization_endpoint")
-    device = None if fields is None else _device(fields, url_fault)
+    if begun is not None and fields is not None:
+        if fields.get("state") != begun.state.reveal():
+            raise LoginFailed(f"{host} answered with a code that isn't for this login; log in again")
+        fields = Fields(fields, device_code=fields.get("user_code"))
+    device = None if fields is None else _device(fields, url_fault, now)
     if device is None:
         raise LoginFailed(f"{host} gave no code that can be shown; log in without --device")
     return device
 
 
-def _device(fields: Fields, url_fault: Callable[[str], str | None]) -> DeviceCode | None:
+def _device(fields: Fields, url_fault: Callable[[str], str | None], now: float) -> DeviceCode | None:
     user_code = text_of(fields, "user_code") or ""
     url = text_of(fields, "verification_uri") or text_of(fields, "verification_url") or ""
     direct = text_of(fields, "verification_uri_complete")
@@ -91,6 +113,10 @@ def _device(fields: Fields, url_fault: Callable[[str], str | None]) -> DeviceCod
     if direct is not None and not _can_be_shown(direct, url_fault):
         direct = None
     lifetime, interval = number_of(fields, "expires_in"), number_of(fields, "interval")
+    if lifetime is None:
+        lifetime = number_of({"left": seconds_until(fields.get("expired_in"), now)}, "left")
+    if interval is not None and interval >= _MILLISECONDS_FROM:
+        interval /= 1000
     return DeviceCode(
         code,
         user_code,
@@ -112,8 +138,15 @@ class DevicePoll:
     `wait` is in seconds: how long to wait before the next `request`.
     """
 
-    def __init__(self, endpoints: OAuthEndpoints, device: DeviceCode, client_secret: Secret | None) -> None:
+    def __init__(
+        self,
+        endpoints: OAuthEndpoints,
+        device: DeviceCode,
+        client_secret: Secret | None,
+        begun: Authorization | None = None,
+    ) -> None:
         self._endpoints = endpoints
+        self._begun = begun
         self._device = device
         self._client_secret = client_secret
         self._interval = device.interval
@@ -122,7 +155,10 @@ class DevicePoll:
     def request(self) -> TokenRequest:
         """The question (RFC 8628 3.4)."""
         assert self._endpoints.token_endpoint is not None
-        fields = Fields(grant_type=_GRANT, device_code=self._device.code.reveal())
+        kind = self._endpoints.device_grant
+        fields = Fields({"grant_type": _GRANT + kind, kind: self._device.code.reveal()})
+        if self._begun is not None:
+            fields["code_verifier"] = self._begun.verifier.reveal()
         return client_request(self._endpoints, self._endpoints.token_endpoint, fields, self._client_secret)
 
     def read(self, outcome: HttpOutcome, sent_at: float, now: float) -> OAuthToken | None:
@@ -138,9 +174,14 @@ class DevicePoll:
         status = outcome.status
         code = error_of(fields)[0] or text_of(fields, "status")
         is_pending = code in _PENDING and text_of(fields, "access_token") is None
-        if status // 100 == 2 and not refuses(fields) and not is_pending:  # noqa: PLR2004  # the class of success
+        is_failure = code == "error" and text_of(fields, "access_token") is None
+        if status // 100 == 2 and not (refuses(fields) or is_pending or is_failure):  # noqa: PLR2004  # the class of success
             return self._token(fields, int(sent_at))
         words = server_words(*error_of(fields), (self._device.code, self._client_secret))
+        if is_failure and not words:
+            words = server_words(
+                "", text_of(fields and fields.get("base_resp"), "status_msg") or "", (self._device.code,)
+            )
         if is_pending:
             return None
         if code == "slow_down":

@@ -1,4 +1,5 @@
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,6 +17,67 @@ _URLS: Final = (
     "profile_url",
     "redirect_uri",
 )
+SUBJECT: Final = "{token}"
+"""What stands for the long-lived token in the declaration of an exchange."""
+_LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+
+
+class TokenExchange(Struct, frozen=True):
+    """`[providers.token_exchange]`: how a login's token, or one that was added, becomes one that the API takes."""
+
+    url: Annotated[
+        str | None,
+        ConfigKey("Where the long-lived token is exchanged.", example='"https://api.example.com/v2/token"'),
+    ] = None
+    method: Annotated[Literal["GET", "POST"], ConfigKey("The request's method.")] = "POST"
+    headers: Annotated[
+        tuple[tuple[str, str], ...],
+        ConfigKey(
+            "Its headers; {token} stands for the long-lived token.", example='{ authorization = "Bearer {token}" }'
+        ),
+    ] = ()
+    parameters: Annotated[
+        tuple[tuple[str, str], ...],
+        ConfigKey("The fields of its body; {token} as in the headers.", example='{ subject_token = "{token}" }'),
+    ] = ()
+    body: Annotated[Literal["json", "form"], ConfigKey("How the body is encoded.")] = "json"
+    token_field: Annotated[str, ConfigKey("Where the answer has the token; dots lead into objects.")] = "access_token"  # noqa: S105  # a name
+    expiry_field: Annotated[
+        str, ConfigKey("Where it has the token's end: seconds from now, seconds since 1970, or ISO 8601.")
+    ] = "expires_in"
+    endpoint_field: Annotated[
+        str | None,
+        ConfigKey("Where it has the API's address, in place of base_url.", example='"endpoints.api"'),
+    ] = None
+    endpoint_hosts: Annotated[
+        tuple[str, ...],
+        ConfigKey("The hosts that address may name, with all below them.", example='["api.example.com"]'),
+    ] = ()
+
+    def at(self, base_url: str) -> "TokenExchange":
+        """The same with `{base_url}` filled in."""
+        return replace(self, url=self.url and self.url.replace("{base_url}", base_url))
+
+    def endpoint_fault(self, endpoint: str) -> str | None:
+        """Say why requests may not go to the address that an answer named; None if they may."""
+        try:
+            parts = urlsplit(endpoint)
+            host = parts.hostname or ""
+        except ValueError:
+            parts, host = urlsplit(""), ""
+        if not any(host == known or host.endswith(f".{known}") for known in self.endpoint_hosts):
+            return (
+                f"its API is at {host[:100]!r}, which endpoint_hosts of [providers.token_exchange] doesn't name; add "
+                "it there if it is the vendor's"
+            )
+        return None if _is_address(endpoint) else f"the address that it names for its API at {host} is no https:// URL"
+
+
+def _is_address(url: str) -> bool:
+    parts = urlsplit(url)
+    is_plain = all("!" <= one <= "~" for one in url) and not (parts.query or parts.fragment or "@" in parts.netloc)
+    is_loopback = parts.hostname in _LOOPBACK
+    return is_plain and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback))
 
 
 class OAuthEndpoints(Struct, frozen=True):
@@ -41,6 +103,10 @@ class OAuthEndpoints(Struct, frozen=True):
     device_authorization_endpoint: Annotated[
         str | None, ConfigKey("Where login --device asks for a code (RFC 8628).", example='"{base_url}/oauth/device"')
     ] = None
+    device_grant: Annotated[
+        Literal["device_code", "user_code"],
+        ConfigKey("What redeems it: a device code (RFC 8628), or the user code itself with PKCE."),
+    ] = "device_code"
     federation_url: Annotated[
         str | None,
         ConfigKey("Where identity tokens are exchanged (RFC 7523), if not there.", example='"{base_url}/oauth/token"'),
@@ -82,8 +148,11 @@ class OAuthEndpoints(Struct, frozen=True):
     ] = 0.0
     names_issuer: bool = False
     """Whether the answer to a login always names the issuer (RFC 9207)."""
+    token_exchange: TokenExchange | None = None
+    """What has to be done with a login's token, or another long-lived one, before the API takes it."""
 
     def at(self, base_url: str) -> "OAuthEndpoints":
         """Give these endpoints with `{base_url}` in them filled in."""
         urls = {name: url.replace("{base_url}", base_url) for name in _URLS if (url := getattr(self, name))}
-        return replace(self, **urls)
+        exchange = self.token_exchange and self.token_exchange.at(base_url)
+        return replace(self, **urls, token_exchange=exchange)

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final, TypeGuard
 
 from msgspec.structs import replace
@@ -15,6 +16,8 @@ logger = logging.getLogger(__name__)
 _DEFAULT_LIFETIME: Final = 3600
 _ODD_LIFETIME: Final = 60
 _LONGEST_LIFETIME: Final = 365 * 86_400
+_EPOCH_FROM: Final = 1_000_000_000
+_MILLISECONDS_FROM: Final = 100_000_000_000
 _SHOWN: Final = 200
 _TYPE_SHOWN: Final = 40
 _TELLING: Final = 20  # so many characters of a token already tell too much
@@ -30,7 +33,7 @@ def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str
         return None
     old = old or OAuthToken(access)
     refresh = _secret(fields, "refresh_token") or old.refresh
-    lifetime = _lifetime(fields.get("expires_in"))
+    lifetime = lifetime_of(fields.get("expires_in", seconds_until(fields.get("expired_in"), sent_at)))
     account, organization = fields.get("account"), fields.get("organization")
     rotated = refresh != old.refresh
     refresh_life = fields.get("refresh_token_expires_in")
@@ -124,7 +127,7 @@ def _secret(fields: Fields, key: str) -> Secret | None:
         return None
 
 
-def _lifetime(value: Any) -> int:
+def lifetime_of(value: Any) -> int:
     """`expires_in` in seconds; an odd one never discards tokens."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:12])
@@ -134,6 +137,24 @@ def _lifetime(value: Any) -> int:
         logger.warning("the token endpoint answered expires_in %s; taken as %s seconds", value, _ODD_LIFETIME)
         return _ODD_LIFETIME
     return max(1, int(value))
+
+
+def seconds_until(value: Any, now: float) -> Any:
+    """Seconds from `now` (since 1970 UTC) of a span in seconds, or of an instant in seconds, milliseconds or ISO 8601.
+
+    Anything else as it is.
+    """
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        try:
+            end = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+        return (end if end.tzinfo else end.replace(tzinfo=UTC)).timestamp() - now
+    if isinstance(value, str):
+        value = int(value[:20])
+    if not _is_number(value) or value < _EPOCH_FROM:
+        return value
+    return (value / 1000 if value >= _MILLISECONDS_FROM else value) - now
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:

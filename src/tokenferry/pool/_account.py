@@ -36,7 +36,7 @@ class PoolAccount(Struct, frozen=True):
     @property
     def can_renew(self) -> bool:
         """Whether another token can be had for a refused one."""
-        return self.has_command or self.kind in {"oauth", "federated"}
+        return self.has_command or self.kind in {"oauth", "federated", "exchanged"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,6 @@
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from tokenferry.config_key import ConfigKey, keys_of
-from tokenferry.oauth import OAuthEndpoints
+from tokenferry.oauth import SUBJECT, OAuthEndpoints, TokenExchange
 from tokenferry.providers._presets import REGION, other_formats, presets, quirks
 from tokenferry.providers._provider import NOWHERE, Provider, WireFormat, logs_in_at_subscription, on_host
 from tokenferry.providers._table import Reading, Table, is_loopback, url_fault
@@ -56,6 +56,12 @@ _HEADER_VALUE: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
 _OWN_HEADERS: Final = frozenset(
     {"accept", "authorization", "content-length", "content-type", "host", "transfer-encoding"}
 )
+_NOT_DECLARED: Final = frozenset({"user-agent", "host", "content-length", "content-type", "transfer-encoding"})
+"""Headers of an exchange that tokenferry sets itself."""
+_NOT_FIXED: Final = frozenset(
+    {"user-agent", "x-api-key", "api-key", "x-goog-api-key", "cookie", "accept-encoding", "connection", "via"}
+)
+"""Headers of requests that no declaration fixes: credentials, and what tells one client from another."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SUBSCRIPTION_TYPE: Final = "claude-max"
 _VENDOR_HOSTS: Final = ("anthropic.com",)
@@ -115,13 +121,14 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
         table.problem("base_url", "is missing")
     wire_format: WireFormat = table.get(_KEYS["wire_format"], start.wire_format)
     base_url = _base_url(_in_region(table, base_url), wire_format)
-    oauth = _endpoints(table.table("oauth"), start.oauth, base_url)
+    oauth = _endpoints(table, start.oauth, base_url)
 
     forced = start.subscription or logs_in_at_subscription(base_url, oauth.at(base_url))
     start = replace(start, base_url=base_url, oauth=oauth, subscription=forced, key_shape=_key_shape(base_url))
     if wire_format.startswith("openai"):
         start = replace(start, key_header="authorization", quirks=tuple(quirks(start.provider_type).items()))
     provider = table.read(start, but=("name", "provider_type", "base_url", "wire_format"))
+    provider = replace(provider, headers=_headers(table, "headers", provider.headers, _OWN_HEADERS | _NOT_FIXED))
     if forced and not provider.subscription:
         table.problem("subscription", "can't be switched off here: these logins are billed to a Claude subscription")
     provider = replace(
@@ -225,21 +232,28 @@ def _check_own_url(table: Table, key: str, template: str | None, base_url: str) 
         table.problem(key, "must be on the host of base_url, for the credential is sent to it")
 
 
-def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEndpoints:
+def _endpoints(declared: Table, default: OAuthEndpoints, base_url: str) -> OAuthEndpoints:
+    table = declared.table("oauth")
     table.former(table, "token_url", "token_endpoint")
     enterprise = table.get(ENTERPRISE_URL, None)
-    if enterprise is not None and not any(getattr(default, key) for key in _ENTERPRISES):
+    is_typed = any(getattr(default, key) for key in _ENTERPRISES)
+    if enterprise is not None and not is_typed and not any(key in table for key in _ENTERPRISES):
         table.problem("enterprise_url", "moves the endpoints of a provider_type, and this one has none; declare them")
-    if enterprise is not None:
+    if enterprise is not None and is_typed:
         default = _at_enterprise(default, enterprise.rstrip("/"))
     # What takes JSON instead of the standard's form is declared; a server that is known by its metadata is standard.
     if "issuer" in table and default.token_endpoint is None:
         default = replace(default, token_body="form")  # noqa: S106  # an encoding, no password
     endpoints = table.read(default)
+    exchange = _token_exchange(declared.table("token_exchange"), default.token_exchange, base_url)
+    endpoints = replace(endpoints, token_exchange=exchange)
+    if enterprise is not None and not is_typed:
+        endpoints = _at_enterprise(endpoints, enterprise.rstrip("/"))
     for key, says in _SAYS.items():
         if reserved := sorted({name for name, _ in getattr(endpoints, key)} & _RESERVED):
             table.problem(key, f"must not hold {', '.join(reserved)}, which {says} itself says")
-    endpoints = replace(endpoints, federation_headers=_headers(table, endpoints.federation_headers))
+    headers = _headers(table, "federation_headers", endpoints.federation_headers, _OWN_HEADERS)
+    endpoints = replace(endpoints, federation_headers=headers)
     for key in _URLS:
         url = getattr(endpoints.at(base_url), key)
         if url and (fault := url_fault(url)):
@@ -251,7 +265,10 @@ def _endpoints(table: Table, default: OAuthEndpoints, base_url: str) -> OAuthEnd
 
 
 def _at_enterprise(endpoints: OAuthEndpoints, enterprise: str) -> OAuthEndpoints:
-    """The endpoints of a type of provider at an enterprise's own host, under the paths they have."""
+    """The endpoints of a provider at an enterprise's own host, under the paths they have.
+
+    An exchange at the host of the logins, or below it, moves along.
+    """
 
     def moved(url: str | None) -> str | None:
         if url is None:
@@ -260,13 +277,49 @@ def _at_enterprise(endpoints: OAuthEndpoints, enterprise: str) -> OAuthEndpoints
         return enterprise + (path if path != url else urlsplit(url).path)
 
     urls: dict[str, Any] = {key: moved(getattr(endpoints, key)) for key in _ENTERPRISES}
-    return replace(endpoints, **urls)
+    exchange, old = endpoints.token_exchange, urlsplit(endpoints.token_endpoint or "").netloc
+    if (
+        exchange is not None
+        and old
+        and on_host(exchange.url, (urlsplit(endpoints.token_endpoint or "").hostname or "",))
+    ):
+        parts, to = urlsplit(exchange.url or ""), urlsplit(enterprise)
+        place = parts.netloc.removesuffix(old) + to.netloc
+        exchange = replace(exchange, url=f"{to.scheme}://{place}{parts.path}")
+    return replace(endpoints, **urls, token_exchange=exchange)
 
 
-def _headers(table: Table, headers: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def _token_exchange(table: Table, default: TokenExchange | None, base_url: str) -> TokenExchange | None:
+    """What `[providers.token_exchange]` says; None where nothing does."""
+    if default is None and not table.names():
+        return None
+    exchange = table.read(default or TokenExchange())
+    for key in ("headers", "parameters"):
+        for name, value in getattr(exchange, key):
+            if not _HEADER_VALUE.fullmatch(value) or (key == "headers" and not _HEADER_NAME.fullmatch(name)):
+                table.problem(key, f"must not hold {name!r}, or its value can't be sent")
+    if disguise := [name for name, _ in exchange.headers if name.lower() in _NOT_DECLARED]:
+        table.problem(
+            "headers", f"must not hold {disguise[0]}: tokenferry says that itself, and poses as no other client"
+        )
+    if exchange.method == "GET" and exchange.parameters:
+        table.problem("parameters", 'are of a POST; put {token} into headers, or say method = "POST"')
+    if not any(SUBJECT in value for _, value in (*exchange.headers, *exchange.parameters)):
+        table.problem("headers", f"must hold {SUBJECT} where the long-lived token goes, or parameters must")
+    if (fault := url_fault((exchange.url or "").replace("{base_url}", base_url))) is not None:
+        table.problem("url", fault if exchange.url else "is missing: where the token is exchanged")
+    if (exchange.endpoint_field is None) != (not exchange.endpoint_hosts):
+        table.problem("endpoint_hosts", "and endpoint_field go together: which hosts an answer may name")
+    table.done()
+    return replace(exchange, headers=tuple((name.lower(), value) for name, value in exchange.headers))
+
+
+def _headers(
+    table: Table, key: str, headers: tuple[tuple[str, str], ...], own: Container[str]
+) -> tuple[tuple[str, str], ...]:
     for name, value in headers:
-        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS or not _HEADER_VALUE.fullmatch(value):
-            table.problem("federation_headers", f"must not hold {name!r}, or its value can be in no header")
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in own or not _HEADER_VALUE.fullmatch(value):
+            table.problem(key, f"must not hold {name!r}, or its value can be in no header")
     return tuple((name.lower(), value) for name, value in headers)
 
 

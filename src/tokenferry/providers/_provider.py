@@ -11,6 +11,7 @@ from tokenferry.credentials import (
     SETUP_TOKEN_PREFIX,
     ApiKey,
     Credential,
+    ExchangedToken,
     FederatedToken,
     KeyHeader,
     Kind,
@@ -123,8 +124,11 @@ class Provider(Struct, frozen=True):
     """What its accounts are asked at most, all together."""
     quirks: tuple[tuple[str, object], ...] = ()
     """With one of OpenAI's formats how its API differs from most others': the fields of `wire.Quirks`."""
-    fixed_headers: tuple[tuple[str, str], ...] = ()
-    """Names in lower case, with values, that each request to it has; a package's declaration may say them."""
+    headers: Annotated[
+        tuple[tuple[str, str], ...],
+        ConfigKey("Headers that each request to it has, in place of the client's.", example='{ x-team = "search" }'),
+    ] = ()
+    """Names in lower case."""
     slash_names: Annotated[
         bool, ConfigKey("Whether its models' names have slashes; the default provider keeps such names.")
     ] = False
@@ -142,7 +146,7 @@ class Provider(Struct, frozen=True):
 
     def check_endpoint(self, credential: Credential) -> str | None:
         """Where a GET that costs nothing shows whether the credential works; None where no such route is known."""
-        if isinstance(credential, SetupToken | FederatedToken):
+        if isinstance(credential, SetupToken | FederatedToken | ExchangedToken):
             return None
         url = self.check_url and self.check_url.replace("{base_url}", self.base_url)
         return self.endpoints.profile_url or url if isinstance(credential, OAuthToken) else url
@@ -167,8 +171,13 @@ class Provider(Struct, frozen=True):
 
     @property
     def kind(self) -> Kind:
-        """The kind of credential it takes where nothing else is said."""
-        return KIND_OF_AUTH_TYPE[self.auth_type]
+        """The kind of credential it takes where nothing else is said; one to exchange is given as it is."""
+        return "api-key" if self.oauth.token_exchange is not None else KIND_OF_AUTH_TYPE[self.auth_type]
+
+    @property
+    def login_kind(self) -> Kind:
+        """The kind of credential that a login there becomes."""
+        return "oauth" if self.oauth.token_exchange is None else "exchanged"
 
     def bills_subscription(self, credential: Credential) -> bool:
         """Tell whether requests with this credential are billed to a Claude subscription.

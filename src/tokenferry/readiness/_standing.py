@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Aging, aging, too_old_at
 from tokenferry.broker import Broker
 from tokenferry.config_key import format_duration
-from tokenferry.credentials import Credential, FederatedToken, OAuthToken
+from tokenferry.credentials import Credential, ExchangedToken, FederatedToken, OAuthToken
 from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile
 from tokenferry.readiness._cooldowns import active_cooldowns, ends, models
 from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
@@ -133,6 +133,8 @@ class AccountRow(Struct, frozen=True):
                 "subscription_type": credential.subscription_type,
                 "source": credential.source,
             }
+        if isinstance(credential, ExchangedToken):
+            data |= {"subject_fingerprint": credential.subject.fingerprint, "endpoint": credential.endpoint}
         if isinstance(credential, FederatedToken):
             federation = credential.federation
             data |= {
@@ -323,9 +325,8 @@ def _standing(  # noqa: PLR0911  # a list of rules, one return each
     if not isinstance(credential, OAuthToken):
         return _standing_of_fixed(credential.expires_at, now)
     left = 0.0 if is_refused else seconds_left(credential, now)
-    if isinstance(credential, FederatedToken):
-        # Such a failure is about an identity token, which may be another one by now: then it is void at the next use.
-        about_it = failure if failure is not None and failure.kind == "failed" else None
+    if credential.is_exchanged:
+        about_it = _about_exchange(credential, failure)
         return _trouble(None, about_it, left, now) or (_fresh(left) if left > 0 else ("expired", _RENEWS))
     if credential.refresh is not None and document.account.owner == "tokenferry":
         token = credential.refresh.sha256
@@ -355,6 +356,17 @@ def _standing_of_fixed(expires_at: int | None, now: float) -> Standing:
     if expires_at is None:
         return "fresh", "ready"
     return _fresh(expires_at - now) if expires_at > now else ("needs-login", "needs login: expired")
+
+
+def _about_exchange(token: OAuthToken, failure: RefreshFailure | None) -> RefreshFailure | None:
+    """The failure, if the next exchange would present what it is about.
+
+    An identity token may be another one by now: then the failure is void at the next use.
+    """
+    if failure is None:
+        return None
+    is_about = failure.token == token.subject.sha256 if isinstance(token, ExchangedToken) else failure.kind == "failed"
+    return failure if is_about else None
 
 
 def _fresh(left: float) -> Standing:
@@ -455,6 +467,10 @@ def _oauth_details(token: OAuthToken) -> Iterator[tuple[str, str]]:
         yield "identity", token.federation.source
         if token.federation.parameters:
             yield "federation", ", ".join(f"{key}={value}" for key, value in token.federation.parameters)
+    elif isinstance(token, ExchangedToken):
+        yield "exchanged for", f"its long-lived token, fingerprint {token.subject.fingerprint}"
+        if token.endpoint is not None:
+            yield "requests go to", token.endpoint
     else:
         yield "refresh", "no refresh token" if token.refresh is None else f"fingerprint {token.refresh.fingerprint}"
     for label, value in (

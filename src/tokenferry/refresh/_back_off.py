@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from typing import Any, Final, TypeAlias, TypeVar
 
+from tokenferry.credentials import ExchangedToken
 from tokenferry.errors import NeedsLogin, RefreshFailed
 from tokenferry.oauth import NotGranted
 from tokenferry.refresh import _effects as effects
@@ -35,6 +36,8 @@ def check_backoff(
     if failure is None or failure.token != presented:
         return
     if failure.kind == "needs-login":
+        if forced and document.account.kind == ExchangedToken.kind:
+            return  # nothing is used up by asking again: what was missing at the vendor may be there by now
         raise NeedsLogin(f"account {name!r}: {failure.reason}; {log_in_again(document.account)}")
     if failure.kind != "failed":
         return

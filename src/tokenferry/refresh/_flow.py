@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tokenferry.credentials import FederatedToken, OAuthToken
+from tokenferry.credentials import ExchangedToken, FederatedToken, OAuthToken
 from tokenferry.errors import (
     ChainCopied,
     Conflict,
@@ -33,7 +33,7 @@ from tokenferry.oauth import (
 )
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._back_off import Flow, back_off, check_backoff
-from tokenferry.refresh._exchange_flow import exchange
+from tokenferry.refresh._exchange_flow import exchange, presented_by
 from tokenferry.refresh._job import FlowContext, RefreshRequest, Result, granted_ago, log_in_again, seconds_left
 from tokenferry.refresh._journal import RefreshAttempt, RefreshFailure
 from tokenferry.secret import Secret
@@ -67,8 +67,9 @@ def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
         document = yield effects.Read()
         if job.is_satisfied_by(document, context.now()):
             return Result(document, granted=False)
-        is_workload = isinstance(document.credential, FederatedToken)
-        what = "exchanging its identity token" if is_workload else "refreshing it"
+        token = document.credential
+        its = "identity token" if isinstance(token, FederatedToken) else "token"
+        what = f"exchanging its {its}" if isinstance(token, FederatedToken | ExchangedToken) else "refreshing it"
         raise RefreshBusy(
             f"account {job.name!r}: {holder} is {what} and was not done after {job.wait:g} seconds; "
             "try again, or end that process if it hangs",
@@ -84,16 +85,16 @@ def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
 
 
 def _presented(document: Document, context: FlowContext) -> str | None:
-    """The sha256 of what a grant would present: the workload's identity token, or the refresh token."""
+    """The sha256 of what a grant would present: what is exchanged, or the refresh token."""
     token = document.credential
-    if isinstance(token, FederatedToken):
-        return context.identity(token.federation).sha256
+    if isinstance(token, FederatedToken | ExchangedToken):
+        return presented_by(token, context).sha256
     return _refresh_digest(document)
 
 
 def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Flow[Result]:
     document: Document = yield effects.Read()
-    if isinstance(document.credential, FederatedToken):
+    if isinstance(document.credential, FederatedToken | ExchangedToken):
         return (yield from exchange(job, context, document, document.credential, started))
     document, attempt = yield from _recover(job, context, document)
     if job.is_satisfied_by(document, context.now()):

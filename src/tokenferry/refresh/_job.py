@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
-from tokenferry.credentials import FederatedToken, Federation, OAuthToken
+from tokenferry.credentials import ExchangedToken, FederatedToken, Federation, OAuthToken
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.refresh._identity import read_identity
 from tokenferry.secret import Secret
@@ -111,4 +111,9 @@ def log_in_again(account: Account) -> str:
         return "the program it comes from has to renew it"
     if account.kind == FederatedToken.kind:
         return f"see what its identity token is worth with: tokenferry refresh {account.name}"
+    if account.kind == ExchangedToken.kind:
+        return (
+            f"get another token with: tokenferry login {account.name}; or, if what it lacked is there now, "
+            f"ask again with: tokenferry refresh {account.name}"
+        )
     return f"log in again with: tokenferry login {account.name}"

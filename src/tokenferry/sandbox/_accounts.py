@@ -19,6 +19,7 @@ SETUP_LIFETIME = 31_536_000  # seconds: one year
 ACCESS_PREFIX = "sk-ant-oat01-"
 REFRESH_PREFIX = "sk-ant-ort01-"
 KEY_PREFIX = "sk-ant-api03-"
+LONG_LIVED_PREFIX = "gho_"
 
 
 @dataclass(frozen=True)

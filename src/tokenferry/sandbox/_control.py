@@ -11,7 +11,8 @@ _INDEX = """\
 A fake provider for tests: an OAuth server, a Messages API and Chat Completions. Nothing here is worth stealing.
 Accounts: alice (max), bob (pro), carol (console, creates API keys), dave (API key only).
 
-POST   /_sandbox/issue     {"account": "alice", "kind": "oauth|api-key|setup-token|identity-token", "expires_in": 28800}
+POST   /_sandbox/issue     {"account": "alice", "kind": "oauth|api-key|setup-token|identity-token|long-lived",
+                            "expires_in": 28800}
          also GET /_sandbox/issue?account=alice&kind=api-key&plain=1
 POST   /_sandbox/faults    {"kind": ..., "account"?, "path"?, "method"?, "times"?: 1, "after"?: 0, ...}
          kinds: status delay hang cut_before lose_answer truncate sse_error slow chat_quirks unreadable redirect huge

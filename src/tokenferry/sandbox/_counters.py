@@ -20,7 +20,7 @@ _COUNTED = (
     "requests",
     "cancelled",
 )
-_SECRET = re.compile(r"sk-ant-[A-Za-z0-9_-]+")
+_SECRET = re.compile(r"(?:sk-ant-|gho_)[A-Za-z0-9_-]+")
 _CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
 
 

@@ -69,7 +69,7 @@ class Request:
     @property
     def is_oauth(self) -> bool:
         """Whether the answer speaks OAuth's JSON rather than the API's."""
-        return self.path.startswith(("/v1/oauth/", "/oauth/", "/cai/oauth/"))
+        return self.path.startswith(("/v1/oauth/", "/oauth/", "/cai/oauth/", "/login/"))
 
     @property
     def host_is_loopback(self) -> bool:

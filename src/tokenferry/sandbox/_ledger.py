@@ -6,11 +6,13 @@ from tokenferry.sandbox._accounts import (
     ACCESS_PREFIX,
     ACCOUNTS,
     KEY_PREFIX,
+    LONG_LIVED_PREFIX,
     REFRESH_PREFIX,
     SETUP_LIFETIME,
     SETUP_SCOPE,
 )
 from tokenferry.sandbox._mint import Mint
+from tokenferry.sandbox._settings import AccountSettings
 
 
 @dataclass(eq=False)
@@ -30,6 +32,7 @@ class Access:
     scopes: tuple[str, ...]
     expires_at: float
     revoked: bool = False
+    is_exchanged: bool = False
 
     @property
     def dead(self) -> bool:
@@ -71,6 +74,8 @@ class Device:
     account: str | None = None
     denied: bool = False
     used: bool = False
+    challenge: str = ""
+    """Of PKCE, where its login has that."""
 
 
 class Ledger:
@@ -82,6 +87,8 @@ class Ledger:
         self.refresh: dict[str, Refresh] = {}
         self.codes: dict[str, Code] = {}
         self.devices: dict[str, Device] = {}
+        self.long_lived: dict[str, Family] = {}
+        """Tokens that no API takes before they are exchanged."""
         self.keys: dict[str, str] = {}
         self.dead_keys: set[str] = set()
         expires_at = (time.time() if now is None else now) + SETUP_LIFETIME
@@ -105,6 +112,17 @@ class Ledger:
         refresh = Refresh(self._mint.token(REFRESH_PREFIX), family, expires_at)
         self.refresh[refresh.token] = refresh
         return refresh
+
+    def pair(
+        self, family: Family, settings: AccountSettings, now: float, scopes: tuple[str, ...] | None = None
+    ) -> tuple[Access, Refresh]:
+        access = self.new_access(family, now + settings.token_lifetime, scopes)
+        return access, self.new_refresh(family, now + settings.refresh_lifetime)
+
+    def new_long_lived(self, family: Family) -> str:
+        secret = self._mint.token(LONG_LIVED_PREFIX)
+        self.long_lived[secret] = family
+        return secret
 
     def new_key(self, account: str) -> str:
         key = self._mint.token(KEY_PREFIX)
@@ -138,6 +156,8 @@ class Ledger:
         held = self.refresh.get(secret) or self.access.get(secret)
         if held is not None:
             return held.family.account
+        if secret in self.long_lived:
+            return self.long_lived[secret].account
         code = self.codes.get(secret) or self.devices.get(secret)
         return self.keys.get(secret) if code is None else code.account
 

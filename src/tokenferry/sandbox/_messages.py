@@ -48,7 +48,11 @@ def authenticate(state: State, request: Request, scope: str | None = None, *, be
     access = ledger.access.get(secret) if bearer else None
     if access is None:
         raise ApiError(401, "Invalid bearer token" if bearer else "invalid x-api-key")
-    if beta and OAUTH_BETA not in {value.strip() for value in request.header("anthropic-beta").split(",")}:
+    if (
+        beta
+        and not access.is_exchanged
+        and OAUTH_BETA not in {value.strip() for value in request.header("anthropic-beta").split(",")}
+    ):
         raise ApiError(401, "OAuth authentication is currently not supported.")
     if access.dead:
         raise ApiError(401, "OAuth token has been revoked. Please obtain a new token.")

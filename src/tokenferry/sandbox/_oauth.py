@@ -176,14 +176,14 @@ def _code(state: State, given: dict[str, Any], client_id: str | None) -> tuple[A
 
 def _refresh(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
     try:
-        return _rotate(state, given, client_id)
+        return rotate(state, given, client_id)
     except OAuthError:
         held = state.ledger.refresh.get(given.get("refresh_token", ""))
         state.counters.count(held.family.account if held else None, "refreshes_failed")
         raise
 
 
-def _rotate(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
+def rotate(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
     held = state.ledger.refresh.get(needed(given, "refresh_token"))
     now = state.clock.now()
     if held is None:
@@ -214,6 +214,11 @@ def _rotate(state: State, given: dict[str, Any], client_id: str | None) -> tuple
 
 
 def _device(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
+    return _pair(state, redeem_device(state, given, client_id))
+
+
+def redeem_device(state: State, given: dict[str, Any], client_id: str | None) -> Family:
+    """The login that a person confirmed for a device code, which it uses up. Raises `OAuthError`."""
     device = state.ledger.devices.get(needed(given, "device_code"))
     now = state.clock.now()
     if device is None or device.used or device.client_id not in {None, client_id}:
@@ -230,7 +235,7 @@ def _device(state: State, given: dict[str, Any], client_id: str | None) -> tuple
     if device.account is None:
         raise OAuthError("authorization_pending", "The user has not answered yet.")
     device.used = True
-    return _pair(state, Family(device.account, device.client_id, device.scopes))
+    return Family(device.account, device.client_id, device.scopes)
 
 
 def _federate(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
@@ -253,9 +258,7 @@ def _federate(state: State, given: dict[str, Any], client_id: str | None) -> tup
 
 
 def _pair(state: State, family: Family, scopes: tuple[str, ...] | None = None) -> tuple[Access, Refresh]:
-    settings, now = state.settings[family.account], state.clock.now()
-    access = state.ledger.new_access(family, now + settings.token_lifetime, scopes)
-    return access, state.ledger.new_refresh(family, now + settings.refresh_lifetime)
+    return state.ledger.pair(family, state.settings[family.account], state.clock.now(), scopes)
 
 
 def revoke(state: State, request: Request) -> Answer:

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from tokenferry.sandbox import _authorize, _chat, _messages, _oauth, _profile, _responses
+from tokenferry.sandbox import _authorize, _chat, _messages, _oauth, _profile, _responses, _vendor_logins
 from tokenferry.sandbox._http import CHAT_PATH, RESPONSES_PATH, Answer, ApiError, Request, error_answer, json_answer
 from tokenferry.sandbox._state import State
 
@@ -29,6 +29,11 @@ _ROUTES: dict[str, dict[str, _Handler]] = {
     "/oauth/device": {"GET": _authorize.device_page, "POST": _authorize.device_page},
     "/v1/oauth/token": {"POST": _oauth.token},
     "/v1/oauth/token/revoke": {"POST": _oauth.revoke},
+    "/login/device/code": {"POST": _vendor_logins.github_device_code},
+    "/login/oauth/access_token": {"POST": _vendor_logins.github_access_token},
+    "/copilot_internal/v2/token": {"GET": _vendor_logins.github_exchange},
+    "/oauth/code": {"POST": _vendor_logins.minimax_code},
+    "/oauth/token": {"POST": _vendor_logins.minimax_token},
     "/.well-known/oauth-authorization-server": {"GET": _oauth.metadata},
 }
 

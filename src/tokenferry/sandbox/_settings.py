@@ -32,6 +32,8 @@ class AccountSettings:
     rotation: bool = True
     reuse_grace: float = 0
     refresh_revokes_access: bool = False
+    exchange: bool = True
+    """Whether its long-lived tokens are exchanged."""
     token_answer: dict[str, Any] = field(default_factory=dict)
     answer: AnswerSettings = field(default_factory=AnswerSettings)
     limits: Limits = field(default_factory=Limits)
@@ -54,6 +56,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "rotation": (bool,),
     "reuse_grace": (int, float),
     "refresh_revokes_access": (bool,),
+    "exchange": (bool,),
     "token_answer": (dict,),
     "answer": (dict, type(None)),
     "limits": (dict, type(None)),

@@ -16,7 +16,7 @@ from tokenferry.sandbox._settings import AccountSettings, ControlError
 
 DEVICE_INTERVAL = 5  # seconds, RFC 8628, 3.2
 DEVICE_LIFETIME = 600
-_KINDS = ("oauth", "api-key", "setup-token", "identity-token")
+_KINDS = ("oauth", "api-key", "setup-token", "identity-token", "long-lived")
 
 
 class State:
@@ -67,6 +67,8 @@ class State:
                 raise ControlError(f"The account {owner.name!r} has an API key only: ask for kind api-key.")
             if kind == "setup-token":
                 return {"key": owner.setup_token}
+            if kind == "long-lived":
+                return {"key": self.ledger.new_long_lived(Family(owner.name, None, DEFAULT_SCOPES))}
             settings = self.settings[owner.name]
             if expires_in is None:
                 expires_in = settings.token_lifetime

@@ -57,9 +57,10 @@ def check_may_leave(journal: Journal, document: Document, *, machine: str) -> No
             f"account {name!r} is a workload's, whose identity token Claude Code doesn't exchange; give it to it with: "
             f"tokenferry run --account {name} -- claude"
         )
-    if not isinstance(token, OAuthToken):
+    if not isinstance(token, OAuthToken) or token.is_exchanged:
+        what = f"an {document.account.kind} token" if isinstance(token, OAuthToken) else "an API key or setup token"
         raise CredentialRefused(
-            f"account {name!r} holds an API key or setup token, which is no login that Claude Code could renew; give "
+            f"account {name!r} holds {what}, which is no login that Claude Code could renew; give "
             f"it to it with: tokenferry run --account {name} -- claude"
         )
     if document.account.owner != "tokenferry":

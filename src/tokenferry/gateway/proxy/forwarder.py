@@ -200,9 +200,9 @@ class Forwarder:
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
         lines = request.head.upstream_lines(shown, identity=request.is_read)
-        if known.fixed_headers:
-            lines = with_fixed(lines, known.fixed_headers)
-        return self._upstreams.get(known.base_url).send(
+        if known.headers:
+            lines = with_fixed(lines, known.headers)
+        return self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
             request.target,
             (),
@@ -249,13 +249,13 @@ class Forwarder:
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
         sent = translation.sent
-        translation.call = self._upstreams.get(known.base_url).send(
+        translation.call = self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
             translation.target,
             (),
             (sent.body,) if sent.body else (),
             translation,
-            lines=with_fixed(translation.lines(shown), known.fixed_headers),
+            lines=with_fixed(translation.lines(shown), known.headers),
             stream=sent.stream,
         )
         translation.sent = structs.replace(sent, body=b"")  # its answer may come for minutes

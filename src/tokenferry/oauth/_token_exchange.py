@@ -1,0 +1,90 @@
+"""A long-lived token, exchanged for a short-lived one of the API as a provider declares it.
+
+RFC 8693 gives the words: what is presented is the subject token. The exchanges in use differ from it and from each
+other, so the request and the places of the answer's fields are data.
+"""
+
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from tokenferry.credentials import ExchangedToken, OAuthToken
+from tokenferry.oauth._endpoints import SUBJECT, TokenExchange
+from tokenferry.oauth._refresh import Denied, Granted, NotGranted
+from tokenferry.oauth._token_answer import error_of, lifetime_of, refuses, seconds_until, server_words, text_of
+from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, encode_request, retry_after
+from tokenferry.secret import Fields, Secret, parse_object
+
+_REFUSED: Final = frozenset((401, 403))
+
+
+def token_exchange_request(exchange: TokenExchange, subject: Secret) -> TokenRequest:
+    """The exchange as declared; `exchange` must name a url."""
+    assert exchange.url is not None
+
+    def filled(pairs: tuple[tuple[str, str], ...]) -> Fields:
+        return Fields((name, value.replace(SUBJECT, subject.reveal())) for name, value in pairs)
+
+    if exchange.method == "GET":
+        own = TokenRequest(exchange.url, (("accept", "application/json"),), b"", "GET")
+    else:
+        own = encode_request(exchange.url, filled(exchange.parameters), exchange.body)
+    return TokenRequest(exchange.url, (*own.headers, *filled(exchange.headers).items()), own.body, exchange.method)
+
+
+def read_token_exchange(
+    outcome: HttpOutcome,
+    exchange: TokenExchange,
+    subject: Secret,
+    old: ExchangedToken | None,
+    *,
+    sent_at: float,
+    now: float,
+) -> Granted | Denied | NotGranted:
+    """Say what became of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
+
+    `old` is the token to replace, None for the first. 401 and 403 are a verdict about the long-lived token.
+    """
+    if not isinstance(outcome, TokenResponse):
+        return NotGranted(outcome.reason)
+    fields = parse_object(outcome.body)
+    if outcome.status // 100 != 2 or (fields is not None and refuses(fields)):  # noqa: PLR2004  # the class of success
+        words = server_words(*_error(fields), (subject, None if old is None else old.secret))
+        reason = f"its token was not exchanged: HTTP {outcome.status}" + (f" ({words})" if words else "")
+        if outcome.status in _REFUSED:
+            return Denied(reason)
+        return NotGranted(reason, retry_after(outcome.headers, now))
+    token = _token(fields or Fields(), exchange, old, int(sent_at))
+    if token is None:
+        return NotGranted(
+            f"its token was exchanged, and the answer has no {exchange.token_field}; correct token_field under "
+            "[providers.token_exchange]"
+        )
+    endpoint = None if exchange.endpoint_field is None else _at(fields, exchange.endpoint_field)
+    if endpoint is not None and (fault := exchange.endpoint_fault(str(endpoint))):
+        return NotGranted(f"its token was exchanged, and {fault}")
+    return Granted(ExchangedToken.of(token, subject, None if endpoint is None else str(endpoint).rstrip("/")))
+
+
+def _token(fields: Fields, exchange: TokenExchange, old: ExchangedToken | None, sent_at: int) -> OAuthToken | None:
+    try:
+        secret = Secret(_at(fields, exchange.token_field))
+    except (TypeError, ValueError):
+        return None
+    lifetime = lifetime_of(seconds_until(_at(fields, exchange.expiry_field), sent_at))
+    times = {"expires_at": sent_at + lifetime, "lifetime": lifetime, "obtained_at": sent_at}
+    return replace(old or OAuthToken(secret), secret=secret, source="refresh" if old else "login", **times)
+
+
+def _at(fields: Any, path: str) -> Any:
+    """What is at a place of the answer: names with dots between them. None if nothing is."""
+    for name in path.split("."):
+        fields = fields.get(name) if isinstance(fields, dict) else None
+    return fields
+
+
+def _error(fields: Fields | None) -> tuple[str, str]:
+    """The code and the sentence of an error, where it has the shape of OAuth or one of the usual others."""
+    code, description = error_of(fields)
+    details = None if fields is None else fields.get("error_details")
+    return code, description or text_of(details, "message") or text_of(fields, "message") or ""
