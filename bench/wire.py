@@ -16,7 +16,11 @@ from tokenferry.wire import Codec, WireFormat, codec
 SIZES: Final = (50_000, 200_000)
 ROUNDS: Final = 15
 TOOLS: Final = 16
-OTHERS: Final[tuple[tuple[str, WireFormat], ...]] = (("Chat", "openai"), ("Responses", "openai-responses"))
+OTHERS: Final[tuple[tuple[str, WireFormat], ...]] = (
+    ("Chat", "openai"),
+    ("Responses", "openai-responses"),
+    ("Gemini", "gemini"),
+)
 _EVENTS: Final = 10_000
 
 
@@ -65,6 +69,12 @@ CHUNK: Final = {
     "model": "gpt",
     "choices": [{"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}],
 }
+GEMINI_CHUNK: Final = {
+    "candidates": [{"content": {"parts": [{"text": " word"}], "role": "model"}, "index": 0}],
+    "usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 2, "totalTokenCount": 11},
+    "modelVersion": "gemini-3",
+    "responseId": "r1",
+}
 MESSAGE_DELTA: Final = event("content_block_delta", index=0, delta={"type": "text_delta", "text": " word"})
 MESSAGE_START: Final = event("message_start", message={"id": "msg_1"}) + event(
     "content_block_start", index=0, content_block={"type": "text", "text": ""}
@@ -81,6 +91,7 @@ STREAMS: Final[tuple[tuple[str, WireFormat, WireFormat, bytes, bytes], ...]] = (
         event("response.output_text.delta", sequence_number=4, delta=" word", **PLACE),
     ),
     ("Messages to Responses", "openai-responses", "anthropic", MESSAGE_START, MESSAGE_DELTA),
+    ("Gemini to Messages", "anthropic", "gemini", b"", b"data: %b\r\n\r\n" % json.dumps(GEMINI_CHUNK).encode()),
 )
 
 

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT  # this tree's, not an installed one
 from tokenferry.wire.chat._to_chat import TABLE as TO_CHAT
 from tokenferry.wire.gemini._from_gemini import TABLE as FROM_GEMINI
+from tokenferry.wire.gemini._to_gemini import TABLE as TO_GEMINI
 from tokenferry.wire.responses._from_responses import TABLE as FROM_RESPONSES
 from tokenferry.wire.responses._to_responses import TABLE as TO_RESPONSES
 
@@ -20,6 +21,7 @@ _TABLES = {
     "messages-to-responses": TO_RESPONSES,
     "responses-to-messages": FROM_RESPONSES,
     "gemini-to-messages": FROM_GEMINI,
+    "messages-to-gemini": TO_GEMINI,
 }
 
 

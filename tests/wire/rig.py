@@ -7,6 +7,8 @@ from typing import Any
 from tokenferry.wire import Codec, Quirks, Sent, StreamTranslator, codec, parse, split
 
 DOMAIN = "up/model"
+THIRD: dict[str, Any] = {"thinking": "level", "efforts": ("low", "medium", "high"), "documents": True}
+"""What models of Gemini's third generation take."""
 
 
 def to_chat(**quirks: Any) -> Codec:
@@ -29,6 +31,13 @@ def to_responses(**quirks: Any) -> Codec:
 
 def from_responses(**quirks: Any) -> Codec:
     found = codec("openai-responses", "anthropic", Quirks(**quirks), domain=DOMAIN)
+    assert found is not None
+    return found
+
+
+def to_gemini(**quirks: Any) -> Codec:
+    """One of the third generation, unless something else is said."""
+    found = codec("anthropic", "gemini", Quirks(**{**THIRD, **quirks}), domain=DOMAIN)
     assert found is not None
     return found
 
@@ -73,6 +82,15 @@ def fragment(index: int | None = None, /, **call: Any) -> dict[str, Any]:
     if "id" in call:
         piece["id"] = call["id"]
     return {"tool_calls": [piece]}
+
+
+def gemini_event(*parts: dict[str, Any], finish: str | None = None, **fields: Any) -> bytes:
+    """An event of a streamed Gemini answer, as the vendor writes them."""
+    candidate: dict[str, Any] = {"content": {"parts": list(parts), "role": "model"}, "index": 0}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    document = {"candidates": [candidate], "modelVersion": "gemini-3", "responseId": "r1", **fields}
+    return b"data: " + json.dumps(document, ensure_ascii=False).encode() + b"\r\n\r\n"
 
 
 def named(kind: str, **fields: Any) -> bytes:

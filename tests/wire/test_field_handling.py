@@ -23,6 +23,7 @@ from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT
 from tokenferry.wire.chat._to_chat import TABLE as TO_CHAT
 from tokenferry.wire.gemini import _models as gemini
 from tokenferry.wire.gemini._from_gemini import TABLE as FROM_GEMINI
+from tokenferry.wire.gemini._to_gemini import TABLE as TO_GEMINI
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.responses import _models as responses
 from tokenferry.wire.responses._from_responses import TABLE as FROM_RESPONSES
@@ -54,6 +55,7 @@ def structs(shape: Any, seen: set[Any]) -> Iterator[Any]:
         (TO_RESPONSES, messages.MessagesRequest),
         (FROM_RESPONSES, responses.ResponsesRequest),
         (FROM_GEMINI, gemini.GenerateContentRequest),
+        (TO_GEMINI, messages.MessagesRequest),
     ],
 )
 def test_every_field_that_a_request_can_have_is_in_one_row(table: FieldTable, request_type: Any) -> None:
@@ -65,7 +67,7 @@ def test_every_field_that_a_request_can_have_is_in_one_row(table: FieldTable, re
     assert all(kind.__struct_config__.forbid_unknown_fields for kind in reached), "or unknown ones are lost in silence"
 
 
-@pytest.mark.parametrize(("table"), [TO_CHAT, FROM_CHAT, TO_RESPONSES, FROM_RESPONSES])
+@pytest.mark.parametrize(("table"), [TO_CHAT, FROM_CHAT, TO_RESPONSES, FROM_RESPONSES, TO_GEMINI])
 def test_what_is_not_kept_is_looked_for(table: FieldTable) -> None:
     for kind, fields in table.handlings.items():
         defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}

@@ -19,6 +19,7 @@ from wire.rig import (
     from_responses,
     responses_ask,
     to_chat,
+    to_gemini,
     to_messages,
     to_responses,
 )
@@ -135,6 +136,26 @@ CHUNK: Final = {
     ],
     "usage": USAGE,
 }
+GEMINI: Final = {
+    "responseId": "1",
+    "modelVersion": "m",
+    "candidates": [
+        {
+            "index": 0,
+            "content": {
+                "role": "model",
+                "parts": [
+                    {"text": "t", "thought": True},
+                    {"text": "a", "thoughtSignature": "S"},
+                    {"functionCall": {"name": "look", "args": {"at": "x"}, "id": "1"}, "thoughtSignature": "S"},
+                ],
+            },
+            "finishReason": "STOP",
+        }
+    ],
+    "usageMetadata": {"promptTokenCount": 5, "cachedContentTokenCount": 1, "candidatesTokenCount": 2},
+    "promptFeedback": {"blockReason": None},
+}
 MESSAGE: Final = {
     "id": "1",
     "content": [{"type": "text", "text": "a"}, CALL],
@@ -181,6 +202,7 @@ def test_a_request_is_translated_or_unfit_with_a_short_reason(data: st.DataObjec
         (to_chat(), REQUEST),
         (to_messages(thinking="budget"), CHAT_REQUEST),
         (to_responses(efforts=("low",)), REQUEST),
+        (to_gemini(), REQUEST),
         (from_responses(thinking="budget"), RESPONSES_REQUEST),
     )
     for using, body in pairs:
@@ -190,7 +212,7 @@ def test_a_request_is_translated_or_unfit_with_a_short_reason(data: st.DataObjec
             reason = str(fault)
         else:
             reason = ""
-            assert json.loads(sent.body)["model"] == "m"
+            assert json.loads(sent.body).get("model", "m") == "m"
         assert len(reason) < 400
 
 
@@ -202,6 +224,7 @@ def test_however_deep_a_schema_is_nested_the_reason_is_one_sentence(depth: int) 
         (from_responses(), responses_ask(text={"format": {"type": "json_schema", "name": "x", "schema": "?"}})),
         (to_chat(), ask(output_config={"format": {"type": "json_schema", "schema": "?"}})),
         (to_responses(), ask(output_config={"format": {"type": "json_schema", "schema": "?"}})),
+        (to_gemini(), ask(output_config={"format": {"type": "json_schema", "schema": "?"}})),
     )
     for using, body in asked:
         reason = ""
@@ -219,6 +242,7 @@ def test_an_answer_is_translated_or_unreadable(data: st.DataObject) -> None:
         (to_chat(), ask(), ANSWER),
         (to_messages(), chat_ask(), MESSAGE),
         (to_responses(), ask(), RESPONSE),
+        (to_gemini(), ask(), GEMINI),
         (from_responses(), responses_ask(), MESSAGE),
     )
     for using, asked, answer in cases:
@@ -242,6 +266,7 @@ def test_a_stream_ends_well_or_with_one_error(data: st.DataObject) -> None:
         (to_messages(), chat_ask(stream=True), events),
         (to_responses(), ask(stream=True), response_events),
         (from_responses(), responses_ask(stream=True), events),
+        (to_gemini(), ask(stream=True), [data.draw(st.composite(spoilt)(GEMINI)) for _ in range(2)]),
     )
     for using, asked, pieces in cases:
         stream = using.stream(using.request(asked, "m"), "r")

@@ -29,7 +29,7 @@ class GeminiUsageReader:
 
     def read(self, events: bytes) -> int:
         """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
-        if self.model is None or any(mark in events for mark in _MARKS):
+        if self.model is None or self.is_complete or any(mark in events for mark in _MARKS):
             for number, event in enumerate(split(events)):
                 self._note(event)
                 if self.error is not None:

@@ -6,13 +6,17 @@ from msgspec import Struct
 class Quirks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How an upstream differs from the vendor whose format it speaks, and what its models can do.
 
-    The defaults suit most. `thinking` is of upstreams that speak Anthropic's format, all but the first two of others.
+    The defaults suit most. `thinking` is of upstreams that speak Anthropic's or Google's format.
     """
 
     max_output_tokens: int | None = None
     """The most that the model takes; a request for more asks for that."""
-    thinking: Literal["never", "budget", "adaptive"] = "never"
-    """The form of thinking that the model takes."""
+    thinking: Literal["never", "budget", "adaptive", "level"] = "never"
+    """The form of thinking that the model takes; Gemini's are a budget, and since its third generation a level."""
+    budgets: tuple[int, int] = (0, 24_576)
+    """The least and the most tokens that a Gemini model thinks with. One whose least isn't 0 always thinks."""
+    vertex: bool = False
+    """Whether a Gemini model is asked through Vertex AI."""
     max_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """The field that limits the output."""
     system_role: Literal["system", "developer"] = "system"
@@ -25,7 +29,7 @@ class Quirks(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     temperature: bool = True
     """Whether `temperature`, `top_p` and `top_k` are taken; reasoning models refuse them, as Claude does since 4.7."""
     efforts: tuple[str, ...] = ()
-    """What `reasoning_effort` takes, the least first; nothing for a model that takes none."""
+    """What `reasoning_effort` or `thinkingLevel` takes, the least first; nothing for a model that takes none."""
     required: Literal["required", "any"] = "required"
     """The word for a tool choice that demands a call."""
     tool_ids: Literal["short", "nine"] = "short"

@@ -71,7 +71,12 @@ class EventBoundary:
 
 def split(events: bytes) -> list[bytes]:
     """Give each event, without the blank line that ends it; what follows the last blank line counts as one."""
-    found = _BLANK_LINE.split(events) if b"\r" in events else events.split(b"\n\n")
+    if b"\r" not in events:
+        found = events.split(b"\n\n")
+    elif events.count(b"\r\n") == events.count(b"\n") == events.count(b"\r"):  # as Google writes them
+        found = events.split(b"\r\n\r\n")
+    else:
+        found = _BLANK_LINE.split(events)
     if not found[-1]:
         found.pop()
     return found

@@ -23,13 +23,14 @@ def codec(client: WireFormat, upstream: WireFormat, quirks: Quirks = _DEFAULTS, 
     there = _from_messages(upstream, quirks, domain)
     if client == "anthropic":
         return there
-    asking = structs.replace(quirks, thinking="adaptive" if quirks.efforts else "never")
+    can_think = bool(quirks.efforts) or (upstream == "gemini" and quirks.thinking != "never")
+    asking = structs.replace(quirks, thinking="adaptive" if can_think else "never")
     return CodecChain(_to_messages(client, asking, domain, is_last=False), there)
 
 
 def load_codecs() -> None:
     """Import all of them now, so that no request waits for it."""
-    for one in ("openai", "openai-responses"):
+    for one in ("openai", "openai-responses", "gemini"):
         _from_messages(one, _DEFAULTS, "")
 
 
@@ -38,6 +39,10 @@ def _from_messages(upstream: WireFormat, quirks: Quirks, domain: str) -> Codec:
         from tokenferry.wire.chat._codecs import MessagesToChat
 
         return MessagesToChat(quirks, domain)
+    if upstream == "gemini":
+        from tokenferry.wire.gemini._codecs import MessagesToGemini
+
+        return MessagesToGemini(quirks, domain)
     from tokenferry.wire.responses._codecs import MessagesToResponses
 
     return MessagesToResponses(quirks, domain)

@@ -2,8 +2,11 @@
 
 from typing import Any, Final
 
-from tokenferry.wire._faults import UpstreamFault
+import msgspec
+
+from tokenferry.wire._faults import UpstreamFault, read_fault
 from tokenferry.wire._json import encode
+from tokenferry.wire.gemini._meaning import unusable_end
 
 _STATUSES: Final = {
     400: "INVALID_ARGUMENT",
@@ -54,3 +57,13 @@ def gemini_status(code: int) -> str:
 def _document(code: int, message: str) -> bytes:
     error: dict[str, Any] = {"code": code, "message": message, "status": gemini_status(code)}
     return encode({"error": error})
+
+
+def read_gemini_fault(body: bytes, status: int) -> UpstreamFault:
+    """What went wrong by an upstream's answer with this status, which may be one that ended without content."""
+    try:
+        document = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        document = None
+    found = unusable_end(document) if isinstance(document, dict) and "error" not in document else None
+    return found or read_fault(body, status)

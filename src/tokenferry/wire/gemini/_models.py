@@ -182,7 +182,7 @@ class GenerateContentRequest(_Part):
     tool_config: ToolConfig | None = None
     generation_config: GenerationConfig | None = None
     model: str | None = None
-    """Within a question for its tokens alone; an answer's request names the model in its path."""
+    """Of a question for tokens alone; otherwise the path names the model."""
     stream: bool | None = None
     """No field of the API: with `model` it stands for what a client's path says."""
     safety_settings: Unread = UNSET
@@ -191,6 +191,38 @@ class GenerateContentRequest(_Part):
     store: Unread = UNSET
     service_tier: Unread = UNSET
     model_armor_config: Unread = UNSET
+
+
+# What is written has the fields alone that it needs: each costs time, for every part of a long conversation.
+
+
+class WrittenResponse(_Part):
+    name: str
+    response: dict[str, str]
+    id: str | None = None
+    parts: "list[WrittenPart] | None" = None
+
+
+class WrittenPart(_Part):
+    text: str | None = None
+    function_call: GeminiCall | None = None
+    function_response: WrittenResponse | None = None
+    inline_data: Blob | None = None
+    thought_signature: str | None = None
+
+
+class WrittenContent(_Part):
+    parts: list[WrittenPart]
+    role: Literal["user", "model"] | None = None
+
+
+class WrittenRequest(_Part):
+    contents: list[WrittenContent]
+    system_instruction: WrittenContent | None = None
+    tools: list[GeminiTool] | None = None
+    tool_config: ToolConfig | None = None
+    generation_config: GenerationConfig | None = None
+    model: str | None = None
 
 
 # What an upstream answers may gain fields at any time, so unknown ones are skipped.

@@ -35,6 +35,14 @@ def asked_effort(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]
     return min(quirks.efforts, key=lambda one: abs(_EFFORTS.index(one) - place) if one in _EFFORTS else len(_EFFORTS))
 
 
+def asked_budget(asked: messages.MessagesRequest) -> int | None:
+    """The tokens for thinking that a request asks for, by their number or by its effort; None for none."""
+    if asked.thinking is not None and asked.thinking.budget_tokens is not None:
+        return asked.thinking.budget_tokens
+    effort = None if asked.output_config is None else asked.output_config.effort
+    return _BUDGETS.get(effort or "")
+
+
 def ask_for_thinking(
     effort: str | None, request: messages.MessagesRequest, quirks: Quirks, *, may_think: bool
 ) -> tuple[str, ...]:

@@ -1,0 +1,110 @@
+"""A whole Gemini answer as one of the Messages API."""
+
+from typing import Any, Final
+
+import msgspec
+
+from tokenferry.errors import UnreadableAnswer
+from tokenferry.wire._codec import Sent, Tokens
+from tokenferry.wire._faults import read_fault
+from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._json import encode, is_object
+from tokenferry.wire.gemini._meaning import end_fault, prompt_fault, stop_reason, tokens
+from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer
+from tokenferry.wire.gemini._signatures import ALONE, OF_CALL, OF_TEXT, client_id, sealed_signature
+from tokenferry.wire.messages._usage import usage_object
+
+_decoder: Final = msgspec.json.Decoder(GenerateContentAnswer)
+
+
+class TokenCount(msgspec.Struct, kw_only=True, rename="camel"):
+    total_tokens: int
+
+
+_count_decoder: Final = msgspec.json.Decoder(TokenCount)
+
+
+def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tokens]:
+    """Raises `UnreadableAnswer` for an error with status 200, and for an answer that is blocked, empty or broken."""
+    try:
+        answer = _decoder.decode(body)
+    except (ValueError, RecursionError) as fault:
+        raise UnreadableAnswer(f"the upstream's answer is none of Gemini: {fault}") from None
+    if answer.error and (failed := read_fault(body)) is not None:
+        raise UnreadableAnswer(f"the upstream answered with an error: {failed.message}", status=failed.status)
+    candidate = answer.candidates[0] if answer.candidates else None
+    if candidate is None:
+        feedback = answer.prompt_feedback
+        if feedback is None or not feedback.block_reason:
+            raise UnreadableAnswer("the upstream's answer has no candidate")
+        blocked = prompt_fault(feedback.block_reason, feedback.block_reason_message)
+        raise UnreadableAnswer(blocked.message, status=blocked.status)
+    known = f"msg_{answer.response_id or ''}"
+    blocks = _blocks((candidate.content and candidate.content.parts) or [], known, sent, domain)
+    has_calls = any(block["type"] == "tool_use" for block in blocks)
+    finish = candidate.finish_reason or ""
+    reason = stop_reason(finish, has_calls=has_calls)
+    if reason is None or (not blocks and reason != "max_tokens"):
+        broken = end_fault(finish, candidate.finish_message)
+        raise UnreadableAnswer(broken.message, status=broken.status)
+    counted = tokens(answer.usage_metadata)
+    message = {
+        "id": known,
+        "type": "message",
+        "role": "assistant",
+        "model": answer.model_version or sent.model,
+        "content": blocks,
+        "stop_reason": reason,
+        "stop_sequence": None,
+        "usage": usage_object(counted),
+    }
+    return encode(message), counted
+
+
+def count_to_messages(body: bytes) -> bytes:
+    """The tokens that Gemini counted. Raises `UnreadableAnswer`."""
+    try:
+        found = _count_decoder.decode(body)
+    except (ValueError, RecursionError):
+        raise UnreadableAnswer("the upstream's answer is no count of tokens") from None
+    return encode({"input_tokens": found.total_tokens})
+
+
+def _blocks(parts: list[AnswerPart], known: str, sent: Sent, domain: str) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    thought = sealed_signature(domain)
+    calls = 0
+    for part in parts:
+        signature, is_text = part.thought_signature or "", bool(blocks) and blocks[-1]["type"] == "text"
+        if part.function_call is not None:
+            if signature:
+                _thinking(blocks, thought)["signature"] = sealed_signature(domain, OF_CALL, signature)
+            blocks.append(_call(part.function_call, made_up_id(known, calls), sent))
+            calls += 1
+        elif part.thought:
+            if part.text:
+                _thinking(blocks, thought)["thinking"] += part.text
+        elif part.text and not is_text:
+            blocks.append({"type": "text", "text": part.text})
+        elif part.text:
+            blocks[-1]["text"] += part.text
+        if signature and part.function_call is None and not part.thought:
+            place = OF_TEXT if part.text and not is_text else ALONE
+            _thinking(blocks, thought)["signature"] = sealed_signature(domain, place, signature)
+    return blocks
+
+
+def _thinking(blocks: list[dict[str, Any]], thought: str) -> dict[str, Any]:
+    """The thinking block that comes last and has no signature yet, or another."""
+    if not blocks or blocks[-1].get("signature") != thought:
+        blocks.append({"type": "thinking", "thinking": "", "signature": thought})
+    return blocks[-1]
+
+
+def _call(call: AnswerCall, made_up: str, sent: Sent) -> dict[str, Any]:
+    if not call.name:
+        raise UnreadableAnswer("the upstream's answer calls a tool without its name")
+    if call.partial_args is not None or not is_object(bytes(call.args)):
+        raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
+    name = sent.names.get(call.name, call.name)
+    return {"type": "tool_use", "id": client_id(call.id) or made_up, "name": name, "input": call.args}

@@ -1,0 +1,46 @@
+"""The codecs between the Messages API and Gemini's `generateContent`."""
+
+from typing import ClassVar
+
+from tokenferry.wire._codec import Sent, StreamTranslator, Tokens, WireFormat
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire.gemini._answer_to_messages import answer_to_messages, count_to_messages
+from tokenferry.wire.gemini._errors import read_gemini_fault
+from tokenferry.wire.gemini._stream_to_messages import GeminiStreamToMessages
+from tokenferry.wire.gemini._to_gemini import count_on_gemini, to_gemini
+from tokenferry.wire.messages._errors import messages_error
+
+
+class MessagesToGemini:
+    """A client of the Messages API before an upstream of Gemini's.
+
+    `domain` names the upstream, its model and account, so that thought signatures go back to their issuer alone.
+    """
+
+    upstream: ClassVar[WireFormat] = "gemini"
+
+    def __init__(self, quirks: Quirks, domain: str) -> None:
+        self._quirks = quirks
+        self._domain = domain
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # messages name no time
+        return to_gemini(body, model, self._quirks, self._domain)
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
+        return answer_to_messages(body, sent, self._domain)
+
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
+        return messages_error(read_gemini_fault(body, status), request_id)
+
+    def stream(self, sent: Sent, request_id: str) -> StreamTranslator:
+        return GeminiStreamToMessages(sent, self._domain, request_id)
+
+
+class CountOnGemini(MessagesToGemini):
+    """A question for the tokens of a Messages request before an upstream of Gemini's."""
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # see above
+        return count_on_gemini(body, model, self._quirks, self._domain)
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # as of every codec
+        return count_to_messages(body), Tokens()

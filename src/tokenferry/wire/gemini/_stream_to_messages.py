@@ -1,0 +1,128 @@
+"""A streamed Gemini answer as the events of the Messages API."""
+
+from typing import Final
+
+import msgspec
+
+from tokenferry.errors import UnreadableAnswer
+from tokenferry.wire._codec import Sent
+from tokenferry.wire._faults import UNEXPLAINED, read_fault
+from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._json import is_object
+from tokenferry.wire.gemini._meaning import end_fault, prompt_fault, stop_reason, tokens
+from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer, UsageMetadata
+from tokenferry.wire.gemini._signatures import ALONE, OF_CALL, OF_TEXT, client_id, sealed_signature
+from tokenferry.wire.messages._streams import MessagesWriter
+
+_MOST_CALLS: Final = 1000
+
+_decode: Final = msgspec.json.Decoder(GenerateContentAnswer).decode
+
+
+class GeminiStreamToMessages(MessagesWriter):
+    """Passes parts as they come, each call whole. A thinking block holds the signature of the part that it belongs to.
+
+    The answer is complete with the finish reason and the usage; without the usage, at the end of the bytes.
+    """
+
+    def __init__(self, sent: Sent, domain: str, request_id: str) -> None:
+        super().__init__(sent, request_id)
+        self._domain = domain
+        self._thought = sealed_signature(domain)
+        self._finish: str | None = None
+        self._finish_message: str | None = None
+        self._counts: UsageMetadata | None = None
+        """Of the whole answer until now."""
+        self._calls = 0
+
+    def _ended(self) -> None:
+        if self._finish is None:
+            super()._ended()
+        self._complete(self._finish or "")
+
+    def _translate(self, data: bytes) -> None:
+        if data.strip() == b"[DONE]":  # of a server that is not the vendor's
+            return
+        try:
+            answer = _decode(data)
+        except (ValueError, RecursionError):
+            raise UnreadableAnswer("the upstream sent an event that is no part of an answer of Gemini") from None
+        if answer.error:
+            self._out.append(self._fail(read_fault(data) or UNEXPLAINED))
+        else:
+            self._take(answer)
+
+    def _take(self, answer: GenerateContentAnswer) -> None:
+        self._counts = answer.usage_metadata or self._counts
+        candidate = answer.candidates[0] if answer.candidates else None
+        if candidate is None:
+            feedback = answer.prompt_feedback
+            if feedback is not None and feedback.block_reason and self._finish is None:
+                self._out.append(self._fail(prompt_fault(feedback.block_reason, feedback.block_reason_message)))
+        elif not candidate.index:
+            if not self._is_started:
+                self._start(answer.response_id, answer.model_version)
+            for part in (candidate.content and candidate.content.parts) or ():
+                self._part(part)
+            self._finish = candidate.finish_reason or self._finish
+            self._finish_message = candidate.finish_message or self._finish_message
+        if self._finish is not None and self._counts is not None:
+            self._complete(self._finish)
+
+    def _part(self, part: AnswerPart) -> None:
+        blocks, signature = self._blocks, part.thought_signature or ""
+        if part.function_call is not None:
+            self._call(part.function_call, signature)
+        elif part.thought:
+            if part.text:
+                self._open("thinking")
+                self._out.append(blocks.thinking(part.text))
+        elif part.text or signature:
+            is_first = blocks.kind != "text"
+            if part.text:
+                self._open("text")
+                self._out.append(blocks.text(part.text))
+            if signature:
+                self._sign(OF_TEXT if part.text and is_first else ALONE, signature)
+
+    def _open(self, kind: str) -> None:
+        """Begin a block of this kind, unless it is open."""
+        blocks = self._blocks
+        if blocks.kind != kind:
+            self._out.append(blocks.stop(self._thought))
+            fields = {"text": ""} if kind == "text" else {"thinking": "", "signature": ""}
+            self._out.append(blocks.start(kind, **fields))
+
+    def _sign(self, place: str, signature: str) -> None:
+        """Give the client a signature, in the thinking block that is open or in an empty one."""
+        self._open("thinking")
+        self._out.append(self._blocks.stop(sealed_signature(self._domain, place, signature)))
+
+    def _call(self, call: AnswerCall, signature: str) -> None:
+        blocks = self._blocks
+        if not call.name:
+            raise UnreadableAnswer("the upstream's answer calls a tool without its name")
+        if call.partial_args is not None or not is_object(bytes(call.args)):
+            raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
+        if self._calls >= _MOST_CALLS:
+            raise UnreadableAnswer("the upstream's answer has too many calls")
+        if signature:
+            self._sign(OF_CALL, signature)
+        known = client_id(call.id) or made_up_id(self._id, self._calls)
+        self._calls += 1
+        name = self._sent.names.get(call.name, call.name)
+        self._out += [
+            blocks.stop(self._thought),
+            blocks.start("tool_use", id=known, name=name, input={}),
+            blocks.arguments(str(call.args, "utf-8")),
+            blocks.stop(),
+        ]
+
+    def _complete(self, finish: str) -> None:
+        self.usage = tokens(self._counts)
+        reason = stop_reason(finish, has_calls=bool(self._calls))
+        if reason is None or (self._blocks.is_empty and reason != "max_tokens"):
+            self._out.append(self._fail(end_fault(finish, self._finish_message)))
+            return
+        self._out.append(self._blocks.stop(self._thought))
+        self._stop(reason)

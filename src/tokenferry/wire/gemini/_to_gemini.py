@@ -1,0 +1,344 @@
+"""Requests of the Messages API as ones of `generateContent`."""
+
+import re
+from typing import Any, Final
+
+from tokenferry.errors import Unfit
+from tokenferry.wire._codec import Sent
+from tokenferry.wire._field_handling import FieldTable, changed, kept
+from tokenferry.wire._ids import tool_name
+from tokenferry.wire._json import RequestReader, encode
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire.gemini import _models as gemini
+from tokenferry.wire.gemini._schema import allowed_schema
+from tokenferry.wire.gemini._signatures import OF_CALL, OF_TEXT, UNCHECKED, issued_id, opened_signature
+from tokenferry.wire.messages import _models as messages
+from tokenferry.wire.messages._conversation import Conversation
+from tokenferry.wire.messages._handlings import HANDLINGS
+from tokenferry.wire.messages._sampling import asked_budget, asked_effort, pass_sampling
+from tokenferry.wire.messages._tools import OfferedFunction, offered_functions
+
+FIELD_HANDLINGS: Final = changed(
+    HANDLINGS,
+    {
+        messages.MessagesRequest: {
+            "model": kept("the target's model, in the path"),
+            "messages": kept("`contents`; the last is a user's, else unfit"),
+            "max_tokens": kept("`maxOutputTokens`, at most the model's own limit"),
+            "system": kept("`systemInstruction`; a block with Claude Code's billing header is dropped"),
+            "tools": kept("`functionDeclarations`"),
+            "tool_choice": kept("`functionCallingConfig`"),
+            "stop_sequences": kept("only the first five"),
+            "stream": kept("in the path"),
+            "top_k": kept("unless the model refuses it"),
+            "thinking": kept("`thinkingConfig` where the model takes it, else left out"),
+        },
+        messages.Turn: {
+            "role": kept("turns of a user in a row become one; `system` is a user's text in `<system-reminder>` tags")
+        },
+        messages.ImageContent: {
+            "source": kept("`inlineData`; by URL or file id: unfit; unfit where the model takes no images"),
+        },
+        messages.Base64Source: {"media_type": kept(), "data": kept()},
+        messages.UrlSource: {"url": kept("always unfit: nothing is fetched")},
+        messages.DocumentContent: {
+            "source": kept("text as text; PDF as `inlineData` where the model takes it, else unfit"),
+        },
+        messages.ThinkingContent: {
+            "thinking": kept("always left out: the signature stands for it"),
+            "signature": kept("`thoughtSignature`, for the account and model that it came from"),
+        },
+        messages.ToolUseContent: {
+            "id": kept("of calls that came from Gemini with one; else the name and the order match calls and results"),
+            "input": kept("`args`"),
+        },
+        messages.ToolResultContent: {
+            "content": kept("`response.output`; images within the result since Gemini 3, else after the results"),
+            "is_error": kept("`response.error`"),
+        },
+        messages.FunctionTool: {
+            "input_schema": kept("`parametersJsonSchema`, by the keywords that Gemini takes"),
+            "strict": kept("always left out"),
+        },
+        messages.ToolChoice: {
+            "type": kept("AUTO, ANY, ANY with the one name, NONE"),
+            "disable_parallel_tool_use": kept("always left out"),
+        },
+        messages.ThinkingConfig: {
+            "type": kept("`disabled` asks for as little as the model can"),
+            "budget_tokens": kept(
+                "`thinkingBudget`; since Gemini 3 `thinkingLevel`: up to 4,096 low, up to 16,384 medium"
+            ),
+        },
+        messages.OutputConfig: {
+            "effort": kept("`thinkingLevel`, or a budget for it, where the model takes one, else left out"),
+            "format": kept("`responseJsonSchema`; beside tools unfit before Gemini 3"),
+        },
+        messages.OutputFormat: {"schema": kept("by the keywords that Gemini takes")},
+    },
+)
+
+TABLE: Final = FieldTable(FIELD_HANDLINGS)
+_MOST_STOPS: Final = 5
+_AUTOMATIC: Final = -1
+"""A budget of thinking that the model chooses."""
+_MODEL: Final = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9._@-]*(?:/[A-Za-z0-9_@-][A-Za-z0-9._@-]*)*")
+_MODES: Final[dict[str, Any]] = {"auto": "AUTO", "none": "NONE", "any": "ANY", "tool": "ANY"}
+_REMINDER: Final = "<system-reminder>\n{}\n</system-reminder>"
+
+
+def _demand_no_output(document: Any) -> None:
+    if isinstance(document, dict):
+        document.setdefault("max_tokens", 1)
+
+
+_reader: Final = RequestReader(messages.MessagesRequest)
+_count_reader: Final = RequestReader(messages.MessagesRequest, _demand_no_output)
+
+
+def to_gemini(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
+    """The request for an upstream that calls the model so. Raises `Unfit`."""
+    left: set[str] = set()
+    asked = _reader.read(body, left)
+    request = _request(asked, quirks, domain, left)
+    names = {short: tool.name for tool in asked.tools or () if (short := _name(tool.name, quirks)) != tool.name}
+    is_stream = bool(asked.stream)
+    return Sent(
+        body=encode(request),
+        model=model,
+        stream=is_stream,
+        path=model_path(model, "streamGenerateContent?alt=sse" if is_stream else "generateContent", quirks),
+        left_out=tuple(sorted(left)),
+        names=names,
+    )
+
+
+def count_on_gemini(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
+    """A question for the tokens of a request. Raises `Unfit`."""
+    left: set[str] = set()
+    request = _request(_count_reader.read(body, left), quirks, domain, left)
+    if quirks.vertex:  # which takes no more than this
+        request.generation_config = request.tool_config = None
+        asked: Any = request
+    else:
+        request.model = model if "/" in model else f"models/{model}"
+        asked = {"generateContentRequest": request}
+    return Sent(body=encode(asked), model=model, stream=False, path=model_path(model, "countTokens", quirks))
+
+
+def model_path(model: str, method: str, quirks: Quirks) -> str:
+    """Where a model is asked. Raises `Unfit` for a name that would change the path."""
+    if _MODEL.fullmatch(model) is None:
+        raise Unfit("the model's name is no path")
+    if quirks.vertex:
+        whole = model if "/" in model else f"publishers/google/models/{model}"
+    else:
+        whole = model if "/" in model else f"models/{model}"
+    return f"/{whole}:{method}"
+
+
+def _request(asked: messages.MessagesRequest, quirks: Quirks, domain: str, left: set[str]) -> gemini.WrittenRequest:
+    TABLE.apply(asked, left)
+    history = _History(quirks, domain, left)
+    for turn in asked.messages:
+        history.add(turn)
+    history.check()
+    if asked.messages and asked.messages[-1].role == "assistant":
+        raise Unfit("a last turn of the assistant, to be continued, has no counterpart there")
+    if not history.contents:
+        raise Unfit("the request has no message that isn't empty")
+    functions = offered_functions(asked, TABLE, quirks, left)
+    if any(one.is_strict for one in functions):
+        left.add("strict")
+    choice = asked.tool_choice if functions else None
+    if choice is not None and choice.disable_parallel_tool_use:
+        left.add("disable_parallel_tool_use")
+    system = history.system_prompt(asked.system)
+    return gemini.WrittenRequest(
+        contents=history.contents,
+        system_instruction=gemini.WrittenContent(parts=[gemini.WrittenPart(text=system)]) if system else None,
+        tools=[gemini.GeminiTool(function_declarations=[*map(_declaration, functions)])] if functions else None,
+        tool_config=None if choice is None else _tool_config(choice, quirks),
+        generation_config=_generation(asked, quirks, left, has_tools=bool(functions)),
+    )
+
+
+class _History(Conversation[gemini.WrittenPart]):
+    """The conversation as it is written: the results of a turn's calls are one content, in the calls' order."""
+
+    def __init__(self, quirks: Quirks, domain: str, left: set[str]) -> None:
+        super().__init__(TABLE, quirks, left)
+        self.contents: list[gemini.WrittenContent] = []
+        self._domain = domain
+        self._calls: dict[str, gemini.GeminiCall] = {}
+        """The calls of the last turn of the model, by id."""
+        self._results: dict[str, gemini.WrittenPart] = {}
+        self._later: list[gemini.WrittenPart] = []
+        """What comes after the results."""
+        self._is_third = quirks.thinking == "level"
+
+    def _system(self, text: str) -> None:
+        self._user([gemini.WrittenPart(text=_REMINDER.format(text))])
+
+    def _user(self, parts: list[gemini.WrittenPart]) -> None:
+        if parts:
+            self._later += parts
+        if self._awaited:
+            return
+        if self._results:
+            results = [self._results[known] for known in self._calls]
+            self.contents.append(gemini.WrittenContent(role="user", parts=results))
+            self._results = {}
+        elif self._later and self.contents and self.contents[-1].role == "user":
+            self.contents[-1].parts += self._later
+            self._later = []
+        if self._later:
+            self.contents.append(gemini.WrittenContent(role="user", parts=self._later))
+            self._later = []
+
+    def _text_part(self, text: str) -> gemini.WrittenPart:
+        return gemini.WrittenPart(text=text)
+
+    def _image_part(self, url: str) -> gemini.WrittenPart:
+        return gemini.WrittenPart(inline_data=_blob(url, "an image by its URL"))
+
+    def _file_part(self, name: str, url: str) -> gemini.WrittenPart:  # noqa: ARG002  # it has no place for the name
+        return gemini.WrittenPart(inline_data=_blob(url, "a document by its URL"))
+
+    def _result(self, block: messages.ToolResultContent) -> list[gemini.WrittenPart]:
+        known = self._answered(block)
+        call, text = self._calls[known], block.content or ""
+        files: list[gemini.WrittenPart] | None = None
+        if not isinstance(text, str):
+            parts = [part for one in text for part in self._user_parts(one)]
+            files = [part for part in parts if part.text is None]
+            text = "\n".join(part.text for part in parts if part.text is not None)
+        response = {"error" if block.is_error else "output": text}
+        result = gemini.WrittenResponse(name=call.name, id=call.id, response=response)
+        self._results[known] = gemini.WrittenPart(function_response=result)
+        if files and self._is_third:
+            result.parts, files = files, None
+        return [gemini.WrittenPart(text=f"From the result of the call of {call.name}:"), *files] if files else []
+
+    def _assistant(self, content: list[Any]) -> None:
+        parts: list[gemini.WrittenPart] = []
+        self._calls = {}
+        signature: str | None = None
+        for block in content:
+            if isinstance(block, messages.TextContent):
+                if text := self._text(block):
+                    parts.append(gemini.WrittenPart(text=text))
+            elif isinstance(block, messages.ToolUseContent):
+                known, name, _ = self._call(block)
+                if self._is_third and not self._calls:
+                    signature = signature or UNCHECKED
+                call = gemini.GeminiCall(name=_begun(name), args=block.input, id=issued_id(block.id))
+                self._calls[known] = call
+                parts.append(gemini.WrittenPart(function_call=call, thought_signature=signature))
+                signature = None
+            elif not isinstance(block, messages.ThinkingContent | messages.RedactedThinkingContent):
+                raise Unfit(f"an assistant's message holds {block.__struct_config__.tag}")
+            else:
+                signature = self._thought(block, parts) or signature
+        if parts:
+            self.contents.append(gemini.WrittenContent(role="model", parts=parts))
+
+    def _thought(
+        self, block: messages.ThinkingContent | messages.RedactedThinkingContent, parts: list[gemini.WrittenPart]
+    ) -> str | None:
+        """The signature for the next call, if that is what the block holds; one of a text goes to the parts."""
+        found = opened_signature(block.signature, self._domain) if isinstance(block, messages.ThinkingContent) else None
+        if found is None:
+            self._left.add("thinking")
+            return None
+        place, signature = found
+        if place == OF_CALL:
+            return signature
+        if place == OF_TEXT and parts and parts[-1].text is not None:
+            parts[-1].thought_signature = signature
+        elif signature:
+            parts.append(gemini.WrittenPart(text="", thought_signature=signature))
+        return None
+
+
+def _blob(url: str, what: str) -> gemini.Blob:
+    kind, mark, data = url.removeprefix("data:").partition(";base64,")
+    if not mark or not url.startswith("data:"):
+        raise Unfit(what)
+    return gemini.Blob(mime_type=kind, data=data)
+
+
+def _begun(name: str) -> str:
+    """A name that begins as Gemini's names do: with a letter or an underscore."""
+    return name if name[:1].isalpha() or name.startswith("_") else f"_{name}"
+
+
+def _name(name: str, quirks: Quirks) -> str:
+    return _begun(tool_name(name, quirks.name_length))
+
+
+def _declaration(function: OfferedFunction) -> gemini.FunctionDeclaration:
+    return gemini.FunctionDeclaration(
+        name=_begun(function.name),
+        description=function.description,
+        parameters_json_schema=allowed_schema(function.schema),
+    )
+
+
+def _tool_config(choice: messages.ToolChoice, quirks: Quirks) -> gemini.ToolConfig:
+    names = [_name(choice.name or "", quirks)] if choice.type == "tool" else None
+    config = gemini.FunctionCallingConfig(mode=_MODES[choice.type], allowed_function_names=names)
+    return gemini.ToolConfig(function_calling_config=config)
+
+
+def _generation(
+    asked: messages.MessagesRequest, quirks: Quirks, left: set[str], *, has_tools: bool
+) -> gemini.GenerationConfig:
+    most, stops = quirks.max_output_tokens, asked.stop_sequences or []
+    if len(stops) > _MOST_STOPS:
+        left.add("stop_sequences")
+    config = gemini.GenerationConfig(
+        max_output_tokens=asked.max_tokens if most is None else min(asked.max_tokens, most),
+        stop_sequences=stops[:_MOST_STOPS] or None,
+        thinking_config=_thinking(asked, quirks, left),
+    )
+    pass_sampling(asked, config, quirks, left)
+    if asked.top_k is not None:
+        if quirks.temperature:
+            config.top_k = asked.top_k
+        else:
+            left.add("top_k")
+    if asked.output_config is not None:
+        TABLE.apply(asked.output_config, left)
+        if asked.output_config.format is not None:
+            if has_tools and quirks.thinking != "level":
+                raise Unfit("output_config.format beside tools: the model takes one of them alone")
+            config.response_mime_type = "application/json"
+            config.response_json_schema = allowed_schema(asked.output_config.format.schema)
+    return config
+
+
+def _thinking(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> gemini.GeminiThinking | None:
+    """How the model is to think: by level or by budget; whoever asks for thinking also gets what was thought."""
+    thinking = asked.thinking
+    if thinking is not None:
+        TABLE.apply(thinking, left)
+    is_off = thinking is not None and thinking.type == "disabled"
+    is_shown = True if thinking is not None and not is_off else None
+    found = gemini.GeminiThinking(include_thoughts=is_shown)
+    if quirks.thinking == "level":
+        level = quirks.efforts[0] if is_off and quirks.efforts else asked_effort(asked, quirks, left)
+        found.thinking_level = None if level is None else level.upper()
+    elif quirks.thinking == "budget":
+        least, most = quirks.budgets
+        budget = least if is_off else asked_budget(asked)
+        if budget is None:
+            found.thinking_budget = _AUTOMATIC if is_shown else None
+        else:
+            found.thinking_budget = min(max(budget, least), most)
+    else:
+        if is_shown:
+            left.add("thinking")
+        asked_effort(asked, quirks, left)  # names it, too
+        return None
+    return found if found.include_thoughts or found.thinking_level or found.thinking_budget is not None else None
