@@ -64,6 +64,7 @@ __all__ = [
     "UnsafeFile",
     "UsageError",
     "extract_login_url_from_error",
+    "nearest",
 ]
 
 LOGIN_MARK = ". Please log in: "
@@ -126,11 +127,9 @@ class UnknownName(TokenferryError):  # noqa: N818  # the tree reads as what happ
     @classmethod
     def among(cls, what: str, name: str, known: "Iterable[str]", see: str) -> "Self":
         """Say that there is no `what` of that name, with the nearest of the `known` names; `see` lists them."""
-        from difflib import get_close_matches  # noqa: PLC0415  # 5 ms that only this error needs
-
         names = sorted(known)
-        near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(names) or 'none yet'}"
+        near = nearest(name, names)
+        hint = f"did you mean {near!r}?" if near else f"there is {', '.join(names) or 'none yet'}"
         return cls(f"there is no {what} {name[:80]!r}; {hint} (see: {see})")
 
 
@@ -228,6 +227,13 @@ class StorageFailed(TokenferryError):  # noqa: N818  # see UnknownName
 
 class Conflict(TokenferryError):  # noqa: N818  # see UnknownName
     """Somebody else changed the same thing first; nothing was written."""
+
+
+def nearest(word: str, known: "Iterable[str]", cutoff: float = 0.6) -> str | None:
+    """The one of the `known` words that is most like `word`; None where none is as like as `cutoff`, from 0 to 1."""
+    from difflib import get_close_matches  # noqa: PLC0415  # 5 ms that only an error needs
+
+    return next(iter(get_close_matches(word, known, n=1, cutoff=cutoff)), None)
 
 
 def extract_login_url_from_error(text: str) -> str | None:

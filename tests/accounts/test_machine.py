@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from tokenferry.accounts import machine_id
 def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     sources = tmp_path / "machine-id", tmp_path / "dbus-id"
     monkeypatch.setattr("tokenferry.accounts._machine._SOURCES", sources)
-    monkeypatch.setattr("socket.gethostname", lambda: "laptop")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="laptop"))
     return sources
 
 
@@ -36,5 +37,5 @@ def test_without_one_the_next_source_and_then_the_host_s_name_counts(
     sources[1].write_bytes(b"0123\xff")
     assert machine_id() != by_name
     sources[1].unlink()
-    monkeypatch.setattr("socket.gethostname", lambda: "other")
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="other"))
     assert machine_id() != by_name

@@ -1,4 +1,4 @@
-import socket
+import os
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ def machine_id() -> str:
             continue
         if value:
             return _digest(value)
-    return _digest(socket.gethostname())
+    return _digest(os.uname().nodename)
 
 
 def _digest(value: str) -> str:

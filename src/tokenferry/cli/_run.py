@@ -2,32 +2,18 @@
 
 import errno
 import os
-import re
 import sys
 import traceback
-from difflib import get_close_matches
-from typing import Any, Final
+from typing import Final
 
-import typer
-from typer.exceptions import TyperException
-
-from tokenferry.cli._app import app
 from tokenferry.cli._logs import logs_on_stderr, redactor
 from tokenferry.cli._output import fail, note, redacted
 from tokenferry.cli._signals import Ended, orderly
-from tokenferry.cli._typer import spare_conversions
 from tokenferry.errors import TokenferryError
 
 _LONGEST_GRANT: Final = 120.0
-_PYDANTIC: Final = {
-    "Value error, ": "",
-    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
-    "Input should": "it must",
-}
-_SECRET: Final = re.compile(r"(?=.*\d)[\w.~+=-]{24,}", re.ASCII)
-_SECRET_OPTIONS: Final = {"--key", "--api-key", "--token", "--secret", "--password"}
-_QUOTED: Final = re.compile(r"'([^']*)'")
-_CHOICE: Final = re.compile(r"for '?(?P<option>[^':]+)'?: .*?'(?P<value>[^']*)' is not one of (?P<choices>'.*', '.*')")
+_PLAIN: Final = {"--json", "--wide"}
+"""The options that `status` takes without a parser."""
 
 
 def run(arguments: list[str]) -> int:
@@ -54,21 +40,13 @@ def _finish_grants(timeout: float = _LONGEST_GRANT) -> bool:
     return ended
 
 
-def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for each way of ending
+def _invoke(arguments: list[str]) -> int:
     try:
-        command = typer.main.get_command(app)
-        spare_conversions(command)
-        result = command.main(arguments, prog_name="tokenferry", standalone_mode=False, obj=arguments)
+        code = _carry_out(arguments)
         sys.stdout.flush()
     except TokenferryError as fault:
         fail(str(fault))
         return fault.exit_code
-    except TyperException as fault:
-        fail(_usage(fault, arguments))
-        return fault.exit_code
-    except typer.Abort:
-        note("given up; nothing was changed")
-        return 1
     except BrokenPipeError:  # the reader has gone, and needs no words
         return 1
     except SystemExit as end:
@@ -77,50 +55,18 @@ def _invoke(arguments: list[str]) -> int:  # noqa: PLR0911  # one return for eac
         return _unwritten(fault) if _is_of_stdout(fault) else _defect(fault)
     except Exception as fault:  # noqa: BLE001  # a defect is a sentence as well
         return _defect(fault)
-    return result if isinstance(result, int) else 0
+    return code
 
 
-def _usage(fault: TyperException, arguments: list[str]) -> str:
-    context: Any = getattr(fault, "ctx", None)
-    command = context.command_path if context is not None else "tokenferry"
-    if _holds_secret(fault, arguments):
-        text = (
-            "a key or token isn't read from the command line, where others can see it; pipe it in, or type it if asked"
-        )
-        return f"{text}; see: {command} --help"
-    if context is not None and fault.format_message().startswith("Missing command"):
-        return f"{command} needs one of {', '.join(context.command.list_commands(context))}; see: {command} --help"
-    text = _unknown_option(fault) or _unknown_value(fault.format_message())
-    text = " ".join(text.split()).rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}{' See' if text.endswith('?') else '; see'}: {command} --help"
+def _carry_out(arguments: list[str]) -> int:
+    if arguments[:1] == ["status"] and _PLAIN.issuperset(arguments[1:]):
+        from tokenferry.cli._status import show_status  # noqa: PLC0415  # as below
 
+        show_status(wide="--wide" in arguments, as_json="--json" in arguments)
+        return 0
+    from tokenferry.cli._command_line import carry_out  # noqa: PLC0415  # 20 ms that `status` is spared
 
-def _holds_secret(fault: TyperException, arguments: list[str]) -> bool:
-    """Whether what isn't understood is a credential, or an option to give one with."""
-    if getattr(fault, "option_name", None) in _SECRET_OPTIONS:
-        return True
-    return fault.format_message().startswith("Got unexpected extra") and any(map(_SECRET.fullmatch, arguments))
-
-
-def _unknown_option(fault: TyperException) -> str | None:
-    name = getattr(fault, "option_name", None)
-    if name is None or not hasattr(fault, "possibilities"):
-        return None
-    near = fault.possibilities
-    return f"there is no option {name[:80]}" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def _unknown_value(message: str) -> str:
-    """The message; where a value is none of those that an option takes, with the nearest."""
-    found = _CHOICE.search(message)
-    if found is None:
-        for words, plain in _PYDANTIC.items():
-            message = message.replace(words, plain)
-        return message
-    choices = _QUOTED.findall(found["choices"])
-    near = get_close_matches(found["value"], choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{found['option']} takes {', '.join(choices[:-1])} or {choices[-1]}, not {found['value']!r}{hint}"
+    return carry_out(arguments)
 
 
 def _is_of_stdout(fault: OSError) -> bool:

@@ -4,10 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-import typer
-
-from tokenferry.accounts import SealResult, SealState, lies_in, seal_state
-from tokenferry.cli._output import note
+from tokenferry.accounts import SealState, lies_in, seal_state
 from tokenferry.errors import NeedsUnlock, SealKeyLost, TokenferryError
 from tokenferry.sealing import KeyPlace, SystemKeyring
 from tokenferry.settings import Home
@@ -26,15 +23,6 @@ def place_in_words(place: KeyPlace) -> str:
         with contextlib.suppress(TokenferryError):
             return f"the system's keyring ({SystemKeyring().name()})"
     return str(place)
-
-
-def end_with(result: SealResult, command: str) -> None:
-    """Tell what could not be done, and end with the exit code of that, if there is anything."""
-    for name, fault in result.faults.items():
-        note(f"account {name}: {fault}")
-    if result.faults:
-        note(f"the others are done; fix that, then run again: {command}")
-        raise typer.Exit(max(fault.exit_code for fault in result.faults.values()))
 
 
 def seal_line(home: Home) -> str:

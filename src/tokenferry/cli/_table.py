@@ -1,6 +1,5 @@
 """Tables: folded at words to the terminal's width; plain aligned columns, all of them, in a pipe."""
 
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -77,7 +76,9 @@ def folded(text: str, margin: int, first_margin: int = 0) -> list[str]:
     text, first = printable(text), " " * first_margin
     if not sys.stdout.isatty():
         return [first + text]
-    width = max(shutil.get_terminal_size().columns, margin + _LEAST_FOLDED)
+    from shutil import get_terminal_size  # noqa: PLC0415  # 3 ms, which a pipe is spared
+
+    width = max(get_terminal_size().columns, margin + _LEAST_FOLDED)
     lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * margin, **_WHOLE_WORDS)
     return lines or [first]
 

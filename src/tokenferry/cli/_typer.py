@@ -1,9 +1,10 @@
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 from typer.core import TyperArgument, TyperGroup
+
+from tokenferry.errors import nearest
 
 JSON: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 WIDE: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column on a narrow terminal.")]
@@ -39,7 +40,8 @@ class Group(TyperGroup):
 
     def meant(self, word: str, known: list[str]) -> list[str]:
         """The commands that an unknown one may stand for."""
-        return [one for one in _MEANT.get(word, ()) if one in known] or get_close_matches(word, known, n=1)
+        near = nearest(word, known)
+        return [one for one in _MEANT.get(word, ()) if one in known] or ([near] if near else [])
 
 
 def listed(names: list[str]) -> str:

@@ -8,7 +8,7 @@ from tokenferry.accounts import SealResult
 from tokenferry.audit import note_change
 from tokenferry.broker import open_sealing
 from tokenferry.cli._output import note, say, say_json, sentences_on_stderr
-from tokenferry.cli._sealing import end_with, place_in_words, seal_json, seal_line
+from tokenferry.cli._sealing import place_in_words, seal_json, seal_line
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.sealing import KeyPlace
 from tokenferry.settings import Home
@@ -103,7 +103,7 @@ def disable(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
             if forget_key:
                 sealing.forget(result)
             _tell_of_old(result, "key", forget_key=forget_key)
-        end_with(result, "tokenferry encryption disable")
+        _end_with(result, "tokenferry encryption disable")
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def _tell(
         say(f"{done} with key {result.marker.current} in {place_in_words(result.marker.place)}")
         _tell_of_key(result.marker.place)
         _tell_of_old(result, "old key", forget_key=forget_key)
-    end_with(result, command)
+    _end_with(result, command)
 
 
 def _tell_of_key(place: KeyPlace) -> None:
@@ -139,3 +139,12 @@ def _tell_of_old(result: SealResult, what: str, *, forget_key: bool) -> None:
             say(f"the {what} {key} is removed from {place_in_words(place)}")
         else:
             note(f"the {what} {key} stays in {place_in_words(place)}, for backups and exports encrypted with it")
+
+
+def _end_with(result: SealResult, command: str) -> None:
+    """Tell what could not be done, and end with the exit code of that, if there is anything."""
+    for name, fault in result.faults.items():
+        note(f"account {name}: {fault}")
+    if result.faults:
+        note(f"the others are done; fix that, then run again: {command}")
+        raise typer.Exit(max(fault.exit_code for fault in result.faults.values()))

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import typer
@@ -9,7 +8,7 @@ from tokenferry.cli._output import say_lines
 from tokenferry.cli._pages import show_page, topics
 from tokenferry.cli._spelling import current
 from tokenferry.cli._typer import examples, new_app
-from tokenferry.errors import UnknownName
+from tokenferry.errors import UnknownName, nearest
 
 app = new_app()
 
@@ -68,8 +67,8 @@ def help_(
     if is_command:
         root.command.main([*words, "--help"], prog_name="tokenferry", standalone_mode=False)
     elif page is None:
-        near = get_close_matches(words[0], [_REFERENCE, *pages, *COMMANDS], n=1)
-        hint = f"did you mean {near[0]!r}? All topics" if near else "all topics"
+        near = nearest(words[0], [_REFERENCE, *pages, *COMMANDS])
+        hint = f"did you mean {near!r}? All topics" if near else "all topics"
         raise UnknownName(f"there is no topic {words[0][:80]!r}; {hint}: tokenferry help")
     if page is not None:
         say_lines([""] if is_command else [])

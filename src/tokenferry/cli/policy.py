@@ -1,4 +1,3 @@
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,7 +10,7 @@ from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._owner import refuse_own_with_foreign
 from tokenferry.cli._policy import ask_for_own
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.errors import ConfigError, UsageError
+from tokenferry.errors import ConfigError, UsageError, nearest
 from tokenferry.policy_statement import TERMS, withdraw
 from tokenferry.settings import PolicySettings
 from tokenferry.units import moment
@@ -77,8 +76,8 @@ def set_(
     """
     value = _SPELLINGS.get(value, value)
     if value not in _EFFECT:
-        near = get_close_matches(value, _EFFECT, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {' and '.join(_EFFECT)}"
+        near = nearest(value, _EFFECT)
+        hint = f"did you mean {near!r}?" if near else f"there are {' and '.join(_EFFECT)}"
         raise UsageError(f"there is no policy {value[:80]!r}; {hint}")
     with outcome_json(wanted=as_json) as document:
         _set(value)

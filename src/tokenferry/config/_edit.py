@@ -3,13 +3,12 @@
 import re
 import tomllib
 from collections.abc import Mapping, MutableMapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenferry.config._effective import Examined, examine_content
 from tokenferry.config_key import KeyKind
-from tokenferry.errors import ConfigError, UnknownName
+from tokenferry.errors import ConfigError, UnknownName, nearest
 from tokenferry.providers import Setting
 
 if TYPE_CHECKING:
@@ -75,13 +74,13 @@ def nearest_setting(name: str, examined: Examined) -> UnknownName:
     """The error that no setting has this name."""
     known = list(examined.settings)
     sections = {path.rpartition(".")[0] for path in known}
-    near = get_close_matches(name, known, n=1)
+    near = nearest(name, known)
     if name in sections:
         hint = (
             f"it is a section; name a key in it, such as {next(path for path in known if path.startswith(f'{name}.'))}"
         )
     else:
-        hint = f"did you mean {near[0]}?" if near else "see: tokenferry config show"
+        hint = f"did you mean {near}?" if near else "see: tokenferry config show"
     return UnknownName(f"there is no setting {name[:80]!r}; {hint}")
 
 

@@ -3,7 +3,6 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -27,8 +26,7 @@ from tokenferry.config._router import read_router
 from tokenferry.config._server import read_log, read_server
 from tokenferry.config._upstream import read_upstream
 from tokenferry.credentials import ApiKey
-from tokenferry.errors import ConfigError
-from tokenferry.limits import Rule
+from tokenferry.errors import ConfigError, nearest
 from tokenferry.policy_statement import stated_at
 from tokenferry.providers import Fault, Provider, Reading, Table, builtin_providers
 from tokenferry.secret import Fields
@@ -51,6 +49,7 @@ from tokenferry.stores import check_folder
 
 if TYPE_CHECKING:
     from tokenferry.budgets import Budget
+    from tokenferry.limits import Rule
 
 _SECTION: Final = re.compile(r"[^.\[ ]+")
 _RULING: Final = ("policy", "store", "seal", "sealing", "encryption", "subscription")
@@ -79,7 +78,7 @@ class Config(Struct, frozen=True):
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
     """The accounts that exist because a provider's `api_key` says so, by the provider's name."""
-    limit_rules: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    limit_rules: "Mapping[str, tuple[Rule, ...]]" = field(default_factory=dict)
     """What answers of providers mean that packages declare, by the provider's name."""
     files: tuple[Path, ...] = ()
     """What was read besides: keys, certificates and declarations of packages."""
@@ -144,7 +143,7 @@ def _rules_credentials(problem: str) -> bool:
     if problem.startswith("providers"):
         return not problem.startswith(("providers.", "providers["))  # those are of one provider
     section = _SECTION.match(problem)
-    return section is None or bool(get_close_matches(section[0], _RULING, cutoff=_NEAR))
+    return section is None or nearest(section[0], _RULING, cutoff=_NEAR) is not None
 
 
 def parse(content: bytes, path: Path) -> Fields:
@@ -197,7 +196,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
     return config, reading
 
 
-def _packaged(table: Table) -> tuple[Mapping[str, Provider], Mapping[str, tuple[Rule, ...]], tuple[Path, ...]]:
+def _packaged(table: Table) -> "tuple[Mapping[str, Provider], Mapping[str, tuple[Rule, ...]], tuple[Path, ...]]":
     """What `[plugins]` brings in: providers and rules by the provider's name, and the files of the packages."""
     settings = table.read_whole(PluginSettings())
     if not settings.enabled:

@@ -1,10 +1,10 @@
 import math
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import force_setattr
 
 from tokenferry.credentials import Kind
 from tokenferry.limits import WireFormat
@@ -39,8 +39,7 @@ class PoolAccount(Struct, frozen=True):
         return self.has_command or self.kind in {"oauth", "federated", "exchanged"}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AccountGroup:
+class AccountGroup(Struct, frozen=True, eq=False):
     """The accounts of one provider, in their order. Make a new one when they change: it is compared by identity."""
 
     provider: str
@@ -48,12 +47,12 @@ class AccountGroup:
     strategy: Strategy | None = None
     """None for that of `[pool]`."""
     wire_format: WireFormat = "anthropic"
-    by_name: dict[str, PoolAccount] = field(init=False, repr=False)
+    by_name: dict[str, PoolAccount] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         ordered = tuple(sorted(self.accounts, key=lambda account: account.priority))
-        object.__setattr__(self, "accounts", ordered)
-        object.__setattr__(self, "by_name", {account.name: account for account in ordered})
+        force_setattr(self, "accounts", ordered)
+        force_setattr(self, "by_name", {account.name: account for account in ordered})
 
 
 class Target(Struct, frozen=True):

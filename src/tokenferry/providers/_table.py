@@ -1,4 +1,3 @@
-import difflib
 import re
 from collections.abc import Callable, Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -10,6 +9,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from tokenferry.config_key import ConfigKey, format_duration, keys_of, parse_duration
+from tokenferry.errors import nearest
 
 _METADATA_HOSTS: Final = (
     "100.100.100.200",
@@ -184,8 +184,8 @@ class Table:
                 self.problem(key, f"is now {self.reading.renamed[path]}")
                 continue
             known = sorted(self._asked - self._ignored)
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; known here: {', '.join(known) or 'none'}"
+            near = nearest(key, known)
+            hint = f"; did you mean {near}?" if near else f"; known here: {', '.join(known) or 'none'}"
             self.problem(key, f"is no key that tokenferry knows{hint}")
 
 

@@ -1,6 +1,5 @@
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -9,6 +8,7 @@ from tokenferry.pool import Criteria, PassedOver, Pool, Target, account_group
 from tokenferry.providers import Provider
 from tokenferry.readiness._services import Unusable, choose, status_of
 from tokenferry.routing import ListedAccounts, NoRoute, RouteRequest, RouteResolver, codec_for
+from tokenferry.secret import Concealing
 from tokenferry.state import ClientKey
 from tokenferry.wire import WireFormat
 
@@ -17,11 +17,12 @@ _UNFIT = 400
 _MESSAGES = b'"messages"'
 
 
-@dataclass(frozen=True, slots=True)  # FastAPI knows no structs
-class RouteQuestion:
+class RouteQuestion(Concealing, frozen=True):
     """A request to explain. `body` is its JSON, `key` a client key's name or id; None is the asker's own."""
 
-    body: str = field(repr=False)
+    hidden: ClassVar = ("body",)
+
+    body: str
     headers: tuple[tuple[str, str], ...] = ()
     """Names in lower case; without credentials."""
     key: str | None = None

@@ -3,12 +3,11 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from hashlib import sha256
 from threading import Lock
 from typing import Final, NamedTuple
 
-from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
+from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError, nearest
 from tokenferry.secret import Secret
 from tokenferry.settings import NO_CAPS, Caps
 from tokenferry.state._client_key import (
@@ -371,8 +370,8 @@ def _find(connection: Transaction, name: str) -> Row:
 
 
 def _unknown(name: str, live: Sequence[str]) -> UnknownName:
-    near = get_close_matches(name, live, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, live)
+    hint = f"; did you mean {near!r}?" if near else ""
     return UnknownName(f"no live client key is named {name[:80]!r}{hint} (see: tokenferry key list)")
 
 

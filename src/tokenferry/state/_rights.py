@@ -1,9 +1,11 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from tokenferry.errors import UsageError
 from tokenferry.stores import ACCOUNT_NAME
@@ -14,8 +16,7 @@ _MOST: Final = 64
 _LISTS: Final = ("models", "providers", "accounts")
 
 
-@dataclass(frozen=True, slots=True)
-class Rights:
+class Rights(Struct, frozen=True):
     """What a client key may be used for. An empty list allows everything of its kind."""
 
     models: tuple[str, ...] = ()
@@ -24,12 +25,12 @@ class Rights:
     accounts: tuple[str, ...] = ()
     pin: str | None = None
     """The one account that serves this key, whatever else would have chosen."""
-    is_everything: bool = field(init=False, compare=False, repr=False)
-    """Whether there is nothing to ask."""
+    is_everything: bool = False
+    """Whether there is nothing to ask; it follows from the rest."""
 
     def __post_init__(self) -> None:
         is_everything = not (self.models or self.providers or self.accounts or self.pin)
-        object.__setattr__(self, "is_everything", is_everything)
+        force_setattr(self, "is_everything", is_everything)
 
     def allows_model(self, name: str | None) -> bool:
         """Tell whether a model may be asked for by this name; None is a request that names none."""
@@ -63,7 +64,8 @@ def read_rights(text: str) -> Rights:
         raise ValueError("no lists of names")
     if pin is not None and not (isinstance(pin, str) and pin):
         raise ValueError("no name")
-    rights = Rights(**{name: tuple(one) for name, one in lists.items()}, pin=pin)
+    models, providers, accounts = (tuple(lists[name]) for name in _LISTS)
+    rights = Rights(models, providers, accounts, pin)
     try:
         write_rights(rights)
     except UsageError as fault:
