@@ -9,7 +9,10 @@ import pytest
 
 from e2e.issuer import Issuer, running_issuer
 from e2e.parties import SandboxProcess, Server, end_all, running, tokenferry, write_config
+from e2e.postgres import connections, postgres, postgres_servers
 from tokenferry.settings import Home
+
+__all__ = ["connections", "postgres", "postgres_servers"]
 
 AddLogin: TypeAlias = Callable[..., dict[str, Any]]
 Tell: TypeAlias = Callable[[str], None]

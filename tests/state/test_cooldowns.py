@@ -17,11 +17,6 @@ LIMITED = Cooldown(ALICE, "rate-limited", "answer", NOW + 60, "5h rejected")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "state.db"
-
-
-@pytest.fixture
 def cooldowns(path: Path) -> Iterator[Cooldowns]:
     with State(path, now=lambda: NOW) as state:
         yield state.cooldowns
@@ -100,7 +95,7 @@ def test_it_survives_a_restart(path: Path) -> None:
         assert state.cooldowns.list() == (noted,)
 
 
-def test_what_another_process_notes_or_clears_counts_at_the_next_look(path: Path, cooldowns: Cooldowns) -> None:
+def test_what_another_process_notes_or_clears_counts_at_the_next_look(file: Path, cooldowns: Cooldowns) -> None:
     script = (
         "import sys; from pathlib import Path; from tokenferry.state import Cooldown, Scope, State\n"
         "with State(Path(sys.argv[1])) as state:\n"
@@ -110,13 +105,13 @@ def test_what_another_process_notes_or_clears_counts_at_the_next_look(path: Path
     )
     for what, names in (("put", ["bob"]), ("clear", [])):
         assert cooldowns.list() is cooldowns.list(), "nothing is read anew while nothing has changed"
-        subprocess.run([sys.executable, "-c", script, str(path), what], check=True)
+        subprocess.run([sys.executable, "-c", script, str(file), what], check=True)
         assert [one.scope.name for one in cooldowns.list()] == names
 
 
-def test_an_older_file_gets_a_place_for_them(path: Path) -> None:
-    SqliteDatabase(path, replace(STATE_SCHEMA, migrations=STATE_SCHEMA.migrations[:1])).close()
-    with State(path) as state:
+def test_an_older_file_gets_a_place_for_them(file: Path) -> None:
+    SqliteDatabase(file, replace(STATE_SCHEMA, migrations=STATE_SCHEMA.migrations[:1])).close()
+    with State(file) as state:
         assert state.cooldowns.put(LIMITED) in state.cooldowns.list()
 
 

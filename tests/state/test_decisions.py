@@ -5,18 +5,13 @@ from pathlib import Path
 import pytest
 
 from tokenferry.errors import StorageFailed
-from tokenferry.state import Decision, Decisions, SqliteDatabase, State
+from tokenferry.state import Database, Decision, Decisions, SqliteDatabase, State
 from tokenferry.state._migrations import STATE_SCHEMA
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "state.db"
-
-
-@pytest.fixture
-def database(path: Path) -> Iterator[SqliteDatabase]:
-    database = SqliteDatabase(path, STATE_SCHEMA)
+def database(path: Path | Database) -> Iterator[Database]:
+    database = SqliteDatabase(path, STATE_SCHEMA) if isinstance(path, Path) else path
     yield database
     database.close()
 
@@ -25,7 +20,7 @@ def decisions(first: int, last: int) -> list[Decision]:
     return [Decision(f"tf_{number}", number, {"account": "älice", "attempts": [1]}) for number in range(first, last)]
 
 
-def test_what_one_process_writes_another_one_reads(database: SqliteDatabase, path: Path) -> None:
+def test_what_one_process_writes_another_one_reads(database: Database, path: Path) -> None:
     with State(path) as elsewhere:
         assert elsewhere.decisions.get("tf_1") is None
         Decisions(database).add(decisions(0, 3))
@@ -33,7 +28,7 @@ def test_what_one_process_writes_another_one_reads(database: SqliteDatabase, pat
         assert elsewhere.decisions.get("tf_3") is None
 
 
-def test_the_latest_are_kept_and_the_oldest_given_up(database: SqliteDatabase) -> None:
+def test_the_latest_are_kept_and_the_oldest_given_up(database: Database) -> None:
     kept = Decisions(database, kept=10)
     for first in range(0, 40, 4):
         kept.add(decisions(first, first + 4))
@@ -42,7 +37,7 @@ def test_the_latest_are_kept_and_the_oldest_given_up(database: SqliteDatabase) -
     assert [one for one in range(150) if kept.get(f"tf_{one}") is not None] == list(range(140, 150))
 
 
-def test_the_latest_come_newest_first(database: SqliteDatabase) -> None:
+def test_the_latest_come_newest_first(database: Database) -> None:
     kept = Decisions(database)
     assert kept.latest(2) == []
     kept.add(decisions(0, 4))
@@ -50,12 +45,12 @@ def test_the_latest_come_newest_first(database: SqliteDatabase) -> None:
     assert kept.latest(9) == decisions(0, 4)[::-1]
 
 
-def test_nothing_to_write_is_nothing(database: SqliteDatabase) -> None:
+def test_nothing_to_write_is_nothing(database: Database) -> None:
     Decisions(database).add([])
     assert database.rows("SELECT * FROM decisions") == []
 
 
-def test_a_batch_is_written_whole_or_not_at_all(database: SqliteDatabase) -> None:
+def test_a_batch_is_written_whole_or_not_at_all(database: Database, file: Path) -> None:
     with database.transaction() as connection:
         connection.execute("CREATE TRIGGER no_more AFTER INSERT ON decisions WHEN new.request_id = 'tf_2'"
                            " BEGIN SELECT raise(ABORT, 'full'); END")  # fmt: skip
@@ -64,7 +59,7 @@ def test_a_batch_is_written_whole_or_not_at_all(database: SqliteDatabase) -> Non
     assert database.rows("SELECT * FROM decisions") == []
 
 
-def test_a_closed_database_is_an_error_of_ours(database: SqliteDatabase) -> None:
+def test_a_closed_database_is_an_error_of_ours(database: Database, file: Path) -> None:
     database.close()
     with pytest.raises(StorageFailed, match="closed"):
         Decisions(database).add(decisions(0, 1))

@@ -27,11 +27,6 @@ class Clock:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "state.db"
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock()
 
@@ -48,7 +43,7 @@ def elsewhere(path: Path, state: State) -> Iterator[State]:
         yield other
 
 
-def test_a_key_is_given_once_and_kept_as_a_digest(state: State, path: Path) -> None:
+def test_a_key_is_given_once_and_kept_as_a_digest(state: State, file: Path) -> None:
     key, secret = state.keys.create("laptop")
     assert secret.reveal().startswith("tfk_")
     assert len(secret.reveal()) == 47
@@ -57,7 +52,7 @@ def test_a_key_is_given_once_and_kept_as_a_digest(state: State, path: Path) -> N
     assert state.keys.verify(secret.reveal()) == key
     state.close()
     assert not [
-        each for each in path.parent.rglob("*") if each.is_file() and secret.reveal()[4:].encode() in each.read_bytes()
+        each for each in file.parent.rglob("*") if each.is_file() and secret.reveal()[4:].encode() in each.read_bytes()
     ]
 
 
@@ -84,12 +79,12 @@ def test_a_key_made_elsewhere_counts_at_once(state: State, elsewhere: State) -> 
     assert state.keys.verify(secret.reveal()) is not None
 
 
-def test_a_key_made_by_another_process_counts_at_once(state: State, path: Path) -> None:
+def test_a_key_made_by_another_process_counts_at_once(state: State, file: Path) -> None:
     program = (
         "import sys, pathlib; from tokenferry.state import State\n"
         "with State(pathlib.Path(sys.argv[1])) as state: print(state.keys.create('other')[1].reveal())"
     )
-    run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", program, str(file)], capture_output=True, text=True, check=True)
     key = state.keys.verify(run.stdout.strip())
     assert key is not None
     assert key.name == "other"
@@ -114,7 +109,7 @@ def file_of(state: State) -> SqliteDatabase:
     return state.keys._database
 
 
-def test_a_flood_of_unknown_keys_reads_no_table(state: State) -> None:
+def test_a_flood_of_unknown_keys_reads_no_table(state: State, file: Path) -> None:
     statements: list[str] = []
     file_of(state)._reader.set_trace_callback(statements.append)
     for _ in range(100):
@@ -122,7 +117,7 @@ def test_a_flood_of_unknown_keys_reads_no_table(state: State) -> None:
     assert set(statements) == {"PRAGMA data_version"}
 
 
-def test_known_keys_ask_the_database_twice_a_second_at_most(state: State, clock: Clock) -> None:
+def test_known_keys_ask_the_database_twice_a_second_at_most(state: State, clock: Clock, file: Path) -> None:
     _, secret = state.keys.create("laptop")
     statements: list[str] = []
     file_of(state)._reader.set_trace_callback(statements.append)
@@ -175,7 +170,9 @@ def test_of_several_who_saw_a_key_the_latest_use_counts(state: State, elsewhere:
     assert used > 1_700_000_000
 
 
-def test_a_use_that_could_not_be_written_down_is_written_later(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_use_that_could_not_be_written_down_is_written_later(
+    state: State, monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
     _, secret = state.keys.create("laptop")
     state.keys.verify(secret.reveal())
 
@@ -283,7 +280,7 @@ def test_one_key_for_inference_is_sole(state: State) -> None:
 
 
 def test_what_was_known_last_counts_while_the_database_fails(
-    state: State, clock: Clock, caplog: pytest.LogCaptureFixture
+    state: State, clock: Clock, caplog: pytest.LogCaptureFixture, file: Path
 ) -> None:
     _, secret = state.keys.create("laptop")
     file_of(state)._reader.close()
@@ -296,23 +293,23 @@ def test_what_was_known_last_counts_while_the_database_fails(
 
 
 def test_a_file_that_went_bad_since_leaves_the_keys_that_are_known(
-    state: State, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    state: State, file: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, secret = state.keys.create("laptop")
-    with path.open("r+b") as file:
-        file.write(b"\0" * path.stat().st_size)
+    with file.open("r+b") as opened:
+        opened.write(b"\0" * file.stat().st_size)
     for side in ("-wal", "-shm"):
-        path.with_name(path.name + side).write_bytes(b"\xff" * 65_536)
+        file.with_name(file.name + side).write_bytes(b"\xff" * 65_536)
     clock.value += 1
     state.keys._revision = -1  # as if somebody had changed it
     assert state.keys.verify(secret.reveal()) is not None
     assert "as they were known last" in caplog.text
-    with pytest.raises((CorruptFile, StorageFailed), match=str(path)):
+    with pytest.raises((CorruptFile, StorageFailed), match=str(file)):
         state.keys.create("other")
     assert state.keys.verify(secret.reveal()) is not None
 
 
-def test_what_else_is_written_costs_keys_no_look(state: State, elsewhere: State, clock: Clock) -> None:
+def test_what_else_is_written_costs_keys_no_look(state: State, elsewhere: State, clock: Clock, file: Path) -> None:
     _, secret = state.keys.create("laptop")
     state.keys.verify(secret.reveal())
     statements: list[str] = []
@@ -326,7 +323,7 @@ def test_what_else_is_written_costs_keys_no_look(state: State, elsewhere: State,
 
 
 def test_a_change_that_could_not_be_read_is_read_the_next_time(
-    state: State, elsewhere: State, monkeypatch: pytest.MonkeyPatch
+    state: State, elsewhere: State, monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     _, secret = elsewhere.keys.create("laptop")
 
@@ -371,15 +368,15 @@ def test_a_key_has_one_role_and_shows_it(state: State, elsewhere: State, role: R
             state.keys.create("two", role=role, rights=Rights(models=("a",)))
 
 
-def test_a_database_of_before_has_its_admin_keys_and_the_others(path: Path) -> None:
+def test_a_database_of_before_has_its_admin_keys_and_the_others(file: Path) -> None:
     secrets = {"a": Secret("tfa_" + "a" * 43), "c": Secret("tfk_" + "c" * 43)}
-    old = SqliteDatabase(path, replace(STATE_SCHEMA, migrations=STATE_SCHEMA.migrations[:6]))
+    old = SqliteDatabase(file, replace(STATE_SCHEMA, migrations=STATE_SCHEMA.migrations[:6]))
     with contextlib.closing(old), old.transaction() as connection:
         for name, secret in secrets.items():
             row = (f"key_{name}", name, int(name == "a"), bytes.fromhex(secret.sha256))
             statement = "INSERT INTO client_keys (id, name, admin, digest, created_at) VALUES (?, ?, ?, ?, 7)"
             connection.execute(statement, row)
-    with State(path) as state:
+    with State(file) as state:
         assert {key.name: key.role for key in state.keys.list()} == {"a": "admin", "c": "client"}
         assert all(state.keys.verify(secret.reveal()) for secret in secrets.values())
 
@@ -402,11 +399,11 @@ def test_budgets_are_stored_with_the_key_and_replaced_as_a_whole(path: Path) -> 
         assert state.keys.get("a").budgets == ("1000000tokens/week",)
 
 
-def test_a_key_whose_budgets_cannot_be_read_opens_nothing(path: Path) -> None:
-    with State(path) as state:
+def test_a_key_whose_budgets_cannot_be_read_opens_nothing(file: Path) -> None:
+    with State(file) as state:
         _, secret = state.keys.create("a")
-    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("""UPDATE client_keys SET budgets = '["1usd/fortnight"]'""")
-    with State(path) as state:
+    with State(file) as state:
         assert state.keys.verify(secret.reveal()) is None
         assert state.keys.get("a").fault == "its budgets can't be read"

@@ -27,11 +27,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "state.db"
-
-
-@pytest.fixture
 def state(path: Path, clock: Clock) -> Iterator[State]:
     with State(path, now=clock) as state:
         yield state
@@ -84,7 +79,7 @@ def test_of_a_thousand_and_more_the_oldest_are_given_up(state: State, path: Path
     given = state.logins.begin("console", MINE)
     (count,) = database.rows("SELECT count(*) FROM logins")[0]
     assert count == 1000
-    (oldest,) = database.rows("SELECT min(state) FROM logins")[0]
+    (oldest,) = database.rows("SELECT state FROM logins ORDER BY state LIMIT 1")[0]
     assert oldest == bytes([501 >> 8, 501 & 255])
     assert state.logins.take(given, MINE) is not None
 
@@ -142,13 +137,13 @@ def test_what_has_expired_is_removed(state: State, clock: Clock) -> None:
     assert len(state.logins._database.rows("SELECT * FROM logins")) == 1
 
 
-def test_neither_state_nor_session_is_in_the_file(state: State, path: Path) -> None:
+def test_neither_state_nor_session_is_in_the_file(state: State, file: Path) -> None:
     given = state.logins.begin("console", MINE)
     state.close()
-    content = path.read_bytes()
+    content = file.read_bytes()
     assert given.reveal().encode() not in content
     assert MINE.reveal().encode() not in content
-    connection = sqlite3.connect(path)
+    connection = sqlite3.connect(file)
     (row,) = connection.execute("SELECT state, session FROM logins").fetchall()
     assert row == (bytes.fromhex(given.sha256), bytes.fromhex(MINE.sha256))
     connection.close()

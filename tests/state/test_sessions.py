@@ -27,12 +27,6 @@ def state(path: Path, clock: Clock) -> State:
     return State(path, now=clock)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o700)
-    return tmp_path / "state.db"
-
-
 def begin(state: State, **fields: str) -> tuple[DashboardSession, Secret]:
     return state.sessions.begin(name="dashboard", role="admin", way="command", **fields)
 
@@ -54,10 +48,10 @@ def test_processes_that_ask_at_once_get_the_same_label(path: Path) -> None:
     assert len(found[0]) == 13
 
 
-def test_only_the_digest_of_a_session_is_kept(state: State, path: Path) -> None:
+def test_only_the_digest_of_a_session_is_kept(state: State, file: Path) -> None:
     _, secret = begin(state)
     code = state.sessions.make_code()
-    written = b"".join(file.read_bytes() for file in path.parent.glob("state.db*"))
+    written = b"".join(file.read_bytes() for file in file.parent.glob("state.db*"))
     for value in (secret, code):
         assert value.reveal().encode() not in written
 

@@ -1,0 +1,18 @@
+"""The store of several hosts in PostgreSQL. Imported only where `[store] url` names one: `psycopg` is an extra."""
+
+from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, ServerFacts
+from tokenferry.postgres._database import PostgresDatabase
+from tokenferry.postgres._migrations import SchemaStatus, grant, initialise, migrations, schema_status, upgrade
+
+__all__ = [
+    "ConnectionPool",
+    "PostgresConnection",
+    "PostgresDatabase",
+    "SchemaStatus",
+    "ServerFacts",
+    "grant",
+    "initialise",
+    "migrations",
+    "schema_status",
+    "upgrade",
+]

@@ -1,0 +1,225 @@
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import psycopg
+from msgspec import Struct
+from psycopg import Connection, Cursor
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import (
+    InsufficientPrivilege,
+    LockNotAvailable,
+    QueryCanceled,
+    UndefinedTable,
+    UniqueViolation,
+)
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import IntLoader
+
+from tokenferry.background import after_fork_in_child
+from tokenferry.errors import ConfigError, Conflict, StorageFailed, TryLater
+from tokenferry.settings import StoreSettings
+from tokenferry.stores import read_private_file
+
+CONNECT_SECONDS: Final = 5
+_WAIT: Final = 5.0
+_IDLE: Final = 1.0
+"""A connection that nobody used for so many seconds is tried before it is given out."""
+_OPTIONS: Final[dict[str, Any]] = {
+    "connect_timeout": CONNECT_SECONDS,
+    "application_name": "tokenferry",
+    # A host that is gone says nothing: without these its connections would hang for a quarter of an hour.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+# Never closed: they are the parent's, and to close one here would end it there.
+_of_parents: Final[list[object]] = []
+
+
+class PostgresRow:
+    """A row by column name, by position, and in order."""
+
+    __slots__ = ("_columns", "_values")
+
+    def __init__(self, columns: dict[str, int], values: Sequence[Any]) -> None:
+        self._columns = columns
+        self._values = values
+
+    def __getitem__(self, column: str | int) -> Any:
+        return self._values[column if isinstance(column, int) else self._columns[column]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+    def keys(self) -> Sequence[str]:
+        return tuple(self._columns)
+
+
+PostgresConnection: TypeAlias = Connection[PostgresRow]
+
+
+class ServerFacts(Struct, frozen=True):
+    """What a connection says about the server behind it."""
+
+    version: int
+    """As in 150018."""
+    is_pooled: bool
+    """Whether a pooler stands between: one connection may be on another backend in each transaction."""
+    is_standby: bool
+    started: str
+    """When the server was started, in its own words: another time is another server, or a restart."""
+
+
+class ConnectionPool:
+    """Connections to one database, made when they are asked for, and anew behind a fork. Thread-safe.
+
+    Not `psycopg_pool`: its clients wait out their time while the server refuses, and learn no reason. All methods
+    raise `StorageFailed` with the reason.
+    """
+
+    def __init__(self, settings: StoreSettings, *, url: str | None = None) -> None:
+        """`url` stands before that of the settings: for what only the owner of the tables may do."""
+        self._conninfo = url or settings.url
+        self._password_file: Path | None = settings.password_file
+        parts = conninfo_of(self._conninfo)
+        host, port = (str(parts.get(name) or "") for name in ("host", "port"))
+        self.name = f"PostgreSQL {parts.get('dbname', '')} at {host or 'this machine'}{':' * bool(port)}{port}"
+        self._most = settings.pool
+        self._reset()
+        after_fork_in_child(self._abandon)
+
+    def _reset(self) -> None:
+        self._idle: list[tuple[float, PostgresConnection]] = []
+        self._slots = threading.BoundedSemaphore(self._most)
+        self._is_closed = False
+
+    def _abandon(self) -> None:
+        _of_parents.extend(self._idle)
+        self._reset()
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[PostgresConnection]:
+        """Use a connection; it is in no transaction. Waits 5 s at most for one that others use.
+
+        Raises `Conflict` for a row that must be unique, `TryLater` for a statement or a lock that took too long.
+        """
+        with self.faults():
+            if not self._slots.acquire(timeout=_WAIT):
+                raise TryLater(f"all {self._most} connections to {self.name} are in use; raise [store] pool")
+            try:
+                connection = self._take()
+                try:
+                    yield connection
+                finally:
+                    self._give_back(connection)
+            finally:
+                self._slots.release()
+
+    def connect(self) -> PostgresConnection:
+        """Make a connection of the caller's own, which the caller closes."""
+        with self.faults():
+            options = dict(_OPTIONS)
+            if self._password_file is not None:
+                options["password"] = _password(self._password_file)
+            connection: PostgresConnection = Connection.connect(
+                self._conninfo,
+                autocommit=True,
+                # What is prepared breaks when a migration changes a table, and behind poolers.
+                prepare_threshold=None,
+                row_factory=_rows_of,
+                **options,
+            )
+            connection.adapters.register_loader("numeric", IntLoader)  # sums of whole numbers are whole
+            return connection
+
+    def facts(self) -> ServerFacts:
+        """Ask the server what it is."""
+        with self.lease() as connection:
+            row = connection.execute(
+                "SELECT current_setting('server_version_num')::int, pg_backend_pid(), pg_is_in_recovery(), "
+                "pg_postmaster_start_time()::text"
+            ).fetchone()
+            assert row is not None
+            version, pid, is_standby, started = row
+            return ServerFacts(version, pid != connection.info.backend_pid, is_standby, started)
+
+    def close(self) -> None:
+        """Close those that nobody uses; the others as they are given back. Harmless when they are closed."""
+        self._is_closed = True
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    def _take(self) -> PostgresConnection:
+        while self._idle:
+            since, connection = self._idle.pop()
+            if time.monotonic() - since < _IDLE or _lives(connection):
+                return connection
+            connection.close()
+        return self.connect()
+
+    def _give_back(self, connection: PostgresConnection) -> None:
+        is_idle = connection.info.transaction_status is TransactionStatus.IDLE
+        if self._is_closed or not is_idle:
+            connection.close()
+        else:
+            self._idle.append((time.monotonic(), connection))
+
+    @contextlib.contextmanager
+    def faults(self) -> Iterator[None]:
+        """Raise errors of ours in place of the driver's."""
+        try:
+            yield
+        except UniqueViolation as fault:
+            raise Conflict(f"{self.name} has such a row already ({_first_line(fault)})") from None
+        except (QueryCanceled, LockNotAvailable) as fault:
+            raise TryLater(f"{self.name} took too long ({_first_line(fault)}); try again") from None
+        except UndefinedTable:
+            raise StorageFailed(
+                f"{self.name} has no tables of tokenferry; make them with: tokenferry store init"
+            ) from None
+        except InsufficientPrivilege as fault:
+            raise StorageFailed(
+                f"{self.name} refuses it ({_first_line(fault)}); grant the rights with: "
+                "tokenferry store init --grant-to ROLE"
+            ) from None
+        except psycopg.Error as fault:
+            raise StorageFailed(
+                f"{self.name} can't be used: {_first_line(fault)}; see: tokenferry store status"
+            ) from None
+
+
+def conninfo_of(url: str) -> dict[str, Any]:
+    """The parts of a URL. Raises `ConfigError` for one that libpq can't read."""
+    try:
+        return dict(conninfo_to_dict(url))
+    except psycopg.ProgrammingError as fault:
+        raise ConfigError(f"[store] url can't be read: {_first_line(fault)}") from None
+
+
+def _rows_of(cursor: Cursor[Any]) -> Any:
+    columns = {column.name: at for at, column in enumerate(cursor.description or ())}
+    return lambda values: PostgresRow(columns, values)
+
+
+def _lives(connection: PostgresConnection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
+
+
+def _password(path: Path) -> str:
+    try:
+        return read_private_file(path).decode("utf-8").strip()
+    except FileNotFoundError:
+        raise StorageFailed(f"[store] password_file is {path}, which is not there") from None
+
+
+def _first_line(fault: psycopg.Error) -> str:
+    return str(fault).strip().partition("\n")[0] or type(fault).__name__

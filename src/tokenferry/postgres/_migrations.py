@@ -1,0 +1,159 @@
+"""Numbered migrations in SQL, each in a transaction of its own under the lock of the fleet's one row."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from psycopg import sql
+from psycopg.errors import DuplicateTable, UniqueViolation
+
+from tokenferry.errors import Conflict, StorageFailed, TryLater
+from tokenferry.postgres._connections import ConnectionPool, PostgresConnection
+
+_FOLDER: Final = Path(__file__).parent / "migrations"
+_TRIES: Final = 10
+_LOCK_TIMEOUT: Final = "3s"
+_STATEMENT_TIMEOUT: Final = "10min"
+
+
+class Migration(Struct, frozen=True):
+    """A step from one schema to the next. Its text is never edited once it was released."""
+
+    number: int
+    name: str
+    script: str
+
+
+class SchemaStatus(Struct, frozen=True):
+    """How the schema of a database stands."""
+
+    fleet: str
+    """Its name; empty where there are no tables."""
+    schema: int
+    """The last migration that ran."""
+    known: int
+    """The last one that this version has."""
+
+    @property
+    def is_ready(self) -> bool:
+        return bool(self.fleet) and self.schema >= self.known
+
+
+def migrations() -> tuple[Migration, ...]:
+    """All of this version, in order."""
+    found = [
+        Migration(int(path.name[:4]), path.stem[5:], path.read_text(encoding="utf-8"))
+        for path in sorted(_FOLDER.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    ]
+    assert [one.number for one in found] == [*range(1, len(found) + 1)]
+    return tuple(found)
+
+
+def schema_status(connections: ConnectionPool) -> SchemaStatus:
+    """How the database stands. Raises `StorageFailed`."""
+    with connections.lease() as connection:
+        fleet, schema = _standing(connection)
+    return SchemaStatus(fleet, schema, len(migrations()))
+
+
+def initialise(connections: ConnectionPool, fleet: str) -> Sequence[str]:
+    """Make the tables where there are none, and bring them up; give the names of the migrations that ran.
+
+    Harmless when it is repeated, also by several at once. Raises `Conflict` where the tables are another fleet's.
+    """
+    first, *_ = migrations()
+    with connections.lease() as connection:
+        found, _ = _standing(connection)
+        if found and found != fleet:
+            raise Conflict(f"{connections.name} holds the fleet {found!r}; name that one, or another database")
+        done = []
+        if not found:
+            try:
+                with _exclusive(connection):
+                    connection.execute(first.script.encode())
+                    connection.execute("UPDATE fleet SET name = %s, schema = 1", (fleet,))
+                done.append(first.name)
+            except (DuplicateTable, UniqueViolation) as fault:
+                if _standing(connection)[0] != fleet:
+                    raise StorageFailed(
+                        f"{connections.name} has a table of another program ({str(fault).strip()}); give tokenferry a "
+                        "database of its own"
+                    ) from None
+    return [*done, *upgrade(connections)]
+
+
+def upgrade(
+    connections: ConnectionPool,
+    *,
+    known: Sequence[Migration] | None = None,
+    wait: Callable[[float], None] = time.sleep,
+) -> Sequence[str]:
+    """Run the migrations that have not run yet; give their names.
+
+    Of several processes one runs each. A migration that can't have its locks within 3 s lets others pass and tries
+    again, ten times. Raises `StorageFailed`, `TryLater`.
+    """
+    done = []
+    for migration in migrations() if known is None else known:
+        for attempt in range(_TRIES):
+            try:
+                with connections.lease() as connection:
+                    done += [migration.name] if _run(connection, migration) else []
+                break
+            except TryLater:
+                if attempt == _TRIES - 1:
+                    raise
+                wait(0.5 * (attempt + 1))
+    return done
+
+
+def _run(connection: PostgresConnection, migration: Migration) -> bool:
+    """Whether it was run; not if it had been."""
+    if _standing(connection)[1] >= migration.number:
+        return False
+    with _exclusive(connection):
+        row = connection.execute("SELECT schema FROM fleet FOR UPDATE").fetchone()
+        if row is None:
+            raise StorageFailed("the database has no fleet; make one with: tokenferry store init")
+        if row["schema"] >= migration.number:
+            return False
+        connection.execute(migration.script.encode())
+        connection.execute("UPDATE fleet SET schema = %s", (migration.number,))
+    return True
+
+
+def grant(connections: ConnectionPool, role: str) -> None:
+    """Let a role read and write the tables, and nothing else: it can't change or drop them. Raises `StorageFailed`."""
+    statements = (
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
+        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
+        "GRANT USAGE ON SCHEMA {schema} TO {role}",
+        # What later migrations make.
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
+        "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT USAGE ON SEQUENCES TO {role}",
+    )
+    with connections.lease() as connection:
+        row = connection.execute("SELECT current_schema()").fetchone()
+        assert row is not None
+        names = {"schema": sql.Identifier(row[0]), "role": sql.Identifier(role)}
+        with connection.transaction():
+            for statement in statements:
+                connection.execute(sql.SQL(statement).format(**names))
+
+
+def _standing(connection: PostgresConnection) -> tuple[str, int]:
+    row = connection.execute("SELECT to_regclass('fleet') IS NOT NULL").fetchone()
+    assert row is not None
+    found = connection.execute("SELECT name, schema FROM fleet").fetchone() if row[0] else None
+    return ("", 0) if found is None else (found["name"], found["schema"])
+
+
+@contextlib.contextmanager
+def _exclusive(connection: PostgresConnection) -> Iterator[None]:
+    with connection.transaction():
+        connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'")
+        yield
