@@ -114,6 +114,31 @@ def test_a_webhook_that_fails_is_a_warning_and_is_asked_again_after_five_minutes
     assert "an alert was not delivered: the webhook at hooks.example.com answered 500" in caplog.messages
 
 
+def test_an_event_that_the_webhook_does_not_take_is_sent_again_for_an_hour(
+    state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    process, other = Process(state), Process(state)
+    event = Alert("exhausted", "", "no account can serve this now")
+    process.fault = "the webhook at hooks.example.com answered 500"
+    process.alerts.add(event)
+    for _ in range(40):
+        process.alerts.look()
+        process.at += 30
+    assert len(process.posted) == 4, "at once, and after 5, 10 and 15 minutes"
+    assert caplog.messages.count("alert exhausted: no account can serve this now") == 1
+    process.fault = None
+    for _ in range(300):
+        process.alerts.look()
+        process.at += 30
+    assert len(process.posted) == 5
+    other.at, other.fault = process.at, "the webhook at hooks.example.com answered 500"
+    other.alerts.add(event)
+    for _ in range(300):
+        other.alerts.look()
+        other.at += 30
+    assert len(other.posted) == 12, "it is old news after an hour"
+
+
 def test_what_is_not_asked_for_is_not_said(state: State, caplog: pytest.LogCaptureFixture) -> None:
     process = Process(state, AlertSettings(on=("budget",)))
     process.wrong = [DEAD]

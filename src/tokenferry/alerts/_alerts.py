@@ -15,6 +15,7 @@ _LOOK: Final = 30.0
 _PAUSE: Final = 1.0
 _HOUR: Final = 3600.0
 _RETRY: Final = 300.0
+_NEVER: Final = float("inf")
 _MOST_WAITING: Final = 100
 
 
@@ -54,7 +55,7 @@ class Alerts(PeriodicThread):
 
     `conditions` gives what is wrong now. It is called twice a minute, may read files, and only new conditions are sent.
     `add` takes events. Kinds that `[alerts] on` leaves out are dropped. A webhook that fails is a warning; a condition
-    that still holds is sent again after 5 minutes.
+    that still holds is sent again after 5 minutes, and an event for up to an hour.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Alerts(PeriodicThread):
         self._now = now
         self._events: deque[Alert] = deque()
         self._sent: dict[str, float] = {}
-        """Conditions that hold and were sent, here or by another process, and when they may be sent again."""
+        """What holds and was sent, here or by another process, and when it may be sent again."""
+        self._undelivered: dict[str, tuple[Alert, float]] = {}
+        """Events that the webhook has not taken, and until when that is tried."""
 
     def adopt(self, settings: AlertSettings) -> None:
         """Go by these settings from the next alert on."""
@@ -91,30 +94,37 @@ class Alerts(PeriodicThread):
         self.wake()
 
     def look(self) -> None:
-        """Send the events, and the conditions that are new."""
+        """Send the events, those that were not delivered, and the conditions that are new."""
         while self._events:
-            self._deliver(self._events.popleft())
-        standing = {alert.cause: alert for alert in self._conditions()}
+            alert = self._events.popleft()
+            if (again_at := self._deliver(alert)) < _NEVER:
+                self._sent[alert.cause] = again_at
+                self._undelivered[alert.cause] = alert._replace(is_logged=True), self._now() + _HOUR
         now = self._now()
+        self._undelivered = {cause: one for cause, one in self._undelivered.items() if one[1] > now}
+        undelivered = (alert for alert, _ in self._undelivered.values())
+        standing = {alert.cause: alert for alert in (*undelivered, *self._conditions())}
         self._sent = {cause: at for cause, at in self._sent.items() if cause in standing and at > now}
         for cause, alert in standing.items():
             if cause not in self._sent:
                 self._sent[cause] = self._deliver(alert)
+                if self._sent[cause] == _NEVER:
+                    self._undelivered.pop(cause, None)
 
     def _deliver(self, alert: Alert) -> float:
         """Send it if this process may; give the moment from which it may be sent again."""
         now, settings = self._now(), self._settings
         if alert.kind not in settings.on or not self._claim(alert, now):
-            return float("inf")
+            return _NEVER
         if not alert.is_logged:
             logger.warning("alert %s: %s", alert.kind, alert.message)
         if settings.webhook is None:
-            return float("inf")
+            return _NEVER
         if fault := self._send(settings, alert, now):
             logger.warning("an alert was not delivered: %s", fault)
             self._set_end(alert.cause, now + _RETRY)
             return now + _RETRY
-        return float("inf")
+        return _NEVER
 
     def _claim(self, alert: Alert, now: float) -> bool:
         try:
