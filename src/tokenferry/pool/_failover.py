@@ -42,6 +42,8 @@ _FIRST_WAIT: Final = 0.5
 _NO_WAIT: Final = Wait()
 _BACK_OFF: Final = "a back-off before the next attempt"
 _LONGEST_WAIT: Final = 10.0
+_MOST_OF_ASKED: Final = 1.25
+"""Of the time that an upstream asks for, at most this much is waited, so that requests don't come back together."""
 _LOOK: Final = 1.0
 _MOST_LAST_RESORTS: Final = 3
 _SAME_ACCOUNT: Final = frozenset({"again", "renew"})
@@ -260,8 +262,12 @@ def _after_error(
         may_wait = pause <= _LONGEST_WAIT and fields.get("x-should-retry", "").strip().lower() != "false"
         if may_wait and not is_sibling and repeats < _most_in_place(error, trace.targets, target):
             least = _FIRST_WAIT * 2**repeats
-            why = f"it asked to wait {span(pause)}, and at most twice that is waited" if pause >= least else _BACK_OFF
-            move, wait = "again", Wait(max(least, pause) * pool.rng.uniform(1.0, 2.0), why)
+            if pause >= least:
+                why = f"it asked to wait {span(pause)}, and at most a quarter more is waited"
+                wait = Wait(pause * pool.rng.uniform(1.0, _MOST_OF_ASKED), why)
+            else:
+                wait = Wait(least * pool.rng.uniform(1.0, 2.0), _BACK_OFF)
+            move = "again"
         elif move == "sibling" and is_sibling:
             move = "forward" if error.action == "hop" and target is trace.targets[-1] else "target"
     request.note(TraceEvent("answered", account.name, outcome.fingerprint, outcome.status, error, cooldown, move))
