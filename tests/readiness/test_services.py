@@ -1,16 +1,19 @@
 """What requests get now, by policy, states, limits and configuration."""
 
 import itertools
+import time
 from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
 
+from tokenferry.accounts import AccountChanges
 from tokenferry.broker import Broker
 from tokenferry.config import Config
-from tokenferry.credentials import ApiKey
+from tokenferry.credentials import ApiKey, OAuthToken
 from tokenferry.providers import Provider
 from tokenferry.readiness import ANYONE, ServiceStatus, expects_service, misnamed, services
+from tokenferry.refresh import RefreshFailure
 from tokenferry.secret import Secret
 from tokenferry.settings import (
     AccountSettings,
@@ -49,6 +52,10 @@ def add(home: Home, **providers: str) -> Broker:
     return broker
 
 
+def login(expires_at: int | None = FOREVER) -> OAuthToken:
+    return OAuthToken(Secret("a-token"), Secret("a-refresh-token"), expires_at=expires_at)
+
+
 def summary(found: list[ServiceStatus]) -> list[tuple[str | None, int, str | None]]:
     return [(one.model, one.status, one.account) for one in found]
 
@@ -72,11 +79,34 @@ def test_an_account_that_policy_refuses_is_a_403(home: Home, state: State) -> No
 @pytest.mark.parametrize("word", ["needs-login", "copied", "uncertain", "locked", "broken"])
 def test_an_account_that_needs_a_person_is_a_503_and_the_next_one_serves(home: Home, state: State, word: str) -> None:
     with state:
-        broker = add(home, alice="one")
+        broker = add(home)
+        broker.add(Account("alice", "one", "oauth", created_at=next(AGES)), login(expires_at=1))
         (one,) = services(CONFIG, broker, state, {"alice": word})
         assert (one.status, one.reason) == (503, f"alice: its state is {word}")
         broker = add(home, carol="one")
         assert summary(services(CONFIG, broker, state, {"alice": word})) == [(None, 200, "carol")]
+
+
+@pytest.mark.parametrize("word", ["needs-login", "copied", "refused", "uncertain"])
+def test_a_token_that_lives_serves_in_any_state_unless_it_was_refused(home: Home, state: State, word: str) -> None:
+    with state:
+        broker, token = add(home), login()
+        broker.add(Account("alice", "one", "oauth", created_at=next(AGES)), token)
+        assert summary(services(CONFIG, broker, state, {"alice": word})) == [(None, 200, "alice")]
+        assert token.refresh is not None
+        failure = RefreshFailure("needs-login", token.refresh.sha256, 1.0, "dead", refused=token.secret.sha256)
+        broker.journal.record_failure("alice", failure)
+        assert summary(services(CONFIG, broker, state, {"alice": word})) == [(None, 503, None)]
+
+
+def test_a_key_that_is_too_old_serves_nothing(home: Home, state: State) -> None:
+    with state:
+        broker = add(home)
+        key = ApiKey(Secret("a-key"), obtained_at=int(time.time()) - 9000)
+        broker.add(Account("alice", "one", "api-key", created_at=next(AGES)), key)
+        broker.amend("alice", AccountChanges(max_age=3600))
+        (one,) = services(CONFIG, broker, state, {"alice": "needs-login"})
+        assert (one.status, one.reason) == (503, "alice: its state is needs-login")
 
 
 def test_limits_of_all_accounts_are_a_429_and_those_of_a_family_are_its_own(home: Home, state: State) -> None:

@@ -11,13 +11,14 @@ from tokenferry.config import Config
 from tokenferry.errors import PolicyRefused, TokenferryError
 from tokenferry.pool import PAUSED, Choice, Criteria, PassedOver, Pool, PoolAccount, Target, how_to_resume
 from tokenferry.readiness._resolver import ANYONE, resolver_of
+from tokenferry.readiness._standing import is_presentable
 from tokenferry.routing import NoRoute, RoutePlan
 from tokenferry.settings import RouterSettings, UpstreamSettings
 from tokenferry.state import ClientKey, Cooldown, State
 from tokenferry.stores import Account, Document
 from tokenferry.units import moment
 
-_NOT_WITHOUT_A_PERSON: Final = frozenset({"needs-login", "copied", "uncertain"})
+_NOT_WITHOUT_A_PERSON: Final = frozenset({"needs-login", "copied", "refused", "uncertain"})
 _NEVER: Final = frozenset({"locked", "broken"})
 _FORBIDDEN: Final = 403
 _LIMITED: Final = 429
@@ -100,9 +101,7 @@ def unusable_accounts(
         except TokenferryError as fault:
             found[name] = Unusable(_UNAVAILABLE, str(fault))
             continue
-        expires_at = document.credential.expires_at
-        is_alive = expires_at is not None and expires_at > time.time()
-        if state in _NEVER or (state in _NOT_WITHOUT_A_PERSON and not is_alive):
+        if state in _NEVER or (state in _NOT_WITHOUT_A_PERSON and not is_presentable(broker, document, time.time())):
             found[name] = Unusable(_UNAVAILABLE, f"its state is {state}")
     return found
 

@@ -219,8 +219,7 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
     is_gone = broker.backend.is_gone
     refused = any(_is_refused(one, document) for one in against)
     state, text = standing(document, attempt, failure, broker.machine, now, is_refused=refused, is_gone=is_gone)
-    oldest = too_old_at(document)
-    if oldest is not None and oldest <= now:
+    if _is_too_old(document, now):
         state, text = "needs-login", "older than its account allows"
     limit = _limit(against) if state == "fresh" else None
     if limit is not None and limit.scope.family:
@@ -248,6 +247,23 @@ def _pause(account: Account, now: float) -> str:
     """That it is paused, and until when."""
     until = account.paused_until
     return "paused" if until is None else f"paused until {moment(until)} ({span(until - now)})"
+
+
+def is_presentable(broker: Broker, document: Document, now: float) -> bool:
+    """Whether the present token or key may still be presented: not expired, too old or refused. UTC seconds."""
+    failure = broker.journal.failure(document.account.name)
+    is_alive = seconds_left(document.credential, now) > 0
+    return is_alive and not _is_too_old(document, now) and not _was_refused(document, failure)
+
+
+def _is_too_old(document: Document, now: float) -> bool:
+    oldest = too_old_at(document)
+    return oldest is not None and oldest <= now
+
+
+def _was_refused(document: Document, failure: RefreshFailure | None) -> bool:
+    """Whether the provider refused the present token, and no refresh gave another one."""
+    return failure is not None and failure.refused == document.credential.secret.sha256
 
 
 def _limit(against: Sequence[Cooldown]) -> Cooldown | None:
@@ -296,7 +312,7 @@ def standing(
     is_open = attempt is not None and attempt.answer is None and attempt.state in {"begun", "open"}
     if attempt is not None and is_open and is_gone(attempt.process):
         attempt = replace(attempt, state="uncertain") if attempt.may_be_spent else None  # else no byte of it left
-    is_refused = is_refused or (failure is not None and failure.refused == document.credential.secret.sha256)
+    is_refused = is_refused or _was_refused(document, failure)
     state, text = _standing(document, attempt, failure, machine, now, is_refused=is_refused)
     if is_refused and state in {"fresh", "expired"}:
         return "refused", f"refused by its provider; {_replacement(document)}"
