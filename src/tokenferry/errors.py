@@ -2,6 +2,7 @@
 
 * TokenferryError
   x UsageError
+    + InvalidFields
     + Unfit
   x UnreadableAnswer
   x NeedsTerminal
@@ -33,7 +34,7 @@ A message is one or two sentences: what happened, where, and the command that me
 
 TYPE_CHECKING = False  # the real one costs an import of typing
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Self
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Conflict",
     "CorruptFile",
     "CredentialRefused",
+    "InvalidFields",
     "KeyCommandFailed",
     "LockTimeout",
     "LoginFailed",
@@ -86,6 +88,14 @@ class UsageError(TokenferryError):
     """The call itself makes no sense: a malformed secret, a bad name, contradicting options."""
 
     exit_code = 2
+
+
+class InvalidFields(UsageError):  # noqa: N818  # see UnknownName
+    """Fields of one form that can't be as they are; `fields` has a sentence for each."""
+
+    def __init__(self, fields: "Mapping[str, str]") -> None:
+        super().__init__(" ".join(fields.values()))
+        self.fields = fields
 
 
 class Unfit(UsageError):  # noqa: N818  # see UnknownName

@@ -14,6 +14,7 @@ from leaks import shows
 from ledger.books import PRICES
 from tokenferry.credentials import ApiKey
 from tokenferry.ledger import Ledger, WindowPoint
+from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
 from tokenferry.state import Cooldown, Scope
 from tokenferry.stores import Account
@@ -198,3 +199,22 @@ def test_markup_in_names_from_outside_is_text(api: Api, boss: Person, work: str,
             assert tag not in page
         assert ">49<" not in page
     assert markup.replace("\u2028", "") in unescape(shown[1]), "it is there, as text"
+
+
+def test_a_key_that_a_check_finds_refused_serves_no_more_until_it_is_accepted(
+    api: Api, boss: Person, sandbox: Sandbox
+) -> None:
+    good = sandbox.api_key("alice")
+    api.broker.add(Account("work", "sandbox", "api-key", created_at=1), ApiKey(Secret("sk-ant-api03-" + "x" * 80)))
+    path = f"{LIST}/work"
+    page = boss.act(path, f"{path}/check")
+    assert page.status_code == 409
+    assert "refuses it (HTTP 401)" in page.text
+    assert "</span> refused</span>" in page.text
+    assert "refused" in boss.open("/dashboard/").text
+    (cooldown,) = api.state.cooldowns.list()
+    assert (cooldown.cause, cooldown.source) == ("refused", "check")
+    boss.act(path, f"{path}/key", key=good)
+    assert "</span> refused</span>" not in boss.open(path).text, "what was said of one key isn't true of the next"
+    assert "accepts it" in boss.act(path, f"{path}/check").text
+    assert not api.state.cooldowns.list()

@@ -20,7 +20,15 @@ def made(api: Api, name: str = "anna", **fields: str) -> str:
 
 
 def test_a_key_is_shown_once_with_lines_that_connect(api: Api, boss: Person) -> None:
-    page = boss.act("/dashboard/keys/new", "/dashboard/keys/new", name="anna", budgets="20usd/day", models="claude-*")
+    page = boss.act(
+        "/dashboard/keys/new",
+        "/dashboard/keys/new",
+        name="anna",
+        amount_0="20",
+        unit_0="usd",
+        period_0="day",
+        models="claude-*",
+    )
     assert page.status_code == 200
     assert page.headers["cache-control"] == "no-store"
     (secret,) = set(KEY.findall(page.text))
@@ -49,6 +57,36 @@ def test_a_key_whose_budget_is_used_up_is_not_said_to_be_live(api: Api, boss: Pe
         assert page.index('<span class="state warning"><span aria-hidden="true">▲</span> used up</span>') < 200
 
 
+def test_all_that_is_wrong_is_said_at_once_each_beside_its_field(api: Api, boss: Person) -> None:
+    made(api)
+    typed = {"name": "anna", "expires": "90", "accounts": "nobody", "labels": "team", "tokens_per_minute": "many"}
+    typed |= {"amount_0": "lots", "amount_1": "5", "amount_2": "7", "unit_1": "tokens", "unit_2": "tokens"}
+    typed |= {"period_1": "week", "period_2": "week"}
+    page = boss.act("/dashboard/keys/new", "/dashboard/keys/new", **typed).text
+    wrong = ("name", "expires", "accounts", "labels", "tokens_per_minute", "amount_0", "amount_2")
+    for name in wrong:
+        assert f'name="{name}" id="field-{name}" aria-invalid="true" aria-describedby="why-{name}"' in page
+        assert f'href="#field-{name}"' in page
+        assert f'value="{typed[name]}"' in page
+    assert page.count("aria-invalid") == len(wrong)
+    assert [key.name for key in api.state.keys.list()].count("anna") == 1
+
+
+def test_budgets_are_lines_of_amount_unit_and_period(api: Api, boss: Person) -> None:
+    path = f"/dashboard/keys/{made(api)}"
+    rows = {"amount_0": "20", "unit_0": "usd", "period_0": "day", "amount_1": "1.5M", "unit_1": "tokens"}
+    boss.act(path, path, **rows, period_1="total")
+    assert api.state.keys.get("anna").budgets == ("20usd/day", "1500000tokens/total")
+    page = boss.open(path).text
+    for name, value in (("amount_0", "20"), ("amount_1", "1500000"), ("amount_2", "")):
+        assert re.search(rf'id="field-{name}" value="{value}"', page)
+    assert page.count('<option value="total" selected>') == 1
+    boss.act(path, path, amount_0="", amount_1="1.5M", unit_1="tokens", period_1="total")
+    assert api.state.keys.get("anna").budgets == ("1500000tokens/total",)
+    refused = boss.act(path, f"{path}/rename", name="a b").text
+    assert re.search(r'id="field-amount_0" value="1500000"', refused), "another form's fields stay as they are"
+
+
 def test_what_was_typed_stays_beside_the_sentence_that_refuses_it(boss: Person) -> None:
     for fields, sentence in (
         ({"name": "a b"}, "be a client key"),
@@ -56,7 +94,7 @@ def test_what_was_typed_stays_beside_the_sentence_that_refuses_it(boss: Person) 
         ({"name": "a", "requests_per_minute": "many"}, "no whole number"),
         ({"name": "a", "labels": "team"}, "no label"),
         ({"name": "a", "accounts": "nobody"}, "There is no account"),
-        ({"name": "a", "budgets": "lots"}, "lots"),
+        ({"name": "a", "amount_0": "lots"}, "be an amount; give an amount such as 20"),
     ):
         answer = boss.act("/dashboard/keys/new", "/dashboard/keys/new", **fields)
         assert answer.status_code in {400, 404}
@@ -68,7 +106,7 @@ def test_what_was_typed_stays_beside_the_sentence_that_refuses_it(boss: Person) 
 
 def test_rights_limits_and_labels_are_what_the_form_says(api: Api, boss: Person) -> None:
     path = f"/dashboard/keys/{made(api)}"
-    page = boss.act(path, path, models="claude-haiku*", requests_per_minute="60", labels="team=build", budgets="")
+    page = boss.act(path, path, models="claude-haiku*", requests_per_minute="60", labels="team=build")
     assert "Changed key anna" in page.text
     key = api.state.keys.get("anna")
     assert (key.rights.models, key.caps.requests_per_minute, dict(key.labels)) == (

@@ -98,3 +98,21 @@ def test_a_client_key_sees_its_own_requests_alone(api: Api, ledger: Ledger) -> N
 def test_a_form_is_sent_with_the_origin_of_its_page(boss: Person) -> None:
     """With the policy `no-referrer` browsers send `Origin: null` with forms, which the guard refuses."""
     assert boss.open("/dashboard/").headers["referrer-policy"] == "same-origin"
+
+
+def test_used_up_budgets_need_a_person_those_of_a_key_and_the_shared_ones(
+    api: Api, boss: Person, ledger: Ledger
+) -> None:
+    api.broker.add(Account("work", "anthropic", "api-key"), ApiKey(Secret("sk-ant-api03-fake")))
+    key, _ = api.state.keys.create("anna", budgets=["1usd/day"])
+    with api.home.config.open("a") as config:
+        config.write('[[budgets]]\nsubject = "all"\nlimit = "2usd/total"\n')
+    ledger.write([lately(1, key_id=key.id, key_name="anna", input=10**7, output=0)], PRICES)
+    page = boss.open(NOW).text
+    assert "client key anna" in page
+    assert "its budget of $1.00 a day is used up, so its requests are refused for" in page
+    assert f'href="/dashboard/keys/{key.id}#budgets">Raise the budget</a>' in page
+    assert "all client keys" in page
+    assert "its budget of $2.00 in total is used up, so its requests are refused until it is raised" in page
+    api.state.keys.allot("anna", ["100usd/day"])
+    assert "client key anna" not in boss.open(NOW).text

@@ -18,6 +18,7 @@ from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import CALLBACK, LOGIN_PAGE, ActionContext
 from tokenferry.actions._cooldowns import end_cooldowns, list_cooldowns, list_limits
 from tokenferry.actions._keys import change_key, create_key, list_keys, revoke_key
+from tokenferry.actions._known_names import KnownNames
 from tokenferry.actions._login_service import LoginInProgress, LoginOffer, LoginService, secret_of
 from tokenferry.actions._logins import authorize, delete_token, exchange, list_tokens, refresh_token
 from tokenferry.actions._models import (
@@ -77,6 +78,7 @@ __all__ = [
     "KeyMade",
     "KeyRequest",
     "KeyRights",
+    "KnownNames",
     "LimitInfo",
     "LoginInProgress",
     "LoginOffer",

@@ -29,7 +29,8 @@ from tokenferry.broker import Broker, Verification
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
 from tokenferry.errors import Conflict, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
-from tokenferry.stores import Account, Document, check_account_name
+from tokenferry.state import Cooldown, Scope
+from tokenferry.stores import COMMAND, Account, Document, check_account_name
 
 
 def list_accounts(context: ActionContext) -> list[AccountInfo]:
@@ -125,9 +126,22 @@ def remove_account(context: ActionContext, by: Actor, name: str) -> Done:
 
 
 def verify_account(context: ActionContext, name: str) -> Verification:
-    """Ask the account's provider once, on a free route, whether it takes the credential. Raises as `Broker.verify`."""
+    """Ask the account's provider once, on a free route, whether it takes the credential. Raises as `Broker.verify`.
+
+    A key that it refuses serves no more until it is replaced or accepted; a login is refreshed at its next use.
+    """
     document = context.broker.book.read(check_account_name(name))
-    return context.broker.verify(document.account, document.credential)
+    credential, scope = document.credential, Scope("account", name)
+    found = context.broker.verify(document.account, credential)
+    if found.result == "accepted":
+        context.state.cooldowns.clear(scope, "refused")
+    elif found.result == "refused" and (isinstance(credential, OAuthToken) or document.account.store == COMMAND):
+        context.broker.invalidate(name, credential.secret)
+        found = Verification(found.result, f"{found.reason}, so another one is fetched at its next use")
+    elif found.result == "refused":
+        evidence = f"{found.reason}: {credential.secret.fingerprint}."
+        context.state.cooldowns.put(Cooldown(scope, "refused", "check", None, evidence), is_better_informed=True)
+    return found
 
 
 def gateway_status(context: ActionContext, service: LoginService) -> StatusInfo:

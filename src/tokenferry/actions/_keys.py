@@ -1,16 +1,16 @@
 """The gateway's keys. Admin keys are made, changed and revoked by the command alone."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET
 
 from tokenferry.actions._actor import Actor
 from tokenferry.actions._context import ActionContext
+from tokenferry.actions._known_names import KnownNames
 from tokenferry.actions._models import KeyChange, KeyDone, KeyInfo, KeyLimits, KeyMade, KeyRequest, KeyRights, moment
 from tokenferry.audit import note_change
-from tokenferry.errors import PolicyRefused, UnknownAccount, UnknownProvider
+from tokenferry.errors import PolicyRefused
 from tokenferry.settings import NO_CAPS, Caps
 from tokenferry.state import EVERYTHING, KEY_CAPS, ClientKey, Rights, key_caps
 
@@ -80,16 +80,15 @@ def _own(found: ClientKey) -> ClientKey:
 
 
 def _rights(context: ActionContext, asked: KeyRequest | KeyChange, old: Rights) -> Rights:
-    """Those that a key has with what was asked for. Raises `UnknownAccount`, `UnknownProvider`."""
+    """Those that a key has with what was asked for. Raises as `KnownNames.check`."""
     values: dict[str, Any] = {name: getattr(old, name) for name in (*_LISTS, "pin")}
     for name in values:
         value = getattr(asked, name)
         if value is not UNSET:
             values[name] = value if name == "pin" else tuple(dict.fromkeys(value or ()))
     rights = Rights(**values)
-    named = [*rights.accounts, *([] if rights.pin is None else [rights.pin])]
-    _check_named(named, context.broker.book.names() if named else (), UnknownAccount, "account")
-    _check_named(rights.providers, tuple(context.broker.providers), UnknownProvider, "provider")
+    if rights.accounts or rights.pin or rights.providers:
+        KnownNames.of(context.broker).check(rights)
     return rights
 
 
@@ -98,14 +97,6 @@ def _caps(asked: KeyLimits, old: Caps) -> Caps:
     values = {name: getattr(old, name) for name in KEY_CAPS}
     given = {name: value or 0 for name in KEY_CAPS if (value := getattr(asked, name)) is not UNSET}
     return key_caps(**values | given)
-
-
-def _check_named(
-    names: Sequence[str], known: Sequence[str], kind: type[UnknownAccount | UnknownProvider], what: str
-) -> None:
-    for name in names:
-        if name not in known:
-            raise kind(f"there is no {what} {name[:64]!r}; known: {', '.join(known) or 'none'}")
 
 
 def _note(context: ActionContext, action: str, changed: ClientKey, by: Actor, **details: str | int | None) -> None:

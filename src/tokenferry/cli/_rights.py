@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import typer
-from msgspec import Struct
 
-from tokenferry.broker import Broker
+from tokenferry.actions import KnownNames
 from tokenferry.cli._complete import account_names, model_names, provider_names
-from tokenferry.cli._home import find
-from tokenferry.errors import TokenferryError, UnknownAccount, UnknownProvider, UsageError
+from tokenferry.cli._home import open_broker
+from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.settings import Caps, Home
 from tokenferry.state import KEY_CAPS, Rights, State, key_caps
 
@@ -86,37 +85,6 @@ Budgets: TypeAlias = Annotated[
 ]
 
 
-class KnownNames(Struct, frozen=True):
-    """What there is to name: accounts with their providers, and providers."""
-
-    accounts: dict[str, str]
-    broken: tuple[str, ...]
-    providers: tuple[str, ...]
-
-    @classmethod
-    def here(cls) -> "KnownNames":
-        home, config = find()
-        listing = Broker.from_home(home, config).book.listing()
-        return cls({one.name: one.provider for one in listing.accounts}, tuple(listing.broken), tuple(config.providers))
-
-    def check(self, rights: Rights) -> None:
-        """Raise `UnknownName` for what isn't here, `UsageError` for rights that nothing could serve."""
-        every = (*self.accounts, *self.broken)
-        for name in (*rights.accounts, *filter(None, [rights.pin])):
-            if name not in every:
-                raise UnknownAccount.among("account", name, every, "tokenferry account list")
-        for name in rights.providers:
-            if name not in self.providers:
-                raise UnknownProvider.among("provider", name, self.providers, "tokenferry provider list")
-        for name in filter(None, [rights.pin]) if rights.pin else rights.accounts:
-            provider = self.accounts.get(name)
-            if provider is not None and not rights.allows_provider(provider):
-                raise UsageError(
-                    f"account {name} is one of provider {provider}, which this key may not use; "
-                    f"add --provider {provider}, or leave the account out"
-                )
-
-
 def changed(
     *,
     models: Sequence[str] | None,
@@ -141,7 +109,7 @@ def changed(
             option = name.removesuffix("s")
             raise UsageError(f"--{option} and its opposite contradict each other; give one of them")
     given |= {name: None if name == "pin" else () for name in freed}
-    known = KnownNames.here() if given.keys() & {"providers", "accounts", "pin"} else None
+    known = KnownNames.of(open_broker()) if given.keys() & {"providers", "accounts", "pin"} else None
 
     def change(rights: Rights) -> Rights:
         values = {name: getattr(rights, name) for name in ("models", "providers", "accounts", "pin")}

@@ -13,6 +13,7 @@ from tokenferry.actions import (
     AccountChange,
     AccountRequest,
     CooldownInfo,
+    KnownNames,
     add_account,
     change_account,
     end_cooldowns,
@@ -22,14 +23,16 @@ from tokenferry.actions import (
     secret_of,
     verify_account,
 )
+from tokenferry.dashboard._forms import FieldFaults
 from tokenferry.dashboard._logins import login_actions, login_view, pending
 from tokenferry.dashboard._tables import TableOrder
 from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Variables, View
 from tokenferry.dashboard._visit import Visit, sentence
-from tokenferry.errors import CredentialRefused, TokenferryError, UsageError
+from tokenferry.errors import Conflict, CredentialRefused, TokenferryError, UsageError
 from tokenferry.moments import later_moment, moment_after, zone_of
 from tokenferry.readiness import AccountRow, account_row, account_rows, models
-from tokenferry.stores import Account
+from tokenferry.secret import Secret
+from tokenferry.stores import Account, check_account_name
 from tokenferry.views import WindowShare, open_windows
 
 _COLUMNS: Final = {
@@ -187,26 +190,32 @@ def _home(name: str) -> str:
 
 
 def _add(visit: Visit) -> Redirect:
-    form = visit.form
-    asked = AccountRequest(
-        name=form.get("name", "").strip(),
-        provider=form.get("provider") or None,
-        key=secret_of(form.get("key", "")),
-    )
-    if asked.key is None:
-        raise UsageError("the key is empty or has blanks in it; paste it whole")
-    added = add_account(visit.context, visit.session, asked)
+    form, faults, key = visit.form, FieldFaults(), None
+    name, provider = form.get("name", "").strip(), form.get("provider") or None
+    with faults.at("name"):
+        check_account_name(name)
+        if name in visit.context.broker.book.store.names():
+            raise Conflict(f"account {name!r} exists already; its page replaces its key")
+    with faults.at("provider"):
+        KnownNames.of(visit.context.broker).check_providers([provider] if provider else [])
+    with faults.at("key"):
+        key = _key(visit)
+    faults.check()
+    added = add_account(visit.context, visit.session, AccountRequest(name=name, provider=provider, key=key))
     return Redirect(f"{_home(added.account.name)}?added=1", sentence(added.message))
 
 
 def _replace(visit: Visit) -> Redirect:
     name = visit.path["name"]
     account = visit.context.broker.book.read(name).account
-    key = secret_of(visit.form.get("key", ""))
-    if key is None:
-        raise UsageError("the key is empty or has blanks in it; paste it whole")
-    asked = AccountRequest(name=name, provider=account.provider, key=key, replace=True)
+    asked = AccountRequest(name=name, provider=account.provider, key=_key(visit), replace=True)
     return Redirect(_home(name), sentence(add_account(visit.context, visit.session, asked).message))
+
+
+def _key(visit: Visit) -> Secret:
+    if (key := secret_of(visit.form.get("key", ""))) is None:
+        raise UsageError("the key is empty or has blanks in it; paste it whole")
+    return key
 
 
 def _pause(visit: Visit) -> Redirect:

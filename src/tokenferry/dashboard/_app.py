@@ -21,7 +21,7 @@ from tokenferry.dashboard._sections import NAVIGATION, SECTIONS
 from tokenferry.dashboard._templates import environment
 from tokenferry.dashboard._views import Download, FormAction, Shown, View
 from tokenferry.dashboard._visit import Visit, sentence
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import InvalidFields, TokenferryError
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.secret import Secret
 from tokenferry.state import DashboardSession, csrf_token
@@ -91,7 +91,8 @@ class _Dashboard:
         try:
             done = action.act(visit)
         except TokenferryError as fault:
-            return self._view(replace(visit, fault=sentence(str(fault))), action.view, status_of(fault))
+            wrong = fault.fields if isinstance(fault, InvalidFields) else {}
+            return self._view(replace(visit, fault=sentence(str(fault)), wrong=wrong), action.view, status_of(fault))
         if isinstance(done, Shown):
             return self._page_of(visit, done.template, {"view": action.view, **done.variables})
         if done.message:

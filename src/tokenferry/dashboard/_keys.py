@@ -6,14 +6,24 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from tokenferry.actions import KeyChange, KeyLimits, KeyRequest, change_key, create_key, revoke_key
+from tokenferry.actions import (
+    KeyChange,
+    KeyLimits,
+    KeyRequest,
+    KnownNames,
+    change_key,
+    create_key,
+    revoke_key,
+)
 from tokenferry.config_key import parse_duration
+from tokenferry.dashboard._forms import FieldFaults, budget_rows, read_budgets
 from tokenferry.dashboard._tables import TableOrder
 from tokenferry.dashboard._views import DashboardSection, FormAction, Redirect, Shown, Variables, View
 from tokenferry.dashboard._visit import Visit
-from tokenferry.errors import UsageError
+from tokenferry.errors import Conflict, UsageError
 from tokenferry.integrations import sample_request, setup_lines
 from tokenferry.secret import Secret
+from tokenferry.state import check_expiry, check_key_name, check_labels
 from tokenferry.views import KeyUse, key_uses
 
 _COLUMNS: Final = {
@@ -59,7 +69,8 @@ def _list(visit: Visit) -> Variables:
 def _new(visit: Visit) -> Variables:
     broker = visit.context.broker
     names = [account.name for account in broker.book.listing().accounts]
-    return {"heading": "Create a key", "roles": _ROLES, "accounts": names, "form": visit.form}
+    rows = budget_rows(visit.form, ())
+    return {"heading": "Create a key", "roles": _ROLES, "accounts": names, "form": visit.form, "budgets": rows}
 
 
 def _page(visit: Visit) -> Variables:
@@ -76,6 +87,7 @@ def _page(visit: Visit) -> Variables:
         "form": visit.form,
         "lines_of": _rights,
         "limits": {name: getattr(key.caps, name) for name in _LIMITS},
+        "budgets": budget_rows({} if "name" in visit.form else visit.form, key.budgets),
     }
 
 
@@ -88,25 +100,26 @@ def _rights(one: KeyUse) -> list[str]:
 
 
 def _create(visit: Visit) -> Shown:
-    form = visit.form
+    form, faults = visit.form, FieldFaults()
     role = form.get("role", "client")
     if role not in _ROLES:
         raise UsageError("an admin key is made by the command alone: tokenferry key create NAME --role admin")
-    made = create_key(
-        visit.context,
-        visit.session,
-        KeyRequest(
-            name=form.get("name", "").strip(),
-            role=role,  # type: ignore[arg-type]  # it was looked up
-            labels=_labels(form.get("labels", "")),
-            models=_words(form.get("models", "")),
-            accounts=_words(form.get("accounts", "")),
-            pin=form.get("pin") or None,
-            limits=_limits(form),
-            budgets=_words(form.get("budgets", "")),
-            expires_in=_seconds(form.get("expires", "")),
-        ),
+    name, expires = form.get("name", "").strip(), None
+    with faults.at("name"):
+        check_key_name(name)
+        if any(name in {key.name, key.id} for key in visit.context.keys.list()):
+            raise Conflict(f"there is a client key {name} already; choose another name")
+    with faults.at("expires"):
+        expires = _seconds(form.get("expires", ""))
+        check_expiry(None if expires is None else int(time.time()) + expires, time.time())
+    asked = KeyRequest(
+        name=name,
+        role=role,  # type: ignore[arg-type]  # it was looked up
+        expires_in=expires,
+        **_use(visit, faults),
     )
+    faults.check()
+    made = create_key(visit.context, visit.session, asked)
     url = visit.context.base or ""
     lines = setup_lines(made.info.name, Secret(made.key), url) if role == "client" and url else []
     model = next((name for name in made.info.rights.models if "*" not in name), _MODEL)
@@ -115,17 +128,14 @@ def _create(visit: Visit) -> Shown:
 
 
 def _change(visit: Visit) -> Redirect:
-    form, key = visit.form, visit.context.keys.get(visit.path["id"])
-    asked = KeyChange(
-        models=_words(form.get("models", "")),
-        providers=_words(form.get("providers", "")),
-        accounts=_words(form.get("accounts", "")),
-        pin=form.get("pin") or None,
-        limits=_limits(form),
-        budgets=_words(form.get("budgets", "")),
-        labels={**dict.fromkeys(key.labels, None), **_labels(form.get("labels", ""))},
-    )
-    changed = change_key(visit.context, visit.session, key.id, asked)
+    key, faults = visit.context.keys.get(visit.path["id"]), FieldFaults()
+    asked = _use(visit, faults)
+    faults.check()
+    asked |= {
+        "labels": {**dict.fromkeys(key.labels, None), **asked["labels"]},
+        "providers": _words(visit.form.get("providers", "")),
+    }
+    changed = change_key(visit.context, visit.session, key.id, KeyChange(**asked))
     return Redirect(_place(changed.info.id), f"Changed key {changed.info.name}, in running gateways within a second.")
 
 
@@ -144,6 +154,26 @@ def _place(key: str) -> str:
     return f"/dashboard/keys/{quote(key, safe='')}"
 
 
+def _use(visit: Visit, faults: FieldFaults) -> dict[str, Any]:
+    """What the form says of what a key may be used for, and how much of it."""
+    form, known = visit.form, KnownNames.of(visit.context.broker)
+    accounts, pin, labels = _words(form.get("accounts", "")), form.get("pin") or None, dict[str, str]()
+    with faults.at("accounts"):
+        known.check_accounts(accounts)
+    with faults.at("pin"):
+        known.check_accounts([pin] if pin else [])
+    with faults.at("labels"):
+        labels = _labels(form.get("labels", ""))
+    return {
+        "models": _words(form.get("models", "")),
+        "accounts": accounts,
+        "pin": pin,
+        "labels": labels,
+        "limits": _limits(form, faults),
+        "budgets": read_budgets(form, faults),
+    }
+
+
 def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[\s,]+", text) if word]
 
@@ -155,16 +185,18 @@ def _labels(text: str) -> dict[str, str]:
         if not equals:
             raise UsageError(f"{word[:80]!r} is no label; write it as NAME=VALUE")
         labels[name] = value
+    check_labels(labels)
     return labels
 
 
-def _limits(form: Mapping[str, str]) -> KeyLimits:
+def _limits(form: Mapping[str, str], faults: FieldFaults) -> KeyLimits:
     values: dict[str, Any] = {}
     for name in _LIMITS:
         text = form.get(name, "").strip()
-        if text and not (text.isascii() and text.isdecimal() and len(text) <= 12):  # noqa: PLR2004  # digits of a limit
-            raise UsageError(f"{text[:40]!r} is no whole number; leave {name.replace('_', ' ')} empty for no limit")
-        values[name] = int(text) if text and int(text) else None
+        with faults.at(name):
+            if text and not (text.isascii() and text.isdecimal() and len(text) <= 12):  # noqa: PLR2004  # digits of a limit
+                raise UsageError(f"{text[:40]!r} is no whole number; leave it empty for no limit")
+            values[name] = int(text) if text and int(text) else None
     return KeyLimits(**values)
 
 

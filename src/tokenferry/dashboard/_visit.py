@@ -33,6 +33,8 @@ class Visit(Concealing, frozen=True):
     """What was sent; empty for a view that was opened."""
     fault: str = ""
     """Why the form was refused."""
+    wrong: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with single fields of the form, by their names."""
     loop: AbstractEventLoop | None = None
     """The gateway's."""
 

@@ -33,6 +33,12 @@ class BudgetUse(Struct, frozen=True):
         """Whether requests are refused now."""
         return self.counter.is_used_up and self.counter.budget.settings.mode == "refuse"
 
+    @property
+    def key_id(self) -> str:
+        """The id of the client key that it is stored with; empty for one of `[[budgets]]`, which name keys by name."""
+        budget = self.counter.budget
+        return budget.name if budget.kind == "key" and self.key and budget.name != self.key else ""
+
     def sentence(self, now: float) -> str:
         """In a line; `now` is in seconds since 1970 UTC."""
         counter, limit = self.counter, self.counter.budget.limit

@@ -252,7 +252,8 @@ def _pause(account: Account, now: float) -> str:
 def is_presentable(broker: Broker, document: Document, now: float) -> bool:
     """Whether the present token or key may still be presented: not expired, too old or refused. UTC seconds."""
     failure = broker.journal.failure(document.account.name)
-    is_alive = seconds_left(document.credential, now) > 0
+    expires_at = document.credential.expires_at
+    is_alive = expires_at is None or expires_at > now
     return is_alive and not _is_too_old(document, now) and not _was_refused(document, failure)
 
 

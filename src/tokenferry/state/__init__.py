@@ -1,7 +1,15 @@
 """What is known besides credentials, in one database that all processes share: SQLite's, for one machine."""
 
 from tokenferry.state._alert_claims import AlertClaims
-from tokenferry.state._client_key import KEY_CAPS, ClientKey, Role, key_caps
+from tokenferry.state._client_key import (
+    KEY_CAPS,
+    ClientKey,
+    Role,
+    check_expiry,
+    check_key_name,
+    check_labels,
+    key_caps,
+)
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._database import Cursor, Database, Row, Transaction, Value, Values
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
@@ -65,6 +73,9 @@ __all__ = [
     "UsageProbe",
     "Value",
     "Values",
+    "check_expiry",
+    "check_key_name",
+    "check_labels",
     "csrf_token",
     "gateway_id",
     "gateway_records",

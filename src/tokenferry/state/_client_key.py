@@ -215,8 +215,8 @@ def check_expiry(expires_at: int | None, now: float) -> None:
         raise UsageError("a client key's expiry must lie ahead, and before the year 2100")
 
 
-def write_labels(labels: Mapping[str, str]) -> str:
-    """Give labels as the table keeps them. Raises `UsageError` for those that can't be."""
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Raise `UsageError` for labels that a client key can't have."""
     for name, value in labels.items():
         if not _LABEL.fullmatch(name):
             raise UsageError(
@@ -226,4 +226,9 @@ def write_labels(labels: Mapping[str, str]) -> str:
             raise UsageError(f"the value of label {name} must be printable, and of {_LONGEST_VALUE} characters at most")
     if len(labels) > _MOST_LABELS:
         raise UsageError(f"a client key has {_MOST_LABELS} labels at most")
+
+
+def write_labels(labels: Mapping[str, str]) -> str:
+    """Give labels as the table keeps them. Raises as `check_labels`."""
+    check_labels(labels)
     return json.dumps(dict(sorted(labels.items())))

@@ -1,6 +1,6 @@
 """What serves now, what needs a person, and how much is used: for the dashboard and for `status --watch`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
@@ -8,6 +8,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from tokenferry.broker import Broker
+from tokenferry.config import load
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger import Period, SeriesPoint, TrafficFilter, TrafficRow, Usage, UsageRow, total
 from tokenferry.readiness import (
@@ -15,6 +16,7 @@ from tokenferry.readiness import (
     ServiceStatus,
     account_rows,
     active_cooldowns,
+    budgets_now,
     cure_of,
     unusable_accounts,
 )
@@ -60,6 +62,10 @@ class Need(Struct, frozen=True):
     """The account that it is about; empty for another subject."""
     paused: tuple[str, ...] = ()
     """The accounts that would do if they were resumed."""
+    key: str = ""
+    """The id of the client key whose own budget it is about."""
+    is_budget: bool = False
+    """Whether it is about a budget of `[[budgets]]`."""
 
     def to_json(self) -> dict[str, str]:
         return {"subject": self.subject, "text": self.text, "cure": self.cure}
@@ -172,13 +178,14 @@ def now_view(
     except TokenferryError as fault:
         faults.append(str(fault))
         gateways, ends = (), []
+    needs = [*_needs(rows, services, paused), *_used_up(home, now, faults)]
     view = NowView(
         now,
         gateways,
         tuple(rows),
         tuple(services),
         frozenset(usable),
-        tuple(_needs(rows, services, paused)),
+        tuple(needs),
         min(ends, default=None) if is_limited or len(usable) < len(rows) else None,
     )
     return _with_usage(view, books, faults)
@@ -202,6 +209,24 @@ def _needs(rows: Sequence[AccountRow], services: Sequence[ServiceStatus], paused
             if not one.is_served
         ]
     return found
+
+
+def _used_up(home: Home, now: float, faults: list[str]) -> Iterator[Need]:
+    """The budgets whose requests are refused now."""
+    try:
+        found = budgets_now(home, load(home.config, statement=home.statement), now=now)
+    except TokenferryError as fault:
+        faults.append(str(fault))
+        return
+    for one in (use for use in found if use.refuses):
+        reset = one.counter.reset
+        until = "until it is raised" if reset is None else f"for {span(reset - now)}"
+        text = f"its budget of {one.counter.budget.limit.sentence} is used up, so its requests are refused {until}"
+        if one.key_id:
+            cure = f"tokenferry key set {one.key} --budget LIMIT"
+            yield Need(one.subject, text, cure, key=one.key_id)
+        else:
+            yield Need(one.subject, text, "tokenferry config edit", is_budget=True)
 
 
 def _with_usage(view: NowView, books: LedgerReader, faults: list[str]) -> NowView:
