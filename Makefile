@@ -9,7 +9,7 @@ export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 # Without byte code on disk each worker would rewrite and compile every test: a minute of each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo serve test test-full coverage lint format prices grafana docs sim bench e2e model architecture lock clean
+.PHONY: setup demo serve test test-full coverage lint format prices grafana docs release fuzz sim bench e2e model architecture lock clean
 .DEFAULT_GOAL := setup
 .NOTPARALLEL:
 
@@ -70,6 +70,12 @@ architecture: $(VENV)/.test ## draw docs/architecture.svg from the imports
 
 docs: $(VENV)/.docs ## the site, in the folder site
 	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --quiet --strict
+
+release: $(VENV)/.dev ## wheel, sdist, SBOM, checksums, man page and completions in dist/, from what is committed
+	@"$(BIN)/python" scripts/release.py
+
+fuzz: $(VENV)/.test $(VENV)/.fuzz ## a coverage-guided fuzzer on every parser that meets the outside; SECONDS=60 each
+	@cd tests && SECONDS=$(or $(SECONDS),60) "../$(BIN)/python" -m fuzz $(TARGETS)
 
 prices: $(VENV)/.test ## write the table of list prices from the package genai-prices
 	@"$(BIN)/python" scripts/prices.py

@@ -57,7 +57,8 @@ def test_it_tells_its_licence_and_needs(wheel: Path, project: dict[str, Any]) ->
     with zipfile.ZipFile(wheel) as archive:
         metadata = archive.read(f"{info}/METADATA").decode()
         assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert metadata.count("\nRequires-Dist: ") == len(project["dependencies"])
+    extras = sum(map(len, project["optional-dependencies"].values()))
+    assert metadata.count("\nRequires-Dist: ") == len(project["dependencies"]) + extras
     assert f"\nRequires-Python: {project['requires-python']}\n" in metadata
 
 

@@ -40,10 +40,10 @@ def build_wheel_of_sdist(folder: Path) -> Path:
     return build_wheel(folder, root)
 
 
-def make_environment(folder: Path, *, pip: bool = False) -> Path:
+def make_environment(folder: Path, *, python: Path = Path(sys.executable), pip: bool = False) -> Path:
     """An empty virtual environment; gives its Python."""
     options = [] if pip else ["--without-pip"]
-    subprocess.run([sys.executable, "-m", "venv", *options, str(folder)], check=True, timeout=_PATIENCE)
+    subprocess.run([str(python), "-m", "venv", *options, str(folder)], check=True, timeout=_PATIENCE)
     return folder / "bin" / "python"
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from tokenferry.stores import MemoryStore as MemoryStore
     from tokenferry.stores import Store as Store
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = {
     "broker": (

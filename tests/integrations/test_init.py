@@ -1,5 +1,8 @@
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,10 +28,24 @@ def test_importing_tokenferry_imports_nothing_that_is_slow() -> None:
     assert done.stdout == "tokenferry\n"
 
 
-@pytest.mark.parametrize("make", [tokenferry.anthropic_credentials, tokenferry.async_anthropic_credentials])
+@pytest.mark.parametrize(
+    ("make", "command"),
+    [
+        (tokenferry.anthropic_credentials, r"pip install 'anthropic>=2\.11'"),
+        (tokenferry.async_anthropic_credentials, r"pip install 'anthropic>=2\.11'"),
+        (tokenferry.anthropic, r"pip install 'anthropic>=2\.11'"),
+        (tokenferry.async_openai, r"pip install 'openai>=3'"),
+    ],
+)
 def test_a_missing_sdk_is_named_with_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch, home: Home, make: object
+    monkeypatch: pytest.MonkeyPatch, home: Home, make: Callable[[], object], command: str
 ) -> None:
     monkeypatch.setattr(integrations, "find_spec", lambda _: None)
-    with pytest.raises(UsageError, match=r"pip install 'anthropic>=2\.11'"):
-        make()  # type: ignore[operator]  # parametrized
+    with pytest.raises(UsageError, match=command):
+        make()
+
+
+def test_the_oldest_sdks_are_those_of_the_extras() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = {name: f"{name}>={oldest}" for name, oldest in integrations.OLDEST_SDKS.items()}
+    assert {name: [one] for name, one in extras.items()}.items() <= project["optional-dependencies"].items()

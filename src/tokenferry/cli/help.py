@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from tokenferry.cli._app import COMMANDS
+from tokenferry.cli._man import manual
 from tokenferry.cli._output import say_lines
 from tokenferry.cli._pages import show_page, topics
 from tokenferry.cli._spelling import current
@@ -26,6 +27,7 @@ EXIT_CODES: Final = {
     "128+n": "ended by signal n (130: Ctrl-C)",
 }
 _REFERENCE: Final = "reference"
+_MANUAL: Final = "man"
 VARIABLES: Final = {
     "TOKENFERRY_HOME": "the folder for everything (--home overrides it)",
     "TOKENFERRY_CONFIG": "the configuration file (--config overrides it)",
@@ -54,13 +56,17 @@ def help_(
 ) -> None:
     """Show the page of a topic, the options of a command, or both; without a topic list all of them.
 
-    `reference` lists exit codes, variables and files.
+    `reference` lists exit codes, variables and files; `man` writes the manual page.
     """
     words = topic or []
     if words == [_REFERENCE]:
         say_lines(_reference())
         return
     root: Any = context.find_root()
+    if words == [_MANUAL]:
+        sections = {"Exit status": EXIT_CODES, "Environment": VARIABLES, "Files": FILES}
+        say_lines(manual(root.command, root, sections))
+        return
     pages = topics()
     page = next((name for name in (words[0], f"{words[0]}s") if name in pages), None) if len(words) == 1 else None
     is_command = not words or root.command.get_command(root, current(words)[0]) is not None

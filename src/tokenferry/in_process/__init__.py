@@ -6,11 +6,10 @@ Requests get routing, failover, refresh, limits and translation as from `tokenfe
 imported when they are needed.
 """
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from tokenferry.config import load
-from tokenferry.errors import UsageError
+from tokenferry.integrations import need_package
 from tokenferry.settings import Home
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def anthropic(*, account: str | None = None, home: Home | None = None, **options
 
     `options` are its other arguments. Raises `UsageError` where the SDK is missing.
     """
-    _need("anthropic")
+    need_package("anthropic")
     import anthropic  # noqa: PLC0415  # the SDK costs a second
 
     given = {**_ANTHROPIC, **options}
@@ -89,7 +88,7 @@ def async_anthropic(
     *, account: str | None = None, home: Home | None = None, **options: Any
 ) -> "anthropic_sdk.AsyncAnthropic":
     """An `anthropic.AsyncAnthropic` that sends through this process's gateway; see `anthropic`."""
-    _need("anthropic")
+    need_package("anthropic")
     import anthropic  # noqa: PLC0415  # the SDK costs a second
 
     given = {**_ANTHROPIC, **options}
@@ -101,7 +100,7 @@ def openai(*, account: str | None = None, home: Home | None = None, **options: A
 
     `options` are its other arguments. Raises `UsageError` where the SDK is missing.
     """
-    _need("openai")
+    need_package("openai")
     import openai  # noqa: PLC0415  # the SDK costs a second
 
     return openai.OpenAI(**{**_OPENAI, **options}, http_client=httpx_client(account=account, home=home))
@@ -109,7 +108,7 @@ def openai(*, account: str | None = None, home: Home | None = None, **options: A
 
 def async_openai(*, account: str | None = None, home: Home | None = None, **options: Any) -> "openai_sdk.AsyncOpenAI":
     """An `openai.AsyncOpenAI` that sends through this process's gateway; see `openai`."""
-    _need("openai")
+    need_package("openai")
     import openai  # noqa: PLC0415  # the SDK costs a second
 
     return openai.AsyncOpenAI(**{**_OPENAI, **options}, http_client=async_httpx_client(account=account, home=home))
@@ -128,8 +127,3 @@ def private_gateway(*, account: str | None = None, home: Home | None = None) -> 
 
 _ANTHROPIC: Final = {"api_key": _PLACEHOLDER, "base_url": "https://api.anthropic.com"}
 _OPENAI: Final = {"api_key": _PLACEHOLDER, "base_url": "https://api.openai.com/v1"}
-
-
-def _need(package: str) -> None:
-    if find_spec(package) is None:
-        raise UsageError(f"this needs the package {package}; install it with: pip install {package}")

@@ -4,7 +4,7 @@
 """
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from tokenferry.broker import Broker, default_broker
 from tokenferry.errors import UsageError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tokenferry.integrations._httpx2 import Auth
     from tokenferry.integrations._openai import ApiKeyProvider, AsyncApiKeyProvider
 
+OLDEST_SDKS: Final = {"anthropic": "2.11", "openai": "3"}
+"""The oldest version of each SDK that this works with."""
+
 __all__ = [
     "ANTHROPIC_URL",
     "Variables",
@@ -33,6 +36,7 @@ __all__ = [
     "async_openai_api_key",
     "auth",
     "for_sdks",
+    "need_package",
     "openai_api_key",
     "sample_request",
     "setup_lines",
@@ -58,7 +62,7 @@ def anthropic_credentials(name: str | None = None, *, broker: Broker | None = No
     The SDK sends what it gets here as one, so for a key that goes into `x-api-key` a request raises `UsageError`: give
     that to `Anthropic(api_key=...)`. Raises `UsageError` where the SDK is missing.
     """
-    _need("anthropic", "2.11")
+    need_package("anthropic")
     from tokenferry.integrations._anthropic import Credentials  # noqa: PLC0415  # the SDK costs a second
 
     return Credentials(broker or default_broker(), name)
@@ -66,7 +70,7 @@ def anthropic_credentials(name: str | None = None, *, broker: Broker | None = No
 
 def async_anthropic_credentials(name: str | None = None, *, broker: Broker | None = None) -> "AsyncCredentials":
     """What `AsyncAnthropic(credentials=...)` takes. It takes the synchronous kind as well, at the cost of a thread."""
-    _need("anthropic", "2.11")
+    need_package("anthropic")
     from tokenferry.integrations._anthropic import AsyncCredentials  # noqa: PLC0415  # the SDK costs a second
 
     return AsyncCredentials(broker or default_broker(), name)
@@ -89,6 +93,9 @@ def async_openai_api_key(name: str | None = None, *, broker: Broker | None = Non
     return AsyncApiKeyProvider(broker or default_broker(), name)
 
 
-def _need(package: str, version: str) -> None:
+def need_package(package: str) -> None:
+    """Raise `UsageError`, which names the command that installs it, where an SDK is missing."""
     if find_spec(package) is None:
-        raise UsageError(f"this needs the package {package}; install it with: pip install '{package}>={version}'")
+        raise UsageError(
+            f"this needs the package {package}; install it with: pip install '{package}>={OLDEST_SDKS[package]}'"
+        )
