@@ -13,11 +13,13 @@ from tokenferry.gateway.http.client_api import api_of
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import Header
+from tokenferry.gateway.http.model_path import model_path
 from tokenferry.gateway.http.request_id import new_request_id
 from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.body import BODY_LIMIT, BodyBudget, ClientGone, Receive, Scope, Send
 from tokenferry.gateway.proxy.exchange import CLIENT_GONE, Exchange, gateway_error_for, no_room
 from tokenferry.gateway.proxy.forwarder import Forwarder
+from tokenferry.gateway.proxy.gemini_exchange import GeminiExchange
 from tokenferry.gateway.proxy.model_listing import ListingExchange
 from tokenferry.gateway.proxy.token_counts import TokenRatios
 from tokenferry.gateway.proxy.unpriced_exchange import UnpricedExchange
@@ -127,6 +129,8 @@ class Gateway:
             return ListingExchange(self, head, writer, record)
         if found is Endpoint.UNPRICED:
             return UnpricedExchange(self, head, writer, record)
+        if (asked := model_path(head.path)) is not None:
+            return GeminiExchange(self, head, writer, record, asked)
         return Exchange(self, head, writer, record, is_inference=found is Endpoint.INFERENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from typing import Final
 
 from tokenferry.gateway.http.client_api import CLIENT_APIS
 from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.model_path import METHODS, MODELS, model_path
 
 CONSTANTS: Final = {
     b"/": b'{"name":"tokenferry"}',
@@ -15,8 +16,7 @@ CONSTANTS: Final = {
 READY: Final = b"/readyz"
 """A 503 while the gateway starts or drains."""
 
-_MODEL: Final = re.compile(rb"/v1/models/[A-Za-z0-9._:@+-]{1,256}")
-_DOTS: Final = frozenset((b"/v1/models/.", b"/v1/models/.."))
+_MODEL: Final = re.compile(rb"/v1(?:beta)?/models/(?!\.{1,2}$|.*:[a-z]+[A-Z])[A-Za-z0-9._:@+-]{1,256}")
 
 
 class Endpoint(Enum):
@@ -49,11 +49,11 @@ OLLAMA: Final = frozenset((b"/api/chat", b"/api/generate", b"/api/tags"))
 
 _OTHER_FORMATS: Final = (
     ("OpenAI's", re.compile(rb"(?:/v1)*/completions")),
-    ("Gemini's", re.compile(rb"/v1(?:alpha|beta)[0-9]*/.*")),
     ("Vertex AI's", re.compile(rb"/v1/projects/.*")),
     ("Bedrock's", re.compile(rb"/model/.*")),
     ("Ollama's", re.compile(b"|".join(sorted(OLLAMA)))),
 )
+_GEMINIS: Final = re.compile(rb"/v1(?:alpha|beta)[0-9]*/(?!projects/).*")
 _STORED: Final = re.compile(rb"/v1/responses/.+")
 _TWICE: Final = re.compile(
     rb"(?:/v1(?:/messages|/chat/completions|/responses)?)+/v1/(?:messages|models|chat/completions|responses)(?:/.*)?"
@@ -65,6 +65,7 @@ _EXACT: Final = {
     **dict.fromkeys(CLIENT_APIS, (Endpoint.INFERENCE, ("POST",))),
     b"/v1/messages/count_tokens": (Endpoint.INFERENCE, ("POST",)),
     b"/v1/models": (Endpoint.MODELS, ("GET",)),
+    MODELS: (Endpoint.MODELS, ("GET",)),
     EMBEDDINGS: (Endpoint.UNPRICED, ("POST",)),
     b"/metrics": (Endpoint.METRICS, ("GET",)),
 }
@@ -73,10 +74,11 @@ _RELAYED: Final = {
     **{("POST", path): Endpoint.INFERENCE for path in CLIENT_APIS},
     ("POST", b"/v1/messages/count_tokens"): Endpoint.INFERENCE,
     ("GET", b"/v1/models"): Endpoint.MODELS,
+    ("GET", MODELS): Endpoint.MODELS,
     ("POST", EMBEDDINGS): Endpoint.UNPRICED,
 }
-_PROXIED: Final = (*CLIENT_APIS, b"/v1/messages/count_tokens", BATCHES, FILES, EMBEDDINGS, b"/v1/models")
-SERVED: Final = ", ".join(path.decode("ascii") for path in _PROXIED)
+_PROXIED: Final = (*CLIENT_APIS, b"/v1/messages/count_tokens", BATCHES, FILES, EMBEDDINGS, b"/v1/models", MODELS)
+SERVED: Final = ", ".join([*(path.decode("ascii") for path in _PROXIED), f"{MODELS.decode()}/MODEL:{METHODS[0]}"])
 """The paths that are proxied, for messages."""
 
 
@@ -106,18 +108,23 @@ def proxied(method: str, raw_path: bytes) -> Endpoint | None:
 
 
 def _by_pattern(raw_path: bytes) -> tuple[Endpoint, tuple[str, ...]] | None:
-    if _MODEL.fullmatch(raw_path) and raw_path not in _DOTS:
+    if model_path(raw_path) is not None:
+        return Endpoint.INFERENCE, ("POST",)
+    if _MODEL.fullmatch(raw_path):
         return Endpoint.MODELS, ("GET",)
     methods = next((methods for pattern, methods in _STORED_THINGS if pattern.fullmatch(raw_path)), None)
     return None if methods is None else (Endpoint.UNPRICED, methods)
 
 
 def _what_to_change(raw_path: bytes) -> str:
+    if _GEMINIS.fullmatch(raw_path):
+        methods = ", ".join(METHODS)
+        return f"of Gemini's API it serves GET {MODELS.decode()}, and POST {MODELS.decode()}/MODEL:METHOD for {methods}"
     for whose, pattern in _OTHER_FORMATS:
         if pattern.fullmatch(raw_path):
             return (
-                f"it is of {whose} format, and this gateway speaks those of Anthropic's Messages API and of OpenAI's "
-                "Chat Completions and Responses: choose one of them in the client"
+                f"it is of {whose} format, and this gateway speaks those of Anthropic's Messages API, of OpenAI's "
+                "Chat Completions and Responses, and of the Gemini API: choose one of them in the client"
             )
     if _STORED.fullmatch(raw_path):
         return "no answer is stored here: send POST /v1/responses with the whole conversation"

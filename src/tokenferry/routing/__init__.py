@@ -9,10 +9,11 @@ from tokenferry.routing._resolver import OWN, ListedAccounts, RouteRequest, Rout
 from tokenferry.routing._rewrite import Pieces, rewrite
 from tokenferry.routing._rights import model_denied
 from tokenferry.routing._router import MappedTarget, NoRoute, Route, Router
-from tokenferry.routing._scan import BodyFacts, Malformed, scan
+from tokenferry.routing._scan import LONGEST_MODEL, BodyFacts, Malformed, scan
 from tokenferry.routing._tag import Tag
 
 __all__ = [
+    "LONGEST_MODEL",
     "NO_DEFAULT",
     "OWN",
     "BodyFacts",

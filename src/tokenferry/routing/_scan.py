@@ -3,7 +3,7 @@
 import re
 from codecs import utf_8_decode
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -45,10 +45,13 @@ class _Reasoning(msgspec.Struct):
     effort: str | None = None
 
 
+_GENERATION: Final = ("generationConfig", "generation_config")
+_GOOGLE_SEARCH: Final = re.compile(rb'"google_?[sS]earch"\s*:')
 _EFFORTS: Final = {"none": "disabled", "high": "enabled", "xhigh": "enabled", "max": "enabled"}
 _thinking: Final = msgspec.json.Decoder(_Kind)
 _effort: Final = msgspec.json.Decoder(str | None)
 _reasoning: Final = msgspec.json.Decoder(_Reasoning)
+_generation: Final = msgspec.json.Decoder(dict[str, Any])
 _tools: Final = msgspec.json.Decoder(list[_Kind])
 _anything: Final = msgspec.json.Decoder()
 _whole: Final = msgspec.json.Decoder(int)
@@ -103,7 +106,19 @@ class BodyFacts:
     def max_tokens(self) -> int | None:
         """The largest output that is asked for, by whichever name; None where that is no number of tokens."""
         counts = [_count_of(self._last[name]) for name in _MAX_TOKENS if name in self._last]
+        gemini = _either(self._generation, "maxOutputTokens", "max_output_tokens")
+        if type(gemini) is int:
+            counts.append(gemini)
         return max(counts, default=0) or None
+
+    @property
+    def _generation(self) -> dict[str, Any]:
+        """What a request of Gemini's says of its answer."""
+        raw = _either(self._last, *_GENERATION)
+        try:
+            return {} if raw is None else _generation.decode(raw)
+        except msgspec.MsgspecError:
+            return {}
 
     @property
     def size(self) -> BodySize:
@@ -120,7 +135,12 @@ class BodyFacts:
         """
         if self._thinking is _NOT_LOOKED:
             raw = self._last.get("thinking")
-            self._thinking = _effort_of(self._last) if raw is None else _type_of(raw)
+            if raw is not None:
+                self._thinking = _type_of(raw)
+            elif isinstance(config := _either(self._generation, "thinkingConfig", "thinking_config"), dict):
+                self._thinking = _thinking_of_gemini(config)
+            else:
+                self._thinking = _effort_of(self._last)
         return self._thinking
 
     @property
@@ -184,6 +204,22 @@ def _effort_of(members: Mapping[str, msgspec.Raw]) -> str | None:
     return None if effort is None else _EFFORTS.get(effort, "adaptive")
 
 
+def _either(members: Mapping[str, Any], name: str, other: str) -> Any:
+    """A member by either of the spellings that protobuf's JSON takes; None for none."""
+    return members.get(name, members.get(other))
+
+
+def _thinking_of_gemini(config: Mapping[str, Any]) -> str | None:
+    """The reasoning that a request of Gemini's asks for, in the words of `thinking`."""
+    level = _either(config, "thinkingLevel", "thinking_level")
+    if isinstance(level, str):
+        return "enabled" if level.lower() == "high" else "adaptive"
+    budget = _either(config, "thinkingBudget", "thinking_budget")
+    if type(budget) is not int:
+        return None
+    return "disabled" if budget == 0 else "adaptive" if budget < 0 else "enabled"
+
+
 def _names(raw: msgspec.Raw) -> list[str]:
     if len(raw) > _LONGEST_STAND_INS:
         raise TooComplex(f"its models are longer than {_LONGEST_STAND_INS:,} bytes")
@@ -198,6 +234,8 @@ def _names(raw: msgspec.Raw) -> list[str]:
 
 def _has_web_search(raw: msgspec.Raw) -> bool:
     text = bytes(raw)
+    if _GOOGLE_SEARCH.search(text):
+        return True
     if b"web_search" not in text and rb"\u" not in text:
         return False
     if text.count(b",") > MOST_COMMAS:

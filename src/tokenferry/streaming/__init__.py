@@ -3,6 +3,7 @@
 from tokenferry.streaming._body_filter import BodyFilter, DocumentFilter, EventStreamFilter
 from tokenferry.streaming._dialects import DIALECTS, Dialect
 from tokenferry.streaming._first_content import GATE_SECONDS, FirstContentBuffer
+from tokenferry.streaming._json_array import JsonArrayFilter
 from tokenferry.streaming._usage import SseUsageReader, TokenUsage
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "DocumentFilter",
     "EventStreamFilter",
     "FirstContentBuffer",
+    "JsonArrayFilter",
     "SseUsageReader",
     "TokenUsage",
 ]

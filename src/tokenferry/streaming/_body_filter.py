@@ -18,12 +18,20 @@ _SAMPLE: Final = 32 * 1024
 class BodyFilter(Protocol):
     """A response's body on its way. What each call gives is to be written; one of `end` and `cut` comes last."""
 
-    is_over: bool
-    """Whether nothing may follow what was given last, though the upstream goes on."""
-    error: str | None
-    """A word for what went wrong, once it has ended."""
-    model: str | None
-    """What the upstream calls the model, if it said so. Nothing of it was checked."""
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may follow what was given last, though the upstream goes on."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """A word for what went wrong, once it has ended."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """What the upstream calls the model, if it said so. Nothing of it was checked."""
+        ...
 
     def feed(self, chunk: bytes, /) -> bytes: ...
 

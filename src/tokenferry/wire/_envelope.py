@@ -30,6 +30,8 @@ def refuses_reasoning(wire_format: str, error: bytes) -> bool:
     """Whether an API's error is about reasoning of another's, or the lack of its own, in what it was sent."""
     if wire_format == "openai-responses":
         return b"invalid_encrypted_content" in error or b"encrypted content" in error.lower()
+    if wire_format == "gemini":
+        return b"thought signature" in error.lower() or b"thought_signature" in error
     return wire_format == "anthropic" and (
         b"Invalid `signature` in `thinking` block" in error or b"Expected `thinking` or `redacted_thinking`" in error
     )

@@ -10,16 +10,31 @@ from tokenferry.wire._codec import Sent, StreamTranslator, Tokens, WireFormat
 from tokenferry.wire._faults import read_fault
 from tokenferry.wire._json import encode
 from tokenferry.wire._openai_errors import openai_error
+from tokenferry.wire.gemini._errors import gemini_error
 from tokenferry.wire.messages._errors import messages_error
 
 UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
 """What Anthropic's reference says stands for a date that isn't known."""
 _MOST_SECONDS: Final = 4_102_444_800
+LIST_FIELDS: Final[dict[WireFormat, str]] = {
+    "anthropic": "data",
+    "openai": "data",
+    "openai-responses": "data",
+    "gemini": "models",
+}
+"""The field of a list that has its entries."""
+_METHODS: Final = ("generateContent", "countTokens")
 
 
 def model_entry(client: WireFormat, known: dict[str, Any]) -> dict[str, Any]:
     """A model in the shape of a client's API; of a model as either API tells it."""
     name, created_at, created = known["id"], known.get("created_at"), known.get("created")
+    if client == "gemini":
+        return {
+            "name": f"models/{name}",
+            "displayName": known.get("display_name") or name,
+            "supportedGenerationMethods": [*_METHODS],
+        }
     if client == "anthropic":
         if not isinstance(created_at, str):
             at = created if isinstance(created, int) and 0 <= created < _MOST_SECONDS else 0
@@ -37,6 +52,8 @@ def model_entry(client: WireFormat, known: dict[str, Any]) -> dict[str, Any]:
 
 def model_list(client: WireFormat, entries: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
     """A page of entries in a client's shape."""
+    if client == "gemini":
+        return {LIST_FIELDS[client]: entries}
     if client != "anthropic":
         return {"object": "list", "data": entries}
     ends = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {}
@@ -70,7 +87,9 @@ class ModelsCodec:
     def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
         found = read_fault(body, status)
         assert found is not None  # with a status there is always one
-        return messages_error(found, request_id) if self._client == "anthropic" else openai_error(found)
+        if self._client == "anthropic":
+            return messages_error(found, request_id)
+        return gemini_error(found) if self._client == "gemini" else openai_error(found)
 
     def stream(self, sent: Sent, request_id: str) -> StreamTranslator:
         raise NotImplementedError  # models are never asked for in events

@@ -54,7 +54,7 @@ def _to_messages(client: WireFormat, quirks: Quirks, domain: str, *, is_last: bo
 
         return ChatToMessages(quirks, is_last=is_last)
     if client == "gemini":
-        from tokenferry.wire.gemini._client_codec import GeminiToMessages
+        from tokenferry.wire.gemini._codecs import GeminiToMessages
 
         return GeminiToMessages(quirks, domain, is_last=is_last)
     from tokenferry.wire.responses._codecs import ResponsesToMessages

@@ -107,6 +107,7 @@ def test_a_row_holds_what_the_record_says() -> None:
 
 def test_what_an_upstream_calls_its_model_is_not_written_down_unless_it_is_harmless() -> None:
     record = RequestRecord("tf_1", "POST", "/v1/messages/count_tokens", model="fast", served_model="sk-ant-api03-x y")
+    record.is_side = True
     entry = ledger_entry(record, billing=lambda *_: "metered")
     assert (entry.model, entry.is_side) == ("fast", True)
 

@@ -36,7 +36,7 @@ app = new_app()
 
 _LIMIT: Final = 32 * 1024 * 1024
 _SESSION: Final = "x-claude-code-session-id"
-_CREDENTIALS: Final = frozenset({"authorization", "x-api-key", "x-tokenferry-key"})
+_CREDENTIALS: Final = frozenset({"authorization", "x-api-key", "x-goog-api-key", "x-tokenferry-key"})
 _OK: Final = 200
 
 
@@ -59,7 +59,7 @@ def route(
         Path | None, typer.Option("--body", metavar="FILE", help="The request's body; - is stdin.", show_default=False)
     ] = None,
     wire_format: Annotated[
-        Literal["anthropic", "openai", "openai-responses"],
+        Literal["anthropic", "openai", "openai-responses", "gemini"],
         typer.Option("--format", help="The API that the request is made for."),
     ] = "anthropic",
     header: Annotated[

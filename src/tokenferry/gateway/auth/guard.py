@@ -31,6 +31,7 @@ _JSON_TYPE: Final = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_KEY_HEADERS: Final = frozenset((b"x-api-key", b"x-goog-api-key"))
 _NO_CODINGS: Final = (b"", b"identity")
 _SEND_JSON: Final = "send JSON in UTF-8, with one header content-type: application/json"
 _OWN_SITES: Final = frozenset((b"same-origin", b"none"))
@@ -191,7 +192,7 @@ class Guard:
         roles: Sequence[Role] = ("client",),
         forwarded: Sequence[bytes] | None = None,
     ) -> ClientKey:
-        """Give the client key that was presented, in whichever of the two headers it has one of these roles.
+        """Give the client key that was presented, in whichever header it has one of these roles.
 
         `address` is the client's, None over a Unix socket, or that of a proxy that forwards it: bad keys are counted by
         it, good ones always pass. What is `forwarded` is among the headers if it isn't given.
@@ -256,7 +257,7 @@ def _presented(headers: Sequence[Header]) -> list[str]:
             scheme, _, token = value.partition(b" ")
             if scheme.lower() == b"bearer" and token.strip():
                 values.append(token.strip().decode("latin-1"))
-        elif name == b"x-api-key" and value.strip():
+        elif name in _KEY_HEADERS and value.strip():
             values.append(value.strip().decode("latin-1"))
     return values
 
@@ -286,5 +287,5 @@ def _unauthorized(headers: Sequence[Header], presented: list[str], how: str) -> 
     elif any(name == b"authorization" and value.strip().lower() == b"bearer" for name, value in headers):
         reason = "the client key is empty: your apiKeyHelper printed nothing; run it by hand to see why"
     else:
-        reason = "a client key is needed, as a Bearer token or in x-api-key"
+        reason = "a client key is needed, as a Bearer token, in x-api-key or in x-goog-api-key"
     return GatewayError(401, "authentication_error", f"{reason}; {how}")

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tokenferry.routing import BodyFacts, Malformed, scan
 from tokenferry.streaming import DIALECTS, Dialect
-from tokenferry.wire import WireFormat, envelope, openai_envelope
+from tokenferry.wire import WireFormat, envelope, gemini_envelope, openai_envelope
 
 
 class ClientApi(Struct, frozen=True, eq=False):
@@ -16,7 +16,7 @@ class ClientApi(Struct, frozen=True, eq=False):
 
     name: WireFormat
     path: bytes
-    """Where clients ask for an answer."""
+    """Where clients ask for an answer; of Gemini what those paths begin with."""
     base: bytes
     """The beginning of its paths that is part of the base URL of upstreams of this format."""
     envelope: Callable[[str, str, str], bytes]
@@ -25,6 +25,8 @@ class ClientApi(Struct, frozen=True, eq=False):
     """What reads its answers."""
     read: Callable[[Sequence[bytes | bytearray]], BodyFacts | Malformed] = scan
     """Finds the model and whether a stream is asked for."""
+    models: bytes = b"/v1/models"
+    """Where clients ask which models there are."""
 
 
 MESSAGES: Final = ClientApi("anthropic", b"/v1/messages", b"", envelope, DIALECTS["anthropic"])
@@ -32,9 +34,16 @@ CHAT: Final = ClientApi("openai", b"/v1/chat/completions", b"/v1", openai_envelo
 RESPONSES: Final = ClientApi(
     "openai-responses", b"/v1/responses", b"/v1", openai_envelope, DIALECTS["openai-responses"]
 )
+GEMINI: Final = ClientApi(
+    "gemini", b"/v1beta/models", b"/v1beta", gemini_envelope, DIALECTS["gemini"], models=b"/v1beta/models"
+)
 CLIENT_APIS: Final[Mapping[bytes, ClientApi]] = {one.path: one for one in (MESSAGES, CHAT, RESPONSES)}
-"""By the path that asks for an answer. Each is served by upstreams of its own format and of those it translates to."""
+"""By the path that asks for an answer. Each is served by upstreams of its own format and of those it translates to.
 
+Gemini's isn't among them: its paths name a model (`model_path`).
+"""
+
+_GEMINIS: Final = re.compile(rb"/v1(?:alpha|beta)[0-9]*/")
 _OPENAIS: Final = re.compile(rb"(?:/v1)*/(?:chat/|completions|embeddings|responses)")
 _ANTHROPICS: Final = frozenset((b"anthropic-version", b"anthropic-beta", b"x-api-key"))
 
@@ -49,4 +58,7 @@ def api_asked(headers: Iterable[tuple[bytes, bytes]]) -> ClientApi:
 
 def api_of(path: bytes) -> ClientApi:
     """The format in which a client that asks for this path understands an error, whether the path is served or not."""
-    return CLIENT_APIS.get(path) or (CHAT if _OPENAIS.match(path) else MESSAGES)
+    known = CLIENT_APIS.get(path)
+    if known is not None:
+        return known
+    return CHAT if _OPENAIS.match(path) else GEMINI if _GEMINIS.match(path) else MESSAGES

@@ -21,7 +21,8 @@ _OVERRIDES: Final = frozenset(
 )
 # Keys, by whichever name, and what tells whose a key is.
 _OF_THE_CLIENT: Final = frozenset(
-    b"authorization x-api-key api-key x-goog-api-key cookie cookie2 openai-organization openai-project".split()
+    b"authorization x-api-key api-key x-goog-api-key cookie cookie2 openai-organization openai-project "
+    b"x-goog-user-project".split()
 )
 _NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | _OVERRIDES | _OF_THE_CLIENT
 # What an upstream says of its own address would be taken as said of the gateway's.

@@ -38,6 +38,7 @@ _KINDS: Final = {
     b"content-length": _LENGTH,
     b"authorization": _CREDENTIAL,
     b"x-api-key": _CREDENTIAL,
+    b"x-goog-api-key": _CREDENTIAL,
     b"x-tokenferry-key": _KEY,
     b"connection": _CONNECTION,
     b"transfer-encoding": _CODING,

@@ -6,9 +6,10 @@ import msgspec
 
 from tokenferry.gateway.http.client_api import ClientApi
 from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.gateway.http.model_path import ModelPath
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.routing import BodyFacts, Malformed, rewrite, scan
-from tokenferry.wire import SEALED, Codec, Sent, without_sealed
+from tokenferry.wire import SEALED, SEALED_SIGNATURE, Codec, Sent, without_sealed, without_signatures
 
 if TYPE_CHECKING:
     from tokenferry.gateway.http.headers import EncodedCredential
@@ -24,6 +25,7 @@ BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 STALLED_SECONDS: Final = 5.0
 _SMALL: Final = 16 * 1024
+_SPACE: Final = b" \t\r\n"
 _MOST_HOLDERS: Final = 1024
 
 
@@ -64,6 +66,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
     """The client's own credential, where that is presented in place of an account's."""
     is_budgeted: bool = False
     """Whether the answer's limit headers describe a budget in place of the account."""
+    path: ModelPath | None = None
+    """What the address asks of a model, of an API that says it there."""
     sent: dict[Codec, Sent] = {}  # msgspec copies it
     """What it is in the formats of targets that speak another one than the client, once it was translated."""
 
@@ -73,6 +77,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
     @property
     def is_count(self) -> bool:
         """Whether it asks for the number of its tokens."""
+        if self.path is not None:
+            return self.path.is_count
         return self.is_side and self.target.partition(b"?")[0] == COUNT_TOKENS
 
     def pieces(self, model: str, *, is_native: bool = True) -> Sequence[bytes | bytearray | memoryview]:
@@ -83,6 +89,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
         facts = self.body.facts
         if facts is None:
             return self.body.chunks
+        if is_native and self.path is not None:
+            return self.body.without_members(keep_signatures=not self.without_thinking)
         if is_native and (SEALED in facts.body or self.foreign or self.without_thinking):
             found = scan([without_sealed(facts.body, foreign=self.foreign, keep_thinking=not self.without_thinking)])
             facts = facts if isinstance(found, Malformed) else found
@@ -153,12 +161,13 @@ def _no_room(why: str) -> GatewayError:
 class RequestBody:
     """A request's body in chunks, much as it came, so that it can be sent twice without being copied."""
 
-    __slots__ = ("_budget", "_copied", "_given_up", "_holder", "chunks", "facts", "last_byte", "size")
+    __slots__ = ("_added", "_budget", "_copied", "_given_up", "_holder", "chunks", "facts", "last_byte", "size")
 
     def __init__(self, budget: BodyBudget) -> None:
         self.chunks: list[bytes | bytearray] = []
         self.facts: BodyFacts | None = None
         """What it says, once it was read."""
+        self._added: slice | None = None
         self._budget = budget
         self._holder = budget.unclaimed
         self._given_up: Callable[[GatewayError], None] | None = None
@@ -220,6 +229,25 @@ class RequestBody:
             last += chunk
         else:
             chunks.append(chunk)
+
+    def add_members(self, members: bytes) -> None:
+        """Let it say what its address says: the last members of a JSON object. Of anything else nothing is changed."""
+        body = b"".join(self.chunks)
+        before = body.rstrip(_SPACE).removesuffix(b"}")
+        if len(before) < len(body):
+            members = members if before.rstrip(_SPACE).endswith(b"{") else b"," + members
+            self._added = slice(len(before), len(before) + len(members))
+            self.chunks = [b"%b%b%b" % (before, members, body[len(before) :])]
+
+    def without_members(self, *, keep_signatures: bool) -> Sequence[bytes | memoryview]:
+        """The body without the members that were added: as it came, but for signatures of translated answers."""
+        assert self.facts is not None
+        assert self._added is not None
+        body = memoryview(self.facts.body)
+        pieces = [body[: self._added.start], body[self._added.stop :]]
+        if keep_signatures and SEALED_SIGNATURE not in self.facts.body:
+            return pieces
+        return [without_signatures(b"".join(pieces), keep_own=keep_signatures)]
 
     def add_copy(self, size: int) -> None:
         """Count a translation that is kept beside it. Raises `GatewayError` (503) where there is no room."""

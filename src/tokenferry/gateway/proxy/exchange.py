@@ -9,10 +9,12 @@ from tokenferry.errors import TokenferryError
 from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.auth.passthrough import presented_own
-from tokenferry.gateway.http.client_api import CLIENT_APIS, MESSAGES, RESPONSES
+from tokenferry.gateway.http.client_api import CLIENT_APIS, GEMINI, MESSAGES, RESPONSES
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_error_of
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
+from tokenferry.gateway.http.model_path import take_key
+from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, parse_body, too_large
@@ -65,6 +67,10 @@ class Exchange:
     """Whether a body must be JSON."""
     _side = ""
     """What stands for the path of a route beside messages, where that isn't its whole path."""
+    _is_aside: bool | None = None
+    """Whether something else is asked for than an answer of the model, where the path alone doesn't say it."""
+    _frame: Callable[[EventStreamFilter, ResponseHeaders], BodyFilter] | None = None
+    """Gives a stream in another framing than events."""
     _overflow: GatewayError | None = None
     _key: ClientKey | None = None
     _request: ProxyRequest | None = None
@@ -91,6 +97,7 @@ class Exchange:
         self._forwarder = state.forwarder
         self._head = head
         self._record = record
+        self._target = head.target
         self._client = CLIENT_APIS.get(head.path, MESSAGES)
         self._is_inference = is_inference
         self._started = state.clock()
@@ -181,7 +188,8 @@ class Exchange:
         usage = record.usage if record.translated is None else TokenUsage()
         # Only a stream of events can be ended by one that says that it was cut.
         if head.status < _BAD_REQUEST and headers.is_event_stream:
-            self._filter = EventStreamFilter(usage, record.request_id, dialect)
+            events = EventStreamFilter(usage, record.request_id, dialect)
+            self._filter = events if self._frame is None else self._frame(events, headers)
             self._is_stream = True
             self._state.streams += 1
         else:
@@ -240,7 +248,7 @@ class Exchange:
             raise no_room()
         read = head.read
         if b"?" in head.target:
-            check_query(head.target)
+            self._check_query(read)
         self._key = state.guard.admit(read, head.address, has_body=self._is_json and head.method == "POST")
         record.client, record.key_id = self._key.name, self._key.id
         if read.vias and self._forwarder.is_loop(read.vias):
@@ -258,18 +266,26 @@ class Exchange:
             self._body.claim(self._key.id, self.refuse)
             self.writer.go_on()
 
+    def _check_query(self, read: RequestHead) -> None:
+        """Raise `GatewayError` for a key in the query. Only Gemini's clients may put theirs there."""
+        if self._client is GEMINI:
+            self._target, key = take_key(self._target)
+            if key is not None:
+                read.credentials = (*read.credentials, (b"x-goog-api-key", key.encode("latin-1", "replace")))
+        check_query(self._target)
+
     def _open(self) -> None:
         """The request is there as a whole: find who serves it, and send it."""
         head, record, body = self._head, self._record, self._body
         record.bytes_in = body.size
-        client, path = self._client, head.path
+        client = self._client
         request = self._request = ProxyRequest(
             head.method,
-            head.target[len(client.base) :],
+            self._target[len(client.base) :],
             head.read,
             body,
             client,
-            path not in CLIENT_APIS,
+            head.path not in CLIENT_APIS if self._is_aside is None else self._is_aside,
             self._is_inference,
         )
         if self._is_inference:
@@ -277,6 +293,7 @@ class Exchange:
             request.wants_stream = facts.stream
             record.requested = facts.model or ""
             record.model = None if facts.model is None else loggable(facts.model)
+        record.is_side = request.is_side
         record.decision = RoutingDecision()
         assert self._key is not None
         if self._key.caps is not NO_CAPS or self._forwarder.pool.capacity.counts_tokens:
@@ -346,7 +363,7 @@ class Exchange:
         facts = self._body.facts
         assert facts is not None
         self._record.provider = target.group.provider
-        headers, content = count_answer(self._state.token_ratios.estimate(target, facts.size))
+        headers, content = count_answer(self._state.token_ratios.estimate(target, facts.size), self._client)
         self._start(_OK, *lines_of(headers))
         self._write(content)
         self._end()

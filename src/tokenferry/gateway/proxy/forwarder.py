@@ -12,7 +12,7 @@ from tokenferry.credentials import Credential
 from tokenferry.errors import Unfit
 from tokenferry.gateway.auth.ephemeral_key import EphemeralKey
 from tokenferry.gateway.auth.passthrough import own_credential
-from tokenferry.gateway.http.client_api import CLIENT_APIS, ClientApi
+from tokenferry.gateway.http.client_api import CLIENT_APIS, GEMINI, ClientApi
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.headers import CredentialCache, Header, ResponseHeaders, with_fixed
 from tokenferry.gateway.http.request_head import RequestHead
@@ -70,7 +70,7 @@ class Forwarder:
         router = router or Router()
         self._resolver = RouteResolver(settings, self._providers, router, source.listing)
         models = () if router.list_models == "upstream" else router.models
-        self._model_lists = {api: ModelList(models, api.name) for api in CLIENT_APIS.values()}
+        self._model_lists = {api: ModelList(models, api.name) for api in (*CLIENT_APIS.values(), GEMINI)}
         self.lists_upstreams = router.list_models != "mapped"
         self._listed: Sequence[Account] = ()
         self._users: dict[str, frozenset[str]] = {}
@@ -204,7 +204,7 @@ class Forwarder:
             lines = with_fixed(lines, known.headers)
         return self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
-            request.target,
+            request.target if request.path is None else request.path.target(target.model or request.path.model),
             (),
             request.pieces(target.model),
             sink,

@@ -6,9 +6,8 @@ from typing import Any, Final
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from tokenferry.settings import ModelSettings
-from tokenferry.wire import UNKNOWN_DATE, WireFormat, model_entry, model_list
+from tokenferry.wire import LIST_FIELDS, UNKNOWN_DATE, WireFormat, model_entry, model_list
 
-_PATH: Final = b"/v1/models"
 _DEFAULT_LIMIT: Final = 20
 _MOST: Final = 1000
 
@@ -25,17 +24,17 @@ class ModelList:
         return bool(self._entries)
 
     def name(self, path: bytes) -> str:
-        """The model that `/v1/models/NAME` is about."""
-        return unquote_to_bytes(path[len(_PATH) + 1 :]).decode("utf-8", "replace")
+        """The model that `…/models/NAME` is about."""
+        return unquote_to_bytes(path.partition(b"/models/")[2]).decode("utf-8", "replace")
 
     def one(self, path: bytes, allows: Callable[[str], bool]) -> bytes | None:
-        """The answer for `/v1/models/NAME`; None where that is the upstream's to give."""
+        """The answer for `…/models/NAME`; None where that is the upstream's to give."""
         entry = self._by_name.get(self.name(path).casefold())
-        return None if entry is None or not allows(entry["id"]) else json.dumps(entry).encode()
+        return None if entry is None or not allows(_id(entry)) else json.dumps(entry).encode()
 
     def alone(self, target: bytes, allows: Callable[[str], bool]) -> bytes:
-        """The whole answer, without an upstream: a page of the names that a client may use, or all for OpenAI's API."""
-        entries = [entry for entry in self._entries if allows(entry["id"])]
+        """The whole answer, without an upstream: the names that a client may use, of Anthropic's API a page of them."""
+        entries = [entry for entry in self._entries if allows(_id(entry))]
         if self._client != "anthropic":
             return json.dumps(model_list(self._client, entries)).encode()
         limit, after = _page(target)
@@ -51,19 +50,18 @@ class ModelList:
         """
         try:
             document = json.loads(upstreams)
-            data = document["data"]
-            theirs = [(_text(one["id"]), one) for one in data]
+            data = document[LIST_FIELDS[self._client]]
+            theirs = [(_id(one), one) for one in data]
         except (ValueError, RecursionError, TypeError, KeyError):
             return None
-        is_openais = self._client != "anthropic"
-        is_first = is_openais or _is_first(target)
-        mine = [entry for entry in self._entries if allows(entry["id"])] if is_first else []
-        names = {entry["id"] for entry in mine}
+        is_first = _is_first(target)
+        mine = [entry for entry in self._entries if allows(_id(entry))] if is_first else []
+        names = {*map(_id, mine)}
         kept = [one for name, one in theirs if name not in names and allows(name)]
         if not is_first and len(kept) == len(theirs):
             return upstreams
-        shown = document["data"] = mine + kept
-        if is_openais:
+        shown = document[LIST_FIELDS[self._client]] = mine + kept
+        if self._client != "anthropic":
             return json.dumps(document).encode()
         document["first_id"] = shown[0]["id"] if shown else None
         if kept or not document.get("has_more"):  # else only the upstream's own word leads on from here
@@ -71,7 +69,9 @@ class ModelList:
         return json.dumps(document).encode()
 
 
-def _text(name: object) -> str:
+def _id(entry: dict[str, Any]) -> str:
+    """The name that a client asks for. Raises `TypeError`, `KeyError` where an entry of an upstream has none."""
+    name = entry["name"].removeprefix("models/") if "supportedGenerationMethods" in entry else entry["id"]
     if not isinstance(name, str):
         raise TypeError
     return name
@@ -97,4 +97,4 @@ def _page(target: bytes) -> tuple[int, str | None]:
 
 
 def _is_first(target: bytes) -> bool:
-    return not _query(target).keys() & {"after_id", "before_id"}
+    return not _query(target).keys() & {"after_id", "before_id", "pageToken"}

@@ -1,6 +1,6 @@
 from typing import Final
 
-from tokenferry.gateway.http.client_api import api_asked
+from tokenferry.gateway.http.client_api import GEMINI, api_asked
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders
@@ -10,7 +10,6 @@ from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.routing import model_denied
 from tokenferry.upstream import ResponseHead, UpstreamError
 
-_LIST: Final = b"/v1/models"
 _LIMIT: Final = 4 * 1024 * 1024
 _OK: Final = 200
 _LOOP: Final = 508
@@ -25,9 +24,9 @@ class ListingExchange(Exchange):
 
     def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:
         super().__init__(state, head, writer, record, is_inference=False)
-        self._client = api_asked(head.headers)
+        self._client = GEMINI if head.path.startswith(GEMINI.path) else api_asked(head.headers)
         self._models = state.forwarder.model_list(self._client)
-        self._is_list = head.path == _LIST
+        self._is_list = head.path == self._client.models
         self._is_held = False
         self._held: list[bytes] | None = None
         self._size = 0
@@ -54,7 +53,7 @@ class ListingExchange(Exchange):
             super().end()
         elif not self._is_over:
             theirs = None if self._held is None else b"".join(self._held)
-            merged = None if theirs is None else self._models.beside(self._head.target, theirs, self._allows)
+            merged = None if theirs is None else self._models.beside(self._target, theirs, self._allows)
             if merged is None:
                 self._tell_alone()
             else:
@@ -77,7 +76,7 @@ class ListingExchange(Exchange):
         key, request = self._key, self._request
         assert key is not None
         assert request is not None
-        request.models = self._head.path[len(_LIST) :].decode("ascii")
+        request.models = self._head.path[len(self._client.models) :].decode("ascii")
         if self._is_list:
             self._is_held = request.is_read = bool(self._models or key.rights.models)
             if self._models and not self._forwarder.lists_upstreams:
@@ -94,7 +93,7 @@ class ListingExchange(Exchange):
 
     def _tell_alone(self) -> None:
         if self._models:
-            self._tell(self._models.alone(self._head.target, self._allows))
+            self._tell(self._models.alone(self._target, self._allows))
         else:
             self._is_held = False
             message = "the upstream gave no list of models that can be shown; try again in a moment"

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tokenferry.gateway.http.client_api import GEMINI, MESSAGES, ClientApi
 from tokenferry.gateway.http.headers import Header
 from tokenferry.pool import Target
 from tokenferry.wire import BYTES_PER_TOKEN, BodySize
@@ -36,9 +37,9 @@ class TokenRatios:
         return size.tokens(BYTES_PER_TOKEN if ratio is None else ratio / _MARGIN)
 
 
-def count_answer(tokens: int) -> tuple[list[Header], bytes]:
+def count_answer(tokens: int, client: ClientApi = MESSAGES) -> tuple[list[Header], bytes]:
     """The headers and the body of an estimate, which is marked as one."""
-    content = b'{"input_tokens":%d}' % tokens
+    content = b'{"%b":%d}' % (b"totalTokens" if client is GEMINI else b"input_tokens", tokens)
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(content)),

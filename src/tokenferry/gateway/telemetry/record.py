@@ -53,6 +53,8 @@ class RequestRecord(msgspec.Struct):
     attempts: int = 0
     error: str | None = None
     usage: TokenUsage = msgspec.field(default_factory=TokenUsage)
+    is_side: bool = False
+    """Whether it asked for something else than an answer of a model."""
     is_unpriced: bool = False
     """Whether it costs what isn't known."""
     translated: str | None = None

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
-from tokenferry.gateway.http.client_api import CLIENT_APIS
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.ledger import Billing, LedgerEntry, LedgerWriter, OtherModel
 from tokenferry.prices import TokenCounts
@@ -15,7 +14,6 @@ UsageLog: TypeAlias = LedgerWriter[RequestRecord]
 BillingOf: TypeAlias = Callable[[str, str], Billing]
 """How requests of a provider and an account are paid for."""
 
-_ANSWERS: Final = frozenset(path.decode("ascii") for path in CLIENT_APIS)
 _loggable: Final = lru_cache(4096)(loggable)
 
 
@@ -44,7 +42,7 @@ def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
         usage.service_tier or "",
         usage.inference_geo or "",
         record.request_id,
-        record.path not in _ANSWERS,
+        record.is_side,
         record.status,
         record.attempts,
         usage.input,

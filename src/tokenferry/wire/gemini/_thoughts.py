@@ -3,7 +3,7 @@
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -13,10 +13,12 @@ from tokenferry.wire.messages import _models as messages
 
 Thought: TypeAlias = messages.ThinkingContent | messages.RedactedThinkingContent
 
-SEALED_SIGNATURE: Final = b64encode(PREFIX.encode()).decode("ascii")
+SEALED_SIGNATURE: Final = b64encode(PREFIX.encode())
 """What each of them begins with."""
-NO_SIGNATURES: Final = frozenset(("skip_thought_signature_validator", "context_engineering_is_the_way_to_go"))
+NO_SIGNATURE: Final = "skip_thought_signature_validator"
+NO_SIGNATURES: Final = frozenset((NO_SIGNATURE, "context_engineering_is_the_way_to_go"))
 """What clients send in place of one: https://ai.google.dev/gemini-api/docs/thought-signatures"""
+_SPELLINGS: Final = ("thoughtSignature", "thought_signature")
 _STANDARD: Final = str.maketrans("-_", "+/")
 
 
@@ -30,7 +32,7 @@ def sealed_thoughts(domain: str, thoughts: Sequence[Thought]) -> str:
 
 def opened_thoughts(signature: str, domain: str) -> list[Thought]:
     """The thoughts in a signature; none where they were another model's."""
-    if not signature.startswith(SEALED_SIGNATURE):
+    if not signature.encode("utf-8", "replace").startswith(SEALED_SIGNATURE):
         return []
     try:
         mark = b64decode(f"{signature.rstrip('=').translate(_STANDARD)}==").decode()
@@ -43,3 +45,34 @@ def opened_thoughts(signature: str, domain: str) -> list[Thought]:
         else messages.RedactedThinkingContent(data="".join(one))
         for one in told
     ]
+
+
+def without_signatures(body: bytes, *, keep_own: bool) -> bytes:
+    """A request for the vendor's own API without signatures that it did not write: it refuses them.
+
+    Without `keep_own` no signature stays. A call that has lost one says so, since the vendor demands one of each step.
+    What can't be read is given back as it is.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return body
+    contents = document.get("contents") if isinstance(document, dict) else None
+    for content in contents if isinstance(contents, list) else [contents]:
+        parts = content.get("parts") if isinstance(content, dict) else None
+        for part in parts if isinstance(parts, list) else [parts]:
+            if isinstance(part, dict):
+                _drop_signature(part, keep_own=keep_own)
+    return encode(document)
+
+
+def _drop_signature(part: dict[str, Any], *, keep_own: bool) -> None:
+    for name in _SPELLINGS:
+        signature = part.get(name)
+        if signature is None or (
+            keep_own and not str(signature).encode("utf-8", "replace").startswith(SEALED_SIGNATURE)
+        ):
+            continue
+        del part[name]
+        if not {"functionCall", "function_call"}.isdisjoint(part):
+            part[name] = NO_SIGNATURE

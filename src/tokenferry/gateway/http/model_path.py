@@ -1,0 +1,69 @@
+"""Paths of Gemini's API, which say what others say in the body: the model, and whether a stream is asked for."""
+
+import re
+from functools import lru_cache
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
+
+from msgspec import Struct
+
+from tokenferry.gateway.http.errors import GatewayError
+from tokenferry.routing import LONGEST_MODEL
+
+MODELS: Final = b"/v1beta/models"
+METHODS: Final = ("generateContent", "streamGenerateContent", "countTokens")
+_PATH: Final = re.compile(
+    rb"/v1beta/models/([A-Za-z0-9._:@+/%%-]{1,%d}):(%b)" % (LONGEST_MODEL, "|".join(METHODS).encode("ascii"))
+)
+_NOWHERE: Final = frozenset(("", ".", ".."))
+_SAFE: Final = "/@:+"
+
+
+class ModelPath(Struct, frozen=True):
+    """What is asked of a model by a path."""
+
+    model: str
+    method: str
+
+    @property
+    def is_stream(self) -> bool:
+        return self.method == "streamGenerateContent"
+
+    @property
+    def is_count(self) -> bool:
+        return self.method == "countTokens"
+
+    def target(self, model: str) -> bytes:
+        """The same of a model with this name, below the base URL of the API. Streams are asked for as events."""
+        return f"/models/{quote(model, safe=_SAFE)}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
+
+
+@lru_cache(maxsize=1024)
+def model_path(path: bytes) -> ModelPath | None:
+    """What a path asks of a model; None for any other path."""
+    found = _PATH.fullmatch(path)
+    if found is None:
+        return None
+    try:
+        model = unquote_to_bytes(found[1]).decode()
+    except UnicodeDecodeError:
+        return None
+    is_odd = not model.isprintable() or not _NOWHERE.isdisjoint(model.split("/"))
+    return None if is_odd else ModelPath(model, found[2].decode("ascii"))
+
+
+def take_key(target: bytes) -> tuple[bytes, str | None]:
+    """A target without the client key that Gemini's clients may put into the query, and that key.
+
+    The vendor's own parameters for overrides (`$…`) are left out, too. Raises `GatewayError` for two keys.
+    """
+    path, _, query = target.partition(b"?")
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, max_num_fields=100)
+    except ValueError:
+        raise GatewayError(400, "invalid_request_error", "the query can't be read") from None
+    keys = {value for name, value in pairs if name == "key" and value}
+    if len(keys) > 1:
+        raise GatewayError(400, "invalid_request_error", "two keys were sent in the query; send the one that is meant")
+    kept = urlencode([(name, value) for name, value in pairs if name != "key" and not name.startswith("$")])
+    return path + (b"?" + kept.encode("ascii") if kept else b""), keys.pop() if keys else None
