@@ -37,11 +37,16 @@ _VIEWS = (
     "/traffic?range=90d",
     "/traffic?range=90d&account=account017&sort=ms",
     "/traffic?range=90d&status=failed",
+    "/traffic?range=90d&status=slow",
+    "/traffic?range=90d&order=up",
+    "/traffic?range=90d&account=account017&order=up",
+    "/traffic?range=90d&shows=sessions&sessions=cost",
     "/traffic?range=90d&shows=sessions",
     f"/traffic/sessions/session-{_ROWS // 2000 * 40 - 10}",
     "/routing",
     "/keys",
     "/settings",
+    "/traffic.csv?range=90d",
 )
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from tokenferry.audit import note_change
+from tokenferry.audit import changes_of, note_change
 from tokenferry.settings import Home
 
 
@@ -76,3 +76,22 @@ def test_the_home_is_made_if_it_is_missing(home: Home) -> None:
     home.path.rmdir()
     note_change(home, "account.use", "work")
     assert len(entries(home)) == 1
+
+
+def test_the_latest_changes_of_an_account_are_read_and_no_keys(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert changes_of(home, "work") == []
+    for number in range(30):
+        note_change(home, "account.set", "work", client="boss", priority=number)
+    note_change(home, "key.create", "work", id="key_1")
+    note_change(home, "account.pause", "work", paused_until=4_000_000_000)
+    note_change(home, "account.pause", "other")
+    with home.audit.open("a") as file:
+        file.write('{"name": "work"\n{"name": "work", "action": 1}\n')
+    found = changes_of(home, "work")
+    assert [(one.action, one.by, dict(one.details)) for one in found[:2]] == [
+        ("account.pause", "", {"paused_until": "4000000000"}),
+        ("account.set", "boss", {"priority": "29"}),
+    ]
+    assert len(found) == 20
+    monkeypatch.setattr("tokenferry.audit._READ", 300)
+    assert changes_of(home, "work")[0].action == "account.pause", "a line that is cut is left out"

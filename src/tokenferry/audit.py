@@ -1,5 +1,6 @@
 """Who changed which key or account, and when: a line of audit.log in the home, and a record of the logger."""
 
+import contextlib
 import json
 import logging
 import os
@@ -7,16 +8,23 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from msgspec import Struct
+
 from tokenferry.errors import StorageFailed, TokenferryError, UnsafeFile
 from tokenferry.logfmt import pairs
 from tokenferry.settings import Home
 from tokenferry.stores import check_status, make_private_folder
 
-__all__ = ["note_change"]
+__all__ = ["AuditLine", "changes_of", "note_change"]
 
 logger = logging.getLogger(__name__)
 
-_APPEND: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ: Final = 512 * 1024
+"""So many bytes of the log's end are looked at."""
+_OF_ACCOUNTS: Final = frozenset(("account", "cooldown"))
+_COMMON: Final = frozenset(("time", "action", "name", "client", "uid", "pid"))
+_FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_APPEND: Final = _FLAGS | os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 def note_change(home: Home, action: str, name: str, **details: str | int | bool | None) -> None:
@@ -39,6 +47,47 @@ def note_change(home: Home, action: str, name: str, **details: str | int | bool 
         _append(home, line)
     except TokenferryError as fault:
         logger.warning("the change was made, but could not be written down: %s", fault)
+
+
+class AuditLine(Struct, frozen=True):
+    """A change that was made to an account, by a client key, a session of the dashboard or a command."""
+
+    at: int
+    """In seconds since 1970 UTC."""
+    action: str
+    by: str
+    """Empty for a command."""
+    details: Mapping[str, str]
+
+
+def changes_of(home: Home, account: str, most: int = 20) -> list[AuditLine]:
+    """The latest changes that were made to an account, as far as the end of the log has them, newest first.
+
+    Raises `UnsafeFile`.
+    """
+    try:
+        descriptor = os.open(home.audit, _FLAGS | os.O_RDONLY)
+    except FileNotFoundError:
+        return []
+    except OSError as fault:
+        raise UnsafeFile(f"{home.audit} can't be opened: {fault.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        check_status(home.audit, status)
+        file.seek(max(status.st_size - _READ, 0))
+        content = file.read(_READ)
+    found: list[AuditLine] = []
+    for line in reversed(content.splitlines()):
+        if f'"name": {json.dumps(account)}'.encode("ascii") not in line:
+            continue
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            values = json.loads(line)
+            if values["name"] == account and str(values["action"]).partition(".")[0] in _OF_ACCOUNTS:
+                details = {key: str(value) for key, value in values.items() if key not in _COMMON}
+                found.append(AuditLine(int(values["time"]), values["action"], str(values.get("client", "")), details))
+        if len(found) == most:
+            break
+    return found
 
 
 class _Change:

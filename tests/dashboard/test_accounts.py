@@ -7,11 +7,13 @@ from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import pytest
+from msgspec.structs import replace
 
 from admin.rig import Api
 from dashboard.person import Person
 from leaks import shows
 from ledger.books import PRICES
+from tokenferry.audit import note_change
 from tokenferry.credentials import ApiKey
 from tokenferry.ledger import Ledger, WindowPoint
 from tokenferry.sandbox import Sandbox
@@ -218,3 +220,28 @@ def test_a_key_that_a_check_finds_refused_serves_no_more_until_it_is_accepted(
     assert "</span> refused</span>" not in boss.open(path).text, "what was said of one key isn't true of the next"
     assert "accepts it" in boss.act(path, f"{path}/check").text
     assert not api.state.cooldowns.list()
+
+
+def test_a_page_shows_how_windows_were_used_and_what_was_changed(api: Api, boss: Person, work: str) -> None:
+    now = time.time()
+    with Ledger(api.home.ledger) as ledger:
+        ledger.write([], PRICES, [WindowPoint("work", "5h", now - 3600 * at, 0.1 * at, now + 3600) for at in range(4)])
+    boss.act(work, f"{work}/order", priority="7")
+    note_change(api.home, "account.import", "work", client="<img src=x>", source="<b>")
+    page = boss.open(work).text
+    assert '<polyline class="l1" points="' in page
+    assert "audit.log" in page
+    assert ">account.set</td>" in page
+    assert "priority 7" in page
+    assert "&lt;img src=x&gt;" in page
+    assert "<b>" not in page
+
+
+def test_a_copied_login_is_confirmed_by_a_button(api: Api, boss: Person) -> None:
+    api.log_in("work")
+    document = api.broker.book.read("work")
+    api.broker.book.store.swap("work", document.generation, replace(document, machine="another"))
+    path = f"{LIST}/work"
+    assert "copied" in boss.open(path).text
+    assert "Account work belongs to this machine now." in boss.act(path, f"{path}/confirm").text
+    assert "copied" not in boss.open(LIST).text

@@ -108,6 +108,13 @@ def change_account(context: ActionContext, by: Actor, name: str, asked: AccountC
     return AccountAdded(message=f"changed account {account.name}", account=account_info(context, account.name))
 
 
+def confirm_account(context: ActionContext, by: Actor, name: str) -> Done:
+    """Say that a copied login is in use on this machine alone, so that it is refreshed here."""
+    context.broker.book.confirm(check_account_name(name), context.broker.machine)
+    note_change(context.home, "account.confirm", name, client=by.name)
+    return Done(message=f"account {name} belongs to this machine now")
+
+
 def remove_account(context: ActionContext, by: Actor, name: str) -> Done:
     """Remove an account; a login of tokenferry's own is ended at its provider first.
 

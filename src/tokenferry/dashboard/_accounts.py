@@ -16,6 +16,7 @@ from tokenferry.actions import (
     KnownNames,
     add_account,
     change_account,
+    confirm_account,
     end_cooldowns,
     list_cooldowns,
     refresh_token,
@@ -23,6 +24,7 @@ from tokenferry.actions import (
     secret_of,
     verify_account,
 )
+from tokenferry.audit import changes_of
 from tokenferry.dashboard._forms import FieldFaults
 from tokenferry.dashboard._logins import login_actions, login_view, pending
 from tokenferry.dashboard._tables import TableOrder
@@ -33,7 +35,7 @@ from tokenferry.moments import later_moment, moment_after, zone_of
 from tokenferry.readiness import AccountRow, account_row, account_rows, models
 from tokenferry.secret import Secret
 from tokenferry.stores import Account, check_account_name
-from tokenferry.views import WindowShare, open_windows
+from tokenferry.views import WindowLine, WindowShare, open_windows, window_lines
 
 _COLUMNS: Final = {
     "order": "Order",
@@ -55,6 +57,9 @@ _URGENCY: Final = (
 )
 _DEAD: Final = frozenset(("needs-login", "refused"))
 _MOST: Final = 1_000_000
+_DAY: Final = 86_400.0
+_CHARTED: Final = 7
+"""So many days the chart of an account's windows has."""
 _PAGES: Final = {"list": "/dashboard/accounts", "now": "/dashboard/"}
 """Where a form leads back to, by the page that says it is from there."""
 
@@ -166,6 +171,9 @@ def _page(visit: Visit) -> Variables:
         "cooldowns": _cooldowns_of(visit, name),
         "bound": visit.context.keys.bound_to(name),
         "pending": [one for one in pending(visit) if one.account == name],
+        "lines": _lines(visit, name),
+        "days": [time.time() - day * _DAY for day in range(_CHARTED - 1, -1, -1)],
+        "changes": changes_of(visit.context.home, name),
         "zone": f"{datetime.now(zone_of(None)):%Z}",
     }
 
@@ -178,6 +186,15 @@ def _windows(visit: Visit) -> Mapping[str, Sequence[WindowShare]]:
         for one in () if usage is None else open_windows(usage, time.time()):
             found.setdefault(one.account, []).append(one)
     return found
+
+
+def _lines(visit: Visit, name: str) -> list[WindowLine]:
+    """How much of its windows was used in the last days."""
+    now = time.time()
+    with contextlib.suppress(TokenferryError):  # which Now tells
+        if (usage := visit.context.books.usage()) is not None:
+            return window_lines(usage, name, now - _CHARTED * _DAY, now)
+    return []
 
 
 def _cooldowns_of(visit: Visit, name: str) -> list[CooldownInfo]:
@@ -261,6 +278,11 @@ def _check(visit: Visit) -> Redirect:
     return Redirect(_home(name), sentence(found.reason))
 
 
+def _confirm(visit: Visit) -> Redirect:
+    name = visit.path["name"]
+    return Redirect(_home(name), sentence(confirm_account(visit.context, visit.session, name).message))
+
+
 def _clear(visit: Visit) -> Redirect:
     name = visit.path["name"]
     return Redirect(_home(name), sentence(end_cooldowns(visit.context, visit.session, name).message))
@@ -288,6 +310,7 @@ ACCOUNTS: Final = DashboardSection(
         FormAction("/accounts/{name}/label", _label, _ACCOUNT),
         FormAction("/accounts/{name}/refresh", _refresh, _ACCOUNT),
         FormAction("/accounts/{name}/check", _check, _ACCOUNT),
+        FormAction("/accounts/{name}/confirm", _confirm, _ACCOUNT),
         FormAction("/accounts/{name}/clear", _clear, _ACCOUNT),
         FormAction("/accounts/{name}/remove", _remove, _ACCOUNT),
         *login_actions(_ACCOUNT),

@@ -46,6 +46,7 @@ def environment(assets: Assets) -> jinja2.Environment:
     made.globals |= {"asset": assets.url, "tone": tone}
     made.filters |= {
         "span": span,
+        "day": lambda at: f"{datetime.fromtimestamp(at, UTC):%a}",
         "time": moment,
         "clock": clock,
         "percent": percent,

@@ -187,11 +187,18 @@ class UsageReport:
             name: (points[-1].used, int(points[-1].reset * 1000)) for name, points in self.history(since, until).items()
         }
 
-    def history(self, since: int, until: int) -> dict[tuple[str, str], list[WindowPoint]]:
-        """How much of each account's window was used, oldest first, by account and window."""
+    def history(
+        self, since: int, until: int, *, account: str | None = None
+    ) -> dict[tuple[str, str], list[WindowPoint]]:
+        """How much of each window was used, oldest first, by account and window; of all accounts, or of one."""
         labels, names = self._labels(has_sessions=False), self._windows()
         found: dict[tuple[str, str], list[WindowPoint]] = {}
-        for row in self._ledger.rows(sql.WINDOWS, (since, until)):
+        rows = (
+            self._ledger.rows(sql.WINDOWS, (since, until))
+            if account is None
+            else self._ledger.rows(sql.WINDOWS_OF, (account, since, until))
+        )
+        for row in rows:
             name = labels.get(row["account"], ""), names.get(row["name"], "")
             point = WindowPoint(
                 *name, row["at_ms"] / 1000, row["used_ppm"] / 1e6, row["reset_ms"] / 1000, row["status"]

@@ -342,3 +342,7 @@ UNPRICED: Final = (
 WINDOWS: Final = (
     "SELECT account, name, at_ms, used_ppm, reset_ms, status FROM windows WHERE at_ms >= ? AND at_ms < ? ORDER BY at_ms"
 )
+WINDOWS_OF: Final = (
+    "SELECT account, name, at_ms, used_ppm, reset_ms, status FROM windows WHERE account IN "
+    "(SELECT id FROM names WHERE kind = 'account' AND label = ?) AND at_ms >= ? AND at_ms < ? ORDER BY at_ms"
+)

@@ -27,7 +27,7 @@ from tokenferry.views._traffic import (
     traffic_rows,
     traffic_view,
 )
-from tokenferry.views._windows import WindowShare, open_windows
+from tokenferry.views._windows import WindowLine, WindowShare, open_windows, window_lines
 
 __all__ = [
     "MOST_SESSIONS",
@@ -49,6 +49,7 @@ __all__ = [
     "SessionStory",
     "TrafficQuery",
     "TrafficView",
+    "WindowLine",
     "WindowShare",
     "key_uses",
     "now_view",
@@ -63,4 +64,5 @@ __all__ = [
     "traffic_query",
     "traffic_rows",
     "traffic_view",
+    "window_lines",
 ]

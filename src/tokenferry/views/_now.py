@@ -64,6 +64,8 @@ class Need(Struct, frozen=True):
     """The accounts that would do if they were resumed."""
     key: str = ""
     """The id of the client key whose own budget it is about."""
+    route: str | None = None
+    """The model that nothing serves, where its route says why; empty for one that nothing maps."""
     is_budget: bool = False
     """Whether it is about a budget of `[[budgets]]`."""
 
@@ -204,6 +206,7 @@ def _needs(rows: Sequence[AccountRow], services: Sequence[ServiceStatus], paused
                 f"nothing serves it, a client gets {one.status}: {one.bare_reason}",
                 f"tokenferry account resume {one.paused[0]}" if one.paused else "tokenferry explain route",
                 paused=one.paused,
+                route=one.model or "",
             )
             for one in services
             if not one.is_served

@@ -1,6 +1,6 @@
 """Limits of accounts that roll over: how much of each is used, when it ends, and when it may run dry."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -9,6 +9,8 @@ from tokenferry.ledger import UsageReport, WindowPoint
 from tokenferry.units import span
 
 _DAY_MS: Final = 86_400_000
+_BEFORE: Final = 8 * 86_400.0
+"""A line begins with what was known before, of a window of a week."""
 _LONGEST_MS: Final = 8 * _DAY_MS
 _LATELY: Final = 3600.0
 _LEAST: Final = 600.0
@@ -51,6 +53,39 @@ def open_windows(report: UsageReport, now: float) -> list[WindowShare]:
         for (account, window), points in sorted(known.items())
         if (last := points[-1]).reset > now
     ]
+
+
+class WindowLine(Struct, frozen=True):
+    """How much of a window was used over time, as a line of a chart; x is the time, y what was free, from 0 to 1."""
+
+    window: str
+    points: tuple[tuple[float, float], ...]
+
+
+def window_lines(report: UsageReport, account: str, since: float, until: float) -> list[WindowLine]:
+    """The windows of an account between two moments, in seconds since 1970 UTC; one that has ended is at zero."""
+    known = report.history(int((since - _BEFORE) * 1000), int(until * 1000) + 1, account=account)
+    return [
+        WindowLine(window, tuple(_line(points, since, until)))
+        for (_, window), points in sorted(known.items())
+        if points[-1].reset > since
+    ]
+
+
+def _line(points: Sequence[WindowPoint], since: float, until: float) -> Iterator[tuple[float, float]]:
+    def place(at: float, used: float) -> tuple[float, float]:
+        return round((min(max(at, since), until) - since) / (until - since), 4), round(1 - min(used, 1.0), 4)
+
+    last = None
+    for point in points:
+        if last is not None and last.reset < point.at:
+            yield from (place(last.reset, last.used), place(last.reset, 0), place(point.at, 0))
+        yield place(point.at, point.used)
+        last = point
+    if last is not None:
+        yield place(last.reset, last.used)
+        if last.reset < until:
+            yield from (place(last.reset, 0), place(until, 0))
 
 
 def _dry_at(points: Sequence[WindowPoint], now: float) -> float | None:
