@@ -86,11 +86,7 @@ def test_its_example_routes_as_its_readme_says(
 def test_what_has_no_meaning_here_is_said_and_no_fault(write: Write) -> None:
     config = loaded(write, "fallbacks")
     effect = "is a key of claude-code-mux that has no effect here"
-    served = "which this version does not translate: the provider is declared, and not served"
     assert notes(config) == [
-        f"providers.vertex.location {effect}",
-        f"providers.vertex.project_id {effect}",
-        f"providers.vertex.wire_format is gemini, {served}",
         f"models.GLM-4.6.mappings[1].inject_continuation_prompt {effect}",
         f"server.api_key {effect}; make keys for clients with: tokenferry key create NAME",
         f"router.prompt_rules {effect}; [[router.rules]] looks at headers, keys and sizes, not at prompts",
@@ -99,7 +95,7 @@ def test_what_has_no_meaning_here_is_said_and_no_fault(write: Write) -> None:
     assert (config.upstream.connect_timeout, config.upstream.response_timeout) == (10, 30)
 
 
-def test_models_of_formats_that_are_not_served_are_refused_with_the_reason(write: Write) -> None:
+def test_models_of_every_format_are_served_and_those_of_nobody_refused_with_the_reason(write: Write) -> None:
     config = loaded(write, "fallbacks")
     sonnet = (MappedTarget("claude-oauth", "claude-sonnet-4-5"), MappedTarget("anthropic-native", "claude-sonnet-4-5"))
     route = routed(config, model="claude-opus-9")
@@ -110,9 +106,11 @@ def test_models_of_formats_that_are_not_served_are_refused_with_the_reason(write
     assert gpt.targets == (MappedTarget("openai", "gpt-5.1"),)
     assert isinstance(glm, NoRoute)
     assert "cerebras1 is not enabled" in glm.message
-    assert isinstance(gemini, NoRoute)
-    assert gemini.status == 503
-    assert "vertex speaks gemini's format, which is not translated" in gemini.message
+    assert isinstance(gemini, Route)
+    assert [target.provider for target in gemini.targets] == ["vertex"]
+    assert config.providers["vertex"].base_url == (
+        "https://europe-west1-aiplatform.googleapis.com/v1/projects/p/locations/europe-west1"
+    )
 
 
 def test_a_file_as_it_writes_it_routes_nothing_yet(write: Write) -> None:

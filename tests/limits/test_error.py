@@ -30,7 +30,7 @@ def test_both_shapes_are_read() -> None:
     ("document", "error"),
     [
         ({"message": "No", "type": "t", "code": "c"}, AnswerError("t", "No", frozenset({"t", "c"}))),
-        ([{"error": {"message": "No", "status": "X"}}], AnswerError("", "No")),
+        ([{"error": {"message": "No", "status": "X"}}], AnswerError("", "No", frozenset({"X"}))),
         ({"detail": "not like this"}, AnswerError("", "not like this")),
         (
             {"base_resp": {"status_code": 1002, "status_msg": "slow"}},

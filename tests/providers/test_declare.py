@@ -4,10 +4,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from tokenferry.credentials import ApiKey
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare, presets
 from tokenferry.providers._presets import _document as document
 from tokenferry.providers._presets import other_formats
+from tokenferry.secret import Secret
 from tokenferry.wire import Quirks
 
 FORCED = "can't be switched off here: these logins are billed to a Claude subscription"
@@ -190,9 +192,10 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.enabled must be true or false",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
         "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, burst, "
-        "check_url, command, command_ttl, enabled, env_var, headers, key_header, max_concurrency, max_output_tokens, "
-        "models, name, oauth, passthrough, provider_type, region, requests_per_minute, slash_names, strategy, "
-        "subscription, token_exchange, tokens_per_minute, usage_url, wire_format",
+        "check_url, command, command_ttl, enabled, env_var, headers, key_header, location, max_concurrency, "
+        "max_output_tokens, models, name, oauth, passthrough, project_id, provider_type, region, "
+        "requests_per_minute, slash_names, strategy, subscription, token_exchange, tokens_per_minute, "
+        "usage_url, wire_format",
     ]
 
 
@@ -450,7 +453,13 @@ def test_a_provider_of_chat_completions_takes_its_key_as_a_bearer_token_and_serv
     assert (provider.key_header, provider.serves_mapped, provider.is_served) == ("authorization", True, False)
     assert good(name="mine", base_url=URL, wire_format="openai", key_header="x-api-key").key_header == "x-api-key"
     assert not good(name="mine", provider_type="deepinfra").serves_mapped
-    assert not good(name="mine", base_url=URL, wire_format="gemini").serves_mapped
+
+
+def test_a_provider_of_gemini_takes_its_key_in_googles_header_and_serves_mapped_models() -> None:
+    provider = good(name="mine", base_url=URL, wire_format="gemini")
+    assert (provider.key_header, provider.serves_mapped, provider.is_served) == ("x-goog-api-key", True, False)
+    assert dict(ApiKey(Secret("k"), header=provider.key_header).headers()) == {"x-goog-api-key": "k"}
+    assert good(name="mine", base_url=URL, wire_format="vertex").key_header == "authorization"
 
 
 @pytest.mark.parametrize("provider_type", [*document()["quirks"], "mine"])

@@ -7,11 +7,19 @@ from tokenferry.providers import Provider, Reading, Table, builtin_providers, de
 from tokenferry.providers._presets import other_formats
 from tokenferry.secret import Secret
 
+PLACES = {"region": "eu-central-1", "project_id": "my-project", "location": "europe-west4"}
+
+
+def in_place(url: str) -> str:
+    for key, value in PLACES.items():
+        url = url.replace(f"{{{key}}}", value)
+    return url
+
 
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_names_an_address_its_source_and_when_that_was_seen(name: str) -> None:
     preset = presets()[name]
-    assert url_fault(preset.base_url.replace("{region}", "eu-central-1")) is None
+    assert url_fault(in_place(preset.base_url)) is None
     assert preset.source.startswith("https://")
     assert date(2026, 11, 1) <= preset.checked
     assert preset.provider.is_at_vendor
@@ -33,12 +41,12 @@ def declared(**table: object) -> tuple[Provider | None, list[str]]:
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_is_declared_by_its_type_or_its_name(name: str) -> None:
     preset = presets()[name]
-    region = {"region": "eu-central-1"} if preset.needs_region else {}
+    places = {key: PLACES[key] for key in preset.places}
     for table in ({"name": "mine", "provider_type": name}, {"name": name}):
-        provider, problems = declared(**table, **region)
+        provider, problems = declared(**table, **places)
         assert not problems
         assert provider is not None
-        assert provider.base_url == preset.base_url.replace("{region}", "eu-central-1")
+        assert provider.base_url == in_place(preset.base_url)
         assert (provider.key_header, provider.env_var) == (preset.key_header, preset.env_var)
         assert (provider.wire_format, provider.slash_names) == (preset.wire_format, preset.slash_names)
         assert provider.is_served == (preset.wire_format == "anthropic")
@@ -51,11 +59,32 @@ def test_a_preset_is_declared_by_its_type_or_its_name(name: str) -> None:
         ({"name": "bedrock"}, "providers.bedrock.region is missing: its address has one"),
         ({"name": "bedrock", "region": "../evil"}, "providers.bedrock.region must be one of its regions"),
         ({"name": "bedrock", "region": "evil.example/"}, "providers.bedrock.region must be one of its regions"),
+        ({"name": "vertex", "location": "global"}, "providers.vertex.project_id is missing"),
+        ({"name": "vertex", "project_id": "p-1"}, "providers.vertex.location is missing"),
+        ({"name": "vertex", "project_id": "a/../b", "location": "us"}, "providers.vertex.project_id must be one of"),
+        ({"name": "vertex", "project_id": "p-1", "location": "x.evil/"}, "providers.vertex.location must be one of"),
     ],
 )
 def test_a_region_is_one_word_of_an_address_that_has_one(table: dict[str, str], problem: str) -> None:
     _, problems = declared(**table)
     assert any(one.startswith(problem) for one in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("location", "host"),
+    [
+        ("global", "aiplatform"),
+        ("eu", "aiplatform.eu.rep"),
+        ("us", "aiplatform.us.rep"),
+        ("europe-west4", "europe-west4-aiplatform"),
+    ],
+)
+def test_a_location_of_vertex_says_the_host(location: str, host: str) -> None:
+    provider, problems = declared(name="mine", provider_type="vertex-ai", project_id="p-1", location=location)
+    assert not problems
+    assert provider is not None
+    assert provider.base_url == f"https://{host}.googleapis.com/v1/projects/p-1/locations/{location}"
+    assert (provider.wire_format, provider.key_header) == ("vertex", "authorization")
 
 
 @pytest.mark.parametrize(("name", "key"), [("openai", "sk-proj-0123456789abcdef"), ("groq", "gsk_0123456789abcdef")])

@@ -86,3 +86,49 @@ def test_encrypted_reasoning_is_of_one_account_and_other_reasoning_of_all() -> N
         one, same, other = (codec_for(provider, target, "anthropic", account) for account in ("a", "a", "b"))
         assert one is same
         assert (one is other) == is_shared
+
+
+@pytest.mark.parametrize(
+    ("model", "efforts", "thinking"),
+    [
+        ("gemini-3-pro", None, {"thinkingLevel": "HIGH"}),
+        ("gemini-3-flash-preview", None, {"thinkingLevel": "HIGH"}),
+        ("gemini-pro-latest", None, {"thinkingLevel": "HIGH"}),
+        ("gemini-3.1-pro", ("low", "medium"), {"thinkingLevel": "MEDIUM"}),
+        ("gemini-3-pro", (), None),
+        ("gemini-2.5-pro", None, {"thinkingBudget": 32_000}),
+        ("gemini-2.5-flash-lite", None, {"thinkingBudget": 24_576}),
+        ("gemini-2.0-flash", None, None),
+        ("gemma-3-27b-it", None, None),
+    ],
+)
+@pytest.mark.parametrize("upstream", ["gemini", "vertex"])
+def test_a_gemini_model_is_asked_to_think_as_its_generation_takes_it(
+    upstream: Any, model: str, efforts: tuple[str, ...] | None, thinking: dict[str, Any] | None
+) -> None:
+    """A level and a budget at once, or either at a model that doesn't know it, is a 400."""
+    config = document(upstream, model, "anthropic", efforts=efforts)["generationConfig"]
+    assert config.get("thinkingConfig") == thinking
+
+
+def test_a_thought_signature_goes_back_to_the_account_and_model_that_it_came_from() -> None:
+    provider = Provider("up", "gemini", "http://up", wire_format="gemini")
+    pro, flash = (Target(AccountGroup("up", ()), model) for model in ("gemini-3-pro", "gemini-3-flash"))
+    part = {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "c2ln"}
+    candidate = {"content": {"parts": [part]}, "finishReason": "STOP"}
+    origin = codec_for(provider, pro, "anthropic", "a")
+    assert origin is not None
+    turn = {"role": "user", "content": "hi"}
+    asked = json.dumps({"model": "m", "messages": [turn], "max_tokens": 9}).encode()
+    found, _ = origin.answer(json.dumps({"candidates": [candidate]}).encode(), origin.request(asked, "m"))
+    content = json.loads(found)["content"]
+    result = {"type": "tool_result", "tool_use_id": content[1]["id"], "content": "x"}
+    turns = [turn, {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
+    body = json.dumps({"model": "m", "messages": turns, "max_tokens": 9}).encode()
+    sent = {}
+    for name, target, account in (("same", pro, "a"), ("account", pro, "b"), ("model", flash, "a")):
+        using = codec_for(provider, target, "anthropic", account)
+        assert using is not None
+        sent[name] = json.loads(using.request(body, "m").body)["contents"][1]["parts"][0]["thoughtSignature"]
+    skipped = "skip_thought_signature_validator"
+    assert sent == {"same": "c2ln", "account": skipped, "model": skipped}

@@ -138,7 +138,6 @@ def test_no_spelling_gets_a_key_to_a_provider_or_a_model_that_it_may_not_use(
     [
         ("bare/x", "add one with: tokenferry account add NAME --provider bare"),
         ("off/x", "provider off is not enabled"),
-        ("google/x", "provider google speaks gemini's format, which isn't relayed"),
     ],
 )
 def test_a_provider_that_cannot_serve_is_named_and_no_other_serves_in_its_place(model: str, says: str) -> None:

@@ -33,7 +33,7 @@ def model(name: str, *mappings: str) -> ModelSettings:
 
 MODELS = [
     model("glm", "one:glm-5", "two:z/glm-5"),
-    model("dead", "off:a", "gem:b", "bare:b", "gone:c"),
+    model("dead", "off:a", "bare:b", "gone:c"),
     model("translated", "chat:b", "two:b"),
     model("mixed", "off:a", "two:b"),
 ]
@@ -145,7 +145,7 @@ def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> 
     told = refused(RouterSettings(), facts_of("dead"), MODELS)
     assert (told.status, told.kind, told.cause) == (503, "api_error", "no_provider")
     assert told.message == (
-        "no provider serves model 'dead': off is not enabled; gem speaks gemini's format, which is not translated; "
+        "no provider serves model 'dead': off is not enabled; "
         "bare speaks openai's format, and has no base_url; gone is not declared; "
         "correct [[models]] or [[providers]] in config.toml"
     )

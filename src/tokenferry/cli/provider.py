@@ -30,6 +30,7 @@ app = new_app(
 )
 
 _VARIABLE: Final = re.compile(r"\$?\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
+_EXAMPLES: Final = {"region": "eu-central-1", "project_id": "my-project", "location": "europe-west4"}
 
 
 @app.command("list", epilog=examples("tokenferry provider list", "tokenferry provider list --json"))
@@ -86,6 +87,7 @@ def show(
         "tokenferry provider add deepseek --env DEEPSEEK_API_KEY",
         "tokenferry provider add moonshot --name kimi",
         "tokenferry provider add bedrock --region eu-central-1",
+        "tokenferry provider add vertex --project-id my-project --location global --env VERTEX_ACCESS_TOKEN",
         "tokenferry provider add ollama                      asks for no key: the server needs none",
     ),
 )
@@ -106,6 +108,12 @@ def add(
     region: Annotated[
         str | None, typer.Option("--region", metavar="R", help="The region in its address, for presets that have one.")
     ] = None,
+    project_id: Annotated[
+        str | None, typer.Option("--project-id", metavar="P", help="The same for a project of Google's.")
+    ] = None,
+    location: Annotated[
+        str | None, typer.Option("--location", metavar="L", help="The same for that project's location.")
+    ] = None,
     key: Annotated[bool, typer.Option("--key", help="Read a key although the preset's servers need none.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -120,17 +128,19 @@ def add(
     check_account_name(name)
     if name in config.providers:
         raise UsageError(f"there is a provider {name} already; choose another name with --name")
-    if known.needs_region != (region is not None):
-        fix = "give --region, as in --region eu-central-1" if known.needs_region else "leave out --region"
-        raise UsageError(f"the address of {known.name} has {'a' if known.needs_region else 'no'} region; {fix}")
+    places = {"region": region, "project_id": project_id, "location": location}
+    for place, given in places.items():
+        is_asked, option = place in known.places, place.replace("_", "-")
+        if is_asked != (given is not None):
+            fix = f"give --{option}, as in --{option} {_EXAMPLES[place]}" if is_asked else f"leave out --{option}"
+            raise UsageError(f"the address of {known.name} has {'a' if is_asked else 'no'} {place}; {fix}")
     variable = _variable(env)
     check_writable(home.config)
     _check_free(name, open_broker(home, config).book.store.names())
     credential = None if variable else _read_key(known, asks=key or known.placeholder_key is None)
     settle_default_provider(home, config)
     values = {"provider_type": known.name} if name != known.name else {}
-    if region is not None:
-        values["region"] = region
+    values |= {place: given for place, given in places.items() if given is not None}
     if variable:
         values["api_key"] = f"${variable}"
     _declare(home, name, values)

@@ -14,12 +14,7 @@ from tokenferry.providers import Provider, Table, account_of_key, builtin_provid
 from tokenferry.secret import parse_secret
 from tokenferry.stores import ACCOUNT_NAME, read_private_file
 
-_FOREIGN: Final = (
-    "location",
-    "project_id",
-    "rate_limit_max_wait_ms",
-    "supported_beta_options",
-)
+_FOREIGN: Final = ("rate_limit_max_wait_ms", "supported_beta_options")
 API_KEY: Final = ConfigKey(
     'Makes an account of the provider\'s name: "$VARIABLE", or the path of a 0600 file.',
     example='"$ZAI_API_KEY"',
@@ -69,15 +64,8 @@ def read_providers(
 def _note_format(table: Table, provider: Provider) -> None:
     if not provider.enabled or provider.serves_mapped:
         return
-    if provider.wire_format != "gemini":
-        address = "give it the address of its API, as in https://api.openai.com/v1"
-        table.note("base_url", f"is missing, so the provider is declared and not served; {address}")
-    else:
-        table.note(
-            "wire_format",
-            f"is {provider.wire_format}, which this version does not translate: the provider is declared, and not "
-            "served",
-        )
+    address = "give it the address of its API, as in https://api.openai.com/v1"
+    table.note("base_url", f"is missing, so the provider is declared and not served; {address}")
 
 
 def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey]) -> None:

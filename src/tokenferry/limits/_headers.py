@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 from tokenferry.limits._state import Bucket, LimitState, Window
 from tokenferry.limits._values import read_moment, read_number, read_span, read_wait
 
-WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "other"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini", "vertex", "other"]
 
 _ANTHROPIC: Final = "anthropic-"
 _UNIFIED: Final = "anthropic-ratelimit-unified-"

@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
-from tokenferry.limits._error import MODERATED, AnswerError
+from tokenferry.limits._error import BROKEN, FILTERED, MODERATED, NO_QUOTA, QUOTA, QUOTA_OF_DAY, AnswerError
 from tokenferry.limits._verdict import Action, CooldownRule, Models, Scope
 
 Evidence: TypeAlias = Literal["window", "family-window", "rejected", "allowed", "counted", "nothing"]
@@ -158,12 +158,39 @@ RULES: Final = (
     Rule(
         statuses={400},
         codes=frozenset({"context_length_exceeded"}),
-        says=r"(prompt is too long|input length and `?max_tokens`? exceed|context (window|limit|length)\b)",
+        says=r"(prompt is too long|input length and `?max_tokens`? exceed|context (window|limit|length)\b"
+        r"|the input token count( \(\d+\))? exceeds the maximum number of tokens allowed)",
         cause="prompt-too-long",
         scope="request",
         models="model",
         action="return",
         reason="The prompt is longer than this model takes.",
+    ),
+    Rule(
+        statuses={400},
+        codes=frozenset({"API_KEY_INVALID"}),
+        cause="refused",
+        scope="credential",
+        action="refresh",
+        hold="login",
+        reason="The credential was refused.",
+    ),
+    Rule(
+        statuses={400},
+        says="user location is not supported for the api use" + _SENTENCE,
+        cause="not-allowed",
+        scope="account",
+        action="fail-over",
+        hold="hour",
+        reason="The account's plan has no service where this machine is.",
+    ),
+    Rule(
+        statuses={400},
+        codes=frozenset({FILTERED}),
+        cause="filtered",
+        scope="request",
+        action="next-provider",
+        reason="The provider's filters kept back the prompt or the answer; no account is at fault.",
     ),
     Rule(
         statuses={400},
@@ -325,6 +352,36 @@ RULES: Final = (
     # -- 429
     Rule(
         statuses={429},
+        codes=frozenset({NO_QUOTA}),
+        cause="no-quota",
+        scope="account",
+        models="model",
+        action="fail-over",
+        hold="long",
+        reason="The account's project has no quota for this model.",
+    ),
+    Rule(
+        statuses={429},
+        codes=frozenset({QUOTA_OF_DAY}),
+        cause="daily-quota",
+        scope="account",
+        models="model",
+        action="fail-over",
+        hold="long",
+        reason="The account's project has used up the day's quota for this model.",
+    ),
+    Rule(
+        statuses={429},
+        codes=frozenset({QUOTA}),
+        cause="rate-limit",
+        scope="account",
+        models="model",
+        action="fail-over",
+        hold="retry-after",
+        reason="The rate limit of the account's project for this model is reached.",
+    ),
+    Rule(
+        statuses={429},
         codes=frozenset({"queue_exceeded"}),
         cause="overloaded",
         scope="provider",
@@ -416,7 +473,15 @@ RULES: Final = (
     ),
     Rule(
         statuses=range(500, 600),
-        codes=frozenset({"overloaded_error", "server_is_overloaded", "slow_down"}),
+        codes=frozenset({BROKEN}),
+        cause="broken-answer",
+        scope="request",
+        action="retry-then-hop",
+        reason="The model's answer is empty or broken; no account is at fault.",
+    ),
+    Rule(
+        statuses=range(500, 600),
+        codes=frozenset({"overloaded_error", "server_is_overloaded", "slow_down", "UNAVAILABLE"}),
         cause="overloaded",
         scope="provider",
         models="model",
@@ -468,6 +533,14 @@ STATUS_OF_ERROR: Final = {
     "request_quota_exceeded": 429,
     "token_quota_exceeded": 429,
     "queue_exceeded": 429,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
     "minimax-1001": 504,
     "minimax-1002": 429,
     "minimax-1004": 401,

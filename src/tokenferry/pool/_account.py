@@ -104,8 +104,7 @@ def account_group(provider: Provider, accounts: Iterable[Account]) -> AccountGro
     own = {account.name: account for account in accounts if may_use(provider, account)}
     names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
     ordered = tuple(_pool_account(provider, own[name], is_listed=provider.accounts is not None) for name in names)
-    wire_format: WireFormat = "other" if provider.wire_format == "gemini" else provider.wire_format
-    return AccountGroup(provider.name, ordered, provider.strategy, wire_format)
+    return AccountGroup(provider.name, ordered, provider.strategy, provider.wire_format)
 
 
 def may_use(provider: Provider, account: Account) -> bool:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tokenferry.config_key import ConfigKey, keys_of
 from tokenferry.oauth import SUBJECT, OAuthEndpoints, TokenExchange
-from tokenferry.providers._presets import REGION, other_formats, presets, quirks
+from tokenferry.providers._presets import KEY_HEADERS, LOCATION, PROJECT, REGION, other_formats, presets, quirks
 from tokenferry.providers._provider import NOWHERE, Provider, WireFormat, logs_in_at_subscription, on_host
 from tokenferry.providers._table import Reading, Table, is_loopback, url_fault
 
@@ -63,11 +63,15 @@ _NOT_FIXED: Final = frozenset(
 )
 """Headers of requests that no declaration fixes: credentials, and what tells one client from another."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_FORMER_TYPES: Final = {"vertex-ai": "vertex"}
+"""What claude-code-mux calls types."""
 _SUBSCRIPTION_TYPE: Final = "claude-max"
 _VENDOR_HOSTS: Final = ("anthropic.com",)
 _VENDOR_PREFIXES: Final = ("sk-ant-",)
 _VENDOR_KEY: Final = r"sk-ant-api[0-9]{2}-[A-Za-z0-9_-]+"
 _REGION_NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_PROJECT: Final = re.compile(r"(?:[a-z][a-z0-9.-]{0,62}:)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9]{1,20}")
+_MULTI_REGIONS: Final = frozenset(("us", "eu"))
 _LONGEST_NAME: Final = 64
 _API_PATH: Final = re.compile(r"/+v1(/+messages)?$")
 _KEYS: Final = keys_of(Provider)
@@ -120,13 +124,13 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     if not has_url and "base_url" not in table:
         table.problem("base_url", "is missing")
     wire_format: WireFormat = table.get(_KEYS["wire_format"], start.wire_format)
-    base_url = _base_url(_in_region(table, base_url), wire_format)
+    base_url = _base_url(_in_project(table, _in_region(table, base_url)), wire_format)
     oauth = _endpoints(table, start.oauth, base_url)
 
     forced = start.subscription or logs_in_at_subscription(base_url, oauth.at(base_url))
     start = replace(start, base_url=base_url, oauth=oauth, subscription=forced, key_shape=_key_shape(base_url))
-    if wire_format.startswith("openai"):
-        start = replace(start, key_header="authorization", quirks=tuple(quirks(start.provider_type).items()))
+    if wire_format != "anthropic":
+        start = replace(start, key_header=KEY_HEADERS[wire_format], quirks=tuple(quirks(start.provider_type).items()))
     provider = table.read(start, but=("name", "provider_type", "base_url", "wire_format"))
     provider = replace(provider, headers=_headers(table, "headers", provider.headers, _OWN_HEADERS | _NOT_FIXED))
     if forced and not provider.subscription:
@@ -154,6 +158,33 @@ def _in_region(table: Table, base_url: str) -> str:
     problem = "must be one of its regions" if "region" in table else "is missing: its address has one"
     table.problem("region", f'{problem}, as in "eu-central-1"')
     return NOWHERE
+
+
+def _in_project(table: Table, base_url: str) -> str:
+    """The address with the project and the location that the table names, where it needs them."""
+    if PROJECT not in base_url:
+        for key in ("project_id", "location"):
+            if key in table:
+                table.note(key, f"does nothing: the provider's address has no {key.removesuffix('_id')} in it")
+        return base_url
+    for key, pattern, example in (("project_id", _PROJECT, "my-project"), ("location", _REGION_NAME, "europe-west4")):
+        value = table.raw(key)
+        if not isinstance(value, str) or len(value) > _LONGEST_NAME or not pattern.fullmatch(value):
+            problem = f"must be one of Google's {key.removesuffix('_id')}s" if key in table else "is missing"
+            table.problem(key, f'{problem}, as in "{example}"')
+            base_url = NOWHERE
+        elif key == "location":
+            base_url = base_url.replace(f"{LOCATION}-aiplatform", _vertex_host(value)).replace(LOCATION, value)
+        else:
+            base_url = base_url.replace(PROJECT, value)
+    return base_url
+
+
+def _vertex_host(location: str) -> str:
+    """The host below googleapis.com that serves a location."""
+    if location == "global":
+        return "aiplatform"
+    return f"aiplatform.{location}.rep" if location in _MULTI_REGIONS else f"{location}-aiplatform"
 
 
 def _is_printable(name: object) -> bool:
@@ -201,7 +232,7 @@ def _key_shape(base_url: str) -> str | None:
 
 
 def _preset(name: str | None) -> Provider | None:
-    preset = presets().get(name or "")
+    preset = presets().get(_FORMER_TYPES.get(name or "", name or ""))
     return None if preset is None else preset.provider
 
 

@@ -13,6 +13,19 @@ from tokenferry.providers._provider import Provider, WireFormat
 
 REGION: Final = "{region}"
 """What stands for the region in an address."""
+PROJECT: Final = "{project_id}"
+LOCATION: Final = "{location}"
+"""The same for a project of Google's and its location, which also says the host."""
+
+
+KEY_HEADERS: Final[Mapping[WireFormat, KeyHeader]] = {
+    "anthropic": "x-api-key",
+    "openai": "authorization",
+    "openai-responses": "authorization",
+    "gemini": "x-goog-api-key",
+    "vertex": "authorization",
+}
+"""Where an API takes a key, unless something else is said."""
 
 
 class Preset(Struct, frozen=True):
@@ -43,9 +56,10 @@ class Preset(Struct, frozen=True):
     """When the page was looked at."""
 
     @property
-    def needs_region(self) -> bool:
-        """Whether its address depends on a region."""
-        return REGION in self.base_url
+    def places(self) -> tuple[str, ...]:
+        """The keys of a declaration that its address depends on."""
+        found = {"region": REGION, "project_id": PROJECT, "location": LOCATION}
+        return tuple(key for key, mark in found.items() if mark in self.base_url)
 
     @property
     def provider(self) -> Provider:
@@ -91,12 +105,12 @@ def _document() -> dict[str, Any]:
 
 
 def _preset(table: dict[str, Any]) -> Preset:
-    wire_format = table.get("wire_format", "anthropic")
+    wire_format: WireFormat = table.get("wire_format", "anthropic")
     return Preset(
         name=table["name"],
         title=table["title"],
         base_url=table["base_url"],
-        key_header=table.get("key_header", "authorization" if wire_format.startswith("openai") else "x-api-key"),
+        key_header=table.get("key_header", KEY_HEADERS[wire_format]),
         wire_format=wire_format,
         env_var=table["env_var"],
         hosts=tuple(table.get("hosts", ())),

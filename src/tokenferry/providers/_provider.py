@@ -23,7 +23,7 @@ from tokenferry.providers._table import is_loopback
 from tokenferry.settings import NO_CAPS, Caps, Strategy
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
-WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini", "vertex"]
 
 KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
     "api_key": "api-key",
@@ -63,9 +63,9 @@ class Provider(Struct, frozen=True):
     auth_type: Annotated[
         AuthType, ConfigKey("The kind of credential it takes.", aliases=MappingProxyType({"apikey": "api_key"}))
     ] = "api_key"
-    wire_format: Annotated[
-        WireFormat, ConfigKey("The API it speaks; OpenAI's two serve mapped models alone, gemini none.")
-    ] = "anthropic"
+    wire_format: Annotated[WireFormat, ConfigKey("The API it speaks; all but anthropic serve mapped models alone.")] = (
+        "anthropic"
+    )
     key_header: Annotated[KeyHeader, ConfigKey("Where an API key goes; authorization makes it a Bearer token.")] = (
         "x-api-key"
     )
@@ -84,10 +84,16 @@ class Provider(Struct, frozen=True):
     region: Annotated[
         str | None, ConfigKey("The region in its address, where its type has one there.", example='"eu-central-1"')
     ] = None
+    project_id: Annotated[
+        str | None, ConfigKey("The project in its address, where its type has one there.", example='"my-project"')
+    ] = None
+    location: Annotated[
+        str | None, ConfigKey("The location in its address, where its type has one there.", example='"europe-west4"')
+    ] = None
     max_output_tokens: Annotated[
         int | None,
         ConfigKey(
-            "With an API of OpenAI's, the most its models write; more is lowered to that.",
+            "The most its models write, where requests are translated; more is lowered to that.",
             1,
             2**31,
             example="8192",
@@ -123,7 +129,7 @@ class Provider(Struct, frozen=True):
     caps: Caps = NO_CAPS
     """What its accounts are asked at most, all together."""
     quirks: tuple[tuple[str, object], ...] = ()
-    """With one of OpenAI's formats how its API differs from most others': the fields of `wire.Quirks`."""
+    """With another format than Anthropic's how its API differs from most others': the fields of `wire.Quirks`."""
     headers: Annotated[
         tuple[tuple[str, str], ...],
         ConfigKey("Headers that each request to it has, in place of the client's.", example='{ x-team = "search" }'),
@@ -220,7 +226,7 @@ class Provider(Struct, frozen=True):
     @property
     def serves_mapped(self) -> bool:
         """Whether requests can be relayed to it where something names it, if only translated."""
-        return self.enabled and self.wire_format != "gemini" and self.base_url != NOWHERE
+        return self.enabled and self.base_url != NOWHERE
 
     @property
     def is_at_vendor(self) -> bool:

@@ -54,7 +54,7 @@ def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
     if known is None or not known.enabled:
         return f"provider {provider} is {'not declared' if known is None else 'not enabled'}; see [[providers]]"
     if not known.serves_mapped:
-        return f"provider {provider} speaks {known.wire_format}'s format, which isn't relayed"
+        return f"provider {provider} has no base_url; see [[providers]]"
     if config.router.account is not None:
         return f"[router] account = {config.router.account} serves everything"
     default = broker.default_provider()

@@ -1,6 +1,6 @@
 """Which providers, accounts and model a request goes to. Pure: a request and what is there in, a decision out."""
 
-from tokenferry.routing._codecs import codec_for
+from tokenferry.routing._codecs import codec_for, count_codec_for
 from tokenferry.routing._default_targets import NO_DEFAULT, DefaultTargets, default_targets
 from tokenferry.routing._key_view import KeyView, RoutePlan
 from tokenferry.routing._loggable import loggable, loggable_name, loggable_path, loggable_text
@@ -32,6 +32,7 @@ __all__ = [
     "Tag",
     "TooComplex",
     "codec_for",
+    "count_codec_for",
     "default_targets",
     "loggable",
     "loggable_name",

@@ -211,6 +211,4 @@ def not_served(provider: Provider | None) -> str:
         return "is not declared"
     if not provider.enabled:
         return "is not enabled"
-    if provider.wire_format == "gemini":
-        return "speaks gemini's format, which isn't relayed"
     return "has no base_url"

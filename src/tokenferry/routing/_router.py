@@ -192,8 +192,7 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
         elif not provider.enabled:
             left_out.append(f"{mapping.provider} is not enabled")
         elif not provider.serves_mapped:
-            why = "which is not translated" if provider.wire_format == "gemini" else "and has no base_url"
-            left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, {why}")
+            left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, and has no base_url")
         else:
             targets.append(
                 MappedTarget(

@@ -1,7 +1,7 @@
 from typing import Final, Literal
 
 from tokenferry.streaming._usage import json_object, type_of
-from tokenferry.wire import FAILED, PREFACE, EventBoundary, chat_stage, parse, split
+from tokenferry.wire import FAILED, PREFACE, EventBoundary, event_stage, parse, split
 
 GATE_LIMIT: Final = 64 * 1024
 """Bytes; what is longer without content passes."""
@@ -14,8 +14,8 @@ _ERRORS: Final = frozenset(("error", FAILED))
 class FirstContentBuffer:
     """Holds a stream back until its first content, so that an error in its place can still be answered elsewhere.
 
-    Content is every event but `ping`, `message_start`, the first ones of Responses and errors, and a chunk of a Chat
-    completion with more in it than a role.
+    Content is every event but `ping`, `message_start`, the first ones of Responses and errors, a chunk of a Chat
+    completion with more in it than a role, and one of Gemini with a part. Gemini's end without content is an error.
     """
 
     def __init__(self) -> None:
@@ -41,6 +41,6 @@ class FirstContentBuffer:
 
 
 def _kind_of_chunk(data: bytes) -> str:
-    """What an event without a name or type brings: one of Chat Completions has neither."""
+    """What an event without a name or type brings: those of Chat Completions and of Gemini have neither."""
     document = json_object(data)
-    return chat_stage(document) if document else ""
+    return event_stage(document) if document else ""

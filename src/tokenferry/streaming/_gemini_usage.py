@@ -69,13 +69,14 @@ def take_gemini_usage(answer: dict[str, Any], usage: TokenUsage) -> bool:
     reported = answer.get("usageMetadata")
     if not isinstance(reported, dict) or (prompt := _count(reported, "promptTokenCount")) is None:
         return False
-    cached, thoughts = _count(reported, "cachedContentTokenCount") or 0, _count(reported, "thoughtsTokenCount")
+    cached, thoughts = _count(reported, "cachedContentTokenCount") or 0, _count(reported, "thoughtsTokenCount") or 0
     tools = _count(reported, "toolUsePromptTokenCount") or 0
     usage.take(
         {
             "input_tokens": max(prompt + tools - cached, 0),
-            "output_tokens": (_count(reported, "candidatesTokenCount") or 0) + (thoughts or 0),
+            "output_tokens": (_count(reported, "candidatesTokenCount") or 0) + thoughts,
             "cache_read_input_tokens": cached,
+            "cache_creation_input_tokens": 0,  # which it doesn't bill; like its other zeros it is left out
             "output_tokens_details": {"thinking_tokens": thoughts},
         }
     )

@@ -8,12 +8,13 @@ from msgspec import Struct
 _LONGEST: Final = 2000
 # MiniMax's codes in a `base_resp` with status 200 (platform.minimax.io/docs/api-reference/errorcode).
 _MINIMAX: Final = {1001: 504, 1002: 429, 1004: 401, 1008: 402, 1039: 429, 2013: 400}
+_GOOGLES_REFUSAL: Final = "API_KEY_INVALID"
 _NAMES: Final = ("code", "type", "status", "reason")
 _STATUS_OF: Final = {
     name: status
     for status, names in {
         400: ("invalid_request_error", "invalid_prompt", "context_length_exceeded", "INVALID_ARGUMENT"),
-        401: ("authentication_error", "invalid_api_key", "UNAUTHENTICATED"),
+        401: ("authentication_error", "invalid_api_key", "UNAUTHENTICATED", _GOOGLES_REFUSAL),
         402: ("billing_error", "insufficient_quota"),
         403: ("permission_error", "PERMISSION_DENIED"),
         404: ("not_found_error", "model_not_found", "NOT_FOUND"),
@@ -25,7 +26,10 @@ _STATUS_OF: Final = {
     for name in names
 }
 """What an error says by its code or its type, where no status says it."""
-_TOO_LONG: Final = ("context length", "context_length", "context window", "prompt is too long", "maximum context")
+_TOO_LONG: Final = (
+    *("context length", "context_length", "context window", "prompt is too long", "maximum context"),
+    "exceeds the maximum number of tokens allowed",
+)
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 _OVERLOADED_STATUS: Final = 529
@@ -66,16 +70,25 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
     reported = reported or {}
     message = _message(reported) or _text(body)
     codes = [str(reported[name]) for name in _NAMES if isinstance(reported.get(name), str | int)]
+    codes += _reasons(reported.get("details"))
     meant = next((_STATUS_OF[code] for code in codes if code in _STATUS_OF), _SERVER_ERROR)
     known = status or next((int(code) for code in codes if code.isdecimal() and int(code) in _STATUSES), meant)
     if known >= _SERVER_ERROR and meant == _OVERLOADED_STATUS:
         known = meant
+    elif _GOOGLES_REFUSAL in codes:
+        known = _STATUS_OF[_GOOGLES_REFUSAL]  # and not 400
     known = _SAME.get(known, known)
     if known not in _KNOWN:
         known = _BAD_REQUEST if known < _SERVER_ERROR else _SERVER_ERROR
     words = f"{message} {' '.join(codes)}".lower()
     is_too_long = known in {400, 413} and any(word in words for word in _TOO_LONG)
     return UpstreamFault(status=known, message=message or UNEXPLAINED.message, is_too_long=is_too_long)
+
+
+def _reasons(details: Any) -> list[str]:
+    """What an error of Google's names in its details."""
+    known = details if isinstance(details, list) else []
+    return [one["reason"] for one in known if isinstance(one, dict) and isinstance(one.get("reason"), str)]
 
 
 def _reported(document: Any) -> dict[str, Any] | None:

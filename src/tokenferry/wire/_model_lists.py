@@ -76,10 +76,11 @@ class ModelsCodec:
         """Raises `UnreadableAnswer` for what is neither a list of models nor one of them."""
         try:
             document = msgspec.json.decode(body)
-            if "data" in document:
-                found = model_list(self._client, [model_entry(self._client, one) for one in document["data"]])
+            if "data" in document or "models" in document:
+                entries = document["data"] if "data" in document else document["models"]
+                found = model_list(self._client, [model_entry(self._client, _told(one)) for one in entries])
             else:
-                found = model_entry(self._client, document)
+                found = model_entry(self._client, _told(document))
         except (ValueError, RecursionError, TypeError, KeyError):
             raise UnreadableAnswer("the upstream's answer is no list of models") from None
         return encode(found), Tokens()
@@ -93,6 +94,13 @@ class ModelsCodec:
 
     def stream(self, sent: Sent, request_id: str) -> StreamTranslator:
         raise NotImplementedError  # models are never asked for in events
+
+
+def _told(entry: dict[str, Any]) -> dict[str, Any]:
+    """A model as Anthropic or OpenAI would tell of it; Gemini's has its name in a path."""
+    if "id" in entry or not isinstance(name := entry["name"], str):
+        return entry
+    return {"id": name.removeprefix("models/"), "display_name": entry.get("displayName"), "owned_by": "google"}
 
 
 def _seconds(date: object) -> int:

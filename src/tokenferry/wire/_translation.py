@@ -14,10 +14,12 @@ _DEFAULTS = Quirks()
 def codec(client: WireFormat, upstream: WireFormat, quirks: Quirks = _DEFAULTS, *, domain: str = "") -> Codec | None:
     """What translates for a client of one format and an upstream of another; None for the same: the bytes pass.
 
+    Vertex AI takes Gemini's format below another path, so that a client of that has a codec there, too.
+
     `domain` names the upstream and the family of its model. Reasoning goes back to it alone.
     """
     if client == upstream:
-        return None
+        return _on_vertex(quirks) if quirks.vertex else None
     if upstream == "anthropic":
         return _to_messages(client, quirks, domain, is_last=True)
     there = _from_messages(upstream, quirks, domain)
@@ -28,10 +30,25 @@ def codec(client: WireFormat, upstream: WireFormat, quirks: Quirks = _DEFAULTS, 
     return CodecChain(_to_messages(client, asking, domain, is_last=False), there)
 
 
+def count_codec(upstream: WireFormat, quirks: Quirks = _DEFAULTS, *, domain: str = "") -> Codec | None:
+    """What has an upstream count the tokens of a Messages request; None for a format that counts none."""
+    if upstream != "gemini":
+        return None
+    from tokenferry.wire.gemini._codecs import CountOnGemini
+
+    return CountOnGemini(quirks, domain)
+
+
 def load_codecs() -> None:
     """Import all of them now, so that no request waits for it."""
     for one in ("openai", "openai-responses", "gemini"):
         _from_messages(one, _DEFAULTS, "")
+
+
+def _on_vertex(quirks: Quirks) -> Codec:
+    from tokenferry.wire.gemini._on_vertex import GeminiOnVertex
+
+    return GeminiOnVertex(quirks)
 
 
 def _from_messages(upstream: WireFormat, quirks: Quirks, domain: str) -> Codec:

@@ -289,7 +289,7 @@ class AttemptRunner:
         answer = result.outcome.answer
         if not isinstance(answer, _HeldResponse):
             raise answer
-        if self._request.is_count and self._step is not None and answer.is_about_the_route:
+        if self._request.is_count and self._step is not None and (answer.is_about_the_route or answer.translation):
             self._sink.count(self._step.target)
             return
         if answer is not self._held:
@@ -360,7 +360,7 @@ class AttemptRunner:
         if record.is_unpriced:
             self._forwarder.check_unpriced(target, credential)
         if target.group.wire_format != self._request.client.name:
-            if self._request.is_count:
+            if self._request.is_count and not self._forwarder.counts(target, self._request.client.name):
                 self._sink.count(target)
                 return
             try:

@@ -331,7 +331,7 @@ class Exchange:
         if request.is_side:
             side = self._side or head.path.decode("latin-1")
             first = plan.targets[0]
-            if request.is_count and first.group.wire_format != self._client.name:
+            if request.is_count and not forwarder.counts(first, self._client.name):
                 self.count(first)
                 return
         facts = self._body.facts

@@ -23,7 +23,16 @@ from tokenferry.gateway.proxy.reasoning_owners import ReasoningOwners, thoughts_
 from tokenferry.gateway.proxy.translation import Translation
 from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover, may_use
 from tokenferry.readiness import RouteExplanation, Unusable, explain_route
-from tokenferry.routing import BodyFacts, NoRoute, RoutePlan, Router, RouteRequest, RouteResolver, codec_for
+from tokenferry.routing import (
+    BodyFacts,
+    NoRoute,
+    RoutePlan,
+    Router,
+    RouteRequest,
+    RouteResolver,
+    codec_for,
+    count_codec_for,
+)
 from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.upstream import Call, ResponseHead, Sink
@@ -212,6 +221,11 @@ class Forwarder:
             stream=request.wants_stream,
         )
 
+    def counts(self, target: Target, client: WireFormat) -> bool:
+        """Whether a target's upstream counts the tokens of a client's request."""
+        known = self._providers[target.group.provider]
+        return known.wire_format == client or (client == "anthropic" and count_codec_for(known, target) is not None)
+
     def translate(
         self,
         request: ProxyRequest,
@@ -229,6 +243,8 @@ class Forwarder:
         known = self._providers[target.group.provider]
         if request.models is not None:
             codec: Codec | None = _models_codec(request.client.name, known.wire_format, request.models)
+        elif request.is_count and self.counts(target, request.client.name):
+            codec = count_codec_for(known, target, account)
         elif request.is_side:
             raise Unfit(f"its format has nothing like {request.target.partition(b'?')[0].decode('latin-1')}")
         else:
@@ -289,8 +305,15 @@ class Forwarder:
         return affinity_key(key, declared=conversation) if conversation else key
 
 
-def _models_codec(client: WireFormat, upstream: WireFormat, rest: str) -> ModelsCodec:
-    """What asks an upstream of the other shape for its models: all of them, for OpenAI's API has no pages."""
+def _models_codec(client: WireFormat, upstream: str, rest: str) -> ModelsCodec:
+    """What asks an upstream of another shape for its models: all of them, for OpenAI's API has no pages.
+
+    Raises `Unfit` for an API that lists none.
+    """
+    if upstream == "vertex":
+        raise Unfit("its API has no list of the project's models")
+    if upstream == "gemini":
+        return ModelsCodec(client, "gemini", f"/models{rest}" if rest else "/models?pageSize=1000")
     if upstream != "anthropic":
-        return ModelsCodec(client, upstream, f"/models{rest}")
-    return ModelsCodec(client, upstream, f"/v1/models{rest}" if rest else "/v1/models?limit=1000")
+        return ModelsCodec(client, "openai", f"/models{rest}")
+    return ModelsCodec(client, "anthropic", f"/v1/models{rest}" if rest else "/v1/models?limit=1000")

@@ -15,8 +15,6 @@ OF_TEXT: Final = "t"
 """A signature of the text before the block."""
 ALONE: Final = "a"
 """A signature of a part without a text, as streams end with."""
-UNCHECKED: Final = "skip_thought_signature_validator"
-"""What the vendor takes in place of a signature, on a call of another model or one whose signature is lost."""
 _PLACES: Final = frozenset((OF_CALL, OF_TEXT, ALONE))
 _ISSUED: Final = "gemini_"
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,120}")

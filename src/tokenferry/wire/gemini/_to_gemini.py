@@ -11,7 +11,8 @@ from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.gemini import _models as gemini
 from tokenferry.wire.gemini._schema import allowed_schema
-from tokenferry.wire.gemini._signatures import OF_CALL, OF_TEXT, UNCHECKED, issued_id, opened_signature
+from tokenferry.wire.gemini._signatures import OF_CALL, OF_TEXT, issued_id, opened_signature
+from tokenferry.wire.gemini._thoughts import NO_SIGNATURE
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._conversation import Conversation
 from tokenferry.wire.messages._handlings import HANDLINGS
@@ -231,7 +232,7 @@ class _History(Conversation[gemini.WrittenPart]):
             elif isinstance(block, messages.ToolUseContent):
                 known, name, _ = self._call(block)
                 if self._is_third and not self._calls:
-                    signature = signature or UNCHECKED
+                    signature = signature or NO_SIGNATURE
                 call = gemini.GeminiCall(name=_begun(name), args=block.input, id=issued_id(block.id))
                 self._calls[known] = call
                 parts.append(gemini.WrittenPart(function_call=call, thought_signature=signature))

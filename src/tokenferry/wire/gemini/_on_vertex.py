@@ -1,0 +1,91 @@
+"""Requests of Gemini's own clients below the paths of Vertex AI."""
+
+from typing import ClassVar, Final
+
+import msgspec
+
+from tokenferry.errors import Unfit, UnreadableAnswer
+from tokenferry.wire._codec import Sent, StreamTranslator, Tokens, WireFormat
+from tokenferry.wire._event_translator import EventTranslator
+from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
+from tokenferry.wire._json import encode
+from tokenferry.wire._quirks import Quirks
+from tokenferry.wire.gemini._errors import gemini_error_event
+from tokenferry.wire.gemini._meaning import tokens, unusable_end
+from tokenferry.wire.gemini._models import GenerateContentAnswer
+from tokenferry.wire.gemini._thoughts import SEALED_SIGNATURE, without_signatures
+from tokenferry.wire.gemini._to_gemini import model_path
+from tokenferry.wire.messages._errors import type_of_fault
+
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode: Final = msgspec.json.Decoder(GenerateContentAnswer).decode
+
+
+class GeminiOnVertex:
+    """A client of Gemini before Vertex AI: the body passes, but for what the client's path said."""
+
+    upstream: ClassVar[WireFormat] = "gemini"
+
+    def __init__(self, quirks: Quirks) -> None:
+        self._quirks = quirks
+
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # its answers name no time
+        try:
+            members = _members(body)
+        except (ValueError, RecursionError):
+            raise Unfit("the request's body is no JSON object") from None
+        members.pop("model", None)
+        is_stream = bytes(members.pop("stream", b"false")) == b"true"
+        written = encode(members)
+        if SEALED_SIGNATURE in written:
+            written = without_signatures(written, keep_own=True)
+        path = model_path(model, "streamGenerateContent?alt=sse" if is_stream else "generateContent", self._quirks)
+        return Sent(body=written, model=model, stream=is_stream, path=path)
+
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # as of every codec
+        try:
+            answer, document = _decode(body), msgspec.json.decode(body)
+        except (ValueError, RecursionError):
+            raise UnreadableAnswer("the upstream's answer is none of Gemini") from None
+        if (fault := read_fault(body) or unusable_end(document)) is not None:
+            raise UnreadableAnswer(fault.message, status=fault.status)
+        return body, tokens(answer.usage_metadata)
+
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # see `answer`
+        return status, body
+
+    def stream(self, sent: Sent, request_id: str) -> StreamTranslator:  # noqa: ARG002  # see `answer`
+        return _Passage(request_id)
+
+
+class _Passage(EventTranslator):
+    """Passes events as they come. It ends with an error if no finish reason has come."""
+
+    heartbeat = b": wait\n\n"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__()
+        self._request_id = request_id
+        self._is_finished = False
+
+    def _translate(self, data: bytes) -> None:
+        try:
+            answer = _decode(data)
+        except (ValueError, RecursionError):
+            raise UnreadableAnswer("the upstream sent an event that is no part of an answer of Gemini") from None
+        if answer.error:
+            self._out.append(self._fail(read_fault(data) or UNEXPLAINED))
+            return
+        self._out.append(b"data: " + data + b"\n\n")
+        feedback = answer.prompt_feedback
+        ended = any(one.finish_reason for one in answer.candidates or ()) or bool(feedback and feedback.block_reason)
+        self._is_finished = self._is_finished or ended
+
+    def _ended(self) -> None:
+        if not self._is_finished:
+            super()._ended()
+        self.is_complete = True
+
+    def _error(self, fault: UpstreamFault) -> tuple[str, bytes]:
+        kind = type_of_fault(fault)
+        return kind, gemini_error_event(kind, fault.message, self._request_id)
