@@ -241,6 +241,23 @@ def test_a_connection_of_an_other_program_sees_all(path: Path, ledger: Ledger) -
     other.close()
 
 
+def test_requests_of_one_conversation_cost_what_holds_at_their_time_and_by_their_tables(ledger: Ledger) -> None:
+    midnight = NOW // DAY * DAY
+    asked = [
+        LedgerEntry(
+            "k", "k", "a", "deepseek", session="s", request_id=str(number), at=midnight + minutes * 60
+        )._replace(model="deepseek-flash", input=1_000_000)
+        for number, minutes in enumerate((59, 60, 239, 240, 59))
+    ]
+    prices = PriceTable({"deepseek": "https://api.deepseek.com/anthropic"})
+    dearer = PriceTable({}, [PriceSettings("deepseek-flash", input=7, output=7)])
+    spent = ledger.write(asked, prices)
+    again = ledger.write([one._replace(request_id=f"again-{one.request_id}") for one in asked[:1]], dearer)
+    costs = [row["cost_micros"] for row in ledger.rows("SELECT cost_micros FROM requests ORDER BY id")]
+    assert costs == [150_000, 300_000, 300_000, 150_000, 150_000, 7_000_000]
+    assert (sum(spent.values()), sum(again.values())) == (sum(costs[:5]), 7_000_000)
+
+
 @pytest.mark.parametrize(("count", "statements"), [(277, [128, 128, 16, 1, 1, 1, 1, 1]), (16, [16]), (3, [1, 1, 1])])
 def test_rows_are_written_in_statements_of_three_sizes(
     path: Path, monkeypatch: pytest.MonkeyPatch, count: int, statements: list[int]

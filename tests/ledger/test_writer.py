@@ -12,7 +12,7 @@ import pytest
 
 from ledger.books import DAY, HOUR, NOW, PRICES, entry
 from tokenferry.errors import CorruptFile
-from tokenferry.ledger import CostCounters, Ledger, LedgerEntry, LedgerWriter, WindowPoint
+from tokenferry.ledger import CostCounters, Ledger, LedgerEntry, LedgerWriter, WindowPoint, cost_route
 from tokenferry.prices import UNKNOWN
 from tokenferry.settings import LedgerSettings
 
@@ -231,12 +231,11 @@ def test_kill_9_loses_a_second_at_most(path: Path) -> None:
 
 
 def test_costs_have_a_bounded_number_of_labels_and_lose_nothing() -> None:
-    costs, others = CostCounters(), CostCounters()
+    costs = CostCounters()
     for number in range(2100):
-        one = entry(number, model=f"odd-{number}", key_name=f"key-{number}")
-        costs.add(one, UNKNOWN, 7)
-        others.add(one, UNKNOWN, 1)
-    costs.update(others)
+        route = cost_route(entry(number, model=f"odd-{number}"), UNKNOWN)
+        costs.update({(route, f"key-{number}"): 7})
+        costs.update({(route, f"key-{number}"): 1})
     assert sum(costs.routes.values()) == sum(costs.keys.values()) == 2100 * 8
     assert (len(costs.routes), len(costs.keys)) == (2001, 2001)
     assert costs.keys["other"] == 100 * 8

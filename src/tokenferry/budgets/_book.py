@@ -248,17 +248,22 @@ class BudgetBook:
             self._settle_ended()
 
     def _settle_ended(self) -> None:
+        changed: set[Counter] = set()
         while self._ended:
             one = self._ended.popleft()
             counts = self._counts_of(one.usage)
             used = self.estimates.spending(one.size.model, counts) if any(counts) else _NOTHING
-            one.used = [used[counter.measure] for counter in one.counters]
-            for counter, reserved, amount in zip(one.counters, one.amounts, one.used, strict=True):
+            one.used = []
+            for counter, reserved in zip(one.counters, one.amounts, strict=True):
+                amount = used[counter.measure]
+                one.used.append(amount)
                 counter.reserved -= reserved
                 counter.unwritten += amount
-                counter.look()
+            changed.update(one.counters)
             if used is not _NOTHING and len(self._unwritten) < _MOST_UNWRITTEN:
                 self._unwritten[one.request_id] = one
+        for counter in changed:
+            counter.look()
 
     # On the ledger's thread.
 

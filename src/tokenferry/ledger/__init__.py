@@ -1,7 +1,7 @@
 """What was used, by which key, account and model, at what price: `ledger.db` (SQLite), a file of its own."""
 
 from tokenferry.ledger._budgets import BudgetExchange, BudgetState, spent_of
-from tokenferry.ledger._costs import CostCounters, CostRoute
+from tokenferry.ledger._costs import CostCounters, CostRoute, Spent, cost_route
 from tokenferry.ledger._entry import Billing, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.ledger._ledger import Ledger
 from tokenferry.ledger._periods import Grain, Period, periods
@@ -41,6 +41,7 @@ __all__ = [
     "SeriesPoint",
     "SeriesUnit",
     "SessionRow",
+    "Spent",
     "TrafficCursor",
     "TrafficFilter",
     "TrafficOrder",
@@ -53,6 +54,7 @@ __all__ = [
     "UsageRow",
     "WindowHistory",
     "WindowPoint",
+    "cost_route",
     "periods",
     "spent_of",
     "total",

@@ -9,6 +9,8 @@ PriceSource: TypeAlias = Literal["list", "config", "unknown"]
 """Where a price is from: the dated table, `[[prices]]`, or nowhere, so that it counts as that of an unknown model."""
 CostRoute: TypeAlias = tuple[str, str, str, Billing, PriceSource]
 """Provider, account, model, how it is paid for, and where its price is from."""
+Spent: TypeAlias = dict[tuple[CostRoute, str], int]
+"""Micro-dollars by route and name of the client key."""
 
 _SOURCES: Final[dict[str, PriceSource]] = {"config.toml": "config", "unknown": "unknown"}
 _MOST: Final = 2000
@@ -25,25 +27,16 @@ class CostCounters:
         self.routes: dict[CostRoute, int] = {}
         self.keys: dict[str, int] = {}
 
-    def add(self, entry: LedgerEntry, price: Price, micros: int) -> None:
-        """Count what a request cost."""
-        source = _SOURCES.get(price.source, "list")
-        self._add_route((entry.provider, entry.account, entry.model, entry.billing, source), micros)
-        self._add_key(entry.key_name, micros)
+    def update(self, spent: Spent) -> None:
+        """Count what requests cost."""
+        for (route, key), micros in spent.items():
+            if route not in self.routes and len(self.routes) >= _MOST:
+                route = (*route[:2], _OTHER, *route[3:])  # noqa: PLW2901  # it is counted as that
+            if key not in self.keys and len(self.keys) >= _MOST:
+                key = _OTHER  # noqa: PLW2901  # as above
+            self.routes[route] = self.routes.get(route, 0) + micros
+            self.keys[key] = self.keys.get(key, 0) + micros
 
-    def update(self, others: "CostCounters") -> None:
-        """Add what others have."""
-        for route, micros in others.routes.items():
-            self._add_route(route, micros)
-        for key, micros in others.keys.items():
-            self._add_key(key, micros)
 
-    def _add_route(self, route: CostRoute, micros: int) -> None:
-        if route not in self.routes and len(self.routes) >= _MOST:
-            route = (*route[:2], _OTHER, *route[3:])
-        self.routes[route] = self.routes.get(route, 0) + micros
-
-    def _add_key(self, key: str, micros: int) -> None:
-        if key not in self.keys and len(self.keys) >= _MOST:
-            key = _OTHER
-        self.keys[key] = self.keys.get(key, 0) + micros
+def cost_route(entry: LedgerEntry, price: Price) -> CostRoute:
+    return entry.provider, entry.account, entry.model, entry.billing, _SOURCES.get(price.source, "list")

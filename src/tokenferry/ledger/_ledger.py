@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
+
+from msgspec import Struct
 
 from tokenferry.errors import StorageFailed, UsageError
 from tokenferry.ledger import _schema as sql
-from tokenferry.ledger._costs import CostCounters
+from tokenferry.ledger._costs import CostRoute, Spent, cost_route
 from tokenferry.ledger._entry import AS_THEY_ARE, NAMES, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.prices import UNKNOWN, Price, PriceTable, TokenCounts
 from tokenferry.settings import LedgerSettings
@@ -30,9 +32,14 @@ _MOST_KNOWN: Final = 50_000
 _OTHER: Final = "other"
 _LATEST_MS: Final = 4_102_444_800_000
 _HOUR: Final = 3600
+_MINUTE_MS: Final = 60_000
+_MINUTES_A_DAY: Final = sql.DAY_MS // _MINUTE_MS
 _PPM: Final = 1_000_000
 _LAST: Final = (1 << 63) - 1
 _SECONDS_A_RUN: Final = 2.0
+
+Said: TypeAlias = tuple[tuple[str, str], ...]
+"""What an upstream said of a request that changes its price: `("speed", "fast")`."""
 
 
 class Ledger:
@@ -74,18 +81,16 @@ class Ledger:
         """Write in a block, all of it or nothing; no other process writes until it ends."""
         return self._database.transaction()
 
-    def write(
-        self, entries: Sequence[LedgerEntry], prices: PriceTable, points: Iterable[WindowPoint] = ()
-    ) -> CostCounters:
+    def write(self, entries: Sequence[LedgerEntry], prices: PriceTable, points: Iterable[WindowPoint] = ()) -> Spent:
         """Write all of it or nothing, and give what it cost. A request that is there already is not counted again."""
-        costs = CostCounters()
+        costs: dict[_Common, int] = {}
         try:
             with self._database.transaction() as connection:
-                self._names.begin(connection)
+                self._names.begin(connection, prices)
                 (last,) = connection.execute(sql.LAST_ID).fetchone()
                 values: list[Any] = []
                 for entry in entries:
-                    self._append_row(values, entry, prices, costs)
+                    self._append_row(values, entry, costs)
                 at = 0
                 for rows in _ROWS_A_STATEMENT:
                     step = rows * len(sql.COLUMNS)
@@ -99,25 +104,47 @@ class Ledger:
         except BaseException:
             self._names.forget()  # what was numbered in this transaction has no number now
             raise
-        return costs
+        spent: Spent = {}
+        for common, cost in costs.items():
+            spent[common.spent_by] = spent.get(common.spent_by, 0) + cost
+        return spent
 
-    def _append_row(self, values: list[Any], entry: LedgerEntry, prices: PriceTable, costs: CostCounters) -> None:
-        """Append the values of a request in the order of `COLUMNS`."""
-        at_ms = _milliseconds(entry.at)
-        price, cost = priced(entry, prices, entry.counts)
-        if cost:
-            costs.add(entry, price, cost)
-            if not price.is_known:
-                self._warn_of(entry)
-        values += self._names.of_entry(entry, price.model or entry.model, at_ms // sql.DAY_MS)
+    def _append_row(self, values: list[Any], entry: LedgerEntry, costs: "dict[_Common, int]") -> None:
+        """Append the values of a request in the order of `COLUMNS`, and add what it cost."""
         fields: tuple[Any, ...] = entry
-        values += fields[AS_THEY_ARE]
+        request_id, is_side, status, attempts, *used, is_estimated, billing, bytes_in, bytes_out = fields[AS_THEY_ARE]
+        plain, output, read, five, hour, thinking, searches = used
+        at_ms = _milliseconds(entry.at)
+        counts = TokenCounts(plain or 0, output or 0, read or 0, five or 0, hour or 0, searches or 0)
+        common = self._names.common(entry, at_ms, is_counted=any(counts))
+        cost = cost_of(entry, self._names.prices, common.price, counts, common.said)
+        if cost:
+            costs[common] = costs.get(common, 0) + cost
+            if not common.price_number:
+                self._warn_of(entry)
+        # Written out: once for every request.
+        values += common.names
         values += (
+            request_id,
+            1 if is_side else 0,
+            status,
+            attempts,
+            sql.ABSENT if plain is None else plain,
+            sql.ABSENT if output is None else output,
+            sql.ABSENT if read is None else read,
+            sql.ABSENT if five is None else five,
+            sql.ABSENT if hour is None else hour,
+            sql.ABSENT if thinking is None else thinking,
+            sql.ABSENT if searches is None else searches,
+            1 if is_estimated else 0,
+            billing,
+            bytes_in,
+            bytes_out,
             at_ms,
-            json.dumps(entry.others) if entry.others else None,
+            json.dumps(entry.others) if entry.others else "",
             cost,
-            self._names.price(price),
-            None if entry.first_byte is None else int(entry.first_byte * 1000),
+            common.price_number,
+            sql.ABSENT if entry.first_byte is None else int(entry.first_byte * 1000),
             int(entry.duration * 1000),
         )
 
@@ -209,7 +236,7 @@ class Ledger:
             first, last = last, int(rows[-1]["id"])
             try:
                 with self._database.transaction() as connection:
-                    self._names.begin(connection)
+                    self._names.begin(connection, prices)
                     _roll_up(connection, sql.sum_up(sql.BETWEEN, sign="-"), first, last)
                     for row in rows:
                         entry = _entry_of(row)
@@ -261,14 +288,22 @@ def priced(entry: LedgerEntry, prices: PriceTable, counts: TokenCounts) -> tuple
     """The price of the model that served, and what all of the request costs in micro-dollars."""
     if not any(counts):
         return UNKNOWN, 0
-    said = (("speed", entry.speed), ("service_tier", entry.service_tier), ("inference_geo", entry.inference_geo))
+    price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
+    return price, cost_of(entry, prices, price, counts, _said(entry))
+
+
+def cost_of(entry: LedgerEntry, prices: PriceTable, price: Price, counts: TokenCounts, said: Said) -> int:
+    """What all of a request costs in micro-dollars, where its model has this price, and `said` counts for that."""
     cost = 0
     for model, other in entry.others:
         if model:
-            cost += prices.price(entry.provider, (model,), entry.at).cost(other, *said)
+            cost += prices.price(entry.provider, (model,), entry.at).cost(other, *_said(entry))
             counts = TokenCounts(*(max(whole - part, 0) for whole, part in zip(counts, other, strict=True)))
-    price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
-    return price, cost + price.cost(counts, *said)
+    return cost + price.cost(counts, *said)
+
+
+def _said(entry: LedgerEntry) -> Said:
+    return ("speed", entry.speed), ("service_tier", entry.service_tier), ("inference_geo", entry.inference_geo)
 
 
 def _entry_of(row: Row) -> LedgerEntry:
@@ -287,48 +322,78 @@ def _entry_of(row: Row) -> LedgerEntry:
     )
 
 
+class _Common(Struct, eq=False):
+    """What the requests of one conversation have in common."""
+
+    names: tuple[int, ...]
+    """In the order of `COLUMNS`."""
+    price: Price
+    price_number: int
+    minute: int
+    """The one in which that was its price."""
+    said: Said
+    spent_by: tuple[CostRoute, str]
+
+
 class _Names:
     """The numbers of names and prices, which rows hold in their place."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[int, int, str]] = {}
-        self._entries: dict[tuple[object, ...], tuple[int, ...]] = {}
+        self._common: dict[tuple[object, ...], _Common] = {}
         self._prices: dict[int, tuple[Price, int]] = {}
         self._models = 0
         self._revision = -1
         self._connection: Transaction
+        self.prices: PriceTable
 
     def forget(self) -> None:
         self._known.clear()
-        self._entries.clear()
+        self._common.clear()
         self._prices.clear()
         self._models = 0
 
-    def begin(self, connection: Transaction) -> None:
+    def begin(self, connection: Transaction, prices: PriceTable) -> None:
         """Look whether somebody has erased names since the last transaction."""
         self._connection = connection
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
-        if revision != self._revision or len(self._known) + len(self._entries) > _MOST_KNOWN:
+        if revision != self._revision or len(self._known) + len(self._common) > _MOST_KNOWN:
             self.forget()
             self._revision = revision
+        if not self._common or prices is not self.prices:
+            self._common.clear()
+            self.prices = prices
 
-    def of_entry(self, entry: LedgerEntry, model: str, day: int) -> tuple[int, ...]:
-        """The numbers of all names of a request, in the order of `COLUMNS`. Those of one conversation are the same."""
-        key = (entry[NAMES], model, day)
-        numbers = self._entries.get(key)
-        if numbers is None:
-            numbers = self._entries[key] = (
-                self.of("key", entry.key_id, day, entry.key_name),
-                self.of("account", entry.account, day),
-                self.of("provider", entry.provider, day),
-                self.model(model, day),
-                self.model(entry.asked, day),
-                self.of("session", entry.session, day),
-                *(self.of("agent", name, day) for name in (entry.agent, entry.parent_agent)),
-                *(self.of("word", word, day) for word in (entry.error, entry.speed, entry.service_tier)),
-                self.of("word", entry.inference_geo, day),
+    def common(self, entry: LedgerEntry, at_ms: int, *, is_counted: bool) -> _Common:
+        """What a request has in common with others; what isn't counted has no price."""
+        minute = at_ms // _MINUTE_MS
+        key = (entry[NAMES], entry.model, entry.billing, minute // _MINUTES_A_DAY, is_counted)
+        found = self._common.get(key)
+        if found is not None and found.minute == minute:
+            return found
+        price = self.prices.price(entry.provider, (entry.model, entry.asked), entry.at) if is_counted else UNKNOWN
+        if found is None or found.price is not price:
+            found = self._common[key] = _Common(
+                self._of_entry(entry, price.model or entry.model, minute // _MINUTES_A_DAY),
+                *(price, self.price(price), minute, tuple(one for one in _said(entry) if one in price.percents)),
+                (cost_route(entry, price), entry.key_name),
             )
-        return numbers
+        found.minute = minute
+        return found
+
+    def _of_entry(self, entry: LedgerEntry, model: str, day: int) -> tuple[int, ...]:
+        """The numbers of all names of a request, in the order of `COLUMNS`."""
+        return (
+            self.of("key", entry.key_id, day, entry.key_name),
+            self.of("account", entry.account, day),
+            self.of("provider", entry.provider, day),
+            self.model(model, day),
+            self.model(entry.asked, day),
+            self.of("session", entry.session, day),
+            *(self.of("agent", name, day) for name in (entry.agent, entry.parent_agent)),
+            *(self.of("word", word, day) for word in (entry.error, entry.speed, entry.service_tier)),
+            self.of("word", entry.inference_geo, day),
+        )
 
     def of(self, kind: str, value: str, day: int, label: str = "") -> int:
         """Its number; 0 for none. `day` is the last one that it was seen on."""

@@ -157,7 +157,14 @@ _SUMS: Final = {
 """What is added up, and how a row of `requests` counts towards it."""
 SUMS: Final = tuple(_SUMS)
 
-_ROW: Final = f"({', '.join('?' * len(COLUMNS))})"
+ABSENT: Final = -1
+"""Stands for an absent number in the values of a row, as an empty text does for an absent text.
+
+sqlite3 looks for an adapter of each None (and of each bool), which takes longer than to write the value.
+"""
+_NUMBERS: Final = ("input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches", "first_ms")
+_PLACES: Final = {"others": "nullif(?, '')", **dict.fromkeys(_NUMBERS, f"nullif(?, {ABSENT})")}
+_ROW: Final = f"({', '.join(_PLACES.get(name, '?') for name in COLUMNS)})"
 _KEY: Final = ", ".join(("period", *DIMENSIONS))
 
 

@@ -57,13 +57,14 @@ class Price(Struct, frozen=True):
             rates = next((rates for start, rates in self.above if counts.prompt > start), rates)
         # Written out: once for every request.
         plain, output, read, five, hour, searches = counts
-        total = plain * rates[0] + output * rates[1] + read * rates[2] + five * rates[3] + hour * rates[4]
-        scale = 1
+        of_plain, of_output, of_read, of_five, of_hour, of_search = rates
+        total = plain * of_plain + output * of_output + read * of_read + five * of_five + hour * of_hour
+        scale = _MILLION
         for one in said:
             if (percent := self.percents.get(one)) is not None:
                 total, scale = total * percent, scale * _PER_CENT
-        total += searches * rates[5] * scale
-        scale *= _MILLION
+        if searches:
+            total += searches * of_search * (scale // _MILLION)
         return (total + scale // 2) // scale
 
 

@@ -105,11 +105,12 @@ class BodyFacts:
     @property
     def max_tokens(self) -> int | None:
         """The largest output that is asked for, by whichever name; None where that is no number of tokens."""
-        counts = [_count_of(self._last[name]) for name in _MAX_TOKENS if name in self._last]
+        most = 0
+        for name in _MAX_TOKENS:
+            if (raw := self._last.get(name)) is not None:
+                most = max(most, _count_of(raw))
         gemini = _either(self._generation, "maxOutputTokens", "max_output_tokens")
-        if type(gemini) is int:
-            counts.append(gemini)
-        return max(counts, default=0) or None
+        return (max(most, gemini) if type(gemini) is int else most) or None
 
     @property
     def _generation(self) -> dict[str, Any]:

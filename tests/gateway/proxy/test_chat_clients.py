@@ -139,7 +139,7 @@ async def test_at_an_upstream_of_its_format_every_byte_but_the_model_passes(gate
     usage = record.usage
     assert (usage.input, usage.cache_read, usage.output, usage.thinking) == (40, 60, 20, 7)
     assert (record.translated, record.left_out, record.upstream_model) == (None, (), "gpt")
-    assert not ledger_entry(record, billing=lambda *_: "metered").is_side
+    assert not ledger_entry(lambda *_: "metered", record).is_side
 
 
 async def test_a_stream_of_its_format_passes_and_is_counted(gate: Gate, origin: Origin) -> None:

@@ -78,7 +78,7 @@ async def test_a_messages_upstream_answers_in_the_clients_format(gate: Gate, nat
     record = await gate.records.last()
     assert (record.translated, record.left_out) == ("gemini-to-anthropic", ("seed",))
     assert (record.model, record.upstream_model, record.usage.output) == ("claude", "claude-1", 2)
-    assert not ledger_entry(record, billing=lambda *_: "metered").is_side
+    assert not ledger_entry(lambda *_: "metered", record).is_side
 
 
 async def test_a_stream_is_events_for_who_asks_for_them(gate: Gate, native: Origin) -> None:
@@ -172,7 +172,7 @@ async def test_tokens_are_estimated_where_the_upstream_counts_none_of_this_forma
     assert json.loads(reply.body)["totalTokens"] > 10
     assert reply.all(b"x-tokenferry-estimated")
     assert native.seen == []
-    assert ledger_entry(await gate.records.last(), billing=lambda *_: "metered").is_side
+    assert ledger_entry(lambda *_: "metered", await gate.records.last()).is_side
 
 
 async def test_refusals_of_our_own_are_worded_as_google_does(gate: Gate) -> None:

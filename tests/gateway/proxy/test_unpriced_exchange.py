@@ -74,7 +74,7 @@ async def test_embeddings_pass_to_an_upstream_of_their_format_and_count_nothing(
     assert (record.usage.input, record.usage.output) == (None, None)
     assert str(LogLine(record)).endswith(" usage=unpriced")
     assert LogLine(record).fields()["usage"] == "unpriced"
-    entry = ledger_entry(record, billing=lambda *_: "metered")
+    entry = ledger_entry(lambda *_: "metered", record)
     assert (entry.billing, entry.is_side, entry.model) == ("unpriced", True, "embed-3")
 
 

@@ -13,7 +13,7 @@ from gateway.rig import Gate, Origin, Seen, Source, error_of, json_answer, one_a
 from tokenferry.errors import StorageFailed
 from tokenferry.gateway import GatewayStatistics, Metrics, SharedMemory, UpstreamClients
 from tokenferry.gateway.telemetry.record import RequestRecord
-from tokenferry.ledger import BudgetState, CostCounters, LedgerEntry
+from tokenferry.ledger import BudgetState, CostCounters, LedgerEntry, cost_route
 from tokenferry.ledger._ledger import priced
 from tokenferry.prices import PriceTable
 from tokenferry.secret import Secret
@@ -204,7 +204,8 @@ def costs() -> CostCounters:
     costs = CostCounters()
     for model, key in (("claude-opus-5", "laptop"), ("claude-opus-5-20261001", "ci"), ("mine", "ci"), ("odd", "ci")):
         entry = LedgerEntry(key_name=key, account="alice", provider="anthropic", model=model, input=10**6, at=1.8e9)
-        costs.add(entry, *priced(entry, prices, entry.counts))
+        price, cost = priced(entry, prices, entry.counts)
+        costs.update({(cost_route(entry, price), key): cost})
     return costs
 
 

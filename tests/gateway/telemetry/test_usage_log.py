@@ -95,7 +95,7 @@ def test_a_row_holds_what_the_record_says() -> None:
         status=200,
         usage=TokenUsage(1, 2, 30, 4, 20, speed="fast", is_estimated=True, others=(other, TokenUsage(1))),
     )
-    entry = ledger_entry(record, billing=lambda provider, account: "plan" if account == "alice" else "metered")
+    entry = ledger_entry(lambda provider, account: "plan" if account == "alice" else "metered", record)
     assert (entry.model, entry.asked, entry.key_id, entry.key_name) == (
         *("claude-sonnet-5-20260101", "fast"),
         *("key_1", "laptop"),
@@ -108,11 +108,11 @@ def test_a_row_holds_what_the_record_says() -> None:
 def test_what_an_upstream_calls_its_model_is_not_written_down_unless_it_is_harmless() -> None:
     record = RequestRecord("tf_1", "POST", "/v1/messages/count_tokens", model="fast", served_model="sk-ant-api03-x y")
     record.is_side = True
-    entry = ledger_entry(record, billing=lambda *_: "metered")
+    entry = ledger_entry(lambda *_: "metered", record)
     assert (entry.model, entry.is_side) == ("fast", True)
 
 
 def test_an_unknown_split_counts_as_five_minutes_and_unknown_stays_unknown() -> None:
     record = RequestRecord("tf_1", "POST", "/v1/messages", usage=TokenUsage(cache_creation=9))
-    entry = ledger_entry(record, billing=lambda *_: "metered")
+    entry = ledger_entry(lambda *_: "metered", record)
     assert (entry.cache_write_5m, entry.cache_write_1h, entry.input) == (9, None, None)

@@ -18,15 +18,17 @@ _loggable: Final = lru_cache(4096)(loggable)
 
 
 def entries_with(billing: BillingOf) -> Callable[[RequestRecord], LedgerEntry]:
-    return partial(ledger_entry, billing=billing)
+    return partial(ledger_entry, billing)
 
 
-def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
+def ledger_entry(billing: BillingOf, record: RequestRecord) -> LedgerEntry:
     """The record as the ledger keeps it. It must not change any more."""
     usage = record.usage
     account, provider = record.account or "", record.provider or ""
     hour = usage.cache_creation_1h
-    written = usage.cache_creation
+    five = usage.cache_creation
+    if hour and five is not None:
+        five = max(five - hour, 0)
     served = None if record.served_model is None else _loggable(record.served_model)
     return LedgerEntry(
         record.key_id,
@@ -48,7 +50,7 @@ def ledger_entry(record: RequestRecord, *, billing: BillingOf) -> LedgerEntry:
         usage.input,
         usage.output,
         usage.cache_read,
-        None if written is None else max(written - (hour or 0), 0),
+        five,
         hour,
         usage.thinking,
         usage.web_searches,
