@@ -1,3 +1,7 @@
+from typing import Annotated
+
+import typer
+
 from tokenferry.cli._checks import examine
 from tokenferry.cli._output import note, say, say_json, say_lines
 from tokenferry.cli._table import folded
@@ -12,11 +16,15 @@ app = new_app()
     epilog=examples(
         "tokenferry doctor",
         "tokenferry doctor --json | jq -r '.[].cure'",
+        "tokenferry doctor --bundle > report.json      for an issue; it has no secret and no name",
     ),
 )
 def doctor(
     *,
     as_json: JSON = False,
+    bundle: Annotated[
+        bool, typer.Option("--bundle", help="Print a report for an issue: JSON without secrets or names.")
+    ] = False,
 ) -> int:
     """Find problems, and print the command that fixes each.
 
@@ -27,6 +35,11 @@ def doctor(
     home = Home.from_environment()
     found = examine(home)
     findings = [finding for finding in found if not finding.is_note]
+    if bundle:
+        from tokenferry.cli import _bundle  # noqa: PLC0415  # the other ways need none of it
+
+        say_json(_bundle.bundle(home, found))
+        return 1 if findings else 0
     if as_json:
         say_json([{"what": one.what, "where": one.where, "cure": one.cure} for one in findings])
         return 1 if findings else 0

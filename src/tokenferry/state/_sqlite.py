@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, TryLater, UnsafeFile
 from tokenferry.state._database import Values
-from tokenferry.stores import DISK, FileLock, check_status, make_private_folder, reason_of
+from tokenferry.stores import DISK, WRITTEN_BY_NEWER, FileLock, check_status, make_private_folder, reason_of
 
 _BUSY_SECONDS: Final = 5.0
 _SIDE_FILES: Final = ("-wal", "-shm")
@@ -184,7 +184,7 @@ class SqliteDatabase:
     def _migrate(self) -> None:
         found, migrations = self._written_version(), self._schema.migrations
         if found > len(migrations):
-            raise CorruptFile(f"{self.path} was written by a newer tokenferry (version {found}); update this one")
+            raise CorruptFile(f"{self.path} is of version {found}, {WRITTEN_BY_NEWER}")
         if found == len(migrations):
             return
         with self.transaction() as connection:

@@ -17,6 +17,10 @@ DEFAULT_PRIORITY: Final = 100
 COMMAND: Final = "command"
 """The store of an account whose key a command prints."""
 VERSION: Final = 1
+WRITTEN_BY_NEWER: Final = (
+    "written by a newer tokenferry; install that one again, or see how to go back: tokenferry help server"
+)
+"""What is said of a file that this version is too old for."""
 _MEND: Final = "restore it from a backup, or move it away and run: tokenferry account add NAME"
 _KEYS: Final = (
     "version",
@@ -150,7 +154,7 @@ def account_from_json(fields: Fields, name: str, *, store: str = "file") -> Acco
     """Read what `account_to_json` gave of the account of this name. Raises `UsageError`, naming the field."""
     version = _checked(fields, "version", int)
     if version > VERSION:
-        raise UsageError(f"it is of version {version}, written by a newer tokenferry; update this one")
+        raise UsageError(f"it is of version {version}, {WRITTEN_BY_NEWER}")
     is_paused, until = _flag(fields, "paused"), fields.get("paused_until")
     account = Account(
         name=check_account_name(_checked(fields, "name", str)),

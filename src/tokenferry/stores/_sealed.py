@@ -9,7 +9,7 @@ from tokenferry.credentials import Kind, OAuthToken, epoch_seconds
 from tokenferry.errors import CorruptFile, UsageError
 from tokenferry.sealing import BrokenSeal, SealKey, close_box, open_box
 from tokenferry.secret import Fields, HiddenBytes
-from tokenferry.stores._document import Account, Document, Owner, check_account_name
+from tokenferry.stores._document import WRITTEN_BY_NEWER, Account, Document, Owner, check_account_name
 
 _VERSION: Final = 2
 _PURPOSE: Final = "document"
@@ -138,7 +138,7 @@ def parse_sealed(raw: HiddenBytes, fields: Fields, name: str, place: str) -> Sea
         elif sealed.to_bytes() == raw:  # to the byte: there is one spelling, and nothing vouches for what is beside it
             return sealed
         elif isinstance(fields.get("version"), int) and fields["version"] > _VERSION:
-            reason = f"it is of version {fields['version']}, written by a newer tokenferry; update this one"
+            reason = f"it is of version {fields['version']}, {WRITTEN_BY_NEWER}"
         else:
             reason = "it is not as it was sealed"
     raise CorruptFile(f"{place} can't be understood: {reason}; {_MEND}")
