@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tokenferry.in_process import async_httpx_client as async_httpx_client
     from tokenferry.in_process import async_openai as async_openai
     from tokenferry.in_process import async_transport as async_transport
+    from tokenferry.in_process import genai as genai
     from tokenferry.in_process import httpx_client as httpx_client
     from tokenferry.in_process import openai as openai
     from tokenferry.in_process import private_gateway as gateway
@@ -75,6 +76,7 @@ _ROOMS = {
         "async_httpx_client",
         "async_openai",
         "async_transport",
+        "genai",
         "httpx_client",
         "openai",
         "private_gateway",
@@ -125,6 +127,7 @@ __all__ = [
     "default_broker",
     "extract_login_url_from_error",
     "gateway",
+    "genai",
     "httpx_client",
     "invalidate",
     "openai",

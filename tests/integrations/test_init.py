@@ -35,6 +35,7 @@ def test_importing_tokenferry_imports_nothing_that_is_slow() -> None:
         (tokenferry.async_anthropic_credentials, r"pip install 'anthropic>=2\.11'"),
         (tokenferry.anthropic, r"pip install 'anthropic>=2\.11'"),
         (tokenferry.async_openai, r"pip install 'openai>=3'"),
+        (tokenferry.genai, r"pip install 'google-genai>=3\.6'"),
     ],
 )
 def test_a_missing_sdk_is_named_with_the_command_that_installs_it(

@@ -53,7 +53,7 @@ _OTHER_FORMATS: Final = (
     ("Bedrock's", re.compile(rb"/model/.*")),
     ("Ollama's", re.compile(b"|".join(sorted(OLLAMA)))),
 )
-_GEMINIS: Final = re.compile(rb"/v1(?:alpha|beta)[0-9]*/(?!projects/).*")
+_GEMINIS: Final = re.compile(rb"/v1(?:(?:alpha|beta)[0-9]*/(?!projects/).*|/models/[^:]+:[a-z]+[A-Z]\w*)")
 _STORED: Final = re.compile(rb"/v1/responses/.+")
 _TWICE: Final = re.compile(
     rb"(?:/v1(?:/messages|/chat/completions|/responses)?)+/v1/(?:messages|models|chat/completions|responses)(?:/.*)?"

@@ -10,7 +10,7 @@ from tokenferry.gateway import SERVED, proxied
 from tokenferry.in_process._call import ProgramRequest
 from tokenferry.serve import EmbeddedGateway
 
-SDK_HOSTS: Final = ("api.anthropic.com", "api.openai.com")
+SDK_HOSTS: Final = ("api.anthropic.com", "api.openai.com", "generativelanguage.googleapis.com")
 """Where the vendors' SDKs send requests by default."""
 
 _CREDENTIALS: Final = frozenset(

@@ -68,7 +68,7 @@ class SharedGateway:
             gateway, self._gateway, self.is_closed = self._gateway, None, True
             if gateway is None or self._pid != os.getpid():
                 return
-            _, users = _running.users.pop(self._key)
+            _, users = _running.users.pop(self._key, (gateway, 1))  # at the program's end all have been taken out
             if users > 1:
                 _running.users[self._key] = gateway, users - 1
                 return

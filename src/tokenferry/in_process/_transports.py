@@ -112,7 +112,11 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """As `Transport.close`."""
-        await asyncio.to_thread(self._gateway.close)
+        await asyncio.to_thread(self.close)
+
+    def close(self) -> None:
+        """The same where no event loop runs: it waits for the gateway's thread."""
+        self._gateway.close()
 
 
 class _AsyncAnswer(httpx2.AsyncByteStream):

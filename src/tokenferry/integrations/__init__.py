@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from tokenferry.integrations._httpx2 import Auth
     from tokenferry.integrations._openai import ApiKeyProvider, AsyncApiKeyProvider
 
-OLDEST_SDKS: Final = {"anthropic": "2.11", "openai": "3"}
+OLDEST_SDKS: Final = {"anthropic": "2.11", "google-genai": "3.6", "openai": "3"}
 """The oldest version of each SDK that this works with."""
+_MODULES: Final = {"google-genai": "google.genai"}
 
 __all__ = [
     "ANTHROPIC_URL",
@@ -95,7 +96,11 @@ def async_openai_api_key(name: str | None = None, *, broker: Broker | None = Non
 
 def need_package(package: str) -> None:
     """Raise `UsageError`, which names the command that installs it, where an SDK is missing."""
-    if find_spec(package) is None:
+    try:
+        is_there = find_spec(_MODULES.get(package, package)) is not None
+    except ModuleNotFoundError:  # of the package around it
+        is_there = False
+    if not is_there:
         raise UsageError(
             f"this needs the package {package}; install it with: pip install '{package}>={OLDEST_SDKS[package]}'"
         )

@@ -115,9 +115,9 @@ class EmbeddedGateway:
         return found
 
     def paths(self, providers: Iterable[str]) -> list[str]:
-        """The part before /v1 in the addresses of these providers, as far as anything does."""
+        """The part before /v1 or /v1beta in the addresses of these providers, as far as anything does."""
         paths = [urlsplit(self._broker.providers[name].base_url).path.rstrip("/") for name in providers]
-        return [path for path in (one.removesuffix("/v1") for one in paths) if path]
+        return [path for path in (one.removesuffix("/v1beta").removesuffix("/v1") for one in paths) if path]
 
     # On the loop's thread.
 

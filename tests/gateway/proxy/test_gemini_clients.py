@@ -223,6 +223,9 @@ async def test_models_are_listed_in_the_clients_shape(source: Source, native: Or
         names = [one["name"] for one in document["models"]]
         assert names == ["models/claude", "models/gpt", "models/a/b:c", "models/claude-a"]
         assert "generateContent" in document["models"][-1]["supportedGenerationMethods"]
+        agent = [(b"authorization", b"Bearer " + gate.key), (b"x-goog-api-client", b"google-genai-sdk/3.6")]
+        for given in (key, agent):
+            assert json.loads((await call(gate, b"/v1/models", given, method=b"GET")).body) == document
         one = json.loads((await call(gate, b"/v1beta/models/gpt", key, method=b"GET")).body)
         assert one["name"] == "models/gpt"
         native.scripts = [json_answer(json.dumps(entry).encode())]
@@ -248,7 +251,8 @@ async def test_models_are_listed_in_the_clients_shape(source: Source, native: Or
         (b"/v1beta/models/:generateContent", None),
         (b"/v1beta/models/x:embedContent", None),
         (b"/v1beta/models/" + b"x" * 600 + b":generateContent", None),
-        (b"/v1/models/x:generateContent", None),
+        (b"/v1/models/x:generateContent", ModelPath("x", "generateContent")),
+        (b"/v1alpha/models/x:generateContent", None),
     ],
 )
 def test_a_path_names_a_model_and_what_it_is_asked_for(path: bytes, expected: ModelPath | None) -> None:

@@ -25,8 +25,6 @@ class ClientApi(Struct, frozen=True, eq=False):
     """What reads its answers."""
     read: Callable[[Sequence[bytes | bytearray]], BodyFacts | Malformed] = scan
     """Finds the model and whether a stream is asked for."""
-    models: bytes = b"/v1/models"
-    """Where clients ask which models there are."""
 
 
 MESSAGES: Final = ClientApi("anthropic", b"/v1/messages", b"", envelope, DIALECTS["anthropic"])
@@ -34,26 +32,27 @@ CHAT: Final = ClientApi("openai", b"/v1/chat/completions", b"/v1", openai_envelo
 RESPONSES: Final = ClientApi(
     "openai-responses", b"/v1/responses", b"/v1", openai_envelope, DIALECTS["openai-responses"]
 )
-GEMINI: Final = ClientApi(
-    "gemini", b"/v1beta/models", b"/v1beta", gemini_envelope, DIALECTS["gemini"], models=b"/v1beta/models"
-)
+GEMINI: Final = ClientApi("gemini", b"/v1beta/models", b"", gemini_envelope, DIALECTS["gemini"])
 CLIENT_APIS: Final[Mapping[bytes, ClientApi]] = {one.path: one for one in (MESSAGES, CHAT, RESPONSES)}
 """By the path that asks for an answer. Each is served by upstreams of its own format and of those it translates to.
 
 Gemini's isn't among them: its paths name a model (`model_path`).
 """
 
-_GEMINIS: Final = re.compile(rb"/v1(?:alpha|beta)[0-9]*/")
+_GEMINIS: Final = re.compile(rb"/v1(?:(?:alpha|beta)[0-9]*/|/models/[^:]+:[a-z]+[A-Z])")
 _OPENAIS: Final = re.compile(rb"(?:/v1)*/(?:chat/|completions|embeddings|responses)")
 _ANTHROPICS: Final = frozenset((b"anthropic-version", b"anthropic-beta", b"x-api-key"))
+_GOOGLES: Final = frozenset((b"x-goog-api-key", b"x-goog-api-client"))
 
 
 def api_asked(headers: Iterable[tuple[bytes, bytes]]) -> ClientApi:
-    """The API of a request to a path that both vendors have.
+    """The API of a request to a path that all vendors have.
 
-    Each program of Anthropic's names a version, and others that speak its API use its header for the key.
+    Each program of Anthropic's names a version, and others that speak its API use its header for the key. Google's
+    SDKs say what they are.
     """
-    return MESSAGES if _ANTHROPICS & {name for name, _ in headers} else CHAT
+    names = {name for name, _ in headers}
+    return GEMINI if _GOOGLES & names else MESSAGES if _ANTHROPICS & names else CHAT
 
 
 def api_of(path: bytes) -> ClientApi:

@@ -13,7 +13,7 @@ from tokenferry.routing import LONGEST_MODEL
 MODELS: Final = b"/v1beta/models"
 METHODS: Final = ("generateContent", "streamGenerateContent", "countTokens")
 _PATH: Final = re.compile(
-    rb"/v1beta/models/([A-Za-z0-9._:@+/%%-]{1,%d}):(%b)" % (LONGEST_MODEL, "|".join(METHODS).encode("ascii"))
+    rb"/v1(?:beta)?/models/([A-Za-z0-9._:@+/%%-]{1,%d}):(%b)" % (LONGEST_MODEL, "|".join(METHODS).encode("ascii"))
 )
 _NOWHERE: Final = frozenset(("", ".", ".."))
 _SAFE: Final = "/@:+"
@@ -36,6 +36,11 @@ class ModelPath(Struct, frozen=True):
     def target(self, model: str) -> bytes:
         """The same of a model with this name, below the base URL of the API. Streams are asked for as events."""
         return f"/models/{quote(model, safe=_SAFE)}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
+
+
+def without_version(target: bytes) -> bytes:
+    """A target below the base URL of the API, whose versions have the same paths."""
+    return target[target.index(b"/models") :]
 
 
 @lru_cache(maxsize=1024)

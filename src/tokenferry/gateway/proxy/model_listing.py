@@ -4,12 +4,14 @@ from tokenferry.gateway.http.client_api import GEMINI, api_asked
 from tokenferry.gateway.http.errors import GatewayError, refusal_to_route
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders
+from tokenferry.gateway.http.model_path import without_version
 from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.exchange import Exchange, ProxyState
 from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.routing import model_denied
 from tokenferry.upstream import ResponseHead, UpstreamError
 
+_LIST: Final = b"/models"
 _LIMIT: Final = 4 * 1024 * 1024
 _OK: Final = 200
 _LOOP: Final = 508
@@ -25,8 +27,10 @@ class ListingExchange(Exchange):
     def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:
         super().__init__(state, head, writer, record, is_inference=False)
         self._client = GEMINI if head.path.startswith(GEMINI.path) else api_asked(head.headers)
+        if self._client is GEMINI:
+            self._target = without_version(head.target)
         self._models = state.forwarder.model_list(self._client)
-        self._is_list = head.path == self._client.models
+        self._is_list = head.path.endswith(_LIST)
         self._is_held = False
         self._held: list[bytes] | None = None
         self._size = 0
@@ -76,7 +80,7 @@ class ListingExchange(Exchange):
         key, request = self._key, self._request
         assert key is not None
         assert request is not None
-        request.models = self._head.path[len(self._client.models) :].decode("ascii")
+        request.models = self._head.path.partition(_LIST)[2].decode("ascii")
         if self._is_list:
             self._is_held = request.is_read = bool(self._models or key.rights.models)
             if self._models and not self._forwarder.lists_upstreams:
