@@ -33,8 +33,8 @@ ROLES: Final = {
     "ground": (
         "settings, state and values",
         (
-            "background manifest config policy_statement state ledger postgres alerts budgets prices rates audit "
-            "settings config_key credentials secret logfmt tools anthropic_beta moments units errors"
+            "background manifest config policy_statement state ledger postgres databases alerts budgets prices rates "
+            "audit settings config_key credentials secret logfmt tools anthropic_beta moments units errors"
         ),
     ),
 }

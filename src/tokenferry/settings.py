@@ -426,11 +426,12 @@ class StoreSettings(Struct, frozen=True):
     """`[store]`: the PostgreSQL that several hosts share."""
 
     url: Annotated[
-        str, ConfigKey("The database, without a password: postgresql://tokenferry@db/tokenferry?sslmode=verify-full.")
-    ] = ""
+        str | None,
+        ConfigKey("The database, without a password: postgresql://tokenferry@db/tokenferry?sslmode=verify-full."),
+    ] = None
     fleet: Annotated[str, ConfigKey("The name that the database has to have; a restored copy has another.")] = "default"
     password_file: Annotated[Path | None, ConfigKey("Holds the password, 0600; without it PGPASSFILE does.")] = None
-    listen_url: Annotated[str, ConfigKey("A way to the database past a pooler that can't LISTEN.")] = ""
+    listen_url: Annotated[str | None, ConfigKey("A way to the database past a pooler that can't LISTEN.")] = None
     pool: Annotated[int, ConfigKey("Connections of each process.", 1, 64)] = 4
     serve_stale: Annotated[
         float, ConfigKey("How long keys and accounts count while the database is away.", 1, 86_400, "duration")

@@ -80,7 +80,7 @@ def test_what_a_name_holds_is_no_command_to_the_terminal(home: Home, capsys: Any
     with Ledger(home.ledger) as ledger:
         odd = entry(1, at=now - 5, account="a\x1b[31m[bold]", error="overloaded_error", status=529)
         ledger.write([odd], PRICES, [WindowPoint("a\x1b[31m[bold]", "5h", now - 5, 0.97, now + 500)])
-    view = now_view(home, Broker.from_home(home), LedgerReader(home.ledger), [], now=now)
+    view = now_view(home, Broker.from_home(home), LedgerReader(home), [], now=now)
     print_view(view)
     out = capsys.readouterr().out
     assert "\x1b" not in out

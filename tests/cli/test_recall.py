@@ -291,7 +291,7 @@ def test_an_answer_without_a_look_at_the_cooldowns_is_not_kept(home: Home, monke
         opened.cooldowns.put(Cooldown(Scope("account", "work"), "rate", "test", until=int(time.time()) + 1000))
     settle()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise StorageFailed("the disk is full")
 
     with monkeypatch.context() as patched:
@@ -483,7 +483,7 @@ def test_a_home_that_can_not_be_written_gives_the_token_all_the_same(
     put(home, document(time.time()))
     settle()
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "rename", refuse)

@@ -1,10 +1,20 @@
 import stat
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tokenferry.errors import CorruptFile, UnsafeFile
 from tokenferry.settings import Home
-from tokenferry.state import LOCAL_KEY_NAME, State, local_key, read_local_key
+from tokenferry.state import (
+    LOCAL_KEY_NAME,
+    SqliteDatabase,
+    State,
+    is_local_key,
+    local_key,
+    local_key_name,
+    read_local_key,
+)
 
 
 def test_it_is_made_once_in_a_private_file(home: Home) -> None:
@@ -73,3 +83,20 @@ def test_a_file_that_others_can_read_is_refused(home: Home) -> None:
     home.local_key.chmod(0o644)
     with pytest.raises(UnsafeFile, match="chmod"):
         read_local_key(home)
+
+
+def test_hosts_that_share_a_state_have_a_local_key_each(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SqliteDatabase, "is_shared", True)
+    other = Home(tmp_path / "other")
+    with State(home.state) as state:
+        secrets = {}
+        for host, its_home in (("web-1.example", home), ("web 2", other)):
+            monkeypatch.setattr("os.uname", lambda host=host: SimpleNamespace(nodename=host))
+            secrets[host] = local_key(its_home, state)
+            assert local_key(its_home, state) == secrets[host]
+            assert local_key_name(state).startswith("local@web")
+        keys = [state.keys.verify(secret.reveal()) for secret in secrets.values()]
+        assert [key.name for key in keys if key is not None] == ["local@web-1.example", "local@web-2"]
+        assert all(key is not None and is_local_key(key) for key in keys)

@@ -44,7 +44,7 @@ def broker(home: Home) -> Broker:
 @pytest.fixture
 def look(home: Home, broker: Broker) -> Look:
     def look(*services: ServiceStatus, now: float = NOON) -> NowView:
-        return now_view(home, broker, LedgerReader(home.ledger), services, now=now)
+        return now_view(home, broker, LedgerReader(home), services, now=now)
 
     return look
 
@@ -63,7 +63,7 @@ def figures(view: NowView) -> dict[str, tuple[str, str]]:
 def test_without_accounts_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENFERRY_HOME", str(tmp_path / "none"))
     home = Home.from_environment()
-    view = now_view(home, Broker.from_home(home), LedgerReader(home.ledger), [], now=NOON)
+    view = now_view(home, Broker.from_home(home), LedgerReader(home), [], now=NOON)
     assert (view.sentence, view.needs, view.windows) == ("There is no account yet.", (), ())
     assert not home.path.exists(), "to look makes no file"
 

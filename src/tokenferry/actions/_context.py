@@ -66,7 +66,7 @@ class ActionContext:
     """What was used."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "books", LedgerReader(self.home.ledger))
+        object.__setattr__(self, "books", LedgerReader(self.home))
 
     @property
     def keys(self) -> ClientKeys:

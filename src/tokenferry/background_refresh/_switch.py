@@ -3,6 +3,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from tokenferry.broker import Broker, swap_to_next_available_account
+from tokenferry.databases import open_state
 from tokenferry.errors import StorageFailed, TokenferryError, TryLater
 from tokenferry.refresh import send
 from tokenferry.settings import Home
@@ -28,12 +29,12 @@ class ClaudeCodeSwitcher:
     """
 
     def __init__(self, broker: Broker, home: Home, *, tell: Tell, now: Callable[[], float] = time.time) -> None:
-        from tokenferry.state import State, UsageProbe  # noqa: PLC0415  # SQLite, which keeping alone doesn't need
+        from tokenferry.state import UsageProbe  # noqa: PLC0415  # SQLite, which keeping alone doesn't need
 
         self._broker = broker
         self._tell = tell
         self._now = now
-        self._state = State(home.state, now=now)
+        self._state = open_state(home, now=now)
         self._probe = UsageProbe(
             self._state.cooldowns,
             providers=lambda: broker.providers,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tokenferry.accounts import Sealing, machine_id
 from tokenferry.broker._store_factory import PendingMove, open_attached
+from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.manifest import depend_on, doubt
 from tokenferry.refresh import FileJournal, Journal, MemoryJournal
@@ -74,12 +75,10 @@ class GivenBackend:
 
     @contextmanager
     def state(self) -> "Iterator[State | None]":
-        if self.home is None or not self.home.state.exists():
+        if self.home is None or not has_state(self.home):
             yield None
             return
-        from tokenferry.state import State  # noqa: PLC0415  # see above
-
-        with State(self.home.state) as state:
+        with open_state(self.home) as state:
             yield state
 
 

@@ -8,6 +8,7 @@ from tokenferry.broker._broker import Broker
 from tokenferry.broker._next_account import select_next_account_for_swap
 from tokenferry.broker._store_factory import open_mover, provider_beside
 from tokenferry.credentials import OAuthToken
+from tokenferry.databases import open_state
 from tokenferry.errors import (
     CredentialRefused,
     NeedsLogin,
@@ -19,7 +20,7 @@ from tokenferry.errors import (
 )
 from tokenferry.refresh import seconds_left
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, Cooldowns, Scope, State
+from tokenferry.state import Cooldown, Cooldowns, Scope
 from tokenferry.stores import Document, FileLock
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _FEWEST: Final = 2
 
 def swap(broker: Broker, home: Home, reset_at: int | None) -> str:
     """Mark the account that Claude Code has, and give it the next one; see `swap_to_next_available_account`."""
-    with State(home.state) as state:
+    with open_state(home) as state:
         return _Swap(broker, open_mover(home), state.cooldowns, home).run(reset_at)
 
 

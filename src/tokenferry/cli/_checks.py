@@ -20,9 +20,10 @@ from tokenferry.cli._sealing import seal_findings
 from tokenferry.cli._services import client_keys, services_now
 from tokenferry.config import Config, load
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
+from tokenferry.databases import has_ledger, has_state, open_ledger, open_state
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
-from tokenferry.ledger import Ledger, UsageReport
+from tokenferry.ledger import UsageReport
 from tokenferry.readiness import (
     AccountRow,
     BudgetUse,
@@ -36,7 +37,7 @@ from tokenferry.readiness import (
 from tokenferry.refresh import read_identity
 from tokenferry.routing import NO_DEFAULT
 from tokenferry.settings import BackgroundRefreshSettings, Home
-from tokenferry.state import State, gateway_records, read_local_key
+from tokenferry.state import gateway_records, read_local_key
 from tokenferry.stores import Replacing, check_replaceable, check_status, refuse_network_file_system
 
 _LEFT_BEHIND: Final = 60.0
@@ -191,9 +192,9 @@ def check_clock(now: float) -> Iterator[Finding]:
 
 def check_state(home: Home) -> Iterator[Finding]:
     """Whether the client keys can be read, and the gateway's local key."""
-    if home.state.exists():
+    if has_state(home):
         try:
-            with State(home.state) as state:
+            with open_state(home) as state:
                 for key in state.keys.list():
                     if key.fault is not None and key.revoked_at is None:
                         yield Finding(
@@ -211,10 +212,10 @@ def check_state(home: Home) -> Iterator[Finding]:
 
 def check_ledger(home: Home, now: float) -> Iterator[Finding]:
     """Whether what is used can be written down, and whether it has a price."""
-    if not home.ledger.exists():
+    if not has_ledger(home):
         return
     try:
-        with Ledger(home.ledger) as ledger:
+        with open_ledger(home) as ledger:
             unpriced = UsageReport(ledger).unpriced(int((now - _PRICED_LATELY) * 1000))
     except TokenferryError as fault:
         yield _of(fault, str(home.ledger))

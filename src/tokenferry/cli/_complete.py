@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError
 
 
@@ -46,12 +47,11 @@ def model_names(incomplete: str) -> list[str]:
 
 def key_names(incomplete: str) -> list[str]:
     from tokenferry.settings import Home  # noqa: PLC0415  # as above
-    from tokenferry.state import State  # noqa: PLC0415  # as above
 
     with contextlib.suppress(TokenferryError):
         home = Home.from_environment()
-        if home.state.exists():
-            with State(home.state) as state:
+        if has_state(home):
+            with open_state(home) as state:
                 return _starting(incomplete, [one.name for one in state.keys.list() if one.revoked_at is None])
     return []
 

@@ -16,6 +16,7 @@ from tokenferry.cli._output import note, say
 from tokenferry.cli._probe import gateway_url, who_answers
 from tokenferry.clients import ClientSetup, GatewayAccess, SettingsFile, SetupPlan, Tool, ToolFile
 from tokenferry.config import Config
+from tokenferry.databases import open_state
 from tokenferry.errors import UnsafeFile, UsageError
 from tokenferry.providers import is_loopback, url_fault
 from tokenferry.settings import XDG_VARIABLES, Home
@@ -58,7 +59,8 @@ def connect(tool: Tool, files_of: Callable[[str], Sequence[ToolFile]], home: Hom
     if dry_run:
         return True
     if key is None and any(file.holds_key or file.names(home.local_key) for file in files):
-        files = files_of(local_key(home).reveal())
+        with open_state(home) as state:
+            files = files_of(local_key(home, state).reveal())
         plans = [setup.plan(file.wanted, holds_key=file.holds_key) for setup, file in zip(setups, files, strict=True)]
     _write(setups, plans)
     return True

@@ -12,11 +12,11 @@ from tokenferry.broker import Broker
 from tokenferry.cli._describe import row
 from tokenferry.cli._home import MIN_TTL
 from tokenferry.credentials import ExchangedToken, FederatedToken, OAuthToken
+from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError
 from tokenferry.readiness import AccountRow, account_details
 from tokenferry.refresh import seconds_left, window
 from tokenferry.settings import Home
-from tokenferry.state import State
 from tokenferry.units import moment, span
 
 _WIDTH: Final = 13
@@ -177,13 +177,13 @@ def _plan(broker: Broker, token: OAuthToken, left: float) -> str:
 def _cooldowns(home: Home, found: AccountRow, now: float) -> Iterator[str]:
     """Why requests may be led past the account."""
     document = found.document
-    if document is None or not home.state.exists():
+    if document is None or not has_state(home):
         return
     names = {("account", found.name), ("provider", document.account.provider)}
     organization = getattr(document.credential, "organization_id", None)
     if organization:
         names.add(("organization", organization))
-    with State(home.state) as state:
+    with open_state(home) as state:
         if (learned := state.organizations.all().get(found.name)) is not None:
             names.add(("organization", learned))
         for one in state.cooldowns.list():

@@ -21,7 +21,7 @@ _EVERY: Final = 2.0
 def watch_status(*, as_json: bool, every: float = _EVERY) -> None:
     """Show the view until `q` is pressed or a signal comes; in a pipe and as JSON whenever something has changed."""
     home, config = find()
-    broker, books = open_broker(home, config), LedgerReader(home.ledger)
+    broker, books = open_broker(home, config), LedgerReader(home)
 
     def look() -> NowView:
         states = {row.name: row.state for row in account_rows(broker)}

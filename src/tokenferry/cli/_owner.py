@@ -2,8 +2,9 @@
 
 from tokenferry.broker import Broker, is_foreign
 from tokenferry.cli._home import find
+from tokenferry.databases import has_state, open_state
 from tokenferry.settings import PolicySettings
-from tokenferry.state import ClientKey, State
+from tokenferry.state import ClientKey
 
 
 def refuse_foreign(*keys: ClientKey) -> None:
@@ -21,6 +22,6 @@ def refuse_foreign(*keys: ClientKey) -> None:
 def refuse_own_with_foreign() -> None:
     """Raise `PolicyRefused` if the policy `own` could not hold because of a key that is there."""
     home, config = find()
-    if home.state.exists():
-        with State(home.state) as state:
+    if has_state(home):
+        with open_state(home) as state:
             Broker.from_home(home, config).check_keys(state.keys.list(), PolicySettings("own-use"))

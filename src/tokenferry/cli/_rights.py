@@ -9,9 +9,10 @@ import typer
 from tokenferry.actions import KnownNames
 from tokenferry.cli._complete import account_names, model_names, provider_names
 from tokenferry.cli._home import open_broker
+from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.settings import Caps, Home
-from tokenferry.state import KEY_CAPS, Rights, State, key_caps
+from tokenferry.state import KEY_CAPS, Rights, key_caps
 
 Models: TypeAlias = Annotated[
     list[str] | None,
@@ -135,9 +136,9 @@ def caps_json(caps: Caps) -> dict[str, float | None]:
 def keys_bound_to(account: str) -> tuple[str, ...]:
     """The client keys of this home that the account alone may serve; none where the keys can't be read."""
     home = Home.from_environment()
-    if not home.state.exists():
+    if not has_state(home):
         return ()
-    with contextlib.suppress(TokenferryError), State(home.state) as state:
+    with contextlib.suppress(TokenferryError), open_state(home) as state:
         return state.keys.bound_to(account)
     return ()
 

@@ -8,10 +8,11 @@ import msgspec
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
+from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError
 from tokenferry.readiness import RouteExplanation, RouteQuestion, ServiceStatus, services
 from tokenferry.settings import Home
-from tokenferry.state import ClientKey, GatewayRecord, State, read_local_key, running_gateway
+from tokenferry.state import ClientKey, GatewayRecord, read_local_key, running_gateway
 
 _TIMEOUT: Final = 5.0
 
@@ -21,8 +22,8 @@ def services_now(home: Home, config: Config, broker: Broker, states: Mapping[str
     with contextlib.suppress(TokenferryError, msgspec.MsgspecError):
         if (content := _ask(home, running_gateway(home), "/api/readiness")) is not None:
             return msgspec.json.decode(content, type=list[ServiceStatus])
-    if home.state.exists():
-        with contextlib.suppress(TokenferryError), State(home.state) as state:  # `doctor` names what is wrong with it
+    if has_state(home):
+        with contextlib.suppress(TokenferryError), open_state(home) as state:  # `doctor` names what is wrong with it
             return services(config, broker, state, states)
     return services(config, broker, None, states)
 
@@ -38,9 +39,9 @@ def ask_route(home: Home, question: RouteQuestion) -> tuple[GatewayRecord, Route
 
 def client_keys(home: Home) -> list[ClientKey] | None:
     """Every client key; None where they can't be read."""
-    if not home.state.exists():
+    if not has_state(home):
         return []
-    with contextlib.suppress(TokenferryError), State(home.state) as state:
+    with contextlib.suppress(TokenferryError), open_state(home) as state:
         return state.keys.list()
     return None
 

@@ -16,6 +16,7 @@ from tokenferry.cli._sealing import seal_json, seal_line
 from tokenferry.cli._services import services_now
 from tokenferry.cli._table import labelled, table
 from tokenferry.config import Config
+from tokenferry.databases import has_ledger, open_ledger
 from tokenferry.errors import TokenferryError
 from tokenferry.readiness import (
     AccountRow,
@@ -85,13 +86,13 @@ def _limits(settings: Config, row: AccountRow) -> list[str]:
 
 def _windows(home: Home) -> "list[WindowShare]":
     """The accounts' windows that have not ended, as the ledger has them."""
-    if not home.ledger.exists():
+    if not has_ledger(home):
         return []
-    from tokenferry.ledger import Ledger, UsageReport  # noqa: PLC0415  # most homes have no ledger
+    from tokenferry.ledger import UsageReport  # noqa: PLC0415  # most homes have no ledger
     from tokenferry.views import open_windows  # noqa: PLC0415  # as above
 
     try:
-        with Ledger(home.ledger) as ledger:
+        with open_ledger(home) as ledger:
             return open_windows(UsageReport(ledger), time.time())
     except TokenferryError as fault:
         note(str(fault))

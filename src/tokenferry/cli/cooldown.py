@@ -11,10 +11,10 @@ from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say, say_json
 from tokenferry.cli._table import table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
+from tokenferry.databases import open_state
 from tokenferry.errors import UnknownAccount, UsageError
 from tokenferry.readiness import models
 from tokenferry.settings import Home
-from tokenferry.state import State
 
 app = new_app(
     "List cooldowns and end them: which accounts, why, until when.",
@@ -38,7 +38,7 @@ def list_(
 ) -> None:
     """List the cooldowns of this machine, from all its processes."""
     now = time.time()
-    with State(Home.from_environment().state) as state:
+    with open_state(Home.from_environment()) as state:
         found = [one for one in state.cooldowns.list() if over or not one.is_over(now)]
     if as_json:
         say_json([to_json(one, now) for one in found])
@@ -72,7 +72,7 @@ def clear(
         raise UsageError("name an account, organization or provider, or give --all; not both")
     now = time.time()
     home = Home.from_environment()
-    with State(home.state) as state:
+    with open_state(home) as state:
         names = {name, state.organizations.all().get(name)} if name is not None else None
         cleared = [one for one in state.cooldowns.list() if names is None or one.scope.name in names]
         if name is not None and not cleared:

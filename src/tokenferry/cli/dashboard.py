@@ -8,10 +8,11 @@ from tokenferry.audit import note_change
 from tokenferry.cli._complete import account_names
 from tokenferry.cli._output import note, say, say_json
 from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.databases import open_state
 from tokenferry.errors import TryLater, UsageError
 from tokenferry.login import open_browser
 from tokenferry.settings import Home
-from tokenferry.state import GatewayRecord, Role, State, gateway_records
+from tokenferry.state import GatewayRecord, Role, gateway_records
 
 app = new_app()
 
@@ -43,7 +44,7 @@ def dashboard(
     gateway = _gateway(home)
     page = "" if account is None else f"&/dashboard/accounts/{quote(account, safe='')}"
     role: Role = "viewer" if viewer else "admin"
-    with State(home.state) as state:
+    with open_state(home) as state:
         code = state.sessions.make_code(role=role)
     note_change(home, "dashboard.open", "dashboard", role=role)
     address = f"{gateway.dashboard}/dashboard/enter#{code.reveal()}{page}"

@@ -29,9 +29,10 @@ from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.credentials import Credential
+from tokenferry.databases import has_state, open_state
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
-from tokenferry.state import Scope, State
+from tokenferry.state import Scope
 from tokenferry.stores import HiddenBytes, Seal
 from tokenferry.units import moment
 
@@ -131,9 +132,9 @@ def _path(home: Home, to: Target, file: str | None) -> Path | None:
 
 def _limit(home: Home, name: str) -> Limit | None:
     """What is known of the account's limits; None if nothing of any was ever noted here."""
-    if not home.state.exists():
+    if not has_state(home):
         return None
-    with State(home.state) as state:
+    with open_state(home) as state:
         marks = [one for one in state.cooldowns.list() if one.scope == Scope("account", name)]
     left = [one.until for one in marks if not one.is_over(time.time())]
     return Limit(bool(left), max((until for until in left if until is not None), default=None))

@@ -30,10 +30,11 @@ from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._table import Column, table, time_cell
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.databases import open_state
 from tokenferry.errors import TokenferryError, UnsafeFile, UsageError
 from tokenferry.interchange import Format
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, Scope, State
+from tokenferry.state import Cooldown, Scope
 from tokenferry.stores import FileLock, HiddenBytes, Seal, read_private_file
 from tokenferry.units import moment
 
@@ -198,7 +199,7 @@ def _take(broker: Broker, home: Home, offer: Offer) -> None:
         mark = Cooldown(
             Scope("account", account.name), "rate-limited", "import", offer.limited_until, "the pool said so"
         )
-        with State(home.state) as state:
+        with open_state(home) as state:
             state.cooldowns.put(mark)
     fingerprint = credential.secret.fingerprint
     note_change(home, "account.import", account.name, source=offer.source, fingerprint=fingerprint)

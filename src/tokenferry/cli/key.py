@@ -31,11 +31,12 @@ from tokenferry.cli._rights import (
 from tokenferry.cli._table import Cell, Column, labelled, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import parse_duration
+from tokenferry.databases import open_state
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.integrations import setup_lines
 from tokenferry.readiness import budgets_now, key_word
 from tokenferry.settings import NO_CAPS, Home
-from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, State, read_local_key
+from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, read_local_key
 from tokenferry.units import moment
 
 app = new_app(
@@ -61,7 +62,7 @@ _COLUMNS: Final = (
 
 @contextmanager
 def _keys() -> Iterator[ClientKeys]:
-    with State(Home.from_environment().state) as state:
+    with open_state(Home.from_environment()) as state:
         yield state.keys
 
 

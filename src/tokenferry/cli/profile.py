@@ -14,6 +14,7 @@ from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._table import Column, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config
+from tokenferry.databases import open_state
 from tokenferry.errors import TokenferryError, TryLater, UsageError
 from tokenferry.settings import Home
 from tokenferry.state import gateway_records, local_key
@@ -140,7 +141,8 @@ def _publish_gateway(
             f"no gateway of this home listens on {url}, so its key is not published for that address; start it with: "
             "tokenferry serve"
         )
-    local_key(home)
+    with open_state(home) as state:
+        local_key(home, state)
     return broker.publisher.publish_gateway(url, profile, activate=activate)
 
 

@@ -14,8 +14,9 @@ from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.cli._usage import Report, say_report
+from tokenferry.databases import has_ledger, open_ledger
 from tokenferry.errors import TokenferryError, UsageError
-from tokenferry.ledger import DIMENSIONS, Dimension, Ledger, Period, UsageReport, periods
+from tokenferry.ledger import DIMENSIONS, Dimension, Period, UsageReport, periods
 from tokenferry.moments import zone_of
 from tokenferry.prices import PriceTable
 from tokenferry.readiness import budgets_now
@@ -138,7 +139,7 @@ def reprice(
     _check_there(home)
     day = _day(since, datetime.now(UTC).date())
     urls = {name: provider.base_url for name, provider in config.providers.items()}
-    with Ledger(home.ledger) as ledger:
+    with open_ledger(home) as ledger:
         changed, before, after = ledger.reprice(PriceTable(urls, config.prices), since=midnight(day, UTC) / 1000)
     note_change(home, "usage.reprice", str(day), requests=changed, before_micros=before, after_micros=after)
     say(
@@ -160,7 +161,7 @@ def erase(
         raise UsageError("name either a key (--key NAME) or a session (--session ID)")
     home, _ = find()
     _check_there(home)
-    with Ledger(home.ledger) as ledger:
+    with open_ledger(home) as ledger:
         erased = ledger.erase(key=key, session=session_)
     note_change(home, "usage.erase", key or "a session", requests=erased)
     say(f"erased {erased:,} requests")
@@ -173,7 +174,7 @@ def backup(
     """Copy the ledger into a file; gateways go on writing."""
     home, _ = find()
     _check_there(home)
-    with Ledger(home.ledger) as ledger:
+    with open_ledger(home) as ledger:
         ledger.backup(file)
     say(f"the ledger is copied to {file}")
 
@@ -186,7 +187,7 @@ def restore(
     home, _ = find()
     if not file.is_file():
         raise UsageError(f"{file} is no file; name one that tokenferry usage backup made")
-    with Ledger(home.ledger) as ledger:
+    with open_ledger(home) as ledger:
         ledger.restore(file)
     note_change(home, "usage.restore", file.name)
     say(f"the ledger is what {file} holds")
@@ -196,11 +197,11 @@ def restore(
 def _report() -> Iterator[UsageReport | None]:
     """Read the ledger; None, and a note, while there is none."""
     home = Home.from_environment()
-    if not home.ledger.exists():
+    if not has_ledger(home):
         note("nothing is written down yet; requests through tokenferry serve and tokenferry run are")
         yield None
         return
-    with Ledger(home.ledger) as ledger:
+    with open_ledger(home) as ledger:
         yield UsageReport(ledger)
 
 
@@ -213,7 +214,7 @@ def _note_budgets() -> None:
 
 
 def _check_there(home: Home) -> None:
-    if not home.ledger.exists():
+    if not has_ledger(home):
         raise UsageError(f"{home.ledger} is not there: nothing is written down yet")
 
 

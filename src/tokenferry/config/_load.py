@@ -24,6 +24,7 @@ from tokenferry.config._providers import read_providers
 from tokenferry.config._renamed import RENAMED
 from tokenferry.config._router import read_router
 from tokenferry.config._server import read_log, read_server
+from tokenferry.config._store import read_store
 from tokenferry.config._upstream import read_upstream
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError, nearest
@@ -43,6 +44,7 @@ from tokenferry.settings import (
     PriceSettings,
     RouterSettings,
     ServerSettings,
+    StoreSettings,
     UpstreamSettings,
 )
 from tokenferry.stores import check_folder
@@ -71,6 +73,7 @@ class Config(Struct, frozen=True):
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     prices: tuple[PriceSettings, ...] = ()
     budgets: "tuple[Budget, ...]" = ()
@@ -182,6 +185,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
         ledger=root.table("ledger").read_whole(LedgerSettings()),
         alerts=read_alerts(root.table("alerts"), environ),
         metrics=root.table("metrics").read_whole(MetricsSettings()),
+        store=read_store(root.table("store")),
         dashboard=read_dashboard(root.table("dashboard")),
         prices=read_prices(root.tables("prices"), providers),
         budgets=read_budgets(root.tables("budgets")),

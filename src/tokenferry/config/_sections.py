@@ -28,6 +28,7 @@ from tokenferry.settings import (
     RouterSettings,
     RuleSettings,
     ServerSettings,
+    StoreSettings,
     UpstreamSettings,
 )
 
@@ -91,6 +92,7 @@ SECTIONS: Final = (
     Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
     Section(("alerts",), "What the operator hears of at once.", (WEBHOOK, *_keys(AlertSettings))),
     Section(("metrics",), "What GET /metrics tells beyond the usual.", _keys(MetricsSettings)),
+    Section(("store",), "The PostgreSQL that several hosts share; see `tokenferry help hosts`.", _keys(StoreSettings)),
     Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),
     Section(
         ("budgets",),

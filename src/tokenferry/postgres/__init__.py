@@ -2,7 +2,15 @@
 
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, ServerFacts
 from tokenferry.postgres._database import PostgresDatabase
-from tokenferry.postgres._migrations import SchemaStatus, grant, initialise, migrations, schema_status, upgrade
+from tokenferry.postgres._migrations import (
+    SchemaStatus,
+    fault_of,
+    grant,
+    initialise,
+    migrations,
+    schema_status,
+    upgrade,
+)
 
 __all__ = [
     "ConnectionPool",
@@ -10,6 +18,7 @@ __all__ = [
     "PostgresDatabase",
     "SchemaStatus",
     "ServerFacts",
+    "fault_of",
     "grant",
     "initialise",
     "migrations",

@@ -71,6 +71,8 @@ class ServerFacts(Struct, frozen=True):
     is_pooled: bool
     """Whether a pooler stands between: one connection may be on another backend in each transaction."""
     is_standby: bool
+    standbys: str
+    """The servers that have a commit before it is reported, as `synchronous_standby_names` says."""
     started: str
     """When the server was started, in its own words: another time is another server, or a restart."""
 
@@ -84,7 +86,7 @@ class ConnectionPool:
 
     def __init__(self, settings: StoreSettings, *, url: str | None = None) -> None:
         """`url` stands before that of the settings: for what only the owner of the tables may do."""
-        self._conninfo = url or settings.url
+        self._conninfo = url or settings.url or ""
         self._password_file: Path | None = settings.password_file
         parts = conninfo_of(self._conninfo)
         host, port = (str(parts.get(name) or "") for name in ("host", "port"))
@@ -142,11 +144,11 @@ class ConnectionPool:
         with self.lease() as connection:
             row = connection.execute(
                 "SELECT current_setting('server_version_num')::int, pg_backend_pid(), pg_is_in_recovery(), "
-                "pg_postmaster_start_time()::text"
+                "current_setting('synchronous_standby_names'), pg_postmaster_start_time()::text"
             ).fetchone()
             assert row is not None
-            version, pid, is_standby, started = row
-            return ServerFacts(version, pid != connection.info.backend_pid, is_standby, started)
+            version, pid, is_standby, standbys, started = row
+            return ServerFacts(version, pid != connection.info.backend_pid, is_standby, standbys, started)
 
     def close(self) -> None:
         """Close those that nobody uses; the others as they are given back. Harmless when they are closed."""

@@ -44,6 +44,10 @@ class PostgresDatabase:
         return self._connections.name
 
     @property
+    def is_shared(self) -> bool:
+        return True
+
+    @property
     def size(self) -> int:
         """Of the whole database: one look in a minute is enough, so nobody waits for it here."""
         return 0

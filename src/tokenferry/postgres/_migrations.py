@@ -11,9 +11,11 @@ from psycopg import sql
 from psycopg.errors import DuplicateTable, UniqueViolation
 
 from tokenferry.errors import Conflict, StorageFailed, TryLater
-from tokenferry.postgres._connections import ConnectionPool, PostgresConnection
+from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, ServerFacts
+from tokenferry.settings import StoreSettings
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
+_OLDEST_SERVER: Final = 150_000
 _TRIES: Final = 10
 _LOCK_TIMEOUT: Final = "3s"
 _STATEMENT_TIMEOUT: Final = "10min"
@@ -37,9 +39,20 @@ class SchemaStatus(Struct, frozen=True):
     known: int
     """The last one that this version has."""
 
-    @property
-    def is_ready(self) -> bool:
-        return bool(self.fleet) and self.schema >= self.known
+
+def fault_of(facts: ServerFacts, schema: SchemaStatus, settings: StoreSettings) -> str:
+    """Why this database can't be used, and the cure; empty where it can."""
+    if facts.is_standby:
+        return "it is a standby, which can't be written; add target_session_attrs=read-write to [store] url"
+    if facts.version < _OLDEST_SERVER:
+        return "it is older than PostgreSQL 15; upgrade the server"
+    if not schema.fleet:
+        return "it has no tables of tokenferry; make them with: tokenferry store init"
+    if schema.fleet != settings.fleet:
+        return f"it holds the fleet {schema.fleet!r}, and [store] fleet says {settings.fleet!r}; correct one of them"
+    if schema.schema < schema.known:
+        return "its tables are of an older version; bring them up with: tokenferry store upgrade"
+    return ""
 
 
 def migrations() -> tuple[Migration, ...]:

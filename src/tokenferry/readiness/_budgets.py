@@ -6,9 +6,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tokenferry.config import Config
+from tokenferry.databases import has_ledger, has_state, open_ledger, open_state
 from tokenferry.readiness._explanation import RouteExplanation
 from tokenferry.settings import Home
-from tokenferry.state import ClientKey, State
+from tokenferry.state import ClientKey
 from tokenferry.units import span
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def budgets_now(
     """
     now = time.time() if now is None else now
     known: list[ClientKey] = []
-    if home.state.exists():
-        with State(home.state) as state:
+    if has_state(home):
+        with open_state(home) as state:
             known = state.keys.list()
     live = [key for key in known if key.is_live(now) and key.role == "client"] if keys is None else keys
     if not (config.budgets or any(key.budgets for key in live)):
@@ -98,10 +99,10 @@ def budgets_now(
     from tokenferry.budgets import counters_at  # noqa: PLC0415  # few homes have a budget
 
     counters = counters_at(config.budgets, live, now, every_pool=keys is None)
-    if counters and home.ledger.exists():
-        from tokenferry.ledger import Ledger, UsageReport, spent_of  # noqa: PLC0415  # few homes have a budget
+    if counters and has_ledger(home):
+        from tokenferry.ledger import UsageReport, spent_of  # noqa: PLC0415  # few homes have a budget
 
-        with Ledger(home.ledger) as ledger:
+        with open_ledger(home) as ledger:
             spent = spent_of(UsageReport(ledger), counters, {key.id: key for key in known})
         for counter, amount in zip(counters, spent, strict=True):
             counter.spent = amount

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
+from tokenferry.databases import has_state, open_state
 from tokenferry.settings import Home
-from tokenferry.state import Cooldown, State
+from tokenferry.state import Cooldown
 from tokenferry.units import moment, span
 
 
@@ -12,9 +13,9 @@ def active_cooldowns(home: Home, now: float) -> tuple[list[Cooldown], Mapping[st
 
     Raises `StorageFailed`, `CorruptFile`, `UnsafeFile`.
     """
-    if not home.state.exists():
+    if not has_state(home):
         return [], {}
-    with State(home.state) as state:
+    with open_state(home) as state:
         return [one for one in state.cooldowns.list() if not one.is_over(now)], state.organizations.all()
 
 

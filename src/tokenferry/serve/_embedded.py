@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
+from tokenferry.databases import open_state
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import (
     AnswerWriter,
@@ -32,7 +33,7 @@ from tokenferry.pool import Pool
 from tokenferry.serve._parts import look_at_accounts, recorder_of, router_of
 from tokenferry.serve._usage import usage_log_of
 from tokenferry.settings import Home
-from tokenferry.state import State, gateway_id
+from tokenferry.state import gateway_id
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +176,7 @@ class EmbeddedGateway:
     def _open_state(self) -> DecisionLog | None:
         """Share cooldowns and decisions with other processes. It serves without, too."""
         try:
-            state = self._stack.enter_context(State(self._home.state))
+            state = self._stack.enter_context(open_state(self._home))
             log = self._stack.enter_context(DecisionLog(state.decisions.add))
             self._stack.enter_context(recorder_of(self._pool, state, self._broker))
         except TokenferryError as fault:

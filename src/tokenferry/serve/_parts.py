@@ -35,7 +35,7 @@ from tokenferry.readiness import (
 )
 from tokenferry.refresh import send
 from tokenferry.routing import Malformed, Router, scan
-from tokenferry.state import LOCAL_KEY_NAME, ClientKey, State, UsageProbe
+from tokenferry.state import ClientKey, State, UsageProbe, is_local_key, local_key_name
 from tokenferry.stores import Account
 from tokenferry.views import RunningRequest, RunningRequests
 
@@ -141,15 +141,15 @@ def explainer_of(
     def subject(asker: ClientKey, name: str | None) -> ClientKey:
         """The key whose request it is. A client's own key may ask for itself alone."""
         if asker.role != "client":
-            name = name or LOCAL_KEY_NAME
+            name = name or local_key_name(state)
         elif name is None or name in {asker.name, asker.id}:
             return asker
-        elif asker.name != LOCAL_KEY_NAME:
+        elif not is_local_key(asker):
             raise PolicyRefused("a client key may ask only what its own requests get; leave out the key's name")
         try:
             return state.keys.get(name)
         except UnknownName:
-            if name != LOCAL_KEY_NAME:
+            if name != local_key_name(state):
                 raise
         return ANYONE
 
@@ -166,7 +166,7 @@ def explainer_of(
             key,
             unusable,
             wire_format=asked.wire_format,
-            shows_denied=asker.role != "client" or asker.name == LOCAL_KEY_NAME,
+            shows_denied=asker.role != "client" or is_local_key(asker),
         )
         now = time.time()
         uses = [BudgetUse(counter, key.name) for counter in gateway().budgets.counters_of(key, now)]

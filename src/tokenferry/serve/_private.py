@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config
+from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway import AccessLog, EphemeralKey, Forwarder, Gateway, Guard, Listening, Server, UpstreamClients
 from tokenferry.pool import Pool
@@ -16,7 +17,7 @@ from tokenferry.secret import Secret
 from tokenferry.serve._parts import GatewayLifespan, look_at_accounts, recorder_of, router_of, server_of
 from tokenferry.serve._usage import usage_log_of
 from tokenferry.settings import Home
-from tokenferry.state import State, gateway_id
+from tokenferry.state import gateway_id
 
 logger = logging.getLogger(__name__)
 
@@ -117,10 +118,10 @@ class PrivateGateway:
 
     def _share_cooldowns(self) -> None:
         """Know of the cooldowns that other processes note, and they of these. It serves without, too."""
-        if not self._home.state.exists():
+        if not has_state(self._home):
             return
         try:
-            state = self._stack.enter_context(State(self._home.state))
+            state = self._stack.enter_context(open_state(self._home))
         except TokenferryError as fault:
             logger.warning("cooldowns are not shared with other processes: %s", fault)
         else:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config, ConfigSource
+from tokenferry.databases import open_state
 from tokenferry.errors import UsageError
 from tokenferry.gateway import (
     SharedMemory,
@@ -32,7 +33,7 @@ from tokenferry.serve._dashboard import dashboard_origin
 from tokenferry.serve._parts import say_nothing
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
 from tokenferry.settings import Home, ServerSettings
-from tokenferry.state import GatewayRegistration, State, local_key, login_secret
+from tokenferry.state import GatewayRegistration, local_key, login_secret
 
 
 def _take_no_note(_: Config) -> None:
@@ -86,7 +87,7 @@ def serve(
         where = stack.enter_context(listening(server, home.locks))
         check_upstreams(config.providers.values(), server, where.port)
         taken.append(where.port)
-        with State(home.state) as state:
+        with open_state(home) as state:
             opened = (
                 tuple(remote_lines(server, remote_keys(state.keys.list(), time.time()))) if is_remote(server) else ()
             )
@@ -148,7 +149,7 @@ def _check(home: Home, server: ServerSettings, taken: Sequence[int | None], conf
 def _check_keys(home: Home, config: Config) -> None:
     """Raise `PolicyRefused` for a configuration under which a subscription would be served to somebody else's key."""
     if config.policy.subscriptions == "own-use":
-        with State(home.state) as state:
+        with open_state(home) as state:
             Broker.from_home(home, config).check_keys(state.keys.list())
 
 
@@ -172,7 +173,7 @@ def _unserved(home: Home, config: Config, broker: Broker, states: Callable[[], M
         if name not in listing.locked:
             yield f"account {name} can't serve: {why.reason}"
     if listing.accounts:
-        with State(home.state) as state:
+        with open_state(home) as state:
             yield from (str(one) for one in services(config, broker, state, present) if not one.is_served)
 
 

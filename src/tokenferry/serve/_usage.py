@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from tokenferry.broker import Broker
 from tokenferry.budgets import BudgetBook
 from tokenferry.config import Config
+from tokenferry.databases import open_ledger
 from tokenferry.gateway import UsageLog, entries_with, token_counts
-from tokenferry.ledger import Billing, BudgetExchange, Ledger, LedgerWriter, WindowHistory, WindowPoint
+from tokenferry.ledger import Billing, BudgetExchange, LedgerWriter, WindowHistory, WindowPoint
 from tokenferry.pool import Pool
 from tokenferry.prices import PriceTable
 from tokenferry.routing import OWN
@@ -37,7 +38,7 @@ def usage_log_of(
         return history.changes(pool.usage.states(), time.time())
 
     return LedgerWriter(
-        lambda: Ledger(home.ledger),
+        lambda: open_ledger(home),
         entries_with(billing_of(broker, pool)),
         price_table_of(config),
         kept=config.ledger,

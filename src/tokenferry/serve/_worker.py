@@ -14,6 +14,7 @@ from tokenferry.background_refresh import Renewer
 from tokenferry.broker import Broker
 from tokenferry.config import Config
 from tokenferry.dashboard import make_dashboard
+from tokenferry.databases import open_state
 from tokenferry.errors import CorruptFile, StorageFailed
 from tokenferry.gateway import (
     AccessLog,
@@ -119,7 +120,7 @@ def run_gateway(
     """
     look_at_accounts(broker)
     with (
-        State(home.state) as state,
+        open_state(home) as state,
         AccessLog() as access_log,
         DecisionLog(state.decisions.add) as decision_log,
         usage_log_of(

@@ -22,7 +22,7 @@ from tokenferry.state._gateways import (
 )
 from tokenferry.state._kept_values import gateway_id, login_secret
 from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
-from tokenferry.state._local_key import LOCAL_KEY_NAME, local_key, read_local_key
+from tokenferry.state._local_key import LOCAL_KEY_NAME, is_local_key, local_key, local_key_name, read_local_key
 from tokenferry.state._logins import StartedLogin, StartedLogins
 from tokenferry.state._organizations import Organizations
 from tokenferry.state._rights import EVERYTHING, Rights
@@ -79,9 +79,11 @@ __all__ = [
     "csrf_token",
     "gateway_id",
     "gateway_records",
+    "is_local_key",
     "key_caps",
     "later",
     "local_key",
+    "local_key_name",
     "login_secret",
     "reachable_url",
     "read_local_key",

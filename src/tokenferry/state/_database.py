@@ -48,6 +48,10 @@ class Database(Protocol):
         """As messages call it."""
 
     @property
+    def is_shared(self) -> bool:
+        """Whether several hosts share it."""
+
+    @property
     def size(self) -> int:
         """In bytes; 0 where that isn't known."""
 

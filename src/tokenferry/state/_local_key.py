@@ -1,16 +1,36 @@
 import contextlib
+import os
+import re
 from typing import Final
 
 from tokenferry.audit import note_change
 from tokenferry.errors import CorruptFile, UnknownName
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
+from tokenferry.state._client_key import ClientKey
 from tokenferry.state._keys import INFERENCE_PREFIX, KEY_LENGTH
 from tokenferry.state._state import State
 from tokenferry.stores import FileLock, read_private_file, replace_private_file
 
 LOCAL_KEY_NAME: Final = "local"
+_HOST_LABEL: Final = "tokenferry/host"
+_NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_HOST: Final = 48
 _LOCK_TIMEOUT: Final = 10.0
+
+
+def local_key_name(state: State) -> str:
+    """The name of this machine's local key: with the host's behind it where several hosts share the state."""
+    return f"{LOCAL_KEY_NAME}@{_host()}" if state.is_shared else LOCAL_KEY_NAME
+
+
+def is_local_key(key: ClientKey) -> bool:
+    """Whether it is some machine's local key, which is for that machine's user alone."""
+    return key.name == LOCAL_KEY_NAME or _HOST_LABEL in key.labels
+
+
+def _host() -> str:
+    return _NO_NAME.sub("-", os.uname().nodename)[:_LONGEST_HOST]
 
 
 def read_local_key(home: Home) -> Secret | None:
@@ -46,10 +66,12 @@ def local_key(home: Home, state: State | None = None) -> Secret:
                 return secret
             if state.keys.revoked(secret):
                 secret = None
+        name = local_key_name(state)
         with contextlib.suppress(UnknownName):
-            (old,) = state.keys.revoke(LOCAL_KEY_NAME)
+            (old,) = state.keys.revoke(name)
             note_change(home, "key.revoke", old.name, id=old.id, fingerprint=old.fingerprint)
-        key, secret = state.keys.create(LOCAL_KEY_NAME, secret=secret)
+        labels = {_HOST_LABEL: _host()} if state.is_shared else {}
+        key, secret = state.keys.create(name, labels=labels, secret=secret)
         note_change(home, "key.create", key.name, id=key.id, fingerprint=key.fingerprint)
         replace_private_file(home.local_key, secret.reveal().encode("ascii") + b"\n")
         return secret

@@ -76,6 +76,10 @@ class SqliteDatabase:
         return str(self.path)
 
     @property
+    def is_shared(self) -> bool:
+        return False
+
+    @property
     def size(self) -> int:
         with contextlib.suppress(OSError):
             return self.path.stat().st_size

@@ -52,6 +52,11 @@ class State:
     ) -> None:
         self.close()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several hosts share it."""
+        return self._database.is_shared
+
     def version(self) -> int:
         """A number that differs whenever anything here was changed. Raises `StorageFailed`, `CorruptFile`."""
         return self._database.version()

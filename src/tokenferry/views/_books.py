@@ -1,11 +1,12 @@
 import time
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar, cast
 
+from tokenferry.databases import has_ledger, open_ledger
 from tokenferry.errors import TokenferryError
 from tokenferry.ledger import Ledger, TrafficReport, UsageReport
+from tokenferry.settings import Home
 
 _Found = TypeVar("_Found")
 _MOST_REMEMBERED: Final = 64
@@ -14,8 +15,8 @@ _MOST_REMEMBERED: Final = 64
 class LedgerReader:
     """The ledger of a home for views: opened once there is one, and left open. Thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, home: Home) -> None:
+        self._home = home
         self._lock = Lock()
         self._ledger: Ledger | None = None
         self._remembered: dict[Hashable, tuple[float, object]] = {}
@@ -23,8 +24,8 @@ class LedgerReader:
     def ledger(self) -> Ledger | None:
         """None where nothing was written yet. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
         with self._lock:
-            if self._ledger is None and self._path.exists():
-                self._ledger = Ledger(self._path)
+            if self._ledger is None and has_ledger(self._home):
+                self._ledger = open_ledger(self._home)
             return self._ledger
 
     def traffic(self) -> TrafficReport | None:

@@ -7,6 +7,7 @@ import typer
 from tokenferry.cli._output import note, say_json
 from tokenferry.cli._table import Cell, Column, Tone, labelled, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
+from tokenferry.databases import open_state
 from tokenferry.errors import UnknownName
 from tokenferry.settings import Home
 from tokenferry.state import KEPT_DECISIONS, Decision, State
@@ -48,7 +49,7 @@ def request(
 
     Without an ID it lists the last 20 requests, newest first.
     """
-    with State(Home.from_environment().state) as state:
+    with open_state(Home.from_environment()) as state:
         if request_id is None:
             _list(state.decisions.latest(_LISTED), wide=wide, as_json=as_json)
             return

@@ -14,6 +14,7 @@ from tokenferry.cli._services import ask_route
 from tokenferry.cli._table import labelled
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
+from tokenferry.databases import open_state
 from tokenferry.errors import UnknownName, UsageError
 from tokenferry.pool import affinity_key
 from tokenferry.readiness import (
@@ -104,7 +105,7 @@ def _by_records(home: Home, config: Config, facts: BodyFacts, asked: RouteQuesti
     broker = open_broker(home, config)
     session = dict(asked.headers).get(_SESSION, "")
     headers = [(name.encode(), value.encode()) for name, value in asked.headers]
-    with State(home.state) as state:
+    with open_state(home) as state:
         client = _client(state, asked.key)
         found = explain_route(
             resolver_of(config, broker),

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from tokenferry.errors import ConfigError, PolicyRefused
 from tokenferry.providers import is_loopback
 from tokenferry.settings import PolicySettings, ServerSettings
-from tokenferry.state import LOCAL_KEY_NAME, ClientKey
+from tokenferry.state import ClientKey, is_local_key
 
 
 def is_remote(server: ServerSettings) -> bool:
@@ -34,7 +34,7 @@ def check_reach(server: ServerSettings, policy: PolicySettings) -> None:
 
 def remote_keys(keys: Iterable[ClientKey], now: float) -> list[ClientKey]:
     """The keys with which other machines may ask for inference. Raises `ConfigError` if there is none."""
-    found = [key for key in keys if key.is_live(now) and key.role == "client" and key.name != LOCAL_KEY_NAME]
+    found = [key for key in keys if key.is_live(now) and key.role == "client" and not is_local_key(key)]
     if not found:
         raise ConfigError(
             "other machines need a client key other than local; create one first with: tokenferry key create NAME"

@@ -14,7 +14,7 @@ from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.proxy.credentials import KeyRing
 from tokenferry.providers import is_loopback
-from tokenferry.state import LOCAL_KEY_NAME, ClientKey, Role
+from tokenferry.state import ClientKey, Role, is_local_key
 
 Header = tuple[bytes, bytes]
 
@@ -206,7 +206,7 @@ class Guard:
         for value in presented:
             key = self._keys.verify(value)
             if key is not None and key.role in roles:
-                if self._open_at is not None and key.name == LOCAL_KEY_NAME and not self._is_here(address, forwarded):
+                if self._open_at is not None and is_local_key(key) and not self._is_here(address, forwarded):
                     break
                 return key
             other = other or key

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from msgspec.structs import replace
+
+from tokenferry.cli._home import find
+from tokenferry.cli._output import outcome_json, say, say_json, say_lines
+from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.databases import postgres
+from tokenferry.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tokenferry.postgres import ConnectionPool, SchemaStatus, ServerFacts
+    from tokenferry.settings import StoreSettings
+
+app = new_app(
+    "Prepare and look at the PostgreSQL that several hosts share.",
+    "tokenferry store init",
+    "tokenferry store status",
+)
+
+Url = Annotated[
+    str,
+    typer.Option(
+        "--url", metavar="URL", help="Connect as this role, the owner of the tables, instead of [store] url's."
+    ),
+]
+
+
+@app.command(
+    "init",
+    epilog=examples(
+        "tokenferry store init",
+        "tokenferry store init --url postgresql://owner@db/tokenferry --grant-to tokenferry",
+    ),
+)
+def init(
+    *,
+    url: Url = "",
+    grant_to: Annotated[
+        str,
+        typer.Option("--grant-to", metavar="ROLE", help="Let this role read and write the tables, not change them."),
+    ] = "",
+    as_json: JSON = False,
+) -> None:
+    """Make the tables in the database that [store] url names; repeating it does no harm.
+
+    Give tokenferry a database of its own. The role that owns the tables may be another one than the role of the
+    gateways: name the owner with --url, and the gateways' role with --grant-to.
+    """
+    with outcome_json(wanted=as_json) as document:
+        settings = _settings()
+        connections = _connect(settings, url)
+        ran = postgres().initialise(connections, settings.fleet)
+        if grant_to:
+            postgres().grant(connections, grant_to)
+        say(f"fleet {settings.fleet} in {connections.name}: {_ran(ran)}")
+        document |= {"fleet": settings.fleet, "migrations": list(ran)}
+
+
+@app.command("upgrade", epilog=examples("tokenferry store upgrade"))
+def upgrade(*, url: Url = "", as_json: JSON = False) -> None:
+    """Bring the tables up to this version, while gateways serve.
+
+    Each migration waits 3 seconds at most for its locks, lets others pass, and tries again.
+    """
+    with outcome_json(wanted=as_json) as document:
+        connections = _connect(_settings(), url)
+        status = postgres().schema_status(connections)
+        if not status.fleet:
+            raise ConfigError(f"{connections.name} has no tables of tokenferry; make them with: tokenferry store init")
+        ran = postgres().upgrade(connections)
+        say(f"fleet {status.fleet} in {connections.name}: {_ran(ran)}")
+        document |= {"fleet": status.fleet, "migrations": list(ran)}
+
+
+@app.command("status", epilog=examples("tokenferry store status", "tokenferry store status --json"))
+def status(*, as_json: JSON = False) -> None:
+    """Show where state is kept, and how the database stands. Ends with 1 if it can't be used."""
+    home, config = find()
+    if not config.store.url:
+        if as_json:
+            say_json({"store": "files", "home": str(home.path)})
+        else:
+            say(f"everything is kept in files of this machine, in {home.path}")
+        return
+    connections = _connect(config.store)
+    facts, schema = connections.facts(), postgres().schema_status(connections)
+    fault = postgres().fault_of(facts, schema, config.store)
+    if as_json:
+        say_json(_json(connections, facts, schema, fault))
+    else:
+        say_lines(_lines(connections, facts, schema, fault))
+    raise typer.Exit(1 if fault else 0)
+
+
+def _settings() -> StoreSettings:
+    _, config = find()
+    if not config.store.url:
+        raise ConfigError(
+            "config.toml names no database; set it with: tokenferry config set store.url postgresql://ROLE@HOST/NAME"
+        )
+    return config.store
+
+
+def _connect(settings: StoreSettings, url: str = "") -> ConnectionPool:
+    made: ConnectionPool = postgres().ConnectionPool(
+        replace(settings, url=url, password_file=None) if url else settings
+    )
+    return made
+
+
+def _ran(migrations: Any) -> str:
+    return f"ran {', '.join(migrations)}" if migrations else "is up to date"
+
+
+def _json(connections: ConnectionPool, facts: ServerFacts, schema: SchemaStatus, fault: str) -> dict[str, Any]:
+    return {
+        "store": "postgresql",
+        "database": connections.name,
+        "server_version": facts.version,
+        "fleet": schema.fleet or None,
+        "schema": schema.schema,
+        "schema_of_this_version": schema.known,
+        "is_pooled": facts.is_pooled,
+        "is_standby": facts.is_standby,
+        "synchronous_standbys": facts.standbys or None,
+        "fault": fault or None,
+    }
+
+
+def _lines(connections: ConnectionPool, facts: ServerFacts, schema: SchemaStatus, fault: str) -> tuple[str, ...]:
+    return (
+        f"database   {connections.name} (version {facts.version // 10_000}.{facts.version % 10_000})",
+        f"fleet      {schema.fleet or 'none'}",
+        f"schema     {schema.schema}; this version of tokenferry has {schema.known}",
+        f"reached    {'through a pooler' if facts.is_pooled else 'directly'}",
+        f"standbys   {facts.standbys or 'none is waited for: a failover may lose the last moments'}",
+        f"usable     {'no: ' + fault if fault else 'yes'}",
+    )

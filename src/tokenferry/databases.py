@@ -1,0 +1,85 @@
+"""Opens state and ledger: files of a home, or the database that `[store]` in its configuration names."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from tokenferry.errors import ConfigError, StorageFailed
+from tokenferry.manifest import doubt
+from tokenferry.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tokenferry.ledger import Ledger
+    from tokenferry.settings import Home
+    from tokenferry.state import Database, State
+
+__all__ = ["has_ledger", "has_state", "open_ledger", "open_state", "postgres", "store_settings"]
+
+
+def postgres() -> Any:
+    """The room of that name, which needs an extra. Raises `ConfigError` where that isn't installed."""
+    try:
+        from tokenferry import postgres as room  # noqa: PLC0415  # slow, and an extra
+    except ModuleNotFoundError as fault:
+        if fault.name is None or fault.name.partition(".")[0] != "psycopg":
+            raise
+        raise ConfigError(
+            "[store] url needs a package that isn't installed; install it with: pip install 'tokenferry[postgres]'"
+        ) from None
+    return room
+
+
+def store_settings(home: Home) -> StoreSettings:
+    """`[store]` of the home's configuration. Raises what `load` does, if there is such a section."""
+    try:
+        content = home.config.read_bytes()
+    except OSError:
+        return StoreSettings()
+    if b"store" not in content:
+        return StoreSettings()
+    from tokenferry.config import load  # noqa: PLC0415  # few homes need it here
+
+    return load(home.config).store
+
+
+def open_state(home: Home, settings: StoreSettings | None = None, *, now: Callable[[], float] = time.time) -> State:
+    """Client keys, cooldowns and logins. Raises `ConfigError`, `StorageFailed`, `CorruptFile`, `UnsafeFile`."""
+    from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few commands need
+
+    settings = store_settings(home) if settings is None else settings
+    if not settings.url:
+        return State(home.state, now=now)
+    return State(_database(settings, "state"), now=now)
+
+
+def has_state(home: Home) -> bool:
+    """Whether anything was noted yet; a database counts without being asked."""
+    return home.state.exists() or bool(store_settings(home).url)
+
+
+def open_ledger(home: Home, settings: StoreSettings | None = None) -> Ledger:
+    """What was used. Raises as `open_state` does."""
+    from tokenferry.ledger import Ledger  # noqa: PLC0415  # as above
+
+    settings = store_settings(home) if settings is None else settings
+    if not settings.url:
+        return Ledger(home.ledger)
+    return Ledger(_database(settings, "ledger"))
+
+
+def has_ledger(home: Home) -> bool:
+    """Whether anything was written yet; as `has_state`."""
+    return home.ledger.exists() or bool(store_settings(home).url)
+
+
+def _database(settings: StoreSettings, area: str) -> Database:
+    doubt()  # what `token` prints can't be recalled by files alone
+    room = postgres()
+    connections = room.ConnectionPool(settings)
+    if fault := room.fault_of(connections.facts(), room.schema_status(connections), settings):
+        raise StorageFailed(f"{connections.name} can't be used: {fault}")
+    database: Database = room.PostgresDatabase(connections, area)
+    return database

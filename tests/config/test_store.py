@@ -1,0 +1,39 @@
+"""`[store]`: which database several hosts share."""
+
+from pathlib import Path
+
+import pytest
+
+from tokenferry.config import load
+from tokenferry.errors import ConfigError
+from tokenferry.settings import StoreSettings
+
+
+def read(tmp_path: Path, text: str) -> StoreSettings:
+    path = tmp_path / "config.toml"
+    path.write_text(f"[store]\n{text}\n")
+    path.chmod(0o600)
+    return load(path).store
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('url = "mysql://db/x"', "store.url must begin with postgresql://"),
+        ('url = "postgresql://me:hunter2@db/x"', "store.url must not hold a password"),
+        ('url = "postgresql://me@db/x?password=hunter2"', "store.url must not hold a password"),
+        ('listen_url = "postgresql://me@db/x"', "store.listen_url needs url"),
+        ('fleet = "a b"', "store.fleet must be"),
+        ('url = "postgresql://db/x"\npool = 0', "store.pool must be"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_no_password_is_shown(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_several_hosts_in_one_url_are_taken(tmp_path: Path) -> None:
+    url = "postgresql://me@db1,db2:5433/x?target_session_attrs=read-write&sslmode=verify-full"
+    assert read(tmp_path, f'url = "{url}"').url == url

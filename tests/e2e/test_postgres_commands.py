@@ -1,0 +1,55 @@
+"""The commands over a real PostgreSQL: keys made on one host count on another."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from e2e.parties import COMMAND, begin, end, tokenferry
+from e2e.postgres import PostgresServer
+from tokenferry.settings import Home
+
+pytestmark = pytest.mark.e2e
+
+
+def configure(home: Home, url: str, more: str = "") -> None:
+    home.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.config.write_text(f'[store]\nurl = "{url}"\n{more}')
+    home.config.chmod(0o600)
+
+
+def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
+    home: Home, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    name = postgres.create()
+    role = f"serves_{name}"
+    postgres.execute(f"CREATE ROLE {role} LOGIN")
+    configure(home, postgres.url(name, user=role), 'fleet = "prod"\n')
+    before = tokenferry("store", "status")
+    assert (before.code, "store init" in before.out) == (1, True)
+    assert tokenferry("key", "list").code == 1
+    made = tokenferry("store", "init", "--url", postgres.url(name), "--grant-to", role, "--json")
+    assert (made.code, json.loads(made.out)["fleet"]) == (0, "prod"), made.err
+    assert tokenferry("store", "upgrade").code == 0
+    found = json.loads(tokenferry("store", "status", "--json").out)
+    assert (found["fault"], found["schema"]) == (None, found["schema_of_this_version"])
+    assert tokenferry("key", "create", "ci").code == 0
+    # Another host has another home, and the same database.
+    other = Home(tmp_path / "other")
+    configure(other, postgres.url(name, user=role), 'fleet = "prod"\n')
+    assert "ci" in tokenferry("--home", str(other.path), "key", "list").out
+    assert tokenferry("--home", str(other.path), "key", "revoke", "ci").code == 0
+    assert "revoked" in tokenferry("key", "list").out
+    assert not home.state.exists()
+    configure(other, postgres.url(name, user=role), 'fleet = "staging"\n')
+    refused = tokenferry("--home", str(other.path), "key", "list")
+    assert (refused.code, "holds the fleet 'prod'" in refused.err) == (1, True)
+
+
+def test_a_home_of_files_never_imports_the_driver(home: Home) -> None:
+    home.config.write_text('[router]\nproviders = ["anthropic"]\n')
+    home.config.chmod(0o600)
+    for words in (("key", "create", "ci"), ("key", "list"), ("store", "status")):
+        outcome = end(begin(COMMAND, *words, PYTHONPROFILEIMPORTTIME="1"))
+        assert outcome.code == 0, outcome.err
+        assert "psycopg" not in outcome.err
