@@ -1,4 +1,4 @@
-"""Clients of Gemini's API, at upstreams of the Messages API and of Chat Completions."""
+"""Clients of Gemini's API, at upstreams of the Messages API, of Chat Completions and of their own."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,10 +10,16 @@ from gateway.proxy.test_chat_clients import LIMITED, MESSAGE, OVERLOADED, SPOKEN
 from gateway.proxy.test_chat_clients import native as _native
 from gateway.proxy.test_chat_clients import source as _source
 from gateway.rig import Gate, Origin, Reply, Source, json_answer, running_gate
+from tokenferry.credentials import ApiKey
 from tokenferry.gateway.http.model_path import ModelPath, model_path
 from tokenferry.gateway.telemetry.usage_log import ledger_entry
+from tokenferry.providers import Provider
 from tokenferry.routing import Router
+from tokenferry.secret import Secret
 from tokenferry.settings import ModelMapping, ModelSettings, RouterSettings
+from tokenferry.stores import Account
+from tokenferry.wire.gemini._thoughts import sealed_thoughts
+from tokenferry.wire.messages import _models as messages
 from wire.rig import chunks
 from wire.test_stream_from_messages import START, TRANSCRIPT
 
@@ -262,3 +268,82 @@ def test_a_path_names_a_model_and_what_it_is_asked_for(path: bytes, expected: Mo
 def test_a_path_is_written_for_an_upstream_that_calls_the_model_so() -> None:
     assert ModelPath("x", "countTokens").target("a b/ü:1?#") == b"/models/a%20b/%C3%BC:1%3F%23:countTokens"
     assert ModelPath("x", "streamGenerateContent").target("y") == b"/models/y:streamGenerateContent?alt=sse"
+
+
+ANSWER = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "so"}]}, "finishReason": "STOP", "index": 0}],
+    "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 2},
+    "modelVersion": "gemini-3-served",
+    "unheardOf": [1e3],
+}
+SIGNED = {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "c2lnbmVk"}
+
+
+@pytest.fixture
+async def google(source: Source, origin: Origin) -> AsyncIterator[Gate]:
+    """A gateway before Gemini's own API."""
+    source.providers["google"] = Provider("google", "gemini", f"{origin.url}/v1beta", wire_format="gemini")
+    source.known.append(Account("g", "google", "api-key"))
+    source.results["g"] = [ApiKey(Secret("AIza-secret"), header="x-goog-api-key")]
+    models = (ModelSettings("own", (ModelMapping("google", "gemini-3-pro"), ModelMapping("native", "claude"))),)
+    origin.scripts = [json_answer(json.dumps(ANSWER).encode())]
+    async with running_gate(source, router=Router(RouterSettings(), models, source.providers)) as gate:
+        yield gate
+
+
+@pytest.mark.parametrize("body", [b' {"contents" :[], "unheard_of":1e3, "stream": 7} \n', b"{}", b" { } "])
+async def test_at_an_upstream_of_its_format_every_byte_of_the_body_passes(
+    google: Gate, origin: Origin, body: bytes
+) -> None:
+    key = [(b"x-goog-api-key", google.key), (b"x-goog-user-project", b"mine"), (b"x-goog-api-client", b"sdk")]
+    reply = await call(google, b"/v1/models/own:generateContent?fields=x", key, body)
+    assert (reply.status, json.loads(reply.body)) == (200, ANSWER)
+    seen = origin.seen[0]
+    assert (seen.target, seen.body) == (b"/v1beta/models/gemini-3-pro:generateContent", body)
+    assert (seen.all(b"x-goog-api-key"), seen.all(b"x-goog-user-project")) == ([b"AIza-secret"], [])
+    assert seen.all(b"x-goog-api-client") == [b"sdk"]
+    record = await google.records.last()
+    assert (record.translated, record.usage.input, record.usage.output) == (None, 10, 2)
+    assert record.upstream_model == "gemini-3-pro"
+
+
+async def test_tokens_are_counted_by_an_upstream_of_its_format(google: Gate, origin: Origin) -> None:
+    origin.scripts = [json_answer(b'{"totalTokens":7}')]
+    assert (await ask(google, "own", "countTokens")).body == b'{"totalTokens":7}'
+    assert origin.seen[0].target == b"/v1beta/models/gemini-3-pro:countTokens"
+
+
+@pytest.mark.parametrize("query", [b"?alt=sse", b""])
+async def test_a_stream_of_its_format_is_asked_for_as_events(google: Gate, origin: Origin, query: bytes) -> None:
+    event = b"data: " + json.dumps(ANSWER).encode() + b"\r\n\r\n"
+    origin.scripts = [streaming(event, event), streaming(b"data: {}\n\n", event[:20])]
+    reply = await ask(google, "own", "streamGenerateContent", query=query)
+    assert origin.seen[0].target == b"/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse"
+    assert reply.body == event * 2 if query else json.loads(reply.body) == [ANSWER, ANSWER]
+
+
+async def test_failover_goes_on_from_its_format_to_another(google: Gate, origin: Origin, native: Origin) -> None:
+    error = b'data: {"error":{"code":503,"status":"UNAVAILABLE","message":"x"}}\n\n'
+    origin.scripts, native.scripts = [streaming(error)], [streaming(*TRANSCRIPT)]
+    reply = await ask(google, "own", "streamGenerateContent", query=b"?alt=sse")
+    assert text_of(*chunks(reply.body)) == "It is 🌧️"
+    assert (await google.records.last()).translated == "gemini-to-anthropic"
+
+
+async def test_signatures_of_translated_answers_do_not_go_to_google(google: Gate, origin: Origin) -> None:
+    """It refuses what it didn't write, and a call without any signature; its own go back as they came."""
+    foreign = sealed_thoughts("native/claude", [messages.ThinkingContent(thinking="hm", signature="s")])
+    parts = [{"text": "x", "thought_signature": foreign}, {**SIGNED, "thoughtSignature": foreign}, SIGNED]
+    contents = [*HELLO["contents"], {"role": "model", "parts": parts}]
+    await ask(google, "own", contents=contents)
+    sent = json.loads(origin.seen[0].body)["contents"][1]["parts"]
+    assert sent == [{"text": "x"}, {**SIGNED, "thoughtSignature": "skip_thought_signature_validator"}, SIGNED]
+
+
+async def test_signatures_that_google_refuses_are_sent_no_second_time(google: Gate, origin: Origin) -> None:
+    refusal = b'{"error":{"code":400,"message":"Corrupted thought signature.","status":"INVALID_ARGUMENT"}}'
+    origin.scripts = [json_answer(refusal, status=400), json_answer(json.dumps(ANSWER).encode())]
+    contents = [*HELLO["contents"], {"role": "model", "parts": [SIGNED]}]
+    assert (await ask(google, "own", contents=contents)).status == 200
+    first, second = (json.loads(seen.body)["contents"][1]["parts"][0]["thoughtSignature"] for seen in origin.seen)
+    assert (first, second) == ("c2lnbmVk", "skip_thought_signature_validator")

@@ -61,7 +61,7 @@ class GeminiOnVertex:
 class _Passage(EventTranslator):
     """Passes events as they come. It ends with an error if no finish reason has come."""
 
-    heartbeat = b": wait\n\n"
+    heartbeat = b""  # the SDKs take a comment for JSON
 
     def __init__(self, request_id: str) -> None:
         super().__init__()
