@@ -15,8 +15,8 @@ POST   /_sandbox/issue     {"account": "alice", "kind": "oauth|api-key|setup-tok
                             "expires_in": 28800}
          also GET /_sandbox/issue?account=alice&kind=api-key&plain=1
 POST   /_sandbox/faults    {"kind": ..., "account"?, "path"?, "method"?, "times"?: 1, "after"?: 0, ...}
-         kinds: status delay hang cut_before lose_answer truncate sse_error slow chat_quirks unreadable redirect huge
-         drip
+         kinds: status delay hang cut_before lose_answer truncate sse_error slow chat_quirks gemini_quirks
+         unreadable redirect huge drip
 GET    /_sandbox/faults    DELETE /_sandbox/faults
 POST   /_sandbox/settings  {"account"?, "token_lifetime"?, "rotation"?, "reuse_grace"?, "limits"?, "answer"?, ...}
 POST   /_sandbox/clock     {"advance": seconds} or {"set": unix seconds}

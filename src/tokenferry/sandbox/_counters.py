@@ -21,7 +21,7 @@ _COUNTED = (
     "cancelled",
 )
 _SECRET = re.compile(r"(?:sk-ant-|gho_)[A-Za-z0-9_-]+")
-_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "cookie"})
+_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "cookie"})
 
 
 class Counters:
@@ -45,7 +45,8 @@ class Counters:
         self._in_flight += 1
         self.count(account, "requests")
         self._paths[request.path] += 1
-        credentials = sorted({fingerprint(s) for s in (request.header("x-api-key"), request.bearer) if s})
+        given = (request.header("x-api-key"), request.header("x-goog-api-key"), request.bearer)
+        credentials = sorted({fingerprint(secret) for secret in given if secret})
         self._credentials.update(credentials)
         entry = {
             "time": now,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tokenferry.sandbox import _chat_stream, _responses, _sse
+from tokenferry.sandbox import _chat_stream, _gemini, _responses, _sse
 from tokenferry.sandbox._clock import Clock
 from tokenferry.sandbox._faults import STREAMS, Fault, Plan
 from tokenferry.sandbox._http import ERROR_TYPES, Answer, Event, Request, error_answer, json_answer
@@ -60,6 +60,8 @@ class Delivery:
             await line.cut()
         elif fault.kind == "lose_answer":
             await self._lose(line, self._work(), fault.parameters.get("bytes"))
+        elif fault.kind == "gemini_quirks":
+            await self._send(line, _gemini.with_quirks(self._work(), fault.parameters))
         elif fault.kind in STREAMS:
             await self._send(line, self._work(), fault)
         elif fault.kind == "drip":
@@ -101,8 +103,8 @@ class Delivery:
         if self._request.is_oauth:
             kind = kind or ("server_error" if status not in ERROR_TYPES else "invalid_request")
             return json_answer({"error": kind, "error_description": message}, status, headers)
-        is_openai = self._request.is_openai
-        return error_answer(status, message, self._request_id, kind=kind, headers=headers, is_openai=is_openai)
+        dialect = self._request.dialect
+        return error_answer(status, message, self._request_id, kind=kind, headers=headers, dialect=dialect)
 
     def _head(self, answer: Answer) -> Answer:
         answer.headers.append(("request-id", self._request_id))
@@ -134,6 +136,8 @@ class Delivery:
             await line.end()
 
     def _with_error(self, events: list[Event], given: dict[str, Any]) -> list[Event]:
+        if self._request.gemini is not None:
+            return _gemini.with_error(events, given)
         if self._request.is_responses:
             return _responses.with_error(events, given)
         return (_chat_stream.with_error if self._request.is_chat else _with_error)(events, given)

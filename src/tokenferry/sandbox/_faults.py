@@ -34,6 +34,7 @@ KINDS: dict[str, dict[str, tuple[type, ...]]] = {
         "comments": (bool,),
         "done": (bool,),
     },
+    "gemini_quirks": {"finish": (str,), "block": (str,), "content": (bool,), "end": (bool,)},
     "unreadable": _LATE | {"body": (str,)},
     "redirect": _LATE | {"location": (str,), "status": (int,)},
     "huge": _LATE | {"bytes": (int,)},
@@ -73,6 +74,7 @@ class Fault:
             and (self.method is None or self.method.upper() == request.method)
             and (self.kind not in STREAMS or request.wants_stream)
             and (self.kind != "chat_quirks" or request.is_chat)
+            and (self.kind != "gemini_quirks" or request.gemini is not None)
         )
 
     def shown(self) -> dict[str, Any]:

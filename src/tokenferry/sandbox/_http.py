@@ -1,13 +1,27 @@
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CHAT_PATH = "/v1/chat/completions"
 RESPONSES_PATH = "/v1/responses"
+_GEMINI = re.compile(
+    r"(?P<vertex>/v1/projects/[^/]+/locations/[^/]+/publishers/google|/v1beta)/models/(?P<model>[^/:]+)"
+    r":(?P<method>generateContent|streamGenerateContent|countTokens)"
+)
+Dialect = Literal["anthropic", "openai", "gemini"]
 STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache")]
+
+
+class GeminiPath(NamedTuple):
+    """What a path of Google's API says."""
+
+    model: str
+    method: str
+    is_vertex: bool
 
 
 @dataclass
@@ -47,8 +61,16 @@ class Request:
     def is_json(self) -> bool:
         return self.header("content-type").partition(";")[0].strip().lower() == "application/json"
 
+    @cached_property
+    def gemini(self) -> GeminiPath | None:
+        """What the path asks of Google's API."""
+        found = _GEMINI.fullmatch(self.path)
+        return found and GeminiPath(found["model"], found["method"], found["vertex"] != "/v1beta")
+
     @property
     def wants_stream(self) -> bool:
+        if self.gemini is not None:
+            return self.gemini.method == "streamGenerateContent"
         is_stream = isinstance(self.json, dict) and self.json.get("stream") is True
         return is_stream and (self.path == "/v1/messages" or self.is_openai)
 
@@ -63,8 +85,14 @@ class Request:
 
     @property
     def is_openai(self) -> bool:
-        """Whether errors are OpenAI's."""
         return self.is_chat or self.is_responses
+
+    @property
+    def dialect(self) -> Dialect:
+        """Whose errors the answer has."""
+        if self.is_openai:
+            return "openai"
+        return "gemini" if self.gemini is not None or self.path.startswith("/v1beta/") else "anthropic"
 
     @property
     def is_oauth(self) -> bool:
@@ -86,12 +114,13 @@ class Event:
     name: str
     data: dict[str, Any] | str
     comment: str = ""
+    newline: str = "\n"
 
     def encode(self) -> bytes:
         before = f": {self.comment}\n\n" if self.comment else ""
         name = f"event: {self.name}\n" if self.name else ""
         text = self.data if isinstance(self.data, str) else json.dumps(self.data, ensure_ascii=False)
-        return f"{before}{name}data: {text}\n\n".encode("utf-8", "replace")
+        return f"{before}{name}data: {text}{self.newline * 2}".encode("utf-8", "replace")
 
 
 @dataclass
@@ -132,11 +161,20 @@ ERROR_TYPES = {
 class ApiError(Exception):
     """An answer in the API's error envelope."""
 
-    def __init__(self, status: int, message: str, *, headers: list[tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        headers: list[tuple[str, str]] | None = None,
+        details: list[dict[str, Any]] | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.headers = headers or []
+        self.details = details or []
+        """Of an error of Google's."""
 
 
 def error_envelope(kind: str, message: str, request_id: str) -> dict[str, Any]:
@@ -157,6 +195,25 @@ def chat_error(status: int, message: str, kind: str | None = None) -> dict[str, 
     return {"error": {"message": message, "type": kind, "param": None, "code": _CHAT_CODES.get(status)}}
 
 
+_GEMINI_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def gemini_error(
+    status: int, message: str, kind: str | None = None, details: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """An error as Google words it."""
+    error = {"code": status, "message": message, "status": kind or _GEMINI_STATUSES.get(status, "INTERNAL")}
+    return {"error": error | ({"details": details} if details else {})}
+
+
 def error_answer(
     status: int,
     message: str,
@@ -164,9 +221,12 @@ def error_answer(
     *,
     kind: str | None = None,
     headers: list[tuple[str, str]] | None = None,
-    is_openai: bool = False,
+    dialect: Dialect = "anthropic",
+    details: list[dict[str, Any]] | None = None,
 ) -> Answer:
-    if is_openai:
+    if dialect == "gemini":
+        return json_answer(gemini_error(status, message, kind, details), status, headers)
+    if dialect == "openai":
         return json_answer(chat_error(status, message, kind), status, headers)
     kind = kind or ERROR_TYPES.get(status, "api_error")
     return json_answer(error_envelope(kind, message, request_id), status, headers)

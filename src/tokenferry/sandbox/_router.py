@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from tokenferry.sandbox import _authorize, _chat, _messages, _oauth, _profile, _responses, _vendor_logins
+from tokenferry.sandbox import _authorize, _chat, _gemini, _messages, _oauth, _profile, _responses, _vendor_logins
 from tokenferry.sandbox._http import CHAT_PATH, RESPONSES_PATH, Answer, ApiError, Request, error_answer, json_answer
 from tokenferry.sandbox._state import State
 
@@ -19,6 +19,7 @@ _ROUTES: dict[str, dict[str, _Handler]] = {
     "/v1/messages": {"POST": _messages.messages},
     "/v1/messages/count_tokens": {"POST": _messages.count_tokens},
     "/v1/models": {"GET": _messages.models},
+    "/v1beta/models": {"GET": _gemini.models},
     "/api/oauth/profile": {"GET": _profile.profile},
     "/api/oauth/usage": {"GET": _profile.usage},
     "/api/oauth/claude_cli/create_api_key": {"POST": _profile.create_api_key},
@@ -43,6 +44,8 @@ def answer(state: State, request: Request, request_id: str) -> Answer:
     routes = _ROUTES.get(request.path)
     if routes is None and request.path.startswith("/v1/models/"):
         routes = {"GET": _messages.model}
+    if request.gemini is not None:
+        routes = {"POST": _gemini.generate}
     if routes is None:
         return error_answer(404, "Not Found", request_id)
     handler = routes.get("GET" if request.method == "HEAD" else request.method)
@@ -51,6 +54,13 @@ def answer(state: State, request: Request, request_id: str) -> Answer:
     try:
         return handler(state, request)
     except ApiError as error:
-        return error_answer(error.status, error.message, request_id, headers=error.headers, is_openai=request.is_openai)
+        return error_answer(
+            error.status,
+            error.message,
+            request_id,
+            headers=error.headers,
+            dialect=request.dialect,
+            details=error.details,
+        )
     except _oauth.OAuthError as error:
         return _oauth.oauth_error_answer(error)
