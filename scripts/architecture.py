@@ -26,7 +26,7 @@ ROLES: Final = {
     "token": (
         "the way of a token",
         (
-            "integrations compat broker login accounts interchange clients claude_code refresh "
+            "integrations compat broker login accounts interchange clients claude_code refresh fleet "
             "oauth providers stores sealing"
         ),
     ),

@@ -322,7 +322,7 @@ class Neighbours(Machine):
                 say(f"p{pid} presents a token during the grant of claude {claude.number}")
 
     @override
-    def _publish(self, process: Process, expected: int, document: Document) -> None:
+    def _publish(self, process: Process, expected: int, document: Document, presented: str | None) -> None:
         before = self.section()
         try:
             self.store.swap(NAME, expected, document)

@@ -16,7 +16,7 @@ from sim.server import Presentation, Server
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import TokenferryError
 from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenResponse, TokenResponseLost
-from tokenferry.refresh import FileJournal, FlowContext, RefreshAttempt, RefreshRequest, Result
+from tokenferry.refresh import FileJournal, FlowContext, Journal, RefreshAttempt, RefreshRequest, Result
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.sealing import KeyPlace, Marker, SealKey
@@ -118,7 +118,7 @@ class Machine:
         self.is_sealed = seed % 3 == 0
         if self.is_sealed:
             self.seal.mark(Marker(((KEY.id, KeyPlace()),)))
-        self.journal = FileJournal(home.journal, disk=self.disk, seal=self.seal)
+        self.journal: Journal = FileJournal(home.journal, disk=self.disk, seal=self.seal)
         self.attempt_path = home.journal / f"{NAME}.attempt"
         self.server = Server(grace=weather.grace)
         self.time = 1_800_000_000.0
@@ -150,7 +150,8 @@ class Machine:
     def run(self, until: float) -> None:
         """Run events until virtual time `until`, or until nothing is left to happen."""
         while self.queue and self.queue[0][0] <= until:
-            self.time, _, action = heapq.heappop(self.queue)
+            at, _, action = heapq.heappop(self.queue)
+            self.time = max(self.time, at)
             action()
         self.time = max(self.time, until)
 
@@ -209,6 +210,7 @@ class Machine:
         """Feed the answer of its last effect to a process, and begin its next one."""
         if process.flow is None:
             return
+        self._enter(process)
         if self.rng.random() < self.weather.kill * 0.05:
             self.kill(process)
             return
@@ -229,6 +231,9 @@ class Machine:
             self._died(process)
         finally:
             self.disk.die_at = None
+
+    def _enter(self, process: Process) -> None:
+        """What follows is done by this process, with what it has."""
 
     def _died(self, process: Process) -> None:
         """The process died in the middle of a disk operation."""
@@ -337,8 +342,8 @@ class Machine:
                 except TokenferryError:
                     return False
                 return True
-            case effects.Publish(expected, document):
-                return self._publish(process, expected, document)
+            case effects.Publish(expected, document, presented):
+                return self._publish(process, expected, document, presented)
             case effects.Deliver(document):
                 process.delivered = document
                 process.wants_to_end = self.rng.random() < 0.3
@@ -369,7 +374,7 @@ class Machine:
             process.sending.settled = True
             process.sending.durable |= durable
 
-    def _publish(self, process: Process, expected: int, document: Document) -> None:
+    def _publish(self, process: Process, expected: int, document: Document, presented: str | None) -> None:
         before = self.document().credential
         if self.holder is not process:
             self.violations.append(f"p{process.identity.pid} publishes without holding the lock")
@@ -459,6 +464,7 @@ class Machine:
         def connected() -> None:
             if process.flow is None:
                 return
+            self._enter(process)
             if dies and self.rng.random() < 0.5:
                 self.kill(process)
                 return

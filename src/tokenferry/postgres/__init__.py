@@ -11,11 +11,13 @@ from tokenferry.postgres._migrations import (
     schema_status,
     upgrade,
 )
+from tokenferry.postgres._tables import PostgresTables
 
 __all__ = [
     "ConnectionPool",
     "PostgresConnection",
     "PostgresDatabase",
+    "PostgresTables",
     "SchemaStatus",
     "ServerFacts",
     "fault_of",

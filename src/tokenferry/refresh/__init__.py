@@ -14,12 +14,20 @@ from tokenferry.refresh._job import (
     seconds_left,
     window,
 )
-from tokenferry.refresh._journal import FileJournal, Journal, MemoryJournal, RefreshAttempt, RefreshFailure
+from tokenferry.refresh._journal import (
+    AttemptState,
+    FileJournal,
+    Journal,
+    MemoryJournal,
+    RefreshAttempt,
+    RefreshFailure,
+)
 from tokenferry.refresh._send import send
 from tokenferry.refresh._warm import ADVISORY_PAUSE, WarmCredential, WarmCredentials, asked_again, fresh_until
 
 __all__ = [
     "ADVISORY_PAUSE",
+    "AttemptState",
     "Discovery",
     "FileJournal",
     "Flight",

@@ -12,7 +12,7 @@ from tokenferry.oauth import HttpOutcome, TokenRequest
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._job import Result
 from tokenferry.refresh._journal import Journal, RefreshAttempt, RefreshFailure
-from tokenferry.stores import Document, Lock, Replacing, Store
+from tokenferry.stores import Document, Lock, Publishing, Replacing, Store
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,9 @@ class Driver:
                 return self._lock is not None and self._lock.is_still_ours()
             case effects.Send(request, timeout, attempt):
                 return self._send(request, timeout, partial(self._note_sending, attempt))
-            case effects.Publish(expected, document):
+            case effects.Publish(expected, document, presented):
+                if presented is not None and isinstance(self._store, Publishing):
+                    return self._store.publish(self._name, expected, document, presented)
                 return self._store.swap(self._name, expected, document)
             case effects.Deliver(document):
                 return self._deliver(document)

@@ -88,10 +88,14 @@ class Send(Struct, frozen=True):
 
 
 class Publish(Struct, frozen=True):
-    """Swap the document in, if its generation is `expected`. `Conflict` and `StorageFailed` are thrown in."""
+    """Swap the document in, if its generation is `expected` and it holds the token that was presented (sha256).
+
+    `Conflict` and `StorageFailed` are thrown in.
+    """
 
     expected: int
     document: Document
+    presented: str | None = None
 
 
 class Deliver(Struct, frozen=True):

@@ -47,6 +47,8 @@ _REPUBLISH_EVERY: Final = 1.0
 _SHORTEST_TIMEOUT: Final = 5.0
 _SECOND_PRESENTATION: Final = 120.0
 """Seconds after the first presentation: by then its answer is on its way no more, nor is a sibling's write."""
+_ORPHAN_WAIT: Final = 120.0
+"""Seconds after the access token's end in which another host, cut off amid a refresh, may come back with its answer."""
 _CLAUDE_CODE_TIMEOUT: Final = 20.0  # it gives up on a held lock after 33 seconds
 
 
@@ -252,6 +254,8 @@ def _weigh_retry(
             "while it lives, then the refresh is tried once more"
         )
     wait = _second_presentation_in(context, document.account.name, attempt)
+    if attempt.state == "orphaned" and token.expires_at is not None and token.expires_at <= context.now():
+        wait = max(wait, token.expires_at + _ORPHAN_WAIT - context.now())
     if wait > 0:
         raise RefreshUncertain(
             f"account {job.name!r}: the answer to its last refresh was lost; the refresh is tried once more in "
@@ -330,7 +334,7 @@ def _keep(context: FlowContext, document: Document, answer: Granted, attempt: Re
     granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
     while True:
         try:
-            yield effects.Publish(document.generation, granted)
+            yield effects.Publish(document.generation, granted, attempt.token)
             break
         except Conflict:
             document = yield effects.Read()

@@ -19,7 +19,7 @@ from tokenferry.secret import Fields, HiddenBytes, parse_object
 from tokenferry.settings import Home
 from tokenferry.stores import DISK, Disk, ProcessIdentity, Seal, remove_file, remove_leftovers, replace_private_file
 
-AttemptState: TypeAlias = Literal["begun", "open", "answered", "uncertain", "denied", "closed"]
+AttemptState: TypeAlias = Literal["begun", "open", "answered", "uncertain", "denied", "closed", "orphaned"]
 VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]
 
 _HEADER: Final = 4096
@@ -46,7 +46,7 @@ class RefreshAttempt(Struct, frozen=True):
 
     While it is `begun` no byte of the request has left; `open` means that bytes may have. `answered` means that the
     answer's refresh token could not be read: once its access token is published the attempt is `uncertain`, and keeps
-    its answer.
+    its answer. `orphaned` is one of another host that can't be asked: that may be gone, or cut off and come back.
     """
 
     id: str
@@ -62,9 +62,14 @@ class RefreshAttempt(Struct, frozen=True):
         return cls(secrets.token_hex(8), token, at, process, tries, "begun")
 
     @property
+    def presentations(self) -> int:
+        """How often the server may have seen the refresh token in a presentation whose outcome is unknown."""
+        return self.tries - (self.state in {"begun", "closed"})
+
+    @property
     def may_be_spent(self) -> bool:
         """Whether the server may have seen the refresh token in a presentation whose outcome is unknown."""
-        return self.tries > 1 or self.state not in {"begun", "closed"}
+        return self.presentations > 0
 
 
 class RefreshFailure(Struct, frozen=True):
@@ -135,7 +140,8 @@ class FileJournal:
             assert state is not None
             assert fields is not None
             answer = _token(self._opened(name, fields, body))
-            process = ProcessIdentity(int(fields["pid"]), str(fields["start"]), str(fields["boot"]))
+            whose = int(fields["pid"]), str(fields["start"]), str(fields["boot"])
+            process = ProcessIdentity(*whose, instance=str(fields.get("instance", "")))
             tries = int(fields["tries"])
             at = float(noted) if tries == 1 and noted else float(fields["at"])
             attempt = RefreshAttempt(fields["id"], str(fields["token"]), at, process, tries, state, answer)
@@ -160,6 +166,7 @@ class FileJournal:
         process = attempt.process
         fields = {"id": attempt.id, "token": attempt.token, "at": attempt.at, "tries": attempt.tries}
         fields |= {"pid": process.pid, "start": process.start, "boot": process.boot}
+        fields |= {"instance": process.instance} if process.instance else {}
         mark = next(byte for byte, known in _MARKS.items() if known == attempt.state)
         header = mark + json.dumps(fields).encode("ascii")
         remove_leftovers(path, disk=self._disk)

@@ -32,8 +32,8 @@ from tokenferry.stores._new_file import create_private_file
 from tokenferry.stores._process import ProcessIdentity
 from tokenferry.stores._replaceable import check_replaceable
 from tokenferry.stores._seal import KEY_FILE, Seal, key_place
-from tokenferry.stores._sealed import Header
-from tokenferry.stores._store import Attaching, Lock, Replacing, Sealable, Store, held
+from tokenferry.stores._sealed import Header, SealedDocument, parse_sealed
+from tokenferry.stores._store import Attaching, Lock, Publishing, Replacing, Sealable, Store, held
 from tokenferry.stores._watch import Watch
 
 __all__ = [
@@ -58,9 +58,11 @@ __all__ = [
     "Moves",
     "Owner",
     "ProcessIdentity",
+    "Publishing",
     "Replacing",
     "Seal",
     "Sealable",
+    "SealedDocument",
     "Store",
     "Watch",
     "are_different",
@@ -73,6 +75,7 @@ __all__ = [
     "held",
     "key_place",
     "make_private_folder",
+    "parse_sealed",
     "read_private_file",
     "reason_of",
     "refuse_network_file_system",

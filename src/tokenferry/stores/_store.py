@@ -45,6 +45,15 @@ class Replacing(Protocol):
 
 
 @runtime_checkable
+class Publishing(Protocol):
+    """A store whose generations alone don't say that a document is the one that was read."""
+
+    def publish(self, name: str, expected: int, new: Document, presented: str) -> None:
+        """Replace the document as `swap` does, if it holds the refresh token that was presented (sha256)."""
+        ...
+
+
+@runtime_checkable
 class Sealable(Protocol):
     """A store whose documents may be sealed, with a header in clear."""
 

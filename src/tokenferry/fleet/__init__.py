@@ -1,0 +1,25 @@
+"""Accounts that several hosts share: store, journal and locks over the tables of a database, and the local spill.
+
+Nothing here knows SQL, and nothing rests on a lock: a refresh token is presented only by who recorded the attempt.
+"""
+
+from tokenferry.fleet._heartbeat import Heartbeat
+from tokenferry.fleet._journal import FleetJournal
+from tokenferry.fleet._row_lock import RowLock
+from tokenferry.fleet._spill import Spill
+from tokenferry.fleet._store import FleetStore
+from tokenferry.fleet._tables import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Tables
+
+__all__ = [
+    "HOLD_OFF",
+    "LOCK_SECONDS",
+    "AccountRecord",
+    "AttemptRecord",
+    "Epoch",
+    "FleetJournal",
+    "FleetStore",
+    "Heartbeat",
+    "RowLock",
+    "Spill",
+    "Tables",
+]

@@ -1,0 +1,107 @@
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tokenferry.background import PeriodicThread, after_fork_in_child
+from tokenferry.fleet._tables import LOCK_SECONDS, Epoch, Tables, withdraw
+from tokenferry.refresh import RefreshAttempt
+
+logger = logging.getLogger(__name__)
+
+_EVERY: Final = 5.0
+_REPLAYS_EVERY: Final = 6
+"""Beats between two looks at what this host has and the database may lack."""
+_WITHDRAWALS: Final = 12
+"""Beats for which an attempt of unknown outcome is withdrawn again: its commit may be late."""
+
+
+class Heartbeat:
+    """Keeps this process's locks and attempts alive, and has what a failover lost put forward again.
+
+    Its failure changes nothing by itself: locks and attempts lapse by the database's clock, and count here no longer
+    than since the last heartbeat was sent.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        replay: Callable[[], object],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._tables = tables
+        self._replay = replay
+        self._monotonic = monotonic
+        self._now = now
+        self._thread = PeriodicThread("tokenferry-heartbeat", self.beat, _EVERY, weak=True)
+        self.offset = 0.0
+        """Seconds that the database's clock is ahead of this host's."""
+        self._reset()
+        after_fork_in_child(self._reset)
+
+    def _reset(self) -> None:
+        self._guard = threading.Lock()
+        self._deadlines: dict[str, float] = {}
+        self._attempts: set[str] = set()
+        self._unsure: dict[str, tuple[str, RefreshAttempt, int]] = {}
+        self._epoch = 0
+        self._beats = 0
+
+    def start(self) -> None:
+        """Beat every 5 seconds, on a daemon thread."""
+        self._thread.start()
+
+    def hold(self, holder: str, sent: float) -> None:
+        """A lock was taken by a statement that was sent then (monotonic)."""
+        self._deadlines[holder] = sent + LOCK_SECONDS
+
+    def holds(self, holder: str) -> bool:
+        """Whether a lock is held for certain: no other process can have it."""
+        return self._deadlines.get(holder, 0.0) > self._monotonic()
+
+    def let_go(self, holder: str) -> None:
+        self._deadlines.pop(holder, None)
+
+    def keep(self, attempt: str) -> None:
+        """Keep an attempt alive until `drop`."""
+        self._attempts.add(attempt)
+
+    def drop(self, attempt: str) -> None:
+        self._attempts.discard(attempt)
+
+    def withdraw(self, name: str, attempt: RefreshAttempt) -> None:
+        """Remove an attempt that may be on record, of which nothing is sent."""
+        self._unsure[attempt.id] = name, attempt, _WITHDRAWALS
+
+    def measure(self) -> Epoch:
+        """Ask for the epoch, and learn how far the clocks are apart. Raises `StorageFailed`."""
+        epoch = self._tables.epoch()
+        self.offset = epoch.now - self._now()
+        return epoch
+
+    def beat(self) -> None:
+        """Do all of that once. Raises `StorageFailed`."""
+        with self._guard:
+            holders, attempts = tuple(self._deadlines), tuple(self._attempts)
+            if holders or attempts:
+                sent = self._monotonic()
+                held = self._tables.renew(holders, attempts)
+                for holder in holders:
+                    if holder in held and holder in self._deadlines:
+                        self.hold(holder, sent)
+                    elif holder not in held:
+                        self.let_go(holder)
+            for name, attempt, left in list(self._unsure.values()):
+                withdraw(self._tables, name, attempt)
+                self._unsure[attempt.id] = name, attempt, left - 1
+                if left <= 1:
+                    del self._unsure[attempt.id]
+            epoch = self.measure()
+            is_due = self._beats % _REPLAYS_EVERY == 0 or epoch.hold_off > 0 or epoch.number != self._epoch
+            self._beats += 1
+            if is_due:
+                self._replay()
+            self._epoch = epoch.number

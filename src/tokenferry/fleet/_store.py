@@ -1,0 +1,204 @@
+import logging
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+from msgspec.structs import replace
+
+from tokenferry.credentials import Credential, OAuthToken
+from tokenferry.errors import Conflict, CorruptFile, UnknownAccount, UnsafeFile, UsageError
+from tokenferry.fleet._heartbeat import Heartbeat
+from tokenferry.fleet._row_lock import RowLock
+from tokenferry.fleet._spill import Spill
+from tokenferry.fleet._tables import AccountRecord, Tables, withdraw
+from tokenferry.refresh import RefreshAttempt
+from tokenferry.secret import HiddenBytes, parse_object
+from tokenferry.stores import (
+    Document,
+    Header,
+    ProcessIdentity,
+    Seal,
+    SealedDocument,
+    check_account_name,
+    held,
+    parse_sealed,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class FleetStore:
+    """One row per account, whose body is the very bytes that a file would have, sealed unless `unsealed` is allowed.
+
+    Each process keeps the rows that it read last: with the spill they are the copies that a failover can't lose.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        seal: Seal,
+        spill: Spill,
+        *,
+        unsealed: bool = False,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone,
+    ) -> None:
+        self._tables = tables
+        self._seal = seal
+        self._spill = spill
+        self._unsealed = unsealed
+        self._monotonic = monotonic
+        self._is_gone = is_gone
+        self._known: dict[str, AccountRecord] = {}
+        self.heartbeat = Heartbeat(tables, self.replay, monotonic=monotonic, now=now)
+
+    @property
+    def seal(self) -> Seal:
+        return self._seal
+
+    def names(self) -> list[str]:
+        """The accounts, sorted. Raises `StorageFailed`."""
+        return self._tables.names()
+
+    def place(self, name: str) -> str:
+        return f"account {check_account_name(name)} in the database"
+
+    def read(self, name: str) -> Document:
+        """Give the current document. Raises `StorageFailed`, and what a store of files does."""
+        return self._opened(self._record(name))
+
+    def header(self, name: str) -> Header | None:
+        """What is in clear of a sealed document; None for one that isn't sealed."""
+        sealed = self._parsed(self._record(name))
+        return None if sealed is None else sealed.header
+
+    def swap(self, name: str, expected: int | None, new: Document | None) -> None:
+        """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`, `UsageError`.
+
+        `StorageFailed` leaves open whether it was replaced.
+        """
+        if new is None:
+            is_done = self._tables.remove(name, expected) if expected is not None else name not in self.names()
+        elif expected is None:
+            self._tables.insert(self._closed(replace(new, generation=1)))
+            return
+        else:
+            is_done = self._tables.replace(self._closed(replace(new, generation=expected + 1)), expected)
+        if not is_done:
+            raise Conflict(f"{self.place(name)} was changed by another program; nothing was written")
+
+    def publish(self, name: str, expected: int, new: Document, presented: str) -> None:
+        """Put a renewed token in the place of the one that was presented (sha256), and of no other.
+
+        A generation alone doesn't say that: after a failover it may be another document's. Raises what `swap` does.
+        """
+        if not self._tables.replace(self._closed(replace(new, generation=expected + 1)), expected, presented):
+            raise Conflict(f"{self.place(name)} was changed by another program; nothing was written")
+
+    def discard(self, name: str) -> None:
+        """Remove a document that can't be read. Raises `Conflict` if it can."""
+        try:
+            self.read(name)
+        except (CorruptFile, UnsafeFile):
+            self._tables.remove(name, None)
+        except UnknownAccount:
+            return
+        else:
+            raise Conflict(f"{self.place(name)} can be read; remove it by its generation")
+
+    def lock(self, name: str) -> RowLock:
+        """A new lock object for the account, not yet held."""
+        return RowLock(name, self._tables, self.heartbeat, monotonic=self._monotonic)
+
+    def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
+        """Hold the account's lock for a block. Raises `LockTimeout`, `StorageFailed`."""
+        return held(self.lock(name), timeout)
+
+    def stamps(self) -> Mapping[str, Hashable]:
+        """By account, a value that changes whenever its document does."""
+        self.heartbeat.start()
+        return self._tables.stamps()
+
+    def replay(self) -> None:
+        """Put forward what this host has and the database may lack; harmless at any time.
+
+        Documents that this process read, then answers and attempts in the spill whose token is still the account's. Of
+        attempts whose process is gone everybody learns what became of them. Raises `StorageFailed`.
+        """
+        for record in list(self._known.values()):
+            self._tables.put_forward(record)
+        for name in self._spill.accounts():
+            attempts = [self._concluded(name, attempt) for attempt in self._spill.attempts(name)]
+            while (row := self._tables.account(name)) is not None and self._put_answer_forward(row, attempts):
+                continue
+            for attempt in attempts:
+                if row is not None and attempt.token == row.refresh and attempt.may_be_spent:
+                    self._tables.reassert(name, replace(attempt, state="open") if attempt.state == "begun" else attempt)
+
+    def _concluded(self, name: str, attempt: RefreshAttempt) -> RefreshAttempt:
+        """The attempt; one whose process is gone was never sent, or its answer is lost, and everybody learns which."""
+        if attempt.answer is None and attempt.state in {"begun", "open"} and self._is_gone(attempt.process):
+            attempt = replace(attempt, state="closed" if attempt.state == "begun" else "uncertain")
+            self._spill.mark(name, attempt, attempt.state)
+        if attempt.state == "closed":
+            withdraw(self._tables, name, attempt)  # each time, for its commit may be late
+        elif attempt.state == "uncertain":
+            self._tables.mark(name, attempt.id, "uncertain")
+        return attempt
+
+    def _put_answer_forward(self, row: AccountRecord, attempts: Sequence[RefreshAttempt]) -> bool:
+        """Publish the answer to a presentation of the row's token; tells whether there was one."""
+        for attempt in attempts:
+            if attempt.answer is None or attempt.token != row.refresh or attempt.state in {"answered", "uncertain"}:
+                continue
+            renewed = replace(self._opened(row), credential=attempt.answer, generation=row.generation + 1)
+            if self._tables.replace(self._closed(renewed, row.epoch), row.generation, attempt.token):
+                logger.warning("account %s: the answer to attempt %s was put forward", row.name, attempt.id)
+                return True
+        return False
+
+    def _record(self, name: str) -> AccountRecord:
+        row = self._tables.account(check_account_name(name))
+        if row is None:
+            raise UnknownAccount.among("account", name, self.names(), "tokenferry account list")
+        if (known := self._known.get(name)) is None or row.order >= known.order:
+            self._known[name] = row
+        return row
+
+    def _parsed(self, row: AccountRecord) -> SealedDocument | None:
+        fields = parse_object(row.body)
+        return None if fields is None else parse_sealed(row.body, fields, row.name, self.place(row.name))
+
+    def _opened(self, row: AccountRecord) -> Document:
+        place = self.place(row.name)
+        sealed = self._parsed(row)
+        if sealed is not None:
+            key = self._seal.key(sealed.header.key)
+            self._seal.note_used(row.name, key)
+            return sealed.open(key, place)
+        if not self._unsealed:
+            raise CorruptFile(
+                f"{place} is in clear, so anybody who can write there may have put it there, and it is not used; allow "
+                "it with [store] unsealed = true"
+            )
+        self._seal.note_used(row.name, None)
+        return Document.from_bytes(row.body, row.name, place)
+
+    def _closed(self, document: Document, epoch: int = 0) -> AccountRecord:
+        name = document.account.name
+        used = self._seal.used(name)
+        key = self._seal.for_writing(used, is_new=used is None)
+        if key is None and not self._unsealed:
+            raise UsageError(
+                "accounts in a database are sealed, and this host has no key for that; run: tokenferry encryption "
+                "enable (on each host with the same key file), or set [store] unsealed = true"
+            )
+        body = HiddenBytes(document.to_bytes() if key is None else SealedDocument.seal(document, key).to_bytes())
+        return AccountRecord(name, document.generation, _presentable(document.credential), body, epoch)
+
+
+def _presentable(credential: Credential) -> str | None:
+    """The sha256 of the refresh token, where there is one."""
+    is_renewed = isinstance(credential, OAuthToken) and credential.refresh is not None
+    return credential.refresh.sha256 if is_renewed else None  # type: ignore[union-attr]  # it was seen

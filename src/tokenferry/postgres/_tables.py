@@ -1,0 +1,280 @@
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from tokenferry.errors import Conflict, RefreshBusy, StorageFailed, TryLater
+from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch
+from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
+from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
+from tokenferry.secret import HiddenBytes
+from tokenferry.stores import ProcessIdentity, refuse_twin
+
+_TIMES: Final = b"SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '5s'; SET LOCAL synchronous_commit = "
+_DURABLE: Final = _TIMES + b"on"  # whatever the database's default: a session may ask for more
+_LAX: Final = _TIMES + b"off"
+_RECORD: Final = b"""
+INSERT INTO attempts (account, id, token, at, tries, state, presentations, pid, start, boot, host, alive_until)
+SELECT name, %(id)s, %(token)s, %(at)s, %(tries)s, %(state)s, %(presentations)s, %(pid)s, %(start)s, %(boot)s, %(host)s,
+    clock_timestamp() + make_interval(secs => %(seconds)s) FROM free
+ON CONFLICT (account) DO UPDATE SET id = excluded.id, token = excluded.token, at = excluded.at, tries = excluded.tries,
+    state = excluded.state, presentations = excluded.presentations, pid = excluded.pid, start = excluded.start,
+    boot = excluded.boot, host = excluded.host, alive_until = excluded.alive_until, is_forgotten = false
+"""
+_BEGIN: Final = (
+    b"""
+WITH free AS (
+    SELECT accounts.name FROM accounts, fleet
+    WHERE accounts.name = %(name)s AND accounts.refresh = %(token)s AND fleet.started = pg_postmaster_start_time()
+        AND fleet.epoch_since + make_interval(secs => %(hold_off)s) <= clock_timestamp()
+        AND (%(replaces)s::text IS NULL
+            OR EXISTS (SELECT FROM attempts WHERE attempts.account = accounts.name AND attempts.id = %(replaces)s))
+    FOR UPDATE OF accounts
+)"""
+    + _RECORD
+    + b"WHERE attempts.id = %(replaces)s RETURNING account"
+)
+"""The row is locked first, here as in `_REPLACE`, so that the two are serial: else a late publication could remove the
+attempt that is to be replaced while the new one is recorded under a snapshot that still shows the token it used up."""
+_REASSERT: Final = (
+    b"WITH free AS (SELECT name FROM accounts WHERE name = %(name)s AND refresh = %(token)s FOR UPDATE)"
+    + _RECORD
+    + b"WHERE attempts.token <> excluded.token OR attempts.presentations < excluded.presentations"
+)
+_INSERT: Final = b"""
+INSERT INTO accounts (name, generation, refresh, body, epoch)
+SELECT %(name)s, %(generation)s, %(refresh)s, %(body)s, epoch FROM fleet ON CONFLICT DO NOTHING
+"""
+_REPLACE: Final = b"""
+UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %(body)s,
+    epoch = coalesce(nullif(%(epoch)s, 0), (SELECT epoch FROM fleet))
+WHERE name = %(name)s AND generation = %(expected)s AND (%(presented)s::text IS NULL OR refresh = %(presented)s)
+"""
+_PUT_FORWARD: Final = b"""
+UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %(body)s, epoch = %(epoch)s
+WHERE name = %(name)s AND (epoch, generation) < (%(epoch)s, %(generation)s)
+"""
+_TAKE: Final = b"""
+INSERT INTO locks (name, holder, program, until)
+VALUES (%(name)s, %(holder)s, %(program)s, clock_timestamp() + make_interval(secs => %(seconds)s))
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, program = excluded.program, until = excluded.until
+WHERE locks.until < clock_timestamp() RETURNING holder
+"""
+_EPOCH: Final = b"""
+SELECT epoch, extract(epoch FROM clock_timestamp())::double precision AS now,
+    CASE WHEN epoch_since = '-infinity' THEN 0
+        ELSE greatest(0, %s - extract(epoch FROM clock_timestamp() - epoch_since)::double precision) END AS hold_off
+FROM fleet
+"""
+
+
+class PostgresTables:
+    """The `Tables` of a fleet in PostgreSQL. Thread-safe; every method asks the server."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._stamps: tuple[object, Mapping[str, tuple[int, int]]] = (None, {})
+
+    @contextmanager
+    def _transaction(self, begin: bytes = _DURABLE) -> Iterator[PostgresConnection]:
+        try:
+            with self._pool.lease() as connection, connection.transaction():
+                connection.execute(begin)
+                yield connection
+        except (RefreshBusy, Conflict):
+            raise
+        except TryLater as fault:  # what waits to be published must go on trying
+            raise StorageFailed(str(fault)) from None
+
+    def _row(self, statement: bytes, values: Mapping[str, Any]) -> PostgresRow | None:
+        with self._transaction() as connection:
+            return connection.execute(statement, values).fetchone()
+
+    def _change(self, statement: bytes, values: Mapping[str, Any]) -> bool:
+        """Write, durably; tells whether a row was changed."""
+        with self._transaction() as connection:
+            return connection.execute(statement, values).rowcount > 0
+
+    def _change_account(self, statement: bytes, values: Mapping[str, Any]) -> bool:
+        with self._transaction() as connection:
+            if connection.execute(statement, values).rowcount == 0:
+                return False
+            connection.execute(b"UPDATE revisions SET number = number + 1 WHERE name = 'accounts'")
+        with suppress(StorageFailed), self._transaction(_LAX) as connection:  # apart, so that no commit waits for it
+            connection.execute(b"SELECT pg_notify('tokenferry', 'accounts')")
+        return True
+
+    # -- accounts
+
+    def account(self, name: str) -> AccountRecord | None:
+        row = self._row(b"SELECT * FROM accounts WHERE name = %(name)s", {"name": name})
+        if row is None:
+            return None
+        return AccountRecord(name, row["generation"], row["refresh"], HiddenBytes(row["body"]), row["epoch"])
+
+    def names(self) -> list[str]:
+        return sorted(self.stamps())
+
+    def stamps(self) -> Mapping[str, tuple[int, int]]:
+        with self._transaction() as connection:
+            row = connection.execute(
+                b"SELECT number, epoch, pg_postmaster_start_time()::text AS started FROM revisions, fleet "
+                b"WHERE revisions.name = 'accounts'"
+            ).fetchone()
+            revision = None if row is None else tuple(row)
+            if revision is None or revision != self._stamps[0]:
+                rows = connection.execute(b"SELECT name, epoch, generation FROM accounts").fetchall()
+                self._stamps = revision, {name: (epoch, generation) for name, epoch, generation in rows}
+        return self._stamps[1]
+
+    def insert(self, record: AccountRecord) -> None:
+        if not self._change_account(_INSERT, _values(record)):
+            refuse_twin(record.name, self.names())
+            raise Conflict(f"account {record.name!r} was added by another program; nothing was written")
+
+    def replace(self, record: AccountRecord, expected: int, presented: str | None = None) -> bool:
+        return self._change_account(_REPLACE, _values(record) | {"expected": expected, "presented": presented})
+
+    def put_forward(self, record: AccountRecord) -> bool:
+        return self._change_account(_PUT_FORWARD, _values(record))
+
+    def remove(self, name: str, expected: int | None) -> bool:
+        return self._change_account(
+            b"DELETE FROM accounts WHERE name = %(name)s AND generation = coalesce(%(expected)s, generation)",
+            {"name": name, "expected": expected},
+        )
+
+    # -- attempts
+
+    def attempt(self, name: str) -> AttemptRecord | None:
+        row = self._row(
+            b"SELECT *, alive_until < clock_timestamp() AS is_lapsed FROM attempts WHERE account = %(name)s",
+            {"name": name},
+        )
+        if row is None:
+            return None
+        process = ProcessIdentity(row["pid"], row["start"], row["boot"], row["host"])
+        attempt = RefreshAttempt(row["id"], row["token"], row["at"], process, row["tries"], row["state"])
+        return AttemptRecord(attempt, is_lapsed=row["is_lapsed"], is_forgotten=row["is_forgotten"])
+
+    def begin(self, name: str, attempt: RefreshAttempt, replaces: str | None) -> None:
+        if self._row(_BEGIN, _attempt_values(name, attempt) | {"replaces": replaces, "hold_off": HOLD_OFF}) is not None:
+            return
+        epoch = self.epoch()
+        if epoch.hold_off > 0:
+            raise RefreshBusy(
+                f"account {name!r}: the database was started anew, so no refresh begins for {epoch.hold_off:.0f} s: "
+                "what it may have lost is put back first",
+                retry_after=epoch.hold_off,
+            )
+        raise Conflict(f"account {name!r}: another attempt to refresh it is on record; nothing was sent")
+
+    def reassert(self, name: str, attempt: RefreshAttempt) -> None:
+        self._change(_REASSERT, _attempt_values(name, attempt))
+
+    def mark(self, name: str, attempt: str, state: AttemptState) -> None:
+        self._change(
+            b"UPDATE attempts SET state = %(state)s, "
+            b"presentations = CASE WHEN %(state)s IN ('begun', 'closed') THEN tries - 1 ELSE tries END "
+            b"WHERE account = %(name)s AND id = %(id)s",
+            {"name": name, "id": attempt, "state": state},
+        )
+
+    def close(self, name: str, attempt: str) -> None:
+        self._change(b"DELETE FROM attempts WHERE account = %(name)s AND id = %(id)s", {"name": name, "id": attempt})
+
+    def forget_host(self, host: str) -> int:
+        """Take every attempt of a host for that of a process that is gone; gives how many there are."""
+        with self._transaction() as connection:
+            return connection.execute(b"UPDATE attempts SET is_forgotten = true WHERE host = %s", (host,)).rowcount
+
+    # -- failures
+
+    def failure(self, name: str) -> RefreshFailure | None:
+        row = self._row(b"SELECT last FROM refresh_failures WHERE account = %(name)s", {"name": name})
+        return None if row is None or row["last"] is None else RefreshFailure(**json.loads(row["last"]))
+
+    def record_failure(self, name: str, failure: RefreshFailure | None) -> None:
+        fields = RefreshFailure.__struct_fields__
+        last = None if failure is None else json.dumps({field: getattr(failure, field) for field in fields})
+        kind = "granted" if failure is None else failure.kind
+        with self._transaction() as connection:
+            connection.execute(b"INSERT INTO refresh_failures (account) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
+            row = connection.execute(
+                b"SELECT totals FROM refresh_failures WHERE account = %s FOR UPDATE", (name,)
+            ).fetchone()
+            totals = {} if row is None else json.loads(row["totals"])
+            totals[kind] = totals.get(kind, 0) + 1
+            connection.execute(
+                b"UPDATE refresh_failures SET last = %s, totals = %s WHERE account = %s",
+                (last, json.dumps(totals), name),
+            )
+
+    def totals(self, name: str) -> Mapping[str, int]:
+        row = self._row(b"SELECT totals FROM refresh_failures WHERE account = %(name)s", {"name": name})
+        return {} if row is None else json.loads(row["totals"])
+
+    def forget(self, name: str) -> None:
+        with self._transaction() as connection:
+            connection.execute(b"DELETE FROM attempts WHERE account = %s", (name,))
+            connection.execute(b"DELETE FROM refresh_failures WHERE account = %s", (name,))
+
+    # -- locks and epochs
+
+    def take(self, name: str, holder: str, program: str) -> str | None:
+        values = {"name": name, "holder": holder, "program": program, "seconds": LOCK_SECONDS}
+        with self._transaction(_LAX) as connection:
+            row = connection.execute(_TAKE, values).fetchone()
+            if row is not None:
+                return None
+            row = connection.execute(b"SELECT program FROM locks WHERE name = %(name)s", values).fetchone()
+            return "another process" if row is None else str(row["program"])
+
+    def release(self, name: str, holder: str) -> None:
+        with self._transaction(_LAX) as connection:
+            connection.execute(b"DELETE FROM locks WHERE name = %s AND holder = %s", (name, holder))
+
+    def renew(self, holders: Collection[str], attempts: Collection[str]) -> frozenset[str]:
+        with self._transaction(_LAX) as connection:
+            rows = connection.execute(
+                b"UPDATE locks SET until = clock_timestamp() + make_interval(secs => %s) WHERE holder = ANY(%s) "
+                b"RETURNING holder",
+                (LOCK_SECONDS, list(holders)),
+            ).fetchall()
+            connection.execute(
+                b"UPDATE attempts SET alive_until = clock_timestamp() + make_interval(secs => %s) WHERE id = ANY(%s)",
+                (LOCK_SECONDS, list(attempts)),
+            )
+        return frozenset(row["holder"] for row in rows)
+
+    def epoch(self) -> Epoch:
+        with self._transaction() as connection:
+            connection.execute(
+                b"UPDATE fleet SET epoch = epoch + 1, started = pg_postmaster_start_time(), "
+                b"epoch_since = clock_timestamp() WHERE started <> pg_postmaster_start_time()"
+            )
+            row = connection.execute(_EPOCH, (HOLD_OFF,)).fetchone()
+            assert row is not None
+            return Epoch(row["epoch"], row["hold_off"], row["now"])
+
+
+def _values(record: AccountRecord) -> dict[str, Any]:
+    return {field: getattr(record, field) for field in AccountRecord.__struct_fields__}
+
+
+def _attempt_values(name: str, attempt: RefreshAttempt) -> dict[str, Any]:
+    process = attempt.process
+    return {
+        "name": name,
+        "id": attempt.id,
+        "token": attempt.token,
+        "at": attempt.at,
+        "tries": attempt.tries,
+        "state": attempt.state,
+        "presentations": attempt.presentations,
+        "pid": process.pid,
+        "start": process.start,
+        "boot": process.boot,
+        "host": process.instance,
+        "seconds": LOCK_SECONDS,
+    }

@@ -1,0 +1,117 @@
+"""Accounts, attempts and locks in a real PostgreSQL: the contracts of files, and what only several hosts meet."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from contracts import JournalContract, LockContract, Opener, StoreContract, begun, document, presented
+from e2e.postgres import PostgresServer
+from tokenferry.errors import Conflict, CorruptFile, RefreshBusy, StorageFailed, UsageError
+from tokenferry.fleet import FleetJournal, FleetStore, Spill
+from tokenferry.postgres import ConnectionPool, PostgresTables
+from tokenferry.settings import Home
+from tokenferry.stores import ProcessIdentity, Seal
+
+pytestmark = pytest.mark.e2e
+
+
+class Host:
+    """One host: its folder, its connections, and as many stores and journals as there are processes."""
+
+    def __init__(self, name: str, connections: ConnectionPool, folder: Path) -> None:
+        self.name = name
+        self.tables = PostgresTables(connections)
+        self.seal = Seal(Home(folder))
+        self.spill = Spill(folder / "spill", seal=self.seal)
+
+    def open(self, *, unsealed: bool = True) -> tuple[FleetStore, FleetJournal]:
+        store = FleetStore(self.tables, self.seal, self.spill, unsealed=unsealed)
+        return store, FleetJournal(self.tables, self.spill, store.heartbeat, self.name)
+
+    def own(self) -> ProcessIdentity:
+        return replace(ProcessIdentity.own(), instance=self.name)
+
+
+@pytest.fixture
+def hosts(connections: ConnectionPool, tmp_path: Path) -> tuple[Host, Host]:
+    return Host("h1", connections, tmp_path / "h1"), Host("h2", connections, tmp_path / "h2")
+
+
+@pytest.fixture
+def opener(connections: ConnectionPool, tmp_path: Path) -> Opener:
+    return Host("", connections, tmp_path).open
+
+
+class TestStore(StoreContract):
+    """The store."""
+
+
+class TestLock(LockContract):
+    """Its locks."""
+
+
+class TestJournal(JournalContract):
+    """The journal."""
+
+
+def test_a_late_publication_and_a_new_attempt_are_serial(hosts: tuple[Host, Host], connections: ConnectionPool) -> None:
+    """The attempt waits for the row that is being published, and then finds another token in it."""
+    (store, journal), (_, other) = hosts[0].open(), hosts[1].open()
+    store.swap("work", None, document())
+    first = replace(begun(), process=hosts[0].own())
+    journal.begin("work", first)
+    faults: list[Exception] = []
+
+    def begin() -> None:
+        try:
+            other.begin("work", begun(tries=2), replaces=first.id)
+        except Conflict as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=begin)
+    with connections.lease() as connection, connection.transaction():
+        connection.execute(b"UPDATE accounts SET refresh = 'another', generation = 2")
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive(), "it did not wait for the row"
+    thread.join()
+    assert len(faults) == 1
+    assert other.attempt("work") is not None
+
+
+def test_a_generation_that_came_again_is_not_overwritten(hosts: tuple[Host, Host]) -> None:
+    store, _ = hosts[0].open()
+    store.swap("work", None, document())
+    store.swap("work", 1, document(5))
+    with pytest.raises(Conflict):
+        store.publish("work", 2, document(1), presented(0))
+    store.publish("work", 2, document(6), presented(5))
+    assert store.read("work") == replace(document(6), generation=3)
+
+
+def test_nothing_is_stored_in_clear_unless_that_is_allowed(hosts: tuple[Host, Host]) -> None:
+    store, _ = hosts[0].open(unsealed=False)
+    with pytest.raises(UsageError, match=r"encryption enable .*unsealed = true"):
+        store.swap("work", None, document())
+    hosts[0].open()[0].swap("work", None, document())
+    with pytest.raises(CorruptFile, match="unsealed = true"):
+        store.read("work")
+
+
+def test_after_a_restart_nothing_begins_until_what_was_lost_can_be_back(
+    hosts: tuple[Host, Host], postgres: PostgresServer
+) -> None:
+    store, journal = hosts[0].open()
+    store.swap("work", None, document())
+    postgres.stop("immediate")
+    with pytest.raises(StorageFailed):
+        store.read("work")
+    postgres.start()
+    with pytest.raises(RefreshBusy, match="started anew") as caught:
+        journal.begin("work", begun())
+    assert caught.value.retry_after is not None
+    assert 80 < caught.value.retry_after <= 90
+    assert journal.attempt("work") is None
+    assert hosts[0].spill.accounts() == frozenset()
