@@ -13,7 +13,9 @@ import pytest
 
 from e2e.chromium import Browser, chromium
 from e2e.conftest import AddLogin
+from e2e.issuer import running_issuer
 from e2e.parties import MODULES, SandboxProcess, Server, lacking, running, tokenferry
+from e2e.test_login import PAGES, declare
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
@@ -110,6 +112,49 @@ def test_a_login_comes_home_by_the_browser_and_the_first_tab_shows_it_by_itself(
     assert browser.problems() == []
 
 
+def test_an_account_is_out_of_service_until_tomorrow_in_two_clicks(
+    served: Server, sandbox: SandboxProcess, browser: Browser
+) -> None:
+    tokenferry("account", "add", "key", "--provider", "sandbox", stdin=sandbox.api_key())
+    enter(browser)
+    browser.click("nav >> text=Accounts")
+    browser.click("tr:has-text('key') >> text=Pause")
+    zone = browser.run("() => Intl.DateTimeFormat().resolvedOptions().timeZone")
+    browser.shows(f"this browser ({zone})")
+    browser.click("text=Until tomorrow 8:00")
+    browser.shows("Account key is out of service until")
+    until = json.loads(tokenferry("account", "show", "key", "--json").out)["paused_until"]
+    tomorrow = "(at) => { const d = new Date(at * 1000), n = new Date(); n.setDate(n.getDate() + 1);"
+    same = " return [d.getDate() === n.getDate(), d.getHours(), d.getMinutes()]; }"
+    assert browser.run(tomorrow + same, until) == [True, 8, 0]
+    browser.click("text=Resume")
+    browser.shows("Account key is back in service.")
+    assert browser.problems() == []
+
+
+def test_a_login_comes_home_from_a_server_that_is_not_ours(home: Home, tmp_path: Path, browser: Browser) -> None:
+    with running_issuer(tmp_path, PAGES) as issuer:
+        declare(home, issuer.url, "e2e-public")
+        with running("serve", tmp_path):
+            origin = enter(browser)
+            browser.open(f"{origin}/dashboard/login")
+            browser.fill("input[name=account]", "work")
+            browser.click_into_tab("main form >> text=Log in")
+            browser.fill("input[name=login]", "alice")
+            browser.fill("input[name=password]", "any")
+            browser.click("button[type=submit]")
+            browser.shows("Authorize")
+            browser.click("button[type=submit]")
+            browser.shows("account work was stored")
+            browser.back()
+            browser.click("nav >> text=Accounts")
+            browser.click("tbody >> text=work")
+            browser.shows("alice@mail.example")
+            assert states() == {"work": "fresh"}
+            browser.click("text=Refresh now")
+            browser.shows("The login of work was refreshed.")
+
+
 def test_without_scripts_every_flow_works(served: Server, sandbox: SandboxProcess, tmp_path: Path) -> None:
     with chromium(tmp_path, names=NAMES, runs_scripts=False) as browser:
         where = address()
@@ -124,7 +169,11 @@ def test_without_scripts_every_flow_works(served: Server, sandbox: SandboxProces
         browser.click("#add button")
         browser.shows("Stored account key.")
         browser.click("text=Pause")
-        browser.shows("out of service until you resume it")
+        browser.shows("this gateway's machine")
+        browser.click("text=Until tomorrow 8:00")
+        browser.shows("08:00")
+        browser.click("text=Resume")
+        browser.shows("is back in service")
         browser.click("text=Remove this account")
         browser.click("text=Remove key")
         browser.shows("Removed account key.")
@@ -142,11 +191,12 @@ def test_each_view_looks_well_at_both_widths_and_in_both_themes(
     for width in (1280, 360):
         for theme in ("light", "dark"):
             browser.look(width, theme)
-            for path in ("", "accounts", "accounts/alice", "login", "nothing"):
+            for path in ("", "accounts", "accounts/alice", "accounts/alice?pause=1", "login", "nothing"):
                 browser.open(f"{origin}/dashboard/{path}")
                 cut = browser.run("() => document.documentElement.scrollWidth - innerWidth")
                 assert cut <= 0, f"{path} at {width}"
-                browser.picture(tmp_path / f"{path.replace('/', '-') or 'now'}-{theme}-{width}.png")
+                name = path.translate(str.maketrans("/?", "--")) or "now"
+                browser.picture(tmp_path / f"{name}-{theme}-{width}.png")
                 assert browser.run(SERIOUS, axe.read_text()) == [], path
     assert [one for one in browser.problems() if "404" not in one] == []
 

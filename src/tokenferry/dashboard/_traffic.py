@@ -25,7 +25,7 @@ _SHOWN: Final = 100
 _STATUSES: Final = (
     ("ok", "ok"),
     ("failed", "failed"),
-    ("slow", "slow: first byte after 10 s"),
+    ("slow", "slow (10 s or more)"),
     ("429", "429 limited"),
     ("500", "500"),
     ("502", "502"),

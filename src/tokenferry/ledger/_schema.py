@@ -21,6 +21,8 @@ CREATE TABLE {name} (
 """
 """A table of sums; a period is an hour or a day since 1970."""
 
+SLOW: Final = "coalesce(first_ms, ms) >= 10000"
+"""The upstream took so many milliseconds until its first byte."""
 _MIGRATIONS: Final = (
     f"""
     CREATE TABLE names (
@@ -112,6 +114,12 @@ _MIGRATIONS: Final = (
         end INTEGER NOT NULL,
         PRIMARY KEY (budget, start, amount, percent)
     ) STRICT, WITHOUT ROWID;
+    """,
+    # With the columns of the order, or SQLite takes the index of all requests, and looks at each of them.
+    f"""
+    DROP INDEX requests_failed;
+    CREATE INDEX requests_failed ON requests (at_ms, request_id) WHERE error > 0;
+    CREATE INDEX requests_slow ON requests (at_ms, request_id) WHERE {SLOW};
     """,
 )
 

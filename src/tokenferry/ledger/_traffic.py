@@ -44,7 +44,6 @@ _MOST_HOURS: Final = 240
 _SECONDS: Final = 2.0
 _LATEST_MS: Final = 1 << 62
 _FAILED: Final = 400
-_SLOW_MS: Final = 10_000
 _FIRST: Final = (-1, "")
 _DIGITS: Final = 3
 """Of a status code."""
@@ -403,7 +402,7 @@ class TrafficReport:
             case "failed":
                 parts.append("error > 0")
             case "slow":
-                parts.append(f"coalesce(first_ms, ms) >= {_SLOW_MS}")
+                parts.append(sql.SLOW)
             case code if code.isascii() and code.isdecimal() and len(code) == _DIGITS:
                 parts.append("status = ?" + (" AND error > 0" if int(code) >= _FAILED else ""))
                 values.append(int(code))
