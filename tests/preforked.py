@@ -31,6 +31,8 @@ _IGNORABLE: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 _LATE: Final = ("PYTHON_KEYRING",)
 _STARTING: Final = ("PYTHON", "LD_", "LC_", "LANG", "COV", "MALLOC")
 """Variables that count when an interpreter starts, by their beginning."""
+_EXTRA: Final = "tokenferry.postgres"
+"""The room that an extra brings to life; no command of a home of files imports it."""
 
 
 class Starter:
@@ -216,7 +218,7 @@ def _import_everything() -> None:
     import tokenferry  # noqa: PLC0415  # only the starter needs it
 
     for module in pkgutil.walk_packages(tokenferry.__path__, "tokenferry."):
-        if not module.name.endswith(("__main__", ".testing")):
+        if not module.name.endswith(("__main__", ".testing")) and not module.name.startswith(_EXTRA):
             import_module(module.name)
     for name in ("asyncio", "httpx2", "rich.console", "rich.table", "starlette", "uvicorn", "uvloop"):
         import_module(name)
