@@ -76,8 +76,8 @@ class Clock:
         return self.now
 
 
-def test_after_a_restart_counters_are_what_rows_and_sums_say(tmp_path: Path) -> None:
-    clock, path = Clock(), tmp_path / "ledger.db"
+def test_after_a_restart_counters_are_what_rows_and_sums_say(path: Path) -> None:
+    clock = Clock()
     subjects = ("all", "key:laptop", "group:build")
     with Ledger(path) as ledger:
         ids = ("key_1", "key_2", "key_3", "key_forgotten")
@@ -94,9 +94,9 @@ def test_after_a_restart_counters_are_what_rows_and_sums_say(tmp_path: Path) -> 
     ]
 
 
-def test_how_budgets_stand_is_told_by_the_names_that_keys_have_now(tmp_path: Path) -> None:
+def test_how_budgets_stand_is_told_by_the_names_that_keys_have_now(path: Path) -> None:
     budgets = (BudgetSettings("key:key_2", "1usd/day"), BudgetSettings("all", "1000tokens/week", per="key"))
-    process = Process(tmp_path / "ledger.db", Clock(), budgets)
+    process = Process(path, Clock(), budgets)
     process.queue.append(entry(1, key_id="key_2", input=400, output=100))
     process.cycle()
     states = {(one.subject, one.key): one for one in process.exchange.states()}
@@ -106,8 +106,8 @@ def test_how_budgets_stand_is_told_by_the_names_that_keys_have_now(tmp_path: Pat
     assert (weekly.unit, weekly.period, weekly.limit, weekly.used, weekly.percent) == ("tokens", "week", 1000, 500, 50)
 
 
-def test_what_is_erased_priced_anew_or_regrouped_is_counted_anew(tmp_path: Path) -> None:
-    process = Process(tmp_path / "ledger.db", Clock(), (BudgetSettings("group:build", "1usd/day"),))
+def test_what_is_erased_priced_anew_or_regrouped_is_counted_anew(path: Path) -> None:
+    process = Process(path, Clock(), (BudgetSettings("group:build", "1usd/day"),))
     process.queue += [entry(1, key_id="key_2"), entry(2, key_id="key_3", session="s-2")]
     process.cycle()
     (counter,) = process.book.counters()
@@ -155,9 +155,9 @@ def full_cost_of(row: LedgerEntry) -> int:
     return price.cost(row.counts, ("speed", row.speed)) if any(row.counts) else 0
 
 
-def test_a_dead_process_is_forgotten_after_half_a_minute_and_its_rows_are_not(tmp_path: Path) -> None:
-    clock, path = Clock(), tmp_path / "ledger.db"
-    dead, living = Process(path, clock), Process(path, clock)
+def test_a_dead_process_is_forgotten_after_half_a_minute_and_its_rows_are_not(file: Path) -> None:
+    clock = Clock()
+    dead, living = Process(file, clock), Process(file, clock)
     dead.cycle()
     dead.end(taken(dead.reserve("tf_1")), clock.now, 4000)
     dead.cycle()
@@ -171,14 +171,14 @@ def test_a_dead_process_is_forgotten_after_half_a_minute_and_its_rows_are_not(tm
     assert counter.slice == counter.limit - counter.spent
 
 
-def test_a_process_that_was_killed_is_forgotten_at_the_next_heartbeat(tmp_path: Path) -> None:
-    clock, path = Clock(), tmp_path / "ledger.db"
+def test_a_process_that_was_killed_is_forgotten_at_the_next_heartbeat(file: Path) -> None:
+    clock = Clock()
     with subprocess.Popen(["sleep", "60"]) as killed:
         stat = Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2].split()
-        with Ledger(path) as ledger, ledger.transaction() as connection:
+        with Ledger(file) as ledger, ledger.transaction() as connection:
             holder = f"{killed.pid} {stat[19]} {boot_id()} x"
             connection.execute("INSERT INTO holders (seen_ms, id) VALUES (?, ?)", (int(NOW * 1000), holder))
-        living = Process(path, clock)
+        living = Process(file, clock)
         (counter,) = living.book.counters()
         assert len(living.ledger.rows("SELECT id FROM holders")) == 2
         assert counter.slice < counter.limit
@@ -188,8 +188,8 @@ def test_a_process_that_was_killed_is_forgotten_at_the_next_heartbeat(tmp_path: 
     assert counter.slice == counter.limit
 
 
-def test_a_process_that_ends_returns_its_slices_at_once(tmp_path: Path) -> None:
-    clock, path = Clock(), tmp_path / "ledger.db"
+def test_a_process_that_ends_returns_its_slices_at_once(path: Path) -> None:
+    clock = Clock()
     one, other = Process(path, clock), Process(path, clock)
     other.exchange.leave(other.ledger)
     one.cycle()
@@ -197,9 +197,9 @@ def test_a_process_that_ends_returns_its_slices_at_once(tmp_path: Path) -> None:
 
 
 def test_a_threshold_that_is_crossed_is_announced_once_over_all_processes(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock, path = Clock(), tmp_path / "ledger.db"
+    clock = Clock()
     budgets = (BudgetSettings("key:laptop", "1usd/day"), BudgetSettings("all", "1usd/month", mode="warn"))
     processes = [Process(path, clock, budgets) for _ in range(3)]
     for number, tokens in enumerate((100_000, 60_000, 40_000, 10_000)):
@@ -215,10 +215,10 @@ def test_a_threshold_that_is_crossed_is_announced_once_over_all_processes(
     ]
 
 
-def test_a_clock_that_jumps_finds_what_was_spent_in_each_period(tmp_path: Path) -> None:
+def test_a_clock_that_jumps_finds_what_was_spent_in_each_period(path: Path) -> None:
     """A day ahead nothing is spent; back again what was spent is known, and so it is after an hour back and forth."""
     clock, steady = Clock(), Clock()
-    process = Process(tmp_path / "ledger.db", clock)
+    process = Process(path, clock)
     process.exchange = BudgetExchange(process.book, lambda: process.keys, now=clock, monotonic=steady)
     cost = process.end(taken(process.reserve("tf_1")), NOW, 4000).output or 0
 
@@ -252,11 +252,11 @@ def test_a_ledger_that_cannot_be_opened_is_waited_for_no_longer_than_it_takes_to
         assert isinstance(found, Reservation if on_error == "allow" else BudgetRefusal)
 
 
-def test_requests_settle_once_while_the_ledgers_thread_writes_and_exchanges(tmp_path: Path) -> None:
+def test_requests_settle_once_while_the_ledgers_thread_writes_and_exchanges(path: Path) -> None:
     """The loop reserves and settles as fast as it can; the thread of a real writer counts, prices and shares slices."""
     book = BudgetBook([Budget.of(BudgetSettings("all", "1000usd/total"))])
     log: LedgerWriter[LedgerEntry] = LedgerWriter(
-        lambda: Ledger(tmp_path / "ledger.db"),
+        lambda: Ledger(path),
         lambda one: one,
         lambda: PRICES,
         budgets=BudgetExchange(book, lambda: KEYS),
@@ -400,8 +400,8 @@ def test_fifty_agents_and_processes_that_die_leave_nothing_reserved(
     assert spent <= simulation.limit + simulation.bound
 
 
-def test_what_rates_ask_for_is_learnt_without_a_budget(tmp_path: Path) -> None:
-    process = Process(tmp_path / "ledger.db", Clock(), budgets=())
+def test_what_rates_ask_for_is_learnt_without_a_budget(path: Path) -> None:
+    process = Process(path, Clock(), budgets=())
     size = RequestSize("key_1", MODEL, "s-1", 400_000, 32_000)
     assert process.book.estimates.estimate(size).tokens == 100_000 + 4096
     process.queue.append(entry(1, input=2000, cache_read=98_000, output=70, session="s-1"))

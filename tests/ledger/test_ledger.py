@@ -22,11 +22,6 @@ from tokenferry.settings import LedgerSettings, PriceSettings
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "ledger.db"
-
-
-@pytest.fixture
 def ledger(path: Path) -> Iterator[Ledger]:
     with Ledger(path, now=lambda: NOW) as ledger:
         yield ledger
@@ -80,9 +75,9 @@ def test_rows_and_sums_and_a_replay_tell_the_same(
         assert_consistent(second, [*left, entry(99)])
 
 
-def test_the_file_is_private_and_made_to_shrink(path: Path, ledger: Ledger) -> None:
+def test_the_file_is_private_and_made_to_shrink(file: Path, ledger: Ledger) -> None:
     ledger.write([entry(1)], PRICES)
-    assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.glob("ledger.db*")} == {0o600}
+    assert {stat.S_IMODE(each.stat().st_mode) for each in file.parent.glob("ledger.db*")} == {0o600}
     pragmas = [ledger.rows(f"PRAGMA {name}")[0][0] for name in ("auto_vacuum", "journal_mode", "synchronous")]
     assert pragmas == [2, "wal", 1]
 
@@ -167,12 +162,12 @@ def test_old_rows_go_and_sums_stay_as_long_as_is_said(path: Path) -> None:
         assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 0
 
 
-def test_what_is_deleted_makes_the_file_smaller(path: Path, ledger: Ledger) -> None:
+def test_what_is_deleted_makes_the_file_smaller(file: Path, ledger: Ledger) -> None:
     for start in range(0, 12_000, 2000):
         ledger.write([entry(number, at=NOW - 100 * DAY) for number in range(start, start + 2000)], PRICES)
-    before = path.stat().st_size + path.with_name("ledger.db-wal").stat().st_size
+    before = file.stat().st_size + file.with_name("ledger.db-wal").stat().st_size
     assert ledger.retain(LedgerSettings(), seconds=60) == 0
-    assert path.stat().st_size + path.with_name("ledger.db-wal").stat().st_size < before / 5
+    assert file.stat().st_size + file.with_name("ledger.db-wal").stat().st_size < before / 5
 
 
 def test_a_run_that_has_no_time_left_says_what_is_left(ledger: Ledger) -> None:
@@ -184,25 +179,25 @@ def test_a_run_that_has_no_time_left_says_what_is_left(ledger: Ledger) -> None:
     assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 0
 
 
-def test_what_is_erased_is_in_no_byte_of_the_files(path: Path, ledger: Ledger) -> None:
+def test_what_is_erased_is_in_no_byte_of_the_files(file: Path, ledger: Ledger) -> None:
     secret = "f3c1-very-own-session"
     ledger.write([entry(1, session=secret), entry(2)], PRICES)
     assert ledger.erase(session=secret) == 1
     assert ledger.erase(session=secret) == 0
-    content = b"".join(each.read_bytes() for each in path.parent.glob("ledger.db*"))
+    content = b"".join(each.read_bytes() for each in file.parent.glob("ledger.db*"))
     assert secret.encode() not in content
     with pytest.raises(UsageError, match="key or a session"):
         ledger.erase()
 
 
-def test_a_copy_is_whole_and_can_be_taken_back(path: Path, ledger: Ledger, tmp_path: Path) -> None:
+def test_a_copy_is_whole_and_can_be_taken_back(file: Path, ledger: Ledger, tmp_path: Path) -> None:
     ledger.write([entry(1), entry(2, session="s-2")], PRICES)
     copy = tmp_path / "copy.db"
     ledger.backup(copy)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with pytest.raises(StorageFailed, match="name a file that isn't there"):
         ledger.backup(copy)
-    with Ledger(path, now=lambda: NOW) as elsewhere:
+    with Ledger(file, now=lambda: NOW) as elsewhere:
         elsewhere.erase(session="s-2")
         elsewhere.write([entry(3, session="s-3")], PRICES)
         ledger.restore(copy)
@@ -213,7 +208,9 @@ def test_a_copy_is_whole_and_can_be_taken_back(path: Path, ledger: Ledger, tmp_p
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100])
-def test_what_is_no_copy_is_refused_and_changes_nothing(ledger: Ledger, tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_copy_is_refused_and_changes_nothing(
+    ledger: Ledger, tmp_path: Path, content: bytes, file: Path
+) -> None:
     ledger.write([entry(1)], PRICES)
     other = tmp_path / "other.db"
     other.write_bytes(content)
@@ -222,7 +219,7 @@ def test_what_is_no_copy_is_refused_and_changes_nothing(ledger: Ledger, tmp_path
     assert_consistent(ledger, [entry(1)])
 
 
-def test_a_batch_that_fails_leaves_nothing_and_can_be_written_again(path: Path, ledger: Ledger) -> None:
+def test_a_batch_that_fails_leaves_nothing_and_can_be_written_again(file: Path, ledger: Ledger) -> None:
     (pages,) = ledger._file()._writer.execute("PRAGMA page_count").fetchone()
     ledger._file()._writer.execute(f"PRAGMA max_page_count = {pages}")
     many = [entry(number, session=f"s-{number}" * 20) for number in range(300)]
@@ -234,9 +231,9 @@ def test_a_batch_that_fails_leaves_nothing_and_can_be_written_again(path: Path, 
     assert_consistent(ledger, many)
 
 
-def test_a_connection_of_an_other_program_sees_all(path: Path, ledger: Ledger) -> None:
+def test_a_connection_of_an_other_program_sees_all(file: Path, ledger: Ledger) -> None:
     ledger.write([entry(1)], PRICES)
-    other = sqlite3.connect(path)
+    other = sqlite3.connect(file)
     assert other.execute("SELECT sum(requests) FROM days").fetchone() == (1,)
     other.close()
 

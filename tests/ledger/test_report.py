@@ -37,8 +37,8 @@ GRAINS: tuple[Grain, ...] = ("daily", "weekly", "monthly")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / "home" / "ledger.db", now=lambda: NOW) as ledger:
+def ledger(path: Path) -> Iterator[Ledger]:
+    with Ledger(path, now=lambda: NOW) as ledger:
         yield ledger
 
 

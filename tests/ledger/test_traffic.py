@@ -63,12 +63,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("traffic")
 
 
-def written(folder: Path, entries: list[LedgerEntry]) -> Ledger:
-    for path in folder.glob("ledger.db*"):
-        path.unlink()
-    ledger = Ledger(folder / "ledger.db", now=lambda: NOW)
+def written(path: Path, entries: list[LedgerEntry]) -> Ledger:
+    ledger = Ledger(path, now=lambda: NOW)
     ledger.write(entries, PRICES)
     return ledger
+
+
+def written_anew(folder: Path, entries: list[LedgerEntry]) -> Ledger:
+    for path in folder.glob("ledger.db*"):
+        path.unlink()
+    return written(folder / "ledger.db", entries)
 
 
 def is_slow(one: LedgerEntry) -> bool:
@@ -100,7 +104,7 @@ def test_pages_hold_each_matching_request_once_in_order(
     folder: Path, entries: list[LedgerEntry], asked: TrafficFilter, sorting: tuple[TrafficOrder, bool], count: int
 ) -> None:
     order, is_ascending = sorting
-    with written(folder, entries) as ledger:
+    with written_anew(folder, entries) as ledger:
         report = TrafficReport(ledger)
         found: list[TrafficRow] = []
         behind: TrafficCursor | None = None
@@ -125,7 +129,7 @@ def test_a_series_adds_up_to_what_was_used_in_its_time(
 ) -> None:
     since, until = START // (DAY * 1000) * DAY * 1000, END
     asked = TrafficFilter(since, until, account=account)
-    with written(folder, entries) as ledger:
+    with written_anew(folder, entries) as ledger:
         series = TrafficReport(ledger).series(asked, unit, "account", most=2)
     assert len(series.lines) <= 3
     points = [point for line in series.lines.values() for point in line]
@@ -135,9 +139,9 @@ def test_a_series_adds_up_to_what_was_used_in_its_time(
     assert all(tuple(point.start for point in line) == series.starts for line in series.lines.values())
 
 
-def test_a_row_tells_what_was_written_of_its_request(tmp_path: Path) -> None:
+def test_a_row_tells_what_was_written_of_its_request(path: Path) -> None:
     one = entry(7, error="overloaded_error", status=529, attempts=2, agent="a-1", first_byte=0.25, duration=1.5)
-    with Ledger(tmp_path / "ledger.db", now=lambda: NOW) as ledger:
+    with Ledger(path, now=lambda: NOW) as ledger:
         ledger.write([one], PRICES)
         report = TrafficReport(ledger)
         row = report.request("tf_7")
@@ -151,12 +155,12 @@ def test_a_row_tells_what_was_written_of_its_request(tmp_path: Path) -> None:
     assert (row.tokens, row.is_priced, row.is_failed, row.cache_read) == (110, True, True, None)
 
 
-def test_sessions_are_summed_up_with_the_latest_first(tmp_path: Path) -> None:
+def test_sessions_are_summed_up_with_the_latest_first(path: Path) -> None:
     entries = [
         entry(number, at=NOW - number * HOUR, session=f"s-{number % 2}", account="bob" if number else "alice")
         for number in range(5)
     ]
-    with Ledger(tmp_path / "ledger.db", now=lambda: NOW) as ledger:
+    with Ledger(path, now=lambda: NOW) as ledger:
         ledger.write(entries, PRICES)
         report = TrafficReport(ledger)
         first, second = report.sessions(TrafficFilter(START, END))
@@ -166,18 +170,18 @@ def test_sessions_are_summed_up_with_the_latest_first(tmp_path: Path) -> None:
         assert report.session("nobody") == []
 
 
-def test_durations_are_those_of_messages_that_went_well(tmp_path: Path) -> None:
+def test_durations_are_those_of_messages_that_went_well(path: Path) -> None:
     entries = [entry(1, duration=2, first_byte=1), entry(2, duration=9, error="x"), entry(3, duration=1, is_side=True)]
-    with Ledger(tmp_path / "ledger.db", now=lambda: NOW) as ledger:
+    with Ledger(path, now=lambda: NOW) as ledger:
         ledger.write(entries, PRICES)
         assert TrafficReport(ledger).durations(TrafficFilter(START, END)) == ([1000], [2000])
 
 
-def test_a_rare_name_is_found_without_a_look_at_other_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rare_name_is_found_without_a_look_at_other_hours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tokenferry.ledger._traffic._MOST_HOURS", 2)
     entries = [entry(number, at=NOW - number * HOUR, account="rare" if number % 2 else "often") for number in range(9)]
     asked = TrafficFilter(START, END, account="rare")
-    with Ledger(tmp_path / "ledger.db", now=lambda: NOW) as ledger:
+    with Ledger(path, now=lambda: NOW) as ledger:
         ledger.write(entries, PRICES)
         report = TrafficReport(ledger)
         page = report.page(asked)
@@ -191,9 +195,9 @@ def test_a_rare_name_is_found_without_a_look_at_other_hours(tmp_path: Path, monk
         assert [row.request_id for row in rest.rows] == ["tf_3", "tf_1"]
 
 
-def test_a_query_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_a_query_that_takes_too_long_is_ended(path: Path) -> None:
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
-    with Ledger(tmp_path / "ledger.db") as ledger:
+    with Ledger(path) as ledger:
         with pytest.raises(TryLater, match="ask for a shorter time"):
             ledger.rows(endless, seconds=0.01)
         assert ledger.rows("SELECT 1", seconds=5)[0][0] == 1

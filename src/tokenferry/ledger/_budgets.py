@@ -180,7 +180,7 @@ class BudgetExchange:
     def _exchange(self, ledger: Ledger, counters: Sequence[Counter]) -> None:
         with ledger.transaction() as connection:
             self._read(connection, ledger, counters)
-            others, self._holders = self._others(connection)
+            others, self._holders = self._others(connection, ledger.shared_now(connection))
             written, self._written = self._written, []
             self.book.exchange(self._spent, others, self._holders, written)
             claims = {one.key: one.claim for one in counters}
@@ -286,16 +286,16 @@ class BudgetExchange:
         own = ProcessIdentity.own()
         return " ".join((str(own.pid), own.start, own.boot, secrets.token_hex(4)))
 
-    def _others(self, connection: Transaction) -> tuple[dict[CounterKey, int], int]:
+    def _others(self, connection: Transaction, shared_now: float | None) -> tuple[dict[CounterKey, int], int]:
         """What other processes hold, and how many live with this one."""
-        now = self._monotonic()
+        now = self._monotonic() if shared_now is None else shared_now
         seen = (int(now * 1000), self._holder)
         if not connection.execute(sql.SEE_HOLDER, seen).rowcount:
             connection.execute(sql.INSERT_HOLDER, seen)
             self._recorded = {}  # others have taken it for dead
         dead = connection.execute(sql.DELETE_HOLDERS, (int((now - _DEAD) * 1000), int(now * 1000))).rowcount
         holders = [one for (one,) in connection.execute(sql.HOLDERS).fetchall()]
-        for gone in [one for one in holders if one != self._holder and _is_gone(one)]:
+        for gone in [one for one in holders if one != self._holder and self._is_gone(one, is_here=shared_now is None)]:
             dead += connection.execute(sql.DELETE_HOLDER, (gone,)).rowcount
             holders.remove(gone)
         if dead:
@@ -304,8 +304,8 @@ class BudgetExchange:
         alive = {CounterKey(row["budget"], row["start"]): row["amount"] for row in rows}
         return alive, len(holders)
 
-
-def _is_gone(holder: str) -> bool:
-    """Whether the process of that name provably runs no more."""
-    pid, start, boot, _ = holder.split(" ")
-    return ProcessIdentity(int(pid), start, boot).is_gone()
+    def _is_gone(self, holder: str, *, is_here: bool) -> bool:
+        """Whether the process of that name provably runs no more; of one of another host nothing is known."""
+        pid, start, boot, _ = holder.split(" ")
+        is_here = is_here or boot == ProcessIdentity.own().boot
+        return is_here and ProcessIdentity(int(pid), start, boot).is_gone()

@@ -77,6 +77,10 @@ class Ledger:
         """Another number whenever anybody has written to the file."""
         return self._database.version()
 
+    def shared_now(self, transaction: Transaction) -> float | None:
+        """Seconds by a clock that all hosts see which write it; None where one machine does."""
+        return self._database.now(transaction)
+
     def transaction(self) -> contextlib.AbstractContextManager[Transaction]:
         """Write in a block, all of it or nothing; no other process writes until it ends."""
         return self._database.transaction()
@@ -185,6 +189,7 @@ class Ledger:
         requests = int((now - kept.keep_requests) * 1000)
         # Rows may still be taken out of the sums of their hours.
         hours = int((now - max(kept.keep_hours, kept.keep_requests)) * 1000)
+        self._database.keep_days(int(now * 1000) // sql.DAY_MS, requests // sql.DAY_MS)
         deleted = _ROWS_A_DELETE
         while deleted == _ROWS_A_DELETE and time.monotonic() < end:
             with self._database.transaction() as connection:

@@ -254,7 +254,7 @@ DELETE_OLD_REQUESTS: Final = (
 DELETE_OLD_HOURS: Final = "DELETE FROM hours WHERE period < ?"
 DELETE_OLD_WINDOWS: Final = "DELETE FROM windows WHERE at_ms < ?"
 DELETE_OLD_NAMES: Final = "DELETE FROM names WHERE kind IN ('session', 'agent', 'word') AND day < ?"
-COUNT_OLD: Final = "SELECT count(*) FROM (SELECT 1 FROM requests WHERE at_ms < ? LIMIT 1000000)"
+COUNT_OLD: Final = "SELECT count(*) FROM (SELECT 1 FROM requests WHERE at_ms < ? LIMIT 1000000) AS old"
 
 _NAMED: Final = ("provider", "model", "asked", "speed", "tier", "geo")
 TO_REPRICE: Final = (
@@ -318,7 +318,7 @@ SPENDING: Final = (
     f"SELECT at_ms / {_QUARTER_MS} * {_QUARTER_MS} AS at_ms, coalesce(value, '') AS key, coalesce(label, '') AS name, "  # noqa: S608  # names and numbers of ours
     "billing, sum(cost_micros) AS cost_micros, "
     "sum(coalesce(input, 0) + coalesce(output, 0) + coalesce(write_5m, 0) + coalesce(write_1h, 0)) AS tokens "
-    "FROM requests LEFT JOIN names ON names.id = requests.key WHERE requests.id > ? GROUP BY 1, requests.key, billing"
+    "FROM requests LEFT JOIN names ON names.id = requests.key WHERE requests.id > ? GROUP BY 1, value, label, billing"
 )
 """By quarters of an hour: every time zone's days begin at one."""
 KEYS: Final = "SELECT id, value, label FROM names WHERE kind = 'key'"

@@ -5,12 +5,14 @@ from typing import Final, Literal, TypeAlias
 
 from psycopg import Cursor
 
+from tokenferry.errors import TryLater
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
-from tokenferry.state import Values
+from tokenferry.state import Transaction, Values
 
 Area: TypeAlias = Literal["state", "ledger"]
 _LOCK_TIMEOUT: Final = "5s"
 _STATEMENT_TIMEOUT: Final = "30s"
+_DAYS_AHEAD: Final = 2
 
 
 class PostgresTransaction:
@@ -63,12 +65,17 @@ class PostgresDatabase:
         return int(rows[0]["number"]) if rows else 0
 
     def rows(self, query: str, values: Values = (), *, seconds: float | None = None) -> Sequence[PostgresRow]:
-        with self._connections.lease() as connection:
-            if seconds is None:
+        if seconds is None:
+            with self._connections.lease() as connection:
                 return connection.execute(translated(query), values).fetchall()
-            with connection.transaction():
+        try:
+            with self._connections.lease() as connection, connection.transaction():
                 connection.execute(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")  # a number of ours
                 return connection.execute(translated(query), values).fetchall()
+        except TryLater:
+            raise TryLater(
+                f"{self.name} has too many rows to answer this within {seconds:g} s; ask for a shorter time"
+            ) from None
 
     def read_back(self, query: str, values: Values = ()) -> Sequence[PostgresRow]:
         return self.rows(query, values)
@@ -81,6 +88,14 @@ class PostgresDatabase:
 
     def vacuum(self, pages: int) -> int:  # noqa: ARG002  # autovacuum does it
         return 0
+
+    def keep_days(self, today: int, oldest: int) -> None:
+        with self.transaction() as transaction:
+            transaction.execute("SELECT keep_days(?, ?, ?)", (today, today + _DAYS_AHEAD, oldest))
+
+    def now(self, transaction: Transaction) -> float:
+        (seconds,) = transaction.execute("SELECT extract(epoch FROM clock_timestamp())::double precision").fetchone()
+        return float(seconds)
 
     def close(self) -> None:
         self._connections.close()

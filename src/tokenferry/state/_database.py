@@ -77,5 +77,11 @@ class Database(Protocol):
     def vacuum(self, pages: int) -> int:
         """Give free pages back to the disk, so many at most; give how many are left."""
 
+    def keep_days(self, today: int, oldest: int) -> None:
+        """Where tables are cut by day: make those to come, and drop those before `oldest`, in days since 1970."""
+
+    def now(self, transaction: Transaction) -> float | None:
+        """Seconds by a clock that all hosts see; None where the machine's own will do."""
+
     def close(self) -> None:
         """Harmless when it is closed."""

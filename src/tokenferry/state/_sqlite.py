@@ -160,6 +160,12 @@ class SqliteDatabase:
                 self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             return int(left)
 
+    def keep_days(self, today: int, oldest: int) -> None:
+        """No table is cut by day."""
+
+    def now(self, transaction: object) -> None:  # noqa: ARG002  # every process has the same clock
+        return None
+
     def copy_to(self, target: Path) -> None:
         """Write a whole copy into an empty file. Raises `StorageFailed`, `CorruptFile`."""
         with self._faults(), contextlib.closing(_connect(self.path, self._schema)) as connection:
