@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 Kind: TypeAlias = Literal["api-key", "setup-token", "oauth", "federated", "exchanged"]
-KeyHeader: TypeAlias = Literal["x-api-key", "authorization", "x-goog-api-key"]
+KeyHeader: TypeAlias = Literal["x-api-key", "authorization", "api-key", "x-goog-api-key"]
 
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
 API_KEY_PREFIX: Final = "sk-ant-api"

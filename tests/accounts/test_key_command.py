@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tokenferry.accounts._key_command import KeyCommand, KeyCommandSettings, commands_of, key_commands, run
+from tokenferry.accounts._key_command import KeyCommand, KeyCommandSettings, run
+from tokenferry.accounts._key_sources import key_sources, key_sources_of
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import KeyCommandFailed
 from tokenferry.providers import Provider
@@ -152,8 +153,9 @@ def test_neither_a_repr_nor_a_traceback_shows_what_it_printed(command: KeyComman
 def test_what_stays_the_same_is_kept_over_a_reload(command: KeyCommand, runs: Runs, clock: Clock) -> None:
     key_of(command)
     changed = KeyCommandSettings("vaulted", "openai", ("vault", "read"), 60.0)
-    assert key_commands([command.settings], {"vaulted": command}, clock)["vaulted"] is command
-    assert key_commands([changed], {"vaulted": command}, clock)["vaulted"] is not command
+    same = KeyCommandSettings("vaulted", "openai", ("vault", "read"), 300.0)
+    assert key_sources([same], {"vaulted": command}, clock)["vaulted"] is command
+    assert key_sources([changed], {"vaulted": command}, clock)["vaulted"] is not command
 
 
 def test_a_provider_and_an_account_may_name_a_command() -> None:
@@ -162,7 +164,7 @@ def test_a_provider_and_an_account_may_name_a_command() -> None:
         "two": AccountSettings(provider="anthropic", command=("b", "c")),
         "capped": AccountSettings(requests_per_minute=5),
     }
-    assert commands_of([provider, Provider("other", "other", "https://x.example")], accounts) == [
+    assert key_sources_of([provider, Provider("other", "other", "https://x.example")], accounts) == [
         KeyCommandSettings("openai", "openai", ("a",), 5.0),
         KeyCommandSettings("two", "anthropic", ("b", "c"), 300.0),
     ]

@@ -56,7 +56,9 @@ def test_a_keys_headers_are_those_that_its_provider_takes(preset: Preset) -> Non
     provider = preset.provider
     key = Document(Account("key", provider.name, "api-key"), ApiKey(Secret("a-key")))
     broker = Broker(store=MemoryStore(key), providers={provider.name: provider})
-    shown = (("authorization", "Bearer a-key") if preset.key_header == "authorization" else ("x-api-key", "a-key"),)
+    shown = (
+        ("authorization", "Bearer a-key") if preset.key_header == "authorization" else (preset.key_header, "a-key"),
+    )
     assert broker.resolve("key").headers() == shown
     assert broker.resolve("key").headers() == shown  # warm
     assert asyncio.run(broker.aresolve()).headers() == shown

@@ -63,7 +63,7 @@ def clock() -> Clock:
 def broker_of(url: str, clock: Clock, *names: str, settings: RefreshSettings | None = None) -> Broker:
     commands = [KeyCommandSettings(name, "mine", (name,), 300.0) for name in names]
     providers = {"mine": Provider("mine", "mine", url)}
-    return Broker(store=MemoryStore(), providers=providers, commands=commands, settings=settings, now=clock)
+    return Broker(store=MemoryStore(), providers=providers, sources=commands, settings=settings, now=clock)
 
 
 @pytest.fixture

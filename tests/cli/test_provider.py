@@ -1,4 +1,5 @@
 import stat
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,23 @@ def test_a_region_becomes_part_of_the_address(home: Home) -> None:
     assert "https://bedrock-mantle.eu-central-1.api.aws/anthropic" in outcome.out
 
 
+def test_claude_on_vertex_ai_has_googles_credentials_in_place_of_a_key(
+    home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+    outcome = inside("provider", "add", "vertex-claude", "--project-id", "my-project", "--location", "global")
+    assert outcome.code == 0, outcome.err
+    (declared,) = tomllib.loads(home.config.read_text())["providers"]
+    places = {"project_id": "my-project", "location": "global"}
+    assert declared == {"name": "vertex-claude", **places, "google_credentials": "default"}
+    assert "https://aiplatform.googleapis.com/v1/projects/my-project/locations/global" in outcome.out
+    asked = inside("token", "vertex-claude")
+    assert asked.code == 6
+    assert asked.err.rstrip().endswith("install it with: pip install 'tokenferry[vertex]'")
+    assert "google-auth, which is not installed" in inside("doctor").out
+
+
 def test_a_preset_is_shown_with_its_page_and_as_untried(inside: Inside) -> None:
     shown = inside("provider", "show", "groq").out
     assert "https://console.groq.com/docs/openai" in shown
@@ -78,6 +96,8 @@ def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> 
         ("anthropic", KEY, "needs no preset"),
         ("bedrock", KEY, "give --region"),
         ("z.ai --region eu", KEY, "leave out --region"),
+        ("azure", KEY, "give --resource, as in --resource my-resource"),
+        ("vertex-claude --location eu", KEY, "give --project-id, as in --project-id my-project"),
         ("z.ai --name ../x", KEY, "name"),
         ("z.ai --name sandbox", KEY, "there is a provider sandbox already"),
         (f"z.ai --env {KEY}", "", "never a key itself"),

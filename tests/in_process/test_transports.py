@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import socket
 import sqlite3
@@ -14,6 +15,8 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import tokenferry
 from effort import FULL
@@ -406,3 +409,28 @@ def test_requests_go_to_the_address_that_an_exchange_named(program: Program) -> 
     assert response.status_code == 200, response.text
     (sent,) = program.sandbox.requests(last=1)
     assert (sent["account"], dict(sent["headers"])["x-team"]) == ("alice", "search")
+
+
+def test_claude_on_vertex_ai_is_served_with_a_service_accounts_token(program: Program, tmp_path: Path) -> None:
+    """From the file to the answer: the grant, the path and body of the call, a stream, and a count of tokens."""
+    pytest.importorskip("google.auth", reason="an extra")
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    fields = {"type": "service_account", "client_email": "carol@p.example", "private_key": private.decode()}
+    fields |= {"private_key_id": "1", "token_uri": f"{program.sandbox.url}/google/token"}
+    (program.home.config.parent / "google.json").write_text(json.dumps(fields))
+    program.configure(
+        f'[[providers]]\nname = "vertex"\nbase_url = "{program.sandbox.url}/v1/projects/p/locations/global"\n'
+        'wire_format = "vertex-anthropic"\nkey_header = "authorization"\ngoogle_credentials = "google.json"\n'
+    )
+    client = anthropic.Anthropic(api_key="-", http_client=program.client())
+    model = "vertex/claude-opus-4-6"
+    asked: Any = {"model": model, "messages": BODY["messages"]}
+    with client.messages.stream(max_tokens=50, **asked) as stream:
+        assert "ahoy" in stream.get_final_text()
+    assert client.messages.count_tokens(**asked).input_tokens > 0
+    paths = [one["path"].rpartition("/")[2] for one in program.sandbox.requests(last=3)]
+    assert paths == ["token", "claude-opus-4-6:streamRawPredict", "count-tokens:rawPredict"]
+    with pytest.raises(anthropic.NotFoundError, match="Publisher Model"):
+        client.messages.create(max_tokens=50, **asked | {"model": "vertex/gpt"})

@@ -191,10 +191,10 @@ def test_every_fault_of_a_declaration_is_told() -> None:
         "providers.mine.accounts must be a list of strings",
         "providers.mine.enabled must be true or false",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
-        "providers.mine.typ is no key that tokenferry knows; known here: accounts, auth_type, base_url, burst, "
-        "check_url, command, command_ttl, enabled, env_var, headers, key_header, location, max_concurrency, "
-        "max_output_tokens, models, name, oauth, passthrough, project_id, provider_type, region, "
-        "requests_per_minute, slash_names, strategy, subscription, token_exchange, tokens_per_minute, "
+        "providers.mine.typ is no key that tokenferry knows; known here: accounts, api_version, auth_type, base_url, "
+        "burst, check_url, command, command_ttl, enabled, env_var, google_credentials, headers, key_header, location, "
+        "max_concurrency, max_output_tokens, models, name, oauth, passthrough, project_id, provider_type, region, "
+        "requests_per_minute, resource, slash_names, strategy, subscription, token_exchange, tokens_per_minute, "
         "usage_url, wire_format",
     ]
 

@@ -3,27 +3,29 @@ from datetime import date
 import pytest
 
 from tokenferry.credentials import ApiKey
-from tokenferry.providers import Provider, Reading, Table, builtin_providers, declare, presets, url_fault
-from tokenferry.providers._presets import other_formats
+from tokenferry.providers import (
+    PLACE_EXAMPLES,
+    Provider,
+    Reading,
+    Table,
+    builtin_providers,
+    declare,
+    presets,
+    url_fault,
+)
+from tokenferry.providers._presets import filled, other_formats
 from tokenferry.secret import Secret
-
-PLACES = {"region": "eu-central-1", "project_id": "my-project", "location": "europe-west4"}
-
-
-def in_place(url: str) -> str:
-    for key, value in PLACES.items():
-        url = url.replace(f"{{{key}}}", value)
-    return url
 
 
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_names_an_address_its_source_and_when_that_was_seen(name: str) -> None:
     preset = presets()[name]
-    assert url_fault(in_place(preset.base_url)) is None
+    assert url_fault(filled(preset.base_url, {name: PLACE_EXAMPLES[name] for name in preset.places})) is None
     assert preset.source.startswith("https://")
     assert date(2026, 11, 1) <= preset.checked
     assert preset.provider.is_at_vendor
     assert preset.base_url.endswith("/v1") == (preset.wire_format == "openai")
+    assert preset.env_var is not None or preset.google
     assert not preset.base_url.endswith("/")
     # A client's own credential, and requests without a trace of this gateway, go to the vendor's hosts alone.
     assert bool(preset.hosts) != preset.provider.is_local
@@ -41,12 +43,12 @@ def declared(**table: object) -> tuple[Provider | None, list[str]]:
 @pytest.mark.parametrize("name", presets())
 def test_a_preset_is_declared_by_its_type_or_its_name(name: str) -> None:
     preset = presets()[name]
-    places = {key: PLACES[key] for key in preset.places}
+    places = {name: PLACE_EXAMPLES[name] for name in preset.places}
     for table in ({"name": "mine", "provider_type": name}, {"name": name}):
         provider, problems = declared(**table, **places)
         assert not problems
         assert provider is not None
-        assert provider.base_url == in_place(preset.base_url)
+        assert provider.base_url == filled(preset.base_url, places)
         assert (provider.key_header, provider.env_var) == (preset.key_header, preset.env_var)
         assert (provider.wire_format, provider.slash_names) == (preset.wire_format, preset.slash_names)
         assert provider.is_served == (preset.wire_format == "anthropic")
@@ -59,10 +61,13 @@ def test_a_preset_is_declared_by_its_type_or_its_name(name: str) -> None:
         ({"name": "bedrock"}, "providers.bedrock.region is missing: its address has one"),
         ({"name": "bedrock", "region": "../evil"}, "providers.bedrock.region must be one of its regions"),
         ({"name": "bedrock", "region": "evil.example/"}, "providers.bedrock.region must be one of its regions"),
-        ({"name": "vertex", "location": "global"}, "providers.vertex.project_id is missing"),
-        ({"name": "vertex", "project_id": "p-1"}, "providers.vertex.location is missing"),
+        ({"name": "vertex", "location": "global"}, "providers.vertex.project_id is missing: its address has one"),
+        ({"name": "vertex", "project_id": "p-1"}, "providers.vertex.location is missing: its address has one"),
         ({"name": "vertex", "project_id": "a/../b", "location": "us"}, "providers.vertex.project_id must be one of"),
         ({"name": "vertex", "project_id": "p-1", "location": "x.evil/"}, "providers.vertex.location must be one of"),
+        ({"name": "azure"}, "providers.azure.resource is missing: its address has one"),
+        ({"name": "azure", "resource": "evil.example/"}, "providers.azure.resource must be one of its resources"),
+        ({"name": "azure", "resource": "a.evil"}, "providers.azure.resource must be one of its resources"),
     ],
 )
 def test_a_region_is_one_word_of_an_address_that_has_one(table: dict[str, str], problem: str) -> None:
@@ -79,12 +84,40 @@ def test_a_region_is_one_word_of_an_address_that_has_one(table: dict[str, str], 
         ("europe-west4", "europe-west4-aiplatform"),
     ],
 )
-def test_a_location_of_vertex_says_the_host(location: str, host: str) -> None:
-    provider, problems = declared(name="mine", provider_type="vertex-ai", project_id="p-1", location=location)
+@pytest.mark.parametrize(
+    ("provider_type", "dialect"), [("vertex-ai", "vertex"), ("vertex", "vertex"), ("vertex-claude", "anthropic")]
+)
+def test_a_location_of_vertex_says_the_host(location: str, host: str, provider_type: str, dialect: str) -> None:
+    provider, problems = declared(name="mine", provider_type=provider_type, project_id="p-1", location=location)
     assert not problems
     assert provider is not None
     assert provider.base_url == f"https://{host}.googleapis.com/v1/projects/p-1/locations/{location}"
-    assert (provider.wire_format, provider.key_header) == ("vertex", "authorization")
+    assert (provider.dialect, provider.key_header, provider.is_served) == (dialect, "authorization", False)
+
+
+def test_azures_key_goes_into_a_header_of_its_own_in_both_of_openais_apis() -> None:
+    for wire_format in ("openai", "openai-responses"):
+        provider, problems = declared(name="azure", resource="mine", wire_format=wire_format)
+        assert not problems
+        assert provider is not None
+        key = ApiKey(Secret("k" * 32), header=provider.key_header)
+        assert key.headers() == (("api-key", "k" * 32),)
+        assert provider.base_url == "https://mine.openai.azure.com/openai/v1"
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (
+            {"name": "azure", "resource": "mine", "api_version": "a&b=c"},
+            "providers.azure.api_version must be a version",
+        ),
+        ({"name": "deepseek", "api_version": "2024-10-21"}, "providers.deepseek.api_version is for an API of OpenAI's"),
+    ],
+)
+def test_a_version_of_azures_api_is_one(table: dict[str, str], problem: str) -> None:
+    _, problems = declared(**table)
+    assert [one for one in problems if one.startswith(problem)], problems
 
 
 @pytest.mark.parametrize(("name", "key"), [("openai", "sk-proj-0123456789abcdef"), ("groq", "gsk_0123456789abcdef")])

@@ -6,7 +6,8 @@ from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported,
 from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
 from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT, accounts_from_environment, accounts_from_keys
 from tokenferry.accounts._import import check_again, make_offers
-from tokenferry.accounts._key_command import KeyCommandSettings, commands_of
+from tokenferry.accounts._key_command import KeyCommandSettings
+from tokenferry.accounts._key_sources import KeySourceSettings, key_sources_of
 from tokenferry.accounts._login import account_for, check_wanted, identity_labels
 from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._offer import Found, Offer
@@ -29,6 +30,7 @@ __all__ = [
     "Found",
     "HandOver",
     "KeyCommandSettings",
+    "KeySourceSettings",
     "Limit",
     "Offer",
     "Presence",
@@ -49,13 +51,13 @@ __all__ = [
     "check_again",
     "check_age",
     "check_wanted",
-    "commands_of",
     "completion",
     "credential_since",
     "exported",
     "find_presences",
     "hand_over",
     "identity_labels",
+    "key_sources_of",
     "lies_in",
     "look_around",
     "look_into",

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._implicit import ENVIRONMENT
-from tokenferry.accounts._key_command import KeyCommandSettings, key_commands
+from tokenferry.accounts._key_sources import KeySourceSettings, key_sources
 from tokenferry.accounts._login import without_identity
 from tokenferry.accounts._offer import ORIGIN
 from tokenferry.background import Pending
@@ -19,7 +19,7 @@ from tokenferry.errors import CorruptFile, NeedsUnlock, TokenferryError, Unknown
 from tokenferry.secret import Concealing, Fields, Secret
 from tokenferry.settings import AccountSettings
 from tokenferry.stores import (
-    COMMAND,
+    FETCHED,
     Account,
     Attaching,
     Document,
@@ -68,7 +68,7 @@ class Accounts:
         store: Store,
         *,
         implicit: Mapping[str, Document] | None = None,
-        commands: Iterable[KeyCommandSettings] = (),
+        sources: Iterable[KeySourceSettings] = (),
         overrides: Mapping[str, AccountSettings] | None = None,
         active: Path | None = None,
         default_provider: Path | None = None,
@@ -78,7 +78,7 @@ class Accounts:
         self._store = store
         self._now = now
         self._implicit = MappingProxyType(dict(implicit or {}))
-        self._commands = key_commands(commands, {}, now)
+        self._sources = key_sources(sources, {}, now)
         self.overrides = overrides or {}
         """What the configuration says of accounts in place of what is stored, by name."""
         self._active = active
@@ -93,11 +93,11 @@ class Accounts:
         self,
         implicit: Mapping[str, Document],
         overrides: Mapping[str, AccountSettings],
-        commands: Iterable[KeyCommandSettings] = (),
+        sources: Iterable[KeySourceSettings] = (),
     ) -> None:
-        """Have these implicit accounts, overrides and commands from here on."""
+        """Have these implicit accounts, overrides and sources of keys from here on."""
         self._implicit = MappingProxyType(dict(implicit))
-        self._commands = key_commands(commands, self._commands, self._now)
+        self._sources = key_sources(sources, self._sources, self._now)
         self.overrides = overrides
 
     def effective(self, account: Account) -> Account:
@@ -121,17 +121,17 @@ class Accounts:
         except UnknownAccount:
             if (document := self._implicit.get(name)) is not None:
                 return document
-            if (command := self._commands.get(name)) is None:
+            if (source := self._sources.get(name)) is None:
                 raise
-        return command.document()
+        return source.document()
 
     def pending(self, name: str, refused: Secret | None = None) -> Pending[ApiKey] | None:
-        """What `read` would wait for: the run of a command that prints the account's key; None for nothing.
+        """What `read` would wait for: the run that fetches the account's key; None for nothing.
 
         A key that the provider `refused` is asked for again.
         """
-        command = self._commands.get(name)
-        return None if command is None or name in self._store.names() else command.pending(refused)
+        source = self._sources.get(name)
+        return None if source is None or name in self._store.names() else source.pending(refused)
 
     def _unstored(self, name: str) -> Account | None:
         """The account of that name if it isn't one of the store's."""
@@ -139,7 +139,7 @@ class Accounts:
             return None
         if (document := self._implicit.get(name)) is not None:
             return document.account
-        return self._commands[name].account if name in self._commands else None
+        return self._sources[name].account if name in self._sources else None
 
     def listing(self) -> AccountList:
         return self.read_all()[0]
@@ -172,7 +172,7 @@ class Accounts:
 
     def names(self) -> list[str]:
         """The accounts by name, implicit ones and those that can't be read among them."""
-        return sorted({*self._store.names(), *self._implicit, *self._commands})
+        return sorted({*self._store.names(), *self._implicit, *self._sources})
 
     def _in_clear(self, name: str) -> Account | None:
         """What is in clear of a sealed account."""
@@ -205,7 +205,7 @@ class Accounts:
         stored = tuple(accounts)
         taken = {*broken, *(account.name for account in accounts)}
         implicit = [document.account for name, document in self._implicit.items() if name not in taken]
-        implicit += [one.account for name, one in self._commands.items() if name not in {*taken, *self._implicit}]
+        implicit += [one.account for name, one in self._sources.items() if name not in {*taken, *self._implicit}]
         accounts += [account for account in implicit if account.store != ENVIRONMENT]
         if not accounts and not broken:
             accounts += implicit
@@ -402,7 +402,7 @@ class Accounts:
 
 
 def _origin(account: Account) -> str:
-    return "command in config.toml" if account.store == COMMAND else account.store
+    return f"{account.store} in config.toml" if account.store in FETCHED else account.store
 
 
 def _name_in(path: Path) -> str | None:

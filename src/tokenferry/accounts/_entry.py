@@ -6,6 +6,7 @@ from tokenferry.credentials import (
     SETUP_TOKEN_PREFIX,
     ApiKey,
     Credential,
+    ExchangedToken,
     FederatedToken,
     Kind,
     SetupToken,
@@ -26,10 +27,11 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
     text = HiddenBytes(decode_text(raw).strip().encode())
     del raw  # a traceback shows the locals of this frame
     kind = kind or _kind_of(text, default)
-    if kind == FederatedToken.kind:
+    if kind in {FederatedToken.kind, ExchangedToken.kind}:
         del text
         raise UsageError(
-            "a workload's token is exchanged and not given: tokenferry account add NAME --workload-identity"
+            "an API token that is exchanged isn't given; leave out --kind for a long-lived token, or for a workload: "
+            "tokenferry account add NAME --workload-identity"
         )
     try:
         if kind == "oauth":

@@ -155,7 +155,7 @@ def _variables(around: Surroundings) -> Iterator[Presence]:
             what = "key" if name.endswith("KEY") else "token"
             yield Presence("env", f"Anthropic {what}", name, "store", f"store a copy of the {what}")
     for preset in presets().values():
-        if around.environ.get(preset.env_var):
+        if preset.env_var is not None and around.environ.get(preset.env_var):
             means = f"add it with: printenv {preset.env_var} | tokenferry provider add {preset.name}"
             yield Presence("env", f"{preset.title} key", preset.env_var, "none", means)
     for name in _OTHER_VARIABLES:

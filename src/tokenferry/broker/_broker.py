@@ -13,12 +13,12 @@ from tokenferry.accounts import (
     AccountList,
     Accounts,
     Content,
-    KeyCommandSettings,
+    KeySourceSettings,
     Publication,
     accounts_from_environment,
     accounts_from_keys,
     check_age,
-    commands_of,
+    key_sources_of,
 )
 from tokenferry.broker._backend import Backend, FileBackend, GivenBackend, forget_cooldowns, limited_accounts, stamps
 from tokenferry.broker._forced import ForcedRenewals
@@ -86,7 +86,7 @@ class Broker:
         settings: RefreshSettings | None = None,
         refresh_timeout: float | None = None,
         implicit: Mapping[str, Document] | None = None,
-        commands: Iterable[KeyCommandSettings] = (),
+        sources: Iterable[KeySourceSettings] = (),
         overrides: Mapping[str, AccountSettings] | None = None,
         home: Home | None = None,
         now: Callable[[], float] = time.time,
@@ -108,7 +108,7 @@ class Broker:
         self.book = Accounts(
             backend.store,
             implicit=implicit,
-            commands=commands,
+            sources=sources,
             overrides=overrides,
             active=home.active if home else None,
             default_provider=home.default_provider if home else None,
@@ -169,7 +169,7 @@ class Broker:
             providers=config.providers,
             policy=config.policy,
             implicit=_implicit(config),
-            commands=commands_of(config.providers.values(), config.pool.accounts),
+            sources=key_sources_of(config.providers.values(), config.pool.accounts),
             overrides=config.pool.accounts,
         )
 
@@ -184,8 +184,8 @@ class Broker:
 
     def adopt(self, config: Config) -> None:
         """Go by another configuration from here on: its providers, policy and keys. From any thread; no I/O."""
-        commands = commands_of(config.providers.values(), config.pool.accounts)
-        self.book.adopt(_implicit(config), config.pool.accounts, commands)
+        sources = key_sources_of(config.providers.values(), config.pool.accounts)
+        self.book.adopt(_implicit(config), config.pool.accounts, sources)
         self._rules = Rules(config.providers, config.policy)
         self._listing.adopt()
 

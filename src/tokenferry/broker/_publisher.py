@@ -13,7 +13,7 @@ from tokenferry.accounts import CONFIGURATION, ENVIRONMENT, Content, Publication
 from tokenferry.errors import ConfigError, TokenferryError, UnknownAccount, UnknownName, UsageError
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.stores import COMMAND, Document, read_private_file
+from tokenferry.stores import FETCHED, Document, read_private_file
 from tokenferry.stores.anthropic_profiles import ProfileFolder, parse_credentials
 
 logger = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class Publisher:
 
     def _render(self, name: str) -> Content:
         document = self._read(name)
-        if (place := document.account.store) in {ENVIRONMENT, CONFIGURATION, COMMAND}:
+        if (place := document.account.store) in {ENVIRONMENT, CONFIGURATION, *FETCHED}:
             raise UsageError(f"account {name!r} comes from the {place}, and is not published; add it as an account")
         return Content.of(name, document.credential, self._base_url(document))
 

@@ -10,7 +10,7 @@ from tokenferry.credentials import Credential
 from tokenferry.errors import NeedsUnlock, PolicyRefused, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
 from tokenferry.settings import PolicySettings
-from tokenferry.stores import COMMAND, Account, Document
+from tokenferry.stores import FETCHED, Account, Document
 
 if TYPE_CHECKING:
     from tokenferry.state import ClientKey  # brings SQLite, which few things here need
@@ -132,7 +132,7 @@ class Rules(Struct, frozen=True):
 
 def _age(account: Account) -> tuple[bool, bool, int, str]:
     """The oldest first; implicit accounts, which have no age, come last, those of the environment behind all."""
-    is_declared = account.store in {CONFIGURATION, COMMAND}
+    is_declared = account.store in {CONFIGURATION, *FETCHED}
     return account.store == ENVIRONMENT, is_declared, account.created_at, account.name
 
 

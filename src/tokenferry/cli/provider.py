@@ -18,7 +18,7 @@ from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config, check_writable, load, with_provider, without_entry
 from tokenferry.credentials import Credential
 from tokenferry.errors import UnknownName, UnknownProvider, UsageError
-from tokenferry.providers import Preset, Provider, builtin_providers, presets
+from tokenferry.providers import PLACE_EXAMPLES, Preset, Provider, builtin_providers, presets
 from tokenferry.settings import Home
 from tokenferry.stores import Account, check_account_name
 
@@ -30,7 +30,6 @@ app = new_app(
 )
 
 _VARIABLE: Final = re.compile(r"\$?\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
-_EXAMPLES: Final = {"region": "eu-central-1", "project_id": "my-project", "location": "europe-west4"}
 
 
 @app.command("list", epilog=examples("tokenferry provider list", "tokenferry provider list --json"))
@@ -87,7 +86,8 @@ def show(
         "tokenferry provider add deepseek --env DEEPSEEK_API_KEY",
         "tokenferry provider add moonshot --name kimi",
         "tokenferry provider add bedrock --region eu-central-1",
-        "tokenferry provider add vertex --project-id my-project --location global --env VERTEX_ACCESS_TOKEN",
+        "tokenferry provider add azure --resource my-resource",
+        "tokenferry provider add vertex --project-id my-project --location global   with Google's credentials",
         "tokenferry provider add ollama                      asks for no key: the server needs none",
     ),
 )
@@ -108,12 +108,9 @@ def add(
     region: Annotated[
         str | None, typer.Option("--region", metavar="R", help="The region in its address, for presets that have one.")
     ] = None,
-    project_id: Annotated[
-        str | None, typer.Option("--project-id", metavar="P", help="The same for a project of Google's.")
-    ] = None,
-    location: Annotated[
-        str | None, typer.Option("--location", metavar="L", help="The same for that project's location.")
-    ] = None,
+    resource: Annotated[str | None, typer.Option("--resource", metavar="R", help="The same for a resource.")] = None,
+    project_id: Annotated[str | None, typer.Option("--project-id", metavar="P", help="The same for a project.")] = None,
+    location: Annotated[str | None, typer.Option("--location", metavar="L", help="The same for a location.")] = None,
     key: Annotated[bool, typer.Option("--key", help="Read a key although the preset's servers need none.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -128,19 +125,18 @@ def add(
     check_account_name(name)
     if name in config.providers:
         raise UsageError(f"there is a provider {name} already; choose another name with --name")
-    places = {"region": region, "project_id": project_id, "location": location}
-    for place, given in places.items():
-        is_asked, option = place in known.places, place.replace("_", "-")
-        if is_asked != (given is not None):
-            fix = f"give --{option}, as in --{option} {_EXAMPLES[place]}" if is_asked else f"leave out --{option}"
-            raise UsageError(f"the address of {known.name} has {'a' if is_asked else 'no'} {place}; {fix}")
+    places = _places(known, region=region, resource=resource, project_id=project_id, location=location)
     variable = _variable(env)
     check_writable(home.config)
     _check_free(name, open_broker(home, config).book.store.names())
-    credential = None if variable else _read_key(known, asks=key or known.placeholder_key is None)
+    by_google = known.google and not (variable or key)
+    asks = key or known.placeholder_key is None
+    credential = None if variable or by_google else _read_key(known, asks=asks)
     settle_default_provider(home, config)
     values = {"provider_type": known.name} if name != known.name else {}
-    values |= {place: given for place, given in places.items() if given is not None}
+    values |= places
+    if by_google:
+        values["google_credentials"] = "default"
     if variable:
         values["api_key"] = f"${variable}"
     _declare(home, name, values)
@@ -182,6 +178,16 @@ def _preset(name: str, others: tuple[str, ...]) -> Preset:
     if name in others:
         raise UsageError(f"{name} needs no preset; add an account with: tokenferry account add NAME --provider {name}")
     raise UnknownName.among("provider or preset", name, [*presets(), *others], "tokenferry provider list")
+
+
+def _places(known: Preset, **given: str | None) -> dict[str, str]:
+    """What the preset's address depends on. Raises `UsageError` where that was not given, or something else was."""
+    for name, value in given.items():
+        if (name in known.places) != (value is not None):
+            option, what = f"--{name.replace('_', '-')}", name.removesuffix("_id")
+            fix = f"give {option}, as in {option} {PLACE_EXAMPLES[name]}" if value is None else f"leave out {option}"
+            raise UsageError(f"the address of {known.name} has {'a' if value is None else 'no'} {what}; {fix}")
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _variable(env: str | None) -> str | None:
@@ -247,6 +253,8 @@ def _tell(
     broker = open_broker(home, config)
     if fingerprint or name in {one.name for one in broker.accounts()}:
         say(what_serves(name, broker, config))
+    elif preset.google and not variable:
+        say(f"gets its token from Google's application default credentials; try it with: tokenferry token {name}")
     else:
         say(f"serves nothing yet: it has no account; add one with: tokenferry account add NAME --provider {name}")
 

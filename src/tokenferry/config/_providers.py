@@ -3,6 +3,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from tokenferry.config._files import is_there
 from tokenferry.config._foreign import ignore
 from tokenferry.config._pool import check_command
@@ -34,14 +36,9 @@ def read_providers(
     for table in root.tables("providers"):
         provider = declare(table, builtin)
         key = _api_key(table, path, environ, is_enabled=provider is None or provider.enabled)
-        if provider and ("api_key" in table or provider.command):
-            _check_account(table, provider, keys)
-            check_command(table, provider.command)
-        if provider and "api_key" in table and provider.command:
-            table.problem("command", "and api_key say the same thing; keep one of them")
-        if provider and provider.oauth.token_exchange and ("api_key" in table or provider.command):
-            key_of = "api_key" if "api_key" in table else "command"
-            table.problem(key_of, f"can't be exchanged; take it out, and run: tokenferry account add {provider.name}")
+        if provider is not None:
+            provider = _with_google_file(provider, path)
+            _check_keys(table, provider, keys)
         if provider and key:
             if fault := provider.key_fault(key):
                 table.note("api_key", f"leads to another key: {fault}, so that account is missing")
@@ -59,6 +56,38 @@ def read_providers(
     if doubtful := indistinct(declared.values()):
         root.problem("providers", f"with passthrough must be of one vendor: {_TWO_VENDORS} ({', '.join(doubtful)})")
     return {**declared, **{name: one for name, one in builtin.items() if name not in declared}}, keys
+
+
+def _with_google_file(provider: Provider, config: Path) -> Provider:
+    """The provider with the absolute path of the file that it names, as seen from the configuration."""
+    if provider.google_credentials in {None, "default"}:
+        return provider
+    named = Path(provider.google_credentials or "")
+    try:
+        return replace(provider, google_credentials=str(config.parent.absolute() / named.expanduser()))
+    except RuntimeError:
+        return provider
+
+
+def _check_keys(table: Table, provider: Provider, keys: Mapping[str, ApiKey]) -> None:
+    """See to it that the provider's table names one way to a key at most, and one that it takes."""
+    given = [
+        name
+        for name, is_given in (
+            ("api_key", "api_key" in table),
+            ("command", provider.command),
+            ("google_credentials", provider.google_credentials),
+        )
+        if is_given
+    ]
+    if not given:
+        return
+    _check_account(table, provider, keys)
+    check_command(table, provider.command)
+    for other in given[1:]:
+        table.problem(other, f"and {given[0]} say the same thing; keep one of them")
+    if provider.oauth.token_exchange:
+        table.problem(given[0], f"can't be exchanged; take it out, and run: tokenferry account add {provider.name}")
 
 
 def _note_format(table: Table, provider: Provider) -> None:

@@ -10,7 +10,7 @@ from tokenferry.credentials import Kind
 from tokenferry.limits import WireFormat
 from tokenferry.providers import Provider
 from tokenferry.settings import Strategy
-from tokenferry.stores import COMMAND, DEFAULT_PRIORITY, Account
+from tokenferry.stores import DEFAULT_PRIORITY, FETCHED, Account
 
 _LONGEST_PART = 128
 _FIRST: Final = -sys.maxsize
@@ -104,7 +104,7 @@ def account_group(provider: Provider, accounts: Iterable[Account]) -> AccountGro
     own = {account.name: account for account in accounts if may_use(provider, account)}
     names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
     ordered = tuple(_pool_account(provider, own[name], is_listed=provider.accounts is not None) for name in names)
-    return AccountGroup(provider.name, ordered, provider.strategy, provider.wire_format)
+    return AccountGroup(provider.name, ordered, provider.strategy, provider.dialect)
 
 
 def may_use(provider: Provider, account: Account) -> bool:
@@ -126,5 +126,5 @@ def _pool_account(provider: Provider, account: Account, *, is_listed: bool) -> P
         bills_subscription=is_subscription,
         has_usage_url=provider.usage_url is not None and account.kind == "oauth",
         paused_until=0.0 if not account.paused else account.paused_until or math.inf,
-        has_command=account.store == COMMAND,
+        has_command=account.store in FETCHED,
     )

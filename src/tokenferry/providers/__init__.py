@@ -1,4 +1,4 @@
-from tokenferry.providers._declare import ENTERPRISE_URL, builtin_providers, declare, key_shapes
+from tokenferry.providers._declare import ENTERPRISE_URL, PLACE_EXAMPLES, builtin_providers, declare, key_shapes
 from tokenferry.providers._environment_proxy import ProxyExemption, proxy_exemptions, proxy_variable
 from tokenferry.providers._pass_through import indistinct, may_pass_through
 from tokenferry.providers._presets import Preset, presets
@@ -16,6 +16,7 @@ from tokenferry.providers._vendors import is_builtin_vendor, vendor_hosts
 __all__ = [
     "ENTERPRISE_URL",
     "KIND_OF_AUTH_TYPE",
+    "PLACE_EXAMPLES",
     "AuthType",
     "Fault",
     "Preset",

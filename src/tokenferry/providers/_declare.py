@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from tokenferry.config_key import ConfigKey, keys_of
 from tokenferry.oauth import SUBJECT, OAuthEndpoints, TokenExchange
-from tokenferry.providers._presets import KEY_HEADERS, LOCATION, PROJECT, REGION, other_formats, presets, quirks
+from tokenferry.providers._presets import KEY_HEADERS, PLACES, filled, other_formats, places_in, presets, quirks
 from tokenferry.providers._provider import NOWHERE, Provider, WireFormat, logs_in_at_subscription, on_host
 from tokenferry.providers._table import Reading, Table, is_loopback, url_fault
 
@@ -71,7 +71,20 @@ _VENDOR_PREFIXES: Final = ("sk-ant-",)
 _VENDOR_KEY: Final = r"sk-ant-api[0-9]{2}-[A-Za-z0-9_-]+"
 _REGION_NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PROJECT: Final = re.compile(r"(?:[a-z][a-z0-9.-]{0,62}:)?[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9]{1,20}")
-_MULTI_REGIONS: Final = frozenset(("us", "eu"))
+_RESOURCE_NAME: Final = re.compile(r"[a-zA-Z0-9]+(-[a-zA-Z0-9]+)*")
+_PLACES: Final = {
+    "region": _REGION_NAME,
+    "resource": _RESOURCE_NAME,
+    "project_id": _PROJECT,
+    "location": _REGION_NAME,
+}
+PLACE_EXAMPLES: Final = {
+    "region": "eu-central-1",
+    "resource": "my-resource",
+    "project_id": "my-project",
+    "location": "europe-west4",
+}
+_API_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,63}")
 _LONGEST_NAME: Final = 64
 _API_PATH: Final = re.compile(r"/+v1(/+messages)?$")
 _KEYS: Final = keys_of(Provider)
@@ -124,13 +137,15 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     if not has_url and "base_url" not in table:
         table.problem("base_url", "is missing")
     wire_format: WireFormat = table.get(_KEYS["wire_format"], start.wire_format)
-    base_url = _base_url(_in_project(table, _in_region(table, base_url)), wire_format)
+    base_url = _base_url(_at_its_place(table, base_url), wire_format)
     oauth = _endpoints(table, start.oauth, base_url)
 
     forced = start.subscription or logs_in_at_subscription(base_url, oauth.at(base_url))
     start = replace(start, base_url=base_url, oauth=oauth, subscription=forced, key_shape=_key_shape(base_url))
     if wire_format != "anthropic":
-        start = replace(start, key_header=KEY_HEADERS[wire_format], quirks=tuple(quirks(start.provider_type).items()))
+        usual = KEY_HEADERS[wire_format]
+        header = usual if start.key_header in KEY_HEADERS.values() else start.key_header
+        start = replace(start, key_header=header, quirks=tuple(quirks(start.provider_type).items()))
     provider = table.read(start, but=("name", "provider_type", "base_url", "wire_format"))
     provider = replace(provider, headers=_headers(table, "headers", provider.headers, _OWN_HEADERS | _NOT_FIXED))
     if forced and not provider.subscription:
@@ -146,45 +161,21 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     return provider if name is not None and has_url else None
 
 
-def _in_region(table: Table, base_url: str) -> str:
-    """The address with the region that the table names, where it needs one."""
-    if REGION not in base_url:
-        if "region" in table:
-            table.note("region", "does nothing: the provider's address has no region in it")
-        return base_url
-    region = table.raw("region")
-    if isinstance(region, str) and len(region) <= _LONGEST_NAME and _REGION_NAME.fullmatch(region):
-        return base_url.replace(REGION, region)
-    problem = "must be one of its regions" if "region" in table else "is missing: its address has one"
-    table.problem("region", f'{problem}, as in "eu-central-1"')
-    return NOWHERE
-
-
-def _in_project(table: Table, base_url: str) -> str:
-    """The address with the project and the location that the table names, where it needs them."""
-    if PROJECT not in base_url:
-        for key in ("project_id", "location"):
-            if key in table:
-                table.note(key, f"does nothing: the provider's address has no {key.removesuffix('_id')} in it")
-        return base_url
-    for key, pattern, example in (("project_id", _PROJECT, "my-project"), ("location", _REGION_NAME, "europe-west4")):
-        value = table.raw(key)
-        if not isinstance(value, str) or len(value) > _LONGEST_NAME or not pattern.fullmatch(value):
-            problem = f"must be one of Google's {key.removesuffix('_id')}s" if key in table else "is missing"
-            table.problem(key, f'{problem}, as in "{example}"')
-            base_url = NOWHERE
-        elif key == "location":
-            base_url = base_url.replace(f"{LOCATION}-aiplatform", _vertex_host(value)).replace(LOCATION, value)
-        else:
-            base_url = base_url.replace(PROJECT, value)
-    return base_url
-
-
-def _vertex_host(location: str) -> str:
-    """The host below googleapis.com that serves a location."""
-    if location == "global":
-        return "aiplatform"
-    return f"aiplatform.{location}.rep" if location in _MULTI_REGIONS else f"{location}-aiplatform"
+def _at_its_place(table: Table, base_url: str) -> str:
+    """The address with the region, resource, project or location that the table names, where it depends on one."""
+    needed = places_in(base_url)
+    for name in PLACES:
+        if name in table and name not in needed:
+            table.note(name, f"does nothing: the provider's address has no {name.removesuffix('_id')} in it")
+    places, is_whole = {}, True
+    for name in needed:
+        value = places[name] = table.raw(name)
+        if isinstance(value, str) and len(value) <= _LONGEST_NAME and _PLACES[name].fullmatch(value):
+            continue
+        what, is_whole = name.removesuffix("_id"), False
+        problem = f"must be one of its {what}s" if name in table else "is missing: its address has one"
+        table.problem(name, f'{problem}, as in "{PLACE_EXAMPLES[name]}"')
+    return filled(base_url, places) if is_whole else NOWHERE
 
 
 def _is_printable(name: object) -> bool:
@@ -215,6 +206,10 @@ def _start(table: Table, name: str | None, base: Mapping[str, Provider]) -> Prov
 def _check(table: Table, provider: Provider) -> None:
     if provider.env_var is not None and not _VARIABLE.fullmatch(provider.env_var):
         table.problem("env_var", "must be the name of an environment variable, as in OPENAI_API_KEY")
+    if provider.api_version is not None and not _API_VERSION.fullmatch(provider.api_version):
+        table.problem("api_version", 'must be a version of its API, as in "2024-10-21"')
+    if provider.api_version is not None and not provider.dialect.startswith("openai"):
+        table.problem("api_version", "is for an API of OpenAI's on Azure; leave it out, or say wire_format")
     for key in ("usage_url", "check_url"):
         _check_own_url(table, key, getattr(provider, key), provider.base_url)
     if provider.passthrough and not provider.is_at_vendor:

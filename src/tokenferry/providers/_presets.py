@@ -11,12 +11,9 @@ from msgspec import Struct
 from tokenferry.credentials import KeyHeader
 from tokenferry.providers._provider import Provider, WireFormat
 
-REGION: Final = "{region}"
-"""What stands for the region in an address."""
-PROJECT: Final = "{project_id}"
-LOCATION: Final = "{location}"
-"""The same for a project of Google's and its location, which also says the host."""
-
+PLACES: Final = ("region", "resource", "project_id", "location")
+"""What an address may depend on: each stands in it as `{NAME}`."""
+_MULTI_REGIONS: Final = ("us", "eu")
 
 KEY_HEADERS: Final[Mapping[WireFormat, KeyHeader]] = {
     "anthropic": "x-api-key",
@@ -24,6 +21,7 @@ KEY_HEADERS: Final[Mapping[WireFormat, KeyHeader]] = {
     "openai-responses": "authorization",
     "gemini": "x-goog-api-key",
     "vertex": "authorization",
+    "vertex-anthropic": "authorization",
 }
 """Where an API takes a key, unless something else is said."""
 
@@ -36,7 +34,7 @@ class Preset(Struct, frozen=True):
     base_url: str
     key_header: KeyHeader
     wire_format: WireFormat
-    env_var: str
+    env_var: str | None
     hosts: tuple[str, ...]
     """The vendor's: a client's own key of this vendor goes to none but these, and to what is below them."""
     prefixes: tuple[str, ...]
@@ -47,6 +45,8 @@ class Preset(Struct, frozen=True):
     """A GET that costs nothing and needs a valid key."""
     slash_names: bool
     """Whether its models' names have slashes."""
+    google: bool
+    """Whether Google's credentials take the place of a key."""
     placeholder_key: str | None
     """What stands for a key, at servers that ask for none."""
     source: str
@@ -57,9 +57,8 @@ class Preset(Struct, frozen=True):
 
     @property
     def places(self) -> tuple[str, ...]:
-        """The keys of a declaration that its address depends on."""
-        found = {"region": REGION, "project_id": PROJECT, "location": LOCATION}
-        return tuple(key for key, mark in found.items() if mark in self.base_url)
+        """What its address depends on, by the names of the provider's keys."""
+        return places_in(self.base_url)
 
     @property
     def provider(self) -> Provider:
@@ -76,6 +75,21 @@ class Preset(Struct, frozen=True):
             key_shape=self.key_shape,
             check_url=self.check_url,
         )
+
+
+def places_in(address: str) -> tuple[str, ...]:
+    """What an address depends on, by the names of the provider's keys."""
+    return tuple(name for name in PLACES if f"{{{name}}}" in address)
+
+
+def filled(address: str, places: Mapping[str, str]) -> str:
+    """The address with what it depends on. Vertex AI has a host for each location, and others for groups of them."""
+    for name, value in places.items():
+        if value == "global" or value in _MULTI_REGIONS:
+            host = "aiplatform" if value == "global" else f"aiplatform.{value}.rep"
+            address = address.replace(f"{{{name}}}-aiplatform", host)
+        address = address.replace(f"{{{name}}}", value)
+    return address
 
 
 @cache
@@ -112,12 +126,13 @@ def _preset(table: dict[str, Any]) -> Preset:
         base_url=table["base_url"],
         key_header=table.get("key_header", KEY_HEADERS[wire_format]),
         wire_format=wire_format,
-        env_var=table["env_var"],
+        env_var=table.get("env_var"),
         hosts=tuple(table.get("hosts", ())),
         prefixes=tuple(table.get("prefixes", ())),
         key_shape=table.get("key_shape"),
         check_url=table.get("check_url"),
         slash_names=table.get("slash_names", False),
+        google=table.get("google", False),
         placeholder_key=table.get("placeholder_key"),
         source=table["source"],
         second_hand=table.get("second_hand", False),

@@ -23,7 +23,8 @@ from tokenferry.providers._table import is_loopback
 from tokenferry.settings import NO_CAPS, Caps, Strategy
 
 AuthType: TypeAlias = Literal["api_key", "setup_token", "oauth"]
-WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini", "vertex"]
+WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini", "vertex", "vertex-anthropic"]
+Dialect: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini", "vertex"]
 
 KIND_OF_AUTH_TYPE: Final[dict[AuthType, Kind]] = {
     "api_key": "api-key",
@@ -84,11 +85,21 @@ class Provider(Struct, frozen=True):
     region: Annotated[
         str | None, ConfigKey("The region in its address, where its type has one there.", example='"eu-central-1"')
     ] = None
+    resource: Annotated[
+        str | None, ConfigKey("The resource in its address, where its type has one there.", example='"my-resource"')
+    ] = None
     project_id: Annotated[
         str | None, ConfigKey("The project in its address, where its type has one there.", example='"my-project"')
     ] = None
     location: Annotated[
         str | None, ConfigKey("The location in its address, where its type has one there.", example='"europe-west4"')
+    ] = None
+    api_version: Annotated[
+        str | None,
+        ConfigKey(
+            "With an API of OpenAI's on Azure, that of the older addresses, which name a deployment in the path.",
+            example='"2024-10-21"',
+        ),
     ] = None
     max_output_tokens: Annotated[
         int | None,
@@ -108,6 +119,14 @@ class Provider(Struct, frozen=True):
     command_ttl: Annotated[
         float, ConfigKey("How long that key is used before the command runs again.", 1, 86_400, "duration")
     ] = 300.0
+    google_credentials: Annotated[
+        str | None,
+        ConfigKey(
+            "Google's credentials, for an account of this name: default (application default credentials) or a file's "
+            "path; needs tokenferry[vertex].",
+            example='"default"',
+        ),
+    ] = None
     models: Annotated[tuple[str, ...], ConfigKey("Models that it has under their own names.")] = ()
     strategy: Annotated[
         Strategy | None, ConfigKey("Its own order of accounts, in place of [pool]'s.", example='"round-robin"')
@@ -217,6 +236,16 @@ class Provider(Struct, frozen=True):
     def uses_vendors_client(self) -> bool:
         """Whether its logins are made with the public client id of the Claude Code CLI."""
         return self.oauth.client_id == _VENDOR_CLIENT
+
+    @property
+    def dialect(self) -> Dialect:
+        """The wire format of its requests and answers, at whichever paths a cloud takes them."""
+        return "anthropic" if self.wire_format == "vertex-anthropic" else self.wire_format
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether a cloud takes its format's requests at paths of its own; see `routing.hosted_target`."""
+        return self.wire_format == "vertex-anthropic" or self.api_version is not None
 
     @property
     def is_served(self) -> bool:

@@ -16,7 +16,7 @@ from tokenferry.errors import NeedsUnlock, TokenferryError, UnknownAccount, Unsa
 from tokenferry.readiness._cooldowns import active_cooldowns, ends, models
 from tokenferry.refresh import RefreshAttempt, RefreshFailure, log_in_again, seconds_left
 from tokenferry.state import Cooldown
-from tokenferry.stores import COMMAND, Account, Document, Header, ProcessIdentity, Sealable
+from tokenferry.stores import COMMAND, GOOGLE, Account, Document, Header, ProcessIdentity, Sealable
 from tokenferry.units import moment, span
 
 AccountState: TypeAlias = Literal[
@@ -43,7 +43,12 @@ _QUIET: Final = frozenset(("fresh", "expired", "refreshing", "backing-off", "unc
 _BILLED: Final = "overage"  # it serves all the same
 _OF_CREDENTIALS: Final = ("refused", "claude-code-only")
 _RENEWS: Final = "expired, refreshed at its next use"
-_PLACES: Final = {ENVIRONMENT: "from the environment", CONFIGURATION: "from config", COMMAND: "from a command"}
+_PLACES: Final = {
+    ENVIRONMENT: "from the environment",
+    CONFIGURATION: "from config",
+    COMMAND: "from a command",
+    GOOGLE: "from Google",
+}
 
 
 def unheard(_: str) -> None:

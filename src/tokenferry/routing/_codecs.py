@@ -43,7 +43,7 @@ def count_codec_for(provider: Provider, target: Target, account: str = "") -> Co
 
 def _asked(provider: Provider, target: Target, account: str) -> tuple[WireFormat, str, tuple[tuple[str, object], ...]]:
     """The format of a target, what reasoning of it is marked with, and its quirks."""
-    upstream: WireFormat = "gemini" if provider.wire_format == "vertex" else provider.wire_format
+    upstream: WireFormat = "gemini" if provider.dialect == "vertex" else provider.dialect
     most = provider.max_output_tokens if target.max_output_tokens is None else target.max_output_tokens
     own = (("max_output_tokens", most), ("drop", target.drop), ("vertex", provider.wire_format == "vertex"))
     quirks = (("documents", upstream == "gemini"), *_reasoning(upstream, target), *provider.quirks, *own)

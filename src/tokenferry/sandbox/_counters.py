@@ -21,7 +21,9 @@ _COUNTED = (
     "cancelled",
 )
 _SECRET = re.compile(r"(?:sk-ant-|gho_)[A-Za-z0-9_-]+")
-_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "cookie"})
+_CREDENTIAL_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
+)
 
 
 class Counters:
@@ -45,8 +47,7 @@ class Counters:
         self._in_flight += 1
         self.count(account, "requests")
         self._paths[request.path] += 1
-        given = (request.header("x-api-key"), request.header("x-goog-api-key"), request.bearer)
-        credentials = sorted({fingerprint(secret) for secret in given if secret})
+        credentials = sorted(map(fingerprint, set(request.presented)))
         self._credentials.update(credentials)
         entry = {
             "time": now,

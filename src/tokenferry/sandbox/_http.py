@@ -37,6 +37,12 @@ class Request:
         return ", ".join(value for key, value in self.headers if key == name)
 
     @property
+    def presented(self) -> list[str]:
+        """The keys and tokens in its headers."""
+        keys = [self.header(name) for name in ("x-api-key", "api-key", "x-goog-api-key")]
+        return [secret for secret in (*keys, self.bearer) if secret]
+
+    @property
     def bearer(self) -> str:
         scheme, _, value = self.header("authorization").partition(" ")
         return value.strip() if scheme.lower() == "bearer" else ""
@@ -72,16 +78,16 @@ class Request:
         if self.gemini is not None:
             return self.gemini.method == "streamGenerateContent"
         is_stream = isinstance(self.json, dict) and self.json.get("stream") is True
-        return is_stream and (self.path == "/v1/messages" or self.is_openai)
+        return is_stream and (self.path.endswith(("/messages", ":streamRawPredict")) or self.is_openai)
 
     @property
     def is_chat(self) -> bool:
         """Whether the answer speaks OpenAI's Chat Completions."""
-        return self.path == CHAT_PATH
+        return self.path.endswith("/chat/completions")
 
     @property
     def is_responses(self) -> bool:
-        return self.path == RESPONSES_PATH
+        return self.path.endswith("/responses")
 
     @property
     def is_openai(self) -> bool:

@@ -1,6 +1,16 @@
 from collections.abc import Callable
 
-from tokenferry.sandbox import _authorize, _chat, _gemini, _messages, _oauth, _profile, _responses, _vendor_logins
+from tokenferry.sandbox import (
+    _authorize,
+    _chat,
+    _clouds,
+    _gemini,
+    _messages,
+    _oauth,
+    _profile,
+    _responses,
+    _vendor_logins,
+)
 from tokenferry.sandbox._http import CHAT_PATH, RESPONSES_PATH, Answer, ApiError, Request, error_answer, json_answer
 from tokenferry.sandbox._state import State
 
@@ -35,6 +45,7 @@ _ROUTES: dict[str, dict[str, _Handler]] = {
     "/copilot_internal/v2/token": {"GET": _vendor_logins.github_exchange},
     "/oauth/code": {"POST": _vendor_logins.minimax_code},
     "/oauth/token": {"POST": _vendor_logins.minimax_token},
+    "/google/token": {"POST": _clouds.google_token},
     "/.well-known/oauth-authorization-server": {"GET": _oauth.metadata},
 }
 
@@ -46,6 +57,8 @@ def answer(state: State, request: Request, request_id: str) -> Answer:
         routes = {"GET": _messages.model}
     if request.gemini is not None:
         routes = {"POST": _gemini.generate}
+    if routes is None and _clouds.is_hosted(request.path):
+        routes = {"POST": _clouds.hosted}
     if routes is None:
         return error_answer(404, "Not Found", request_id)
     handler = routes.get("GET" if request.method == "HEAD" else request.method)

@@ -171,7 +171,7 @@ class State:
 
     def owner_of(self, request: Request) -> str | None:
         """The account a request is about, going by its credential or by the tokens in its body."""
-        secrets = [request.header("x-api-key"), request.header("x-goog-api-key"), request.bearer]
+        secrets = request.presented
         if request.method == "POST" and request.is_oauth:
             given = request.json if isinstance(request.json, dict) else dict(request.form)
             secrets += [str(given.get(name, "")) for name in ("refresh_token", "code", "device_code", "token")]

@@ -16,6 +16,9 @@ ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 DEFAULT_PRIORITY: Final = 100
 COMMAND: Final = "command"
 """The store of an account whose key a command prints."""
+GOOGLE: Final = "google"
+"""The store of an account whose token Google's credentials fetch."""
+FETCHED: Final = frozenset((COMMAND, GOOGLE))
 VERSION: Final = 1
 WRITTEN_BY_NEWER: Final = (
     "written by a newer tokenferry; install that one again, or see how to go back: tokenferry help server"

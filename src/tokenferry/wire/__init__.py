@@ -16,7 +16,7 @@ from tokenferry.wire.chat._first_content import ChatStage, chat_stage
 from tokenferry.wire.gemini._errors import gemini_envelope, gemini_error_event
 from tokenferry.wire.gemini._meaning import unusable_end
 from tokenferry.wire.gemini._thoughts import SEALED_SIGNATURE, without_signatures
-from tokenferry.wire.messages._errors import envelope, error_event
+from tokenferry.wire.messages._errors import envelope, error_event, foreign_error
 from tokenferry.wire.responses._events import FAILED, PREFACE, responses_error_event
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "envelope",
     "error_event",
     "event_stage",
+    "foreign_error",
     "gemini_envelope",
     "gemini_error_event",
     "load_codecs",

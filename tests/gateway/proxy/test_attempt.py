@@ -97,6 +97,9 @@ class World:
     def response_headers(self, head: ResponseHead, request: object) -> SimpleNamespace:
         return SimpleNamespace(is_event_stream=False)
 
+    def reworded(self, *given: object) -> None:
+        return None
+
     def send(self, request: object, target: object, account: str, credential: Credential, sink: Any) -> "Call":
         self.enter("an upstream called")
         client: Client = request  # type: ignore[assignment]

@@ -359,15 +359,18 @@ class AttemptRunner:
         record.translated = self._translation = None
         if record.is_unpriced:
             self._forwarder.check_unpriced(target, credential)
-        if target.group.wire_format != self._request.client.name:
-            if self._request.is_count and not self._forwarder.counts(target, self._request.client.name):
-                self._sink.count(target)
-                return
-            try:
+        is_foreign = target.group.wire_format != self._request.client.name
+        if is_foreign and self._request.is_count and not self._forwarder.counts(target, self._request.client.name):
+            self._sink.count(target)
+            return
+        try:
+            if is_foreign:
                 self._translation = self._translate(target, name)
-            except Unfit as fault:
-                self.advance(TargetUnfit(loggable_text(str(fault))))
-                return
+            elif self._is_side:
+                self._forwarder.check_fit(self._request, target)
+        except Unfit as fault:
+            self.advance(TargetUnfit(loggable_text(str(fault))))
+            return
         self._credential = credential
         self._fingerprint = credential.secret.fingerprint
         record.account = name
@@ -462,8 +465,8 @@ class AttemptRunner:
 
     def _forward_held(self, held: _HeldResponse) -> None:
         """The client gets an error as it came, but for its format, or what came of a stream that was cut."""
-        if held.translation is not None:
-            head, content = held.translation.error(held.head, b"".join(held.chunks))
+        if (reworded := self._reworded(held)) is not None:
+            head, content = reworded
             self._forward(head, self._forwarder.response_headers(head, self._request), [content])
             self._sink.end()
             return
@@ -472,6 +475,14 @@ class AttemptRunner:
             self._sink.cut(held.failure)
         elif held.is_whole:
             self._sink.end()
+
+    def _reworded(self, held: _HeldResponse) -> tuple[ResponseHead, bytes] | None:
+        """An error in the words of the client's API, where its upstream, or the cloud before that, has others."""
+        if held.translation is not None:
+            return held.translation.error(held.head, b"".join(held.chunks))
+        if not held.is_whole or held.buffer is not None or self._request.own is not None or self._step is None:
+            return None
+        return self._forwarder.reworded(self._step.target, held.head, b"".join(held.chunks), self._record.request_id)
 
     def _wait_for_capacity(self, step: "WaitForCapacity") -> None:
         """Go on when the ticket has a slot, or the wait is over."""

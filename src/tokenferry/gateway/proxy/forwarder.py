@@ -20,7 +20,7 @@ from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.credentials import CredentialSource, KeyRing
 from tokenferry.gateway.proxy.model_list import ModelList
 from tokenferry.gateway.proxy.reasoning_owners import ReasoningOwners, thoughts_in
-from tokenferry.gateway.proxy.translation import Translation
+from tokenferry.gateway.proxy.translation import Translation, error_head
 from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_key, failover, may_use
 from tokenferry.readiness import RouteExplanation, Unusable, explain_route
 from tokenferry.routing import (
@@ -32,12 +32,14 @@ from tokenferry.routing import (
     RouteResolver,
     codec_for,
     count_codec_for,
+    hosted_body,
+    hosted_target,
 )
 from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
 from tokenferry.upstream import Call, ResponseHead, Sink
 from tokenferry.upstream._clients import UpstreamClients
-from tokenferry.wire import Codec, ModelsCodec, WireFormat
+from tokenferry.wire import Codec, ModelsCodec, WireFormat, foreign_error
 
 if TYPE_CHECKING:
     from tokenferry.stores import Account
@@ -204,6 +206,21 @@ class Forwarder:
             message = f"a subscription's login is presented for models' answers alone, and {provider} has no API key"
             raise GatewayError(403, "permission_error", message, cause="subscription")
 
+    def check_fit(self, request: ProxyRequest, target: Target) -> None:
+        """Raise `Unfit` for a route that the target's cloud doesn't have."""
+        known = self._providers[target.group.provider]
+        if known.is_hosted:
+            hosted_target(known, request.target, target.model)
+
+    def reworded(
+        self, target: Target, head: ResponseHead, body: bytes, request_id: str
+    ) -> tuple[ResponseHead, bytes] | None:
+        """An error that a cloud worded in its own way, in the words of the API that it hosts; None for all others."""
+        if self._providers[target.group.provider].wire_format != "vertex-anthropic":
+            return None
+        found = foreign_error(head.status, body, request_id)
+        return found and (error_head(head, *found), found[1])
+
     def send(self, request: ProxyRequest, target: Target, account: str, credential: Credential, sink: Sink) -> Call:
         """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
         known = self._providers[target.group.provider]
@@ -211,11 +228,16 @@ class Forwarder:
         lines = request.head.upstream_lines(shown, identity=request.is_read)
         if known.headers:
             lines = with_fixed(lines, known.headers)
+        path, pieces = request.path, request.pieces(target.model)
+        to = request.target if path is None else path.target(target.model or path.model)
+        if known.is_hosted:
+            pieces = hosted_body(known, to, b"".join(pieces))
+            to = hosted_target(known, to, target.model, stream=request.wants_stream)
         return self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
-            request.target if request.path is None else request.path.target(target.model or request.path.model),
+            to,
             (),
-            request.pieces(target.model),
+            pieces,
             sink,
             lines=lines,
             stream=request.wants_stream,
@@ -224,7 +246,7 @@ class Forwarder:
     def counts(self, target: Target, client: WireFormat) -> bool:
         """Whether a target's upstream counts the tokens of a client's request."""
         known = self._providers[target.group.provider]
-        return known.wire_format == client or (client == "anthropic" and count_codec_for(known, target) is not None)
+        return known.dialect == client or (client == "anthropic" and count_codec_for(known, target) is not None)
 
     def translate(
         self,
@@ -242,7 +264,7 @@ class Forwarder:
         """
         known = self._providers[target.group.provider]
         if request.models is not None:
-            codec: Codec | None = _models_codec(request.client.name, known.wire_format, request.models)
+            codec: Codec | None = _models_codec(request.client.name, known.dialect, request.models)
         elif request.is_count and self.counts(target, request.client.name):
             codec = count_codec_for(known, target, account)
         elif request.is_side:
@@ -265,11 +287,15 @@ class Forwarder:
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
         sent = translation.sent
+        to, body = translation.target, sent.body
+        if known.is_hosted:
+            body = b"".join(hosted_body(known, to, body))
+            to = hosted_target(known, to, target.model, stream=sent.stream)
         translation.call = self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
-            translation.target,
+            to,
             (),
-            (sent.body,) if sent.body else (),
+            (body,) if body else (),
             translation,
             lines=with_fixed(translation.lines(shown), known.headers),
             stream=sent.stream,

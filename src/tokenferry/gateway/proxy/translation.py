@@ -86,7 +86,7 @@ class Translation:
     def error(self, head: ResponseHead, body: bytes) -> tuple[ResponseHead, bytes]:
         """An error as the client gets it."""
         status, content = self._codec.error(head.status, body, self._request_id)
-        return ResponseHead(status, _headers(head, _JSON, len(content))), content
+        return error_head(head, status, content), content
 
     def on_head(self, head: ResponseHead) -> None:
         if head.status >= _BAD_REQUEST:
@@ -163,6 +163,11 @@ class Translation:
         assert self.call is not None
         self.call.abort()
         self._sink.on_failure(BadAnswer(self._provider.name, "its body is too long to be translated", after_head=True))
+
+
+def error_head(head: ResponseHead, status: int, content: bytes) -> ResponseHead:
+    """The head of an error whose body was put into other words."""
+    return ResponseHead(status, _headers(head, _JSON, len(content)))
 
 
 def _told(head: ResponseHead, why: str) -> tuple[ResponseHead, bytes]:

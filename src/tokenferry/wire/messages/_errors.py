@@ -1,7 +1,7 @@
 import json
 from typing import Final
 
-from tokenferry.wire._faults import UpstreamFault
+from tokenferry.wire._faults import UpstreamFault, read_fault
 
 _TYPES: Final = {
     400: "invalid_request_error",
@@ -26,6 +26,17 @@ def envelope(kind: str, message: str, request_id: str) -> bytes:
 def error_event(kind: str, message: str, request_id: str) -> bytes:
     """The same as a server-sent event, which ends a stream truthfully."""
     return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"
+
+
+def foreign_error(status: int, body: bytes, request_id: str) -> tuple[int, bytes] | None:
+    """The status and the body for an error that another than Anthropic's API worded; None for one of its own."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict) and document.get("type") == "error":
+        return None
+    return messages_error(read_fault(body, status), request_id)
 
 
 def type_of_fault(fault: UpstreamFault) -> str:

@@ -1,0 +1,42 @@
+"""Which accounts of the configuration have a key that is fetched, and how."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+from tokenferry.accounts._google_key import GoogleKeySettings
+from tokenferry.accounts._key_command import KeyCommandSettings
+from tokenferry.accounts._key_source import KeySource
+from tokenferry.providers import Provider
+from tokenferry.settings import AccountSettings
+
+KeySourceSettings: TypeAlias = KeyCommandSettings | GoogleKeySettings
+
+
+def key_sources_of(providers: Iterable[Provider], accounts: Mapping[str, AccountSettings]) -> list[KeySourceSettings]:
+    """What the configuration says: of a provider for an account of its name, and of accounts."""
+    found: list[KeySourceSettings] = []
+    for one in providers:
+        if one.command:
+            found.append(KeyCommandSettings(one.key_account, one.name, one.command, one.command_ttl))
+        elif one.google_credentials is not None:
+            found.append(GoogleKeySettings(one.key_account, one.name, one.google_credentials))
+    return [
+        *found,
+        *(
+            KeyCommandSettings(name, one.provider, one.command, one.command_ttl)
+            for name, one in accounts.items()
+            if one.provider is not None and one.command
+        ),
+    ]
+
+
+def key_sources(
+    wanted: Iterable[KeySourceSettings], present: Mapping[str, KeySource], now: Callable[[], float]
+) -> dict[str, KeySource]:
+    """The sources by account; those that are there already, with what they know."""
+    return {
+        one.account: known
+        if (known := present.get(one.account)) is not None and known.settings == one
+        else one.source(now)
+        for one in wanted
+    }

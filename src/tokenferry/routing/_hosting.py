@@ -1,0 +1,55 @@
+"""Where a cloud takes the requests of an API that it hosts: at another path, for Claude on Vertex AI in another body.
+
+Nothing is translated: every byte of the body that isn't named here stays as it is.
+"""
+
+from typing import Final
+from urllib.parse import quote
+
+from tokenferry.errors import Unfit
+from tokenferry.providers import Provider
+from tokenferry.routing._rewrite import Pieces
+from tokenferry.routing._scan import Malformed, scan
+
+_MESSAGES: Final = "/v1/messages"
+_COUNT: Final = "/v1/messages/count_tokens"
+_VERSION: Final = b'"anthropic_version":"vertex-2023-10-16"'
+"""What Vertex AI wants in the body, in place of the header; platform.claude.com/docs/en/api/claude-on-vertex-ai."""
+_OF_DEPLOYMENTS: Final = frozenset(("/chat/completions", "/completions", "/embeddings"))
+
+
+def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool = False) -> bytes:
+    """The target below the provider's base URL for one of its format's own. Raises `Unfit` where it has none."""
+    path, _, query = target.decode("latin-1").partition("?")
+    name = quote(model, safe="@")
+    if provider.wire_format == "vertex-anthropic":
+        if path == _COUNT:
+            return b"/publishers/anthropic/models/count-tokens:rawPredict"
+        if path != _MESSAGES or not name:
+            raise Unfit(f"Vertex AI has nothing like {path}")
+        call = "streamRawPredict" if stream else "rawPredict"
+        return f"/publishers/anthropic/models/{name}:{call}".encode("ascii")
+    if provider.api_version is None:
+        return target
+    if path in _OF_DEPLOYMENTS:
+        if not name:
+            raise Unfit(f"a deployment takes {path}, and the request names no model")
+        path = f"/deployments/{name}{path}"
+    query = "&".join(filter(None, (query, f"api-version={provider.api_version}")))
+    return f"{path}?{query}".encode("latin-1")
+
+
+def hosted_body(provider: Provider, target: bytes, body: bytes) -> Pieces:
+    """The body of a request to that target of the format's own. On Vertex AI the path has the model in its place."""
+    if provider.wire_format != "vertex-anthropic" or not body:
+        return [body]
+    facts = scan([body])
+    if isinstance(facts, Malformed) or facts.model is None:
+        return [body]
+    start, end = facts.model_at
+    start = body.rindex(b'"', 0, body.rindex(b":", 0, start))  # the end of the key
+    start = body.rindex(b'"', 0, start)
+    view = memoryview(body)
+    if target.partition(b"?")[0].decode("latin-1") == _COUNT:
+        return [view[:start], _VERSION + b",", view[start:]]
+    return [view[:start], _VERSION, view[end:]]
