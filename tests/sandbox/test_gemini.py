@@ -107,19 +107,21 @@ def test_each_step_since_the_last_words_needs_a_signature_on_its_first_call(ask:
         ask(contents=[HELLO, called("look"), answered("look"), bare, results])
     )
     parts(ask(contents=[HELLO, called("look", "touch"), results]))
-    parts(ask(contents=[HELLO, bare, results, HELLO]))
+    said = {"role": "model", "parts": [{"text": "so"}]}
+    parts(ask(contents=[HELLO, bare, results, said, HELLO]))
     parts(ask("/v1beta/models/gemini-2.5-pro:generateContent", contents=[HELLO, bare, results]))
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"max_tokens": 5}, "unknown field `max_tokens`"),
+        ({"max_tokens": 5}, "unknown field `maxTokens`"),
         ({"contents": []}, "$.contents"),
         ({"contents": [called("look")]}, "number of function response parts"),
         ({"contents": [HELLO, answered("look")]}, "immediately after a function call turn"),
         ({"contents": [HELLO, called("look", "touch"), answered("look")]}, "number of function response parts"),
         ({"contents": [HELLO, called("look"), HELLO]}, "number of function response parts"),
+        ({"contents": [HELLO, called("look"), called("touch"), answered("look")]}, "number of function response parts"),
         ({"contents": [HELLO, {"role": "model", "parts": [{"text": "a"}]}]}, "ends with a user turn"),
         ({"tools": [{"functionDeclarations": [{"name": "1st"}]}]}, "functionDeclarations"),
         (

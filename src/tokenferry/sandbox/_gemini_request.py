@@ -1,5 +1,6 @@
 """What a request of Gemini may hold: the sandbox refuses the rest, as strictly as the vendor, signatures included."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,9 @@ _MISSING = (
     "`default_api:{}` , position {}. Please refer to https://ai.google.dev/gemini-api/docs/thought-signatures for more "
     "details."
 )
+
+_OPAQUE = frozenset(("args", "response", "parametersJsonSchema", "responseJsonSchema"))
+"""Fields of the client's own names."""
 
 Signature = Callable[[str], str]
 """What was signed for who asks: of a function's first call by its name, of a text by the empty name."""
@@ -149,17 +153,24 @@ class CountRequest(CamelStrict):
     tools: list[Tool] | None = None
 
 
-_decoder = msgspec.json.Decoder(GeminiRequest)
-_count_decoder = msgspec.json.Decoder(CountRequest)
+def _spelled(value: Any) -> Any:
+    """Every field in the one spelling: the vendor also takes the other, with underscores, and its SDK sends both."""
+    if isinstance(value, list):
+        return [_spelled(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    spelled = {re.sub(r"_([a-z])", lambda found: found[1].upper(), name): one for name, one in value.items()}
+    return {name: one if name in _OPAQUE else _spelled(one) for name, one in spelled.items()}
 
 
 def check(body: bytes, model: str, signature: Signature) -> GeminiRequest:
     """The request. Raises `ApiError` in the vendor's words, or in like ones."""
     try:
-        request = _decoder.decode(body)
+        request = msgspec.convert(_spelled(msgspec.json.decode(body)), GeminiRequest)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ApiError(400, f"Invalid JSON payload received. {str(error)[:500]}") from None
-    turns = _fault_of_turns(request.contents) or _fault_of_signatures(request.contents, model, signature)
+    contents = _merged(request.contents)
+    turns = _fault_of_turns(contents) or _fault_of_signatures(contents, model, signature)
     for fault in (turns, *_faults_of_schemas(request), _fault_of_choice(request), _fault_of_thinking(request, model)):
         if fault:
             raise ApiError(400, fault)
@@ -172,7 +183,7 @@ def check(body: bytes, model: str, signature: Signature) -> GeminiRequest:
 def check_count(body: bytes) -> None:
     """Raises `ApiError`."""
     try:
-        request = _count_decoder.decode(body)
+        request = msgspec.convert(_spelled(msgspec.json.decode(body)), CountRequest)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ApiError(400, f"Invalid JSON payload received. {str(error)[:500]}") from None
     if (request.contents is None) == (request.generate_content_request is None):
@@ -182,6 +193,17 @@ def check_count(body: bytes) -> None:
 def is_third(model: str) -> bool:
     """Whether a model is of the third generation, which signs its calls, numbers them and thinks by level."""
     return model.startswith("gemini-3")
+
+
+def _merged(contents: list[Content]) -> list[Content]:
+    """Neighbours of one role are one turn: clients keep each event of a stream as a content."""
+    turns = [contents[0]]
+    for content in contents[1:]:
+        if content.role == turns[-1].role:
+            turns[-1] = Content([*turns[-1].parts, *content.parts], content.role)
+        else:
+            turns.append(content)
+    return turns
 
 
 def _fault_of_turns(contents: list[Content]) -> str:

@@ -9,7 +9,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 CHAT_PATH = "/v1/chat/completions"
 RESPONSES_PATH = "/v1/responses"
 _GEMINI = re.compile(
-    r"(?P<vertex>/v1/projects/[^/]+/locations/[^/]+/publishers/google|/v1beta)/models/(?P<model>[^/:]+)"
+    r"(?P<vertex>/v1/projects/[^/]+/locations/[^/]+/publishers/google|/v1(?:beta)?)/models/(?P<model>[^/:]+)"
     r":(?P<method>generateContent|streamGenerateContent|countTokens)"
 )
 Dialect = Literal["anthropic", "openai", "gemini"]
@@ -71,7 +71,7 @@ class Request:
     def gemini(self) -> GeminiPath | None:
         """What the path asks of Google's API."""
         found = _GEMINI.fullmatch(self.path)
-        return found and GeminiPath(found["model"], found["method"], found["vertex"] != "/v1beta")
+        return found and GeminiPath(found["model"], found["method"], "projects" in found["vertex"])
 
     @property
     def wants_stream(self) -> bool:

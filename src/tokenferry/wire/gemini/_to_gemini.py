@@ -144,10 +144,10 @@ def _request(asked: messages.MessagesRequest, quirks: Quirks, domain: str, left:
     for turn in asked.messages:
         history.add(turn)
     history.check()
-    if asked.messages and asked.messages[-1].role == "assistant":
-        raise Unfit("a last turn of the assistant, to be continued, has no counterpart there")
     if not history.contents:
         raise Unfit("the request has no message that isn't empty")
+    if history.contents[-1].role == "model":
+        raise Unfit("a last turn of the assistant, to be continued, has no counterpart there")
     functions = offered_functions(asked, TABLE, quirks, left)
     if any(one.is_strict for one in functions):
         left.add("strict")
