@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from importlib.metadata import version
 
 from msgspec.structs import replace
 
@@ -153,6 +152,8 @@ def verify_account(context: ActionContext, name: str) -> Verification:
 
 def gateway_status(context: ActionContext, service: LoginService) -> StatusInfo:
     """Tell the accounts, the policy and where the gateway listens."""
+    from importlib.metadata import version  # noqa: PLC0415  # 10 ms that a start is spared
+
     broker = context.broker
     return StatusInfo(
         version=version("tokenferry"),

@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_origin
 
 import typer
 from typer.core import TyperArgument, TyperGroup
@@ -24,6 +24,8 @@ _MEANT: Final = {
 }
 """Commands of other programs, and ours that do the same."""
 
+_UNCLEAR: Final = object()
+_MOST_DIGITS: Final = 9
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 
@@ -69,16 +71,34 @@ def _spared(parameter: Any) -> Any:
         return parameter
 
     def process_value(context: Any, value: Any) -> Any:
-        is_text = kind.annotation in (str, Path) and type(value) is str and kind.parameter_info.parser is None
         is_default = type(value) is kind.annotation and context.get_parameter_source(parameter.name).name == "DEFAULT"
-        is_missing = value is None and not parameter.required and not parameter.multiple and parameter.nargs == 1
-        if not (is_text or is_default or is_missing):
+        plain = value if is_default else _plainly(parameter, value)
+        if plain is _UNCLEAR:
             return convert(context, value)
-        value = kind.annotation(value) if is_text else value
-        return value if parameter.callback is None else parameter.callback(context, parameter, value)
+        return plain if parameter.callback is None else parameter.callback(context, parameter, plain)
 
     parameter.process_value = process_value
     return parameter
+
+
+def _plainly(parameter: Any, value: Any) -> Any:  # noqa: PLR0911  # a kind of value each
+    """What Typer makes of a value, where it is clear; `_UNCLEAR` for all others, and for what may be a mistake."""
+    kind = parameter.type_descriptor
+    wanted, about = kind.annotation, kind.parameter_info
+    if value is None and not parameter.required:
+        return () if parameter.multiple or parameter.nargs == -1 else None
+    if about.parser is not None:
+        return _UNCLEAR
+    if wanted == list[str] and isinstance(value, list | tuple):
+        return list(value)
+    if type(value) is not str:
+        return _UNCLEAR
+    if wanted in (str, Path):
+        return wanted(value)
+    if wanted is int and len(value) <= _MOST_DIGITS and value.isascii() and value.isdecimal():
+        is_within = (about.min is None or int(value) >= about.min) and (about.max is None or int(value) <= about.max)
+        return int(value) if is_within else _UNCLEAR
+    return value if get_origin(wanted) is Literal and value in get_args(wanted) else _UNCLEAR
 
 
 def _show_plainly(argument: Any) -> None:

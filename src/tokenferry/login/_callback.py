@@ -2,7 +2,6 @@
 
 import secrets
 from http import HTTPStatus
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -105,6 +104,8 @@ def _is_navigation(request: CallbackRequest) -> bool:
 
 
 def _cookie_of(request: CallbackRequest) -> Secret | None:
+    from http.cookies import CookieError, SimpleCookie  # noqa: PLC0415  # 2 ms that a start is spared
+
     try:
         return Secret(SimpleCookie(request.headers.get("cookie", ""))[_COOKIE].value)
     except (CookieError, KeyError, ValueError):

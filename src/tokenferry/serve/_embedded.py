@@ -34,6 +34,7 @@ from tokenferry.serve._parts import look_at_accounts, recorder_of, router_of
 from tokenferry.serve._usage import usage_log_of
 from tokenferry.settings import Home
 from tokenferry.state import gateway_id
+from tokenferry.wire import load_codecs
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class EmbeddedGateway:
     def start(self) -> None:
         """Raises what the parts raise: `ConfigError`, `StorageFailed`, `CorruptFile`."""
         look_at_accounts(self._broker)
+        load_codecs()
         self._stack.enter_context(self._usage_log)
         self._decision_log = self._open_state()
         self._upstreams = UpstreamClients.configured(self._upstream, gateway_id=gateway_id(self._home))

@@ -34,6 +34,7 @@ from tokenferry.serve._parts import say_nothing
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
 from tokenferry.settings import Home, ServerSettings
 from tokenferry.state import GatewayRegistration, local_key, login_secret
+from tokenferry.wire import load_codecs
 
 
 def _take_no_note(_: Config) -> None:
@@ -126,6 +127,8 @@ def serve(
         )
         if server.workers == 1:
             return run(config, started=partial(asyncio.to_thread, announce), ending=registration.end)
+
+        load_codecs()  # for all workers, which share that memory
 
         def work(worker: WorkerSlot) -> int:
             run(config if reloading is None else reloading.current, started=worker.begin, worker=worker)

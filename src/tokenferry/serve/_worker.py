@@ -53,6 +53,7 @@ from tokenferry.serve._parts import (
 from tokenferry.serve._usage import price_table_of, usage_log_of
 from tokenferry.settings import Home
 from tokenferry.state import State, gateway_id
+from tokenferry.wire import load_codecs
 
 LONGEST_GRANT: Final = 120.0
 
@@ -73,6 +74,7 @@ class _ServeLifespan(GatewayLifespan):
 
     async def started(self) -> None:
         await self.begin()
+        threading.Thread(target=load_codecs, name="tokenferry-codecs").start()  # a start is not held up by it
 
     def every_second(self) -> None:
         self.metrics.publish()

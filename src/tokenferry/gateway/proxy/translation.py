@@ -8,9 +8,7 @@ from tokenferry.gateway.http.headers import EncodedCredential, Header
 from tokenferry.providers import Provider
 from tokenferry.streaming import DIALECTS, EventStreamFilter, TokenUsage
 from tokenferry.upstream import BadAnswer, Call, ResponseHead, Sink, UpstreamError
-from tokenferry.wire import Codec, Sent, StreamTranslator, load_codecs
-
-load_codecs()  # now, so that no request waits for it
+from tokenferry.wire import Codec, Sent, StreamTranslator
 
 _BAD_REQUEST: Final = 400
 _BAD_GATEWAY: Final = 502

@@ -1,11 +1,13 @@
 """What the fields of a Gemini answer mean in the Messages API, whether it is whole or a stream."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from tokenferry.wire._codec import Tokens, tokens_with_cache
 from tokenferry.wire._faults import UpstreamFault
-from tokenferry.wire.gemini._models import UsageMetadata
+
+if TYPE_CHECKING:
+    from tokenferry.wire.gemini._models import UsageMetadata
 
 _ENDS: Final = {"STOP": "end_turn", "MAX_TOKENS": "max_tokens", "CONTINUATION": "max_tokens"}
 _FILTERED: Final = frozenset(
@@ -90,7 +92,7 @@ def _table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def tokens(usage: UsageMetadata | None) -> Tokens:
+def tokens(usage: "UsageMetadata | None") -> Tokens:
     """What was counted. Where anything was, a count that isn't there is zero: the vendor leaves zeros out."""
     if usage is None or usage.prompt_token_count is None:
         return Tokens()
