@@ -7,8 +7,22 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
 
-from tokenferry.wire import Codec, Quirks, codec
-from wire.rig import DOMAIN, DONE, USAGE, chat_ask, chunk, chunks, events, fragment, named, responses_ask, sent
+from tokenferry.wire import Codec, Quirks, WireFormat, codec
+from wire.rig import (
+    DOMAIN,
+    DONE,
+    THIRD,
+    USAGE,
+    chat_ask,
+    chunk,
+    chunks,
+    events,
+    fragment,
+    gemini_event,
+    named,
+    responses_ask,
+    sent,
+)
 
 EFFORTS = ("low", "medium", "high")
 
@@ -150,6 +164,64 @@ def test_a_stream_that_is_cut_or_fails_ends_with_one_error(using: Codec, piece: 
         assert out.count(b"\n\n") == 1
         assert (stream.is_complete, stream.error is None) == (False, False)
         assert stream.end() == stream.fail("again") == stream.feed(DONE) == b""
+
+
+def on_gemini(client: WireFormat) -> Codec:
+    found = codec(client, "gemini", Quirks(**THIRD), domain=DOMAIN)
+    assert found is not None
+    return found
+
+
+GEMINI = [
+    gemini_event({"text": "hm", "thought": True}),
+    gemini_event({"text": "so — ☃"}),
+    gemini_event({"functionCall": {"name": "look", "args": {"at": "ß"}, "id": "f1"}, "thoughtSignature": "c2ln"}),
+    gemini_event(finish="STOP", usageMetadata={"promptTokenCount": 9, "candidatesTokenCount": 2}),
+]
+
+
+@pytest.mark.parametrize("client", ["openai", "openai-responses"])
+def test_a_gemini_stream_for_clients_of_openais_formats_however_it_is_cut(client: WireFormat) -> None:
+    using = on_gemini(client)
+    whole = b"".join(GEMINI)
+
+    def out(*pieces: bytes) -> bytes:
+        stream = using.stream(using.request(CHAT if client == "openai" else RESPONSES, "m"), "r")
+        return b"".join(map(stream.feed, pieces)) + stream.end()
+
+    assert out(*(whole[at : at + 1] for at in range(len(whole)))) == out(*GEMINI)
+    assert b'"look"' in out(whole)
+    assert all(b"error" in out(whole[:end]) for end in range(0, len(whole) - 4, 9))
+
+
+def test_signatures_of_gemini_go_back_through_a_client_of_responses_and_are_lost_in_one_of_chat() -> None:
+    """A Chat message has no field for a signature: the vendor's placeholder takes its place."""
+    using = on_gemini("openai-responses")
+    stream = using.stream(using.request(RESPONSES, "m"), "r")
+    output = events(b"".join(map(stream.feed, GEMINI)))[-1]["response"]["output"]
+    call = next(item for item in output if item["type"] == "function_call")
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "ok"}
+    found, _ = sent(responses_ask({"role": "user", "content": "a"}, *output, result), using)
+    parts = found["contents"][1]["parts"]
+    assert parts[-1] == {"functionCall": {"name": "look", "args": {"at": "ß"}, "id": "f1"}, "thoughtSignature": "c2ln"}
+    assert found["contents"][2]["parts"][0]["functionResponse"]["id"] == "f1"
+    chat, _ = sent(CHAT, on_gemini("openai"))
+    assert chat["contents"][1]["parts"][1]["thoughtSignature"] == "skip_thought_signature_validator"
+
+
+@pytest.mark.parametrize(
+    ("effort", "thinking"),
+    [("none", {"thinkingLevel": "LOW"}), ("high", {"includeThoughts": True, "thinkingLevel": "HIGH"}), (None, None)],
+)
+def test_an_effort_of_none_says_so_to_models_that_think_unless_told(
+    effort: str | None, thinking: dict[str, Any] | None
+) -> None:
+    for client, body in (
+        ("openai", chat_ask(reasoning_effort=effort)),
+        ("openai-responses", responses_ask(reasoning={"effort": effort})),
+    ):
+        found, _ = sent(body, on_gemini(client))  # type: ignore[arg-type]
+        assert found["generationConfig"].get("thinkingConfig") == thinking
 
 
 def test_an_error_keeps_its_kind() -> None:

@@ -11,7 +11,18 @@ from pydantic import TypeAdapter
 
 from effort import effort
 from tokenferry.wire import codec
-from wire.rig import ask, from_responses, message, responses_ask, to_chat, to_messages, to_responses, translated
+from wire.rig import (
+    DOMAIN,
+    ask,
+    from_responses,
+    message,
+    responses_ask,
+    to_chat,
+    to_gemini,
+    to_messages,
+    to_responses,
+    translated,
+)
 from wire.rig import named as event
 
 CHARACTERS = st.characters(codec="utf-8")
@@ -67,6 +78,28 @@ def test_a_conversation_comes_back_as_it_was(turns: list[dict[str, Any]]) -> Non
     assert json.loads(back.body)["messages"] == [plain(turn) for turn in turns]
     assert set(there.left_out) <= {"cache_control", "thinking"}
     assert back.left_out == ()
+
+
+@given(conversations())
+@settings(max_examples=effort(100))
+def test_a_conversation_comes_back_from_gemini_as_it_was(turns: list[dict[str, Any]]) -> None:
+    """But for ids: Gemini takes back those alone that it gave."""
+    there = to_gemini().request(ask(*turns), "m")
+    back = codec("gemini", "anthropic", domain=DOMAIN)
+    assert back is not None
+    body = json.dumps({**json.loads(there.body), "model": "m", "stream": False}).encode()
+    found = json.loads(back.request(body, "m").body)["messages"]
+    ids = [block["id"] for turn in found for block in turn["content"] if block["type"] == "tool_use"]
+    known = [block["id"] for turn in turns for block in turn["content"] if block["type"] == "tool_use"]
+    mended = json.loads(_replaced(json.dumps(found), dict(zip(ids, known, strict=True))))
+    assert mended == [plain(turn) for turn in turns]
+    assert set(there.left_out) <= {"cache_control", "thinking"}
+
+
+def _replaced(text: str, names: dict[str, str]) -> str:
+    for name, other in names.items():
+        text = text.replace(json.dumps(name), json.dumps(other))
+    return text
 
 
 @given(conversations())

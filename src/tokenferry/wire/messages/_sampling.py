@@ -44,12 +44,17 @@ def asked_budget(asked: messages.MessagesRequest) -> int | None:
 
 
 def ask_for_thinking(
-    effort: str | None, request: messages.MessagesRequest, quirks: Quirks, *, may_think: bool
+    effort: str | None, request: messages.MessagesRequest, quirks: Quirks, *, may_think: bool, is_last: bool
 ) -> tuple[str, ...]:
     """Let the model think with this effort; give the fields that this leaves out, "effort" where it can't.
 
+    A request that isn't the `is_last`, but goes on into another format, says that no thinking is wanted: Claude doesn't
+    think unless asked, but others do.
+
     With a budget it has to have thought before its last calls, too: https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
     """
+    if effort == "none" and not is_last and quirks.thinking != "never":
+        request.thinking = messages.ThinkingConfig(type="disabled")
     if effort is None or effort == "none":
         return ()
     forced = request.tool_choice is not None and request.tool_choice.type in {"any", "tool"}

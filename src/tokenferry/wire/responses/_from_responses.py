@@ -221,7 +221,7 @@ def from_responses(body: bytes, model: str, quirks: Quirks, domain: str, at: int
     if asked.reasoning is not None:
         TABLE.apply(asked.reasoning, left)
         may_think = history.turns.may_think or not is_last
-        dropped = ask_for_thinking(asked.reasoning.effort, request, quirks, may_think=may_think)
+        dropped = ask_for_thinking(asked.reasoning.effort, request, quirks, may_think=may_think, is_last=is_last)
         left.update("reasoning" if name == "effort" else name for name in dropped)
     return Sent(
         body=encode(request),
