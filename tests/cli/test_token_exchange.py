@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from cli.harness import Outcome, tokenferry
-from cli.test_login import Command, log_in, stored
-from cli.test_login_flows import confirm
+from cli.test_login import stored
+from tokenferry.broker import Broker
+from tokenferry.cli._login import keep
+from tokenferry.credentials import OAuthToken
 from tokenferry.sandbox import Sandbox
+from tokenferry.secret import Secret
 from tokenferry.settings import Home
 
-__all__ = ["log_in"]  # a fixture
-
 Inside = Callable[..., Outcome]
-LogIn = Callable[..., Command]
 
 DECLARED = """
 [[providers]]
@@ -56,17 +56,20 @@ def subject(copilot: Sandbox) -> str:
     return str(copilot.issue("alice", kind="long-lived")["key"])
 
 
-def test_a_login_by_a_code_is_exchanged_at_once(home: Home, copilot: Sandbox, log_in: LogIn) -> None:
-    copilot.settings(device_interval=1)
-    command = log_in("work", "--provider", "copilot")
-    command.addresses()
-    confirm(copilot, command.said, account="alice")
-    outcome = command.end()
-    assert outcome.code == 0, outcome.err
-    assert "stored account work (copilot, exchanged, fingerprint" in outcome.out
-    kept = stored(home, "work")
+def test_what_a_login_gives_is_exchanged_at_once(
+    home: Home, copilot: Sandbox, subject: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker = Broker.from_home(home)
+    login = OAuthToken(Secret(subject), email="alice@example.com", source="login")
+    assert keep(broker, broker.providers["copilot"], None, login, "oauth") == "alice@example.com"
+    kept = stored(home, "alice@example.com")
     assert (kept["kind"], kept["credential"]["endpoint"]) == ("exchanged", f"{copilot.url}/v1")
-    assert outcome.hides(kept["credential"]["access_token"], kept["credential"]["subject_token"])
+    assert kept["credential"]["subject_token"] == subject
+    said = capsys.readouterr()
+    assert "stored account alice@example.com (copilot, exchanged, fingerprint" in said.out
+    assert not [secret for secret in (subject, kept["credential"]["access_token"]) if secret in said.out + said.err]
+    keep(broker, broker.providers["copilot"], None, login, "oauth")
+    assert [path.name for path in home.accounts.glob("*.json")] == ["alice@example.com.json"]  # the same person's
 
 
 def test_what_is_added_from_stdin_is_exchanged_and_explained(

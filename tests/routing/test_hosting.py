@@ -1,6 +1,8 @@
 import json
 from typing import Any
 
+import anthropic
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,3 +110,35 @@ def test_the_count_of_tokens_has_both() -> None:
 def test_no_other_body_changes() -> None:
     for provider in (AZURE, PLAIN):
         assert body_of(provider, b"/chat/completions", b'{"model":"m"}') == b'{"model":"m"}'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_a_request_is_what_the_vendors_own_client_for_vertex_ai_sends(path: str, *, stream: bool) -> None:
+    """`AnthropicVertex` against the plain client's request with what is done to that here."""
+    pytest.importorskip("google.auth", reason="an extra")
+    seen: list[tuple[bytes, bytes]] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append((request.url.raw_path, request.read()))
+        return httpx2.Response(400, json={"type": "error", "error": {"type": "invalid_request_error", "message": "no"}})
+
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
+    place: dict[str, Any] = {"project_id": "p", "region": "l", "access_token": "t"}
+    asked: dict[str, Any] = {"model": "claude-opus-4-5@20251101", "messages": [{"role": "user", "content": "hé"}]}
+    if path == "/v1/messages":
+        asked |= {"max_tokens": 9, "stream": stream}
+    for client in (
+        anthropic.Anthropic(api_key="k", http_client=http),
+        anthropic.AnthropicVertex(**place, http_client=http),
+    ):
+        call = client.messages.create if path == "/v1/messages" else client.messages.count_tokens
+        with pytest.raises(anthropic.BadRequestError):
+            call(**asked)
+    (target, body), (vertex_target, vertex_body) = seen
+    is_stream = stream and path == "/v1/messages"
+    below = hosted_target(VERTEX, target, asked["model"], stream=is_stream)
+    assert f"/v1/projects/p/locations/l{below.decode()}" == vertex_target.decode()
+    # Newer clients name the version of the API in the body, and not the one that the vendor's page wants there.
+    assert json.loads(body_of(VERTEX, target, body)) == json.loads(vertex_body) | VERSION
+    assert json.loads(vertex_body)["anthropic_version"]

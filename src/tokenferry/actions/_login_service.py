@@ -248,8 +248,8 @@ class LoginService:
             "account.login",
             kept.name,
             provider=provider,
-            kind=token.kind,
-            fingerprint=token.secret.fingerprint,
+            kind=kept.credential.kind,
+            fingerprint=kept.credential.secret.fingerprint,
             client=by.name,
         )
         return kept

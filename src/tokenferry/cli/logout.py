@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -9,11 +9,12 @@ from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import outcome_json, say
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.credentials import FederatedToken
 from tokenferry.errors import UsageError
 from tokenferry.settings import Home
 
 app = new_app()
+
+_NO_LOGINS: Final = {"federated": "is a workload's", "exchanged": "holds a token that is exchanged"}
 
 
 @app.command("logout", epilog=examples("tokenferry logout work", "tokenferry logout work --keep-remote"))
@@ -30,7 +31,7 @@ def logout(
     broker = open_broker()
     account = broker.book.read(name).account
     if account.store == "file" and account.kind != "oauth":
-        what = "is a workload's" if account.kind == FederatedToken.kind else f"holds an {account.kind}"
+        what = _NO_LOGINS.get(account.kind, f"holds an {account.kind}")
         raise UsageError(
             f"account {name!r} {what}, which there is no logging out of; remove it with: tokenferry "
             f"account remove {name}, and end it where it was made"

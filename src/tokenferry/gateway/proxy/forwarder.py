@@ -74,6 +74,7 @@ class Forwarder:
         self._owners = owners or ReasoningOwners()
         self._account = settings.account
         self._providers = source.providers
+        self._hosted = {name for name, one in source.providers.items() if one.is_hosted}
         self.pool = pool or Pool()
         self._keys = keys
         self._upstreams = upstreams
@@ -209,7 +210,7 @@ class Forwarder:
     def check_fit(self, request: ProxyRequest, target: Target) -> None:
         """Raise `Unfit` for a route that the target's cloud doesn't have."""
         known = self._providers[target.group.provider]
-        if known.is_hosted:
+        if known.name in self._hosted:
             hosted_target(known, request.target, target.model)
 
     def reworded(
@@ -230,7 +231,7 @@ class Forwarder:
             lines = with_fixed(lines, known.headers)
         path, pieces = request.path, request.pieces(target.model)
         to = request.target if path is None else path.target(target.model or path.model)
-        if known.is_hosted:
+        if known.name in self._hosted:
             pieces = hosted_body(known, to, b"".join(pieces))
             to = hosted_target(known, to, target.model, stream=request.wants_stream)
         return self._upstreams.get(credential.endpoint or known.base_url).send(
@@ -288,7 +289,7 @@ class Forwarder:
         shown = request.own or self._credential_cache.of(account, credential)
         sent = translation.sent
         to, body = translation.target, sent.body
-        if known.is_hosted:
+        if known.name in self._hosted:
             body = b"".join(hosted_body(known, to, body))
             to = hosted_target(known, to, target.model, stream=sent.stream)
         translation.call = self._upstreams.get(credential.endpoint or known.base_url).send(
