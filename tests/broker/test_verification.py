@@ -58,6 +58,8 @@ def ask(
     ("answer", "result"),
     [
         (TokenResponse(200, {}, b"{}"), "accepted"),
+        (TokenResponse(400, {}, b'{"error": {"details": [{"reason": "API_KEY_INVALID"}]}}'), "refused"),
+        (TokenResponse(400, {}, b'{"error": {"message": "no such thing"}}'), "unclear"),
         (TokenResponse(204, {}, b""), "accepted"),
         (TokenResponse(401, {}, b""), "refused"),
         (TokenResponse(403, {}, b""), "unclear"),

@@ -138,6 +138,8 @@ def test_results_in_two_turns_are_one_content_and_one_that_misses_is_unfit() -> 
     calls = assistant(call("a"), call("b"))
     found = contents(ask(user(text("go")), calls, user(result("a"), text("1")), user(text("2"), result("b"))))
     assert [len(one["parts"]) for one in found] == [1, 2, 2, 2]
+    found = contents(ask(user(text("go")), assistant(call("a")), user(result("a")), user(text("1")), user(text("2"))))
+    assert [len(one["parts"]) for one in found] == [1, 1, 1, 2], "texts stay apart from results"
     assert "has no result" in unfit(ask(user(text("go")), calls, user(result("a"))))
 
 

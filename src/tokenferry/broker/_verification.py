@@ -15,6 +15,8 @@ Result: TypeAlias = Literal["accepted", "refused", "unclear", "unreachable", "no
 
 _TIMEOUT: Final = 5.0  # seconds
 _VERSION: Final = ("anthropic-version", "2023-06-01")
+_BAD_REQUEST: Final = 400
+_GOOGLES_REFUSAL: Final = b'"API_KEY_INVALID"'
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
 
@@ -44,7 +46,7 @@ def verify(
         return Verification("unreachable", answer.reason)
     if answer.status // 100 == 2:  # noqa: PLR2004  # the class of success
         return Verification("accepted", f"{host} accepts it")
-    if answer.status == _UNAUTHORIZED:
-        return Verification("refused", f"{host} refuses it (HTTP 401)")
+    if answer.status == _UNAUTHORIZED or (answer.status == _BAD_REQUEST and _GOOGLES_REFUSAL in answer.body):
+        return Verification("refused", f"{host} refuses it (HTTP {answer.status})")
     is_passing = answer.status == _TOO_MANY or answer.status // 100 == 5  # noqa: PLR2004  # the class of server errors
     return Verification("unreachable" if is_passing else "unclear", f"{host} answered HTTP {answer.status}")

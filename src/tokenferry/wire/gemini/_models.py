@@ -196,6 +196,12 @@ class GenerateContentRequest(_Part):
 # What is written has the fields alone that it needs: each costs time, for every part of a long conversation.
 
 
+class WrittenCall(_Part):
+    name: str
+    args: Raw
+    id: str | None = None
+
+
 class WrittenResponse(_Part):
     name: str
     response: dict[str, str]
@@ -205,7 +211,7 @@ class WrittenResponse(_Part):
 
 class WrittenPart(_Part):
     text: str | None = None
-    function_call: GeminiCall | None = None
+    function_call: WrittenCall | None = None
     function_response: WrittenResponse | None = None
     inline_data: Blob | None = None
     thought_signature: str | None = None

@@ -171,7 +171,7 @@ class _History(Conversation[gemini.WrittenPart]):
         super().__init__(TABLE, quirks, left)
         self.contents: list[gemini.WrittenContent] = []
         self._domain = domain
-        self._calls: dict[str, gemini.GeminiCall] = {}
+        self._calls: dict[str, gemini.WrittenCall] = {}
         """The calls of the last turn of the model, by id."""
         self._results: dict[str, gemini.WrittenPart] = {}
         self._later: list[gemini.WrittenPart] = []
@@ -190,11 +190,12 @@ class _History(Conversation[gemini.WrittenPart]):
             results = [self._results[known] for known in self._calls]
             self.contents.append(gemini.WrittenContent(role="user", parts=results))
             self._results = {}
-        elif self._later and self.contents and self.contents[-1].role == "user":
-            self.contents[-1].parts += self._later
-            self._later = []
         if self._later:
-            self.contents.append(gemini.WrittenContent(role="user", parts=self._later))
+            last = self.contents[-1] if self.contents else None
+            if last is not None and last.role == "user" and last.parts[0].function_response is None:
+                last.parts += self._later
+            else:
+                self.contents.append(gemini.WrittenContent(role="user", parts=self._later))
             self._later = []
 
     def _text_part(self, text: str) -> gemini.WrittenPart:
@@ -233,7 +234,7 @@ class _History(Conversation[gemini.WrittenPart]):
                 known, name, _ = self._call(block)
                 if self._is_third and not self._calls:
                     signature = signature or NO_SIGNATURE
-                call = gemini.GeminiCall(name=_begun(name), args=block.input, id=issued_id(block.id))
+                call = gemini.WrittenCall(name=_begun(name), args=block.input, id=issued_id(block.id))
                 self._calls[known] = call
                 parts.append(gemini.WrittenPart(function_call=call, thought_signature=signature))
                 signature = None
