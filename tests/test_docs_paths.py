@@ -20,6 +20,8 @@ CLASS = re.compile(r"(?<![\w.-])_?[A-Z]\w*[a-z]\w*(?![\w-])")
 DEFINED = re.compile(r"^(?:class )?(\w+)(?:[:(].*)?(?:$| = )", re.MULTILINE)
 FOLDER = re.compile(r"(?:src|tests|bench|docs|scripts)/[\w./-]+")
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
+CLAIMS = re.compile(r"^\| (?:claim|promise) \| .*\n\|[-|]+\n((?:\|.*\n)+)", re.MULTILINE)
+TEST = re.compile(r"`((?:tests|bench)/[\w./-]+)(?:::(\w+))?`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 USERS_OWN = {"config.toml", "manage.py", "pyproject.toml"}
@@ -71,6 +73,21 @@ def test_every_page_is_linked_where_help_finds_it() -> None:
     links = sorted((SOURCE / "cli" / "pages").iterdir())
     pages = sorted((ROOT / "docs").glob("*.md"))
     assert [link.resolve() for link in links] == pages, "link each page: ln -s ../../../../docs/X.md in that folder"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "security.md"], ids=name)
+def test_every_claim_names_a_test_that_exists(page: Path) -> None:
+    rows = [row for table in CLAIMS.findall(page.read_text(encoding="utf-8")) for row in table.splitlines()]
+    assert len(rows) > 10
+    for row in rows:
+        named = TEST.findall(row)
+        assert named, f"{name(page)} claims without a test: {row}"
+        for path, test in named:
+            files = [ROOT / path] if path.endswith(".py") else list((ROOT / path).rglob("test_*.py"))
+            assert files, path
+            assert all(file.is_file() for file in files), path
+            text = files[0].read_text(encoding="utf-8")
+            assert f"def {test}(" in text if test else path.startswith("bench/") or "def test_" in text, (path, test)
 
 
 def test_every_page_is_in_the_navigation_of_the_site_once() -> None:

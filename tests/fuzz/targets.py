@@ -142,8 +142,9 @@ def codecs(data: bytes) -> None:
     """A codec, picked by the first byte: a request, an answer, an error and a stream of it."""
     pick, body = data[:1] or b"\0", data[1:]
     one = _CODECS[pick[0] % len(_CODECS)]
-    with contextlib.suppress(Unfit):
-        json.loads(one.request(body, "model").body)
+    if isinstance(scan([body]), BodyFacts):  # no other body comes so far
+        with contextlib.suppress(Unfit):
+            json.loads(one.request(body, "model").body)
     sent = None
     for request in _REQUESTS:
         with contextlib.suppress(Unfit):

@@ -1,5 +1,6 @@
 """Whatever stands in the place of a value: a codec says in one sentence that it can't, or goes on."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any, Final
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from effort import effort
 from tokenferry.errors import Unfit, UnreadableAnswer
+from tokenferry.wire import WireFormat, codec
 from wire.rig import (
     DONE,
     USAGE,
@@ -17,6 +19,7 @@ from wire.rig import (
     chat_ask,
     fragment,
     from_responses,
+    named,
     responses_ask,
     to_chat,
     to_gemini,
@@ -275,3 +278,26 @@ def test_a_stream_ends_well_or_with_one_error(data: st.DataObject) -> None:
         assert out.endswith(b"\n\n")
         assert stream.is_complete == (stream.error is None)
         assert stream.feed(DONE) == stream.end() == stream.fail("x") == b""
+
+
+@pytest.mark.parametrize("client", ["openai", "openai-responses", "gemini"])
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_bytes_that_are_no_text_within_a_calls_input_break_nothing(client: WireFormat, is_streamed: bool) -> None:  # noqa: FBT001
+    """Found by the fuzzer: a decoder leaves the inside of what it passes on unread."""
+    found = codec(client, "anthropic", domain="up/model")
+    assert found is not None
+    spoken = b'{"contents":[{"role":"user","parts":[{"text":"hello"}]}]}'
+    body = {"openai": chat_ask(), "openai-responses": responses_ask()}.get(client, spoken)
+    asked = found.request(body, "model")
+    block = b'{"type":"tool_use","id":"toolu_1","name":"look","input":{"at":"\x85"}}'
+    if is_streamed:
+        head = b'{"type":"content_block_start","index":0,"content_block":' + block + b"}"
+        stream = found.stream(asked, "req_1")
+        message = named("message_start", message={"id": "m", "model": "m", "usage": {"input_tokens": 1}})
+        out = stream.feed(message + b"event: content_block_start\ndata: " + head + b"\n\n") + stream.end()
+        out.decode()
+        return
+    answer = b'{"id":"m","type":"message","role":"assistant","model":"m","content":[' + block + b"],"
+    answer += b'"stop_reason":"tool_use","usage":{"input_tokens":1,"output_tokens":1}}'
+    with contextlib.suppress(UnreadableAnswer):
+        found.answer(answer, asked)[0].decode()

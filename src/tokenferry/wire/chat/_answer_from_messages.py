@@ -33,7 +33,7 @@ def answer_from_messages(body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
             "type": "function",
             "function": {
                 "name": sent.names.get(block.name or "", block.name or ""),
-                "arguments": bytes(block.input).decode(),
+                "arguments": bytes(block.input).decode("utf-8", "replace"),
             },
         }
         for block in answer.content

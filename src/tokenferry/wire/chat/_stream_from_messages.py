@@ -47,7 +47,7 @@ class MessagesStreamToChat(MessagesReader):
             self._chunk({"tool_calls": [call]})
             self._without_arguments.add(index)
             if bytes(block.input) not in EMPTY_INPUTS:
-                self._arguments(index, bytes(block.input).decode())
+                self._arguments(index, bytes(block.input).decode("utf-8", "replace"))
         elif block.type == "text" and block.text:
             self._chunk({"content": block.text})
 

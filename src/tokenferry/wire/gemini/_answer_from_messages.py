@@ -54,7 +54,7 @@ class PartWriter:
             case "redacted_thinking":
                 self.think(messages.RedactedThinkingContent(data=block.data or ""))
             case "tool_use":
-                return [self.call(block, bytes(block.input))]
+                return [self.call(block, bytes(block.input).decode("utf-8", "replace").encode())]
         return []
 
     def text(self, text: str) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ class MessagesStreamToGemini(MessagesReader):
         if block.type == "text":
             self._write(self._parts.text(block.text or ""))
         elif block.type == "tool_use" and bytes(block.input) not in EMPTY_INPUTS:
-            self._keep(bytes(block.input).decode())
+            self._keep(bytes(block.input).decode("utf-8", "replace"))
         elif block.type == "thinking" and block.thinking:
             self._think(block.thinking)
 

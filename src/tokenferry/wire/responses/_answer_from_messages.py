@@ -55,7 +55,7 @@ def _item(block: AnswerBlock, response: str, index: int, sent: Sent, domain: str
             return reasoning_item(item_id("rs", response, index), "", sealed_redacted(domain, block.data))
         case "tool_use":
             tool = sent.tools.get(block.name or "") or ClientTool(block.name or "")
-            arguments = bytes(block.input).decode()
+            arguments = bytes(block.input).decode("utf-8", "replace")
             given = custom_input(arguments) if tool.is_custom else arguments
             return call_item(item_id("fc", response, index), block.id or "", tool, given)
     return None

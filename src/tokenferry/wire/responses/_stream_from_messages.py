@@ -176,7 +176,7 @@ class MessagesStreamToResponses(MessagesReader):
         begun = call_item(item.id, item.call, item.tool, "", "in_progress")
         self._write("response.output_item.added", output_index=item.index, item=begun)
         if bytes(block.input) not in EMPTY_INPUTS:
-            self._arguments(item, bytes(block.input).decode())
+            self._arguments(item, bytes(block.input).decode("utf-8", "replace"))
 
     def _arguments(self, item: _OpenItem, text: str) -> None:
         if item.tool.is_custom:
