@@ -49,6 +49,7 @@ from tokenferry.gateway.workers.process import (
     allow_connections,
     connection_limit,
     hide_memory,
+    share_heap,
     tune_interpreter,
 )
 from tokenferry.gateway.workers.supervisor import ReloadHooks, Supervisor, WorkerSlot
@@ -112,6 +113,7 @@ __all__ = [
     "remove_unix",
     "renew_tls",
     "server_tls",
+    "share_heap",
     "token_counts",
     "tune_interpreter",
     "write_port_file",

@@ -25,6 +25,7 @@ from tokenferry.gateway import (
     remote_keys,
     remote_lines,
     remove_port_file,
+    share_heap,
     write_port_file,
 )
 from tokenferry.readiness import services, unusable_accounts
@@ -74,6 +75,7 @@ def serve(
     if port_file is not None and not server.tcp:
         raise UsageError("--port-file is for a TCP port, and this gateway has none; add --port, or leave it out")
     hide_memory()
+    share_heap()
     allow_connections()
     taken: list[int | None] = []
     with contextlib.ExitStack() as stack:

@@ -26,6 +26,8 @@ _CURES: Final = {
     sqlite3.SQLITE_CANTOPEN: "look at the modes of it and of its folder",
     sqlite3.SQLITE_IOERR: "look whether its disk is full or failing",
 }
+_WRITER_CACHE: Final = 512
+"""KiB. SQLite's own 2 MiB would fill with pages of rows that are never read again."""
 _PRIMARY: Final = 0xFF
 _STEPS_A_LOOK: Final = 20_000
 """So many instructions of SQLite's, some milliseconds, pass between two looks at the clock."""
@@ -64,6 +66,7 @@ class SqliteDatabase:
             _create(path)
             self._writer = _connect(path, schema)
             try:
+                self._writer.execute(f"PRAGMA cache_size = -{_WRITER_CACHE}")
                 self._migrate()
                 self._reader = _connect(path, schema)
                 self._reader.execute("PRAGMA busy_timeout = 0")

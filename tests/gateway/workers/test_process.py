@@ -35,6 +35,24 @@ def test_a_process_that_hides_its_memory_still_knows_itself() -> None:
     assert outcome(program) == "True True"
 
 
+def test_threads_share_one_heap() -> None:
+    program = (
+        "import threading\n"
+        "from tokenferry.gateway import share_heap\n"
+        "def size(): return int(open('/proc/self/statm').read().split()[0]) * 4096 >> 20\n"
+        "threading.stack_size(256 * 1024)\n"
+        "share_heap()\n"
+        "before, go = size(), threading.Event()\n"
+        "def allocate(): kept = bytes(50_000); go.wait()\n"
+        "threads = [threading.Thread(target=allocate) for _ in range(4)]\n"
+        "for one in threads: one.start()\n"
+        "print(size() - before < 60); go.set()\n"
+    )
+    if sys.platform != "linux":
+        pytest.skip("there is no /proc here")
+    assert outcome(program) == "True", "each heap of glibc's takes up 64 MiB of addresses at least"
+
+
 @pytest.mark.parametrize(("soft", "hard", "connections"), [(256, 512, 448), (64, 64, 16), (1024, 1024, 960)])
 def test_as_many_files_are_allowed_as_may_be(soft: int, hard: int, connections: int) -> None:
     program = (
