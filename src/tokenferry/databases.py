@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tokenferry.ledger import Ledger
+    from tokenferry.postgres import ConnectionPool
     from tokenferry.settings import Home
-    from tokenferry.state import Database, State
+    from tokenferry.state import State
 
 __all__ = ["has_ledger", "has_state", "open_ledger", "open_state", "postgres", "store_settings"]
 
@@ -45,14 +46,29 @@ def store_settings(home: Home) -> StoreSettings:
     return load(home.config).store
 
 
-def open_state(home: Home, settings: StoreSettings | None = None, *, now: Callable[[], float] = time.time) -> State:
-    """Client keys, cooldowns and logins. Raises `ConfigError`, `StorageFailed`, `CorruptFile`, `UnsafeFile`."""
+def open_state(
+    home: Home,
+    settings: StoreSettings | None = None,
+    *,
+    now: Callable[[], float] = time.time,
+    is_followed: bool = False,
+) -> State:
+    """Client keys, cooldowns and logins. Raises `ConfigError`, `StorageFailed`, `CorruptFile`, `UnsafeFile`.
+
+    `is_followed` is for what serves: a thread follows what other hosts change, so that no event loop asks a database.
+    """
     from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few commands need
 
     settings = store_settings(home) if settings is None else settings
     if not settings.url:
         return State(home.state, now=now)
-    return State(_database(settings, "state"), now=now)
+    connections = _connect(settings)
+    if not is_followed:
+        return State(postgres().PostgresDatabase(connections, "state"), now=now)
+    watch = postgres().RevisionWatch(connections, settings)
+    state = State(postgres().PostgresDatabase(connections, "state", watch), now=now)
+    watch.start()  # its readers are there now
+    return state
 
 
 def has_state(home: Home) -> bool:
@@ -67,7 +83,7 @@ def open_ledger(home: Home, settings: StoreSettings | None = None) -> Ledger:
     settings = store_settings(home) if settings is None else settings
     if not settings.url:
         return Ledger(home.ledger)
-    return Ledger(_database(settings, "ledger"))
+    return Ledger(postgres().PostgresDatabase(_connect(settings), "ledger"))
 
 
 def has_ledger(home: Home) -> bool:
@@ -75,11 +91,10 @@ def has_ledger(home: Home) -> bool:
     return home.ledger.exists() or bool(store_settings(home).url)
 
 
-def _database(settings: StoreSettings, area: str) -> Database:
+def _connect(settings: StoreSettings) -> ConnectionPool:
     doubt()  # what `token` prints can't be recalled by files alone
     room = postgres()
-    connections = room.ConnectionPool(settings)
+    connections: ConnectionPool = room.ConnectionPool(settings)
     if fault := room.fault_of(connections.facts(), room.schema_status(connections), settings):
         raise StorageFailed(f"{connections.name} can't be used: {fault}")
-    database: Database = room.PostgresDatabase(connections, area)
-    return database
+    return connections

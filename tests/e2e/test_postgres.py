@@ -61,17 +61,14 @@ def test_a_database_of_another_program_is_left_alone(empty: ConnectionPool) -> N
 def test_a_migration_waits_for_locks_a_little_and_then_lets_others_pass(connections: ConnectionPool) -> None:
     waits: list[float] = []
     with connections.lease() as other:
-        other.execute("BEGIN")
-        other.execute("UPDATE fleet SET schema = schema - 1")
 
         def let_go(seconds: float) -> None:
             waits.append(seconds)
             other.execute("ROLLBACK")
 
-        other.execute("ROLLBACK")
         other.execute("UPDATE fleet SET schema = schema - 1")
         other.execute("BEGIN")
-        other.execute("SELECT * FROM fleet FOR UPDATE")
+        other.execute("LOCK TABLE fleet IN SHARE UPDATE EXCLUSIVE MODE")
         last = migrations()[-1]
         again = [type(last)(last.number, last.name, "SELECT 1")]
         assert upgrade(connections, known=again, wait=let_go) == [last.name]

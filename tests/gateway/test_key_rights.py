@@ -32,6 +32,9 @@ class Ring:
     def expired(self, presented: str) -> ClientKey | None:
         return None
 
+    def is_away(self) -> bool:
+        return False
+
     def is_sole(self) -> bool:
         return True
 

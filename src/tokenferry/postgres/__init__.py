@@ -12,12 +12,14 @@ from tokenferry.postgres._migrations import (
     upgrade,
 )
 from tokenferry.postgres._tables import PostgresTables
+from tokenferry.postgres._watch import RevisionWatch
 
 __all__ = [
     "ConnectionPool",
     "PostgresConnection",
     "PostgresDatabase",
     "PostgresTables",
+    "RevisionWatch",
     "SchemaStatus",
     "ServerFacts",
     "fault_of",

@@ -10,6 +10,7 @@ from msgspec import Struct
 from psycopg import Connection, Cursor
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import (
+    DeadlockDetected,
     InsufficientPrivilege,
     LockNotAvailable,
     QueryCanceled,
@@ -32,10 +33,10 @@ _OPTIONS: Final[dict[str, Any]] = {
     "connect_timeout": CONNECT_SECONDS,
     "application_name": "tokenferry",
     # A host that is gone says nothing: without these its connections would hang for a quarter of an hour.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
     "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
+    "tcp_user_timeout": 10_000,
 }
 # Never closed: they are the parent's, and to close one here would end it there.
 _of_parents: Final[list[object]] = []
@@ -178,7 +179,7 @@ class ConnectionPool:
             yield
         except UniqueViolation as fault:
             raise Conflict(f"{self.name} has such a row already ({_first_line(fault)})") from None
-        except (QueryCanceled, LockNotAvailable) as fault:
+        except (QueryCanceled, LockNotAvailable, DeadlockDetected) as fault:
             raise TryLater(f"{self.name} took too long ({_first_line(fault)}); try again") from None
         except UndefinedTable:
             raise StorageFailed(

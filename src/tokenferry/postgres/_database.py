@@ -1,5 +1,5 @@
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
@@ -7,6 +7,7 @@ from psycopg import Cursor
 
 from tokenferry.errors import TryLater
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
+from tokenferry.postgres._watch import RevisionWatch
 from tokenferry.state import Transaction, Values
 
 Area: TypeAlias = Literal["state", "ledger"]
@@ -30,14 +31,18 @@ class PostgresTransaction:
 
 
 class PostgresDatabase:
-    """The `Database` of state or ledger in PostgreSQL. Thread-safe; every method but `close` asks the server.
+    """The `Database` of state or ledger in PostgreSQL. Thread-safe.
+
+    Without a watch every method but `close` asks the server.
 
     One writes at a time in an area, as on SQLite: a transaction takes the area's row of `revisions` first. So what it
     reads stays true until it ends, and row ids come in the order of commits.
     """
 
-    def __init__(self, connections: ConnectionPool, area: Area) -> None:
+    def __init__(self, connections: ConnectionPool, area: Area, watch: RevisionWatch | None = None) -> None:
+        """With a `watch`, which this closes, what readers follow is in memory, and no event loop asks the server."""
         self._connections = connections
+        self._watch = watch
         self._area = area
         self._begin = _begin(area)
 
@@ -55,10 +60,19 @@ class PostgresDatabase:
         return 0
 
     def revision(self, table: str) -> int:
-        return self._number(table)
+        return self._number(table) if self._watch is None else self._watch.numbers.get(table, 0)
 
     def version(self) -> int:
-        return self._number(self._area)
+        return self.revision(self._area)
+
+    def follow(self, table: str, read: Callable[[], object], forget: Callable[[], object] | None = None) -> bool:
+        if self._watch is None:
+            return False
+        self._watch.follow(table, read, forget)
+        return True
+
+    def away_for(self) -> float:
+        return 0.0 if self._watch is None else self._watch.away_for()
 
     def _number(self, name: str) -> int:
         rows = self.rows("SELECT number FROM revisions WHERE name = ?", (name,))
@@ -98,6 +112,8 @@ class PostgresDatabase:
         return float(seconds)
 
     def close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
         self._connections.close()
 
 

@@ -1,4 +1,4 @@
-"""Numbered migrations in SQL, each in a transaction of its own under the lock of the fleet's one row."""
+"""Numbered migrations in SQL, each in a transaction of its own under one lock."""
 
 import contextlib
 import time
@@ -128,7 +128,9 @@ def _run(connection: PostgresConnection, migration: Migration) -> bool:
     if _standing(connection)[1] >= migration.number:
         return False
     with _exclusive(connection):
-        row = connection.execute("SELECT schema FROM fleet FOR UPDATE").fetchone()
+        # Of the table, not of its row: who waits for that would hold a lock that a change of the table waits for.
+        connection.execute("LOCK TABLE fleet IN SHARE UPDATE EXCLUSIVE MODE")
+        row = connection.execute("SELECT schema FROM fleet").fetchone()
         if row is None:
             raise StorageFailed("the database has no fleet; make one with: tokenferry store init")
         if row["schema"] >= migration.number:

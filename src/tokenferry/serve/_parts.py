@@ -194,13 +194,15 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
             seen = broker.listing()
         return broker.listing().accounts
 
-    return CooldownSync(
+    sync = CooldownSync(
         pool,
         state,
         fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,
         accounts=accounts,
         look=probe.look,
     )
+    state.follow("cooldowns", sync.wake)
+    return sync
 
 
 def look_at_accounts(broker: Broker) -> None:

@@ -122,7 +122,7 @@ def run_gateway(
     """
     look_at_accounts(broker)
     with (
-        open_state(home) as state,
+        open_state(home, config.store, is_followed=True) as state,
         AccessLog() as access_log,
         DecisionLog(state.decisions.add) as decision_log,
         usage_log_of(
@@ -189,6 +189,7 @@ def run_gateway(
             budgets=usage_log.budgets.book,
             control=control,
             metrics=metrics,
+            unready=lambda: "the database is away" if state.away_for() > config.store.serve_stale else "",
         )
 
         def adopt(new: Config) -> None:

@@ -56,18 +56,24 @@ class Cooldowns:
         self._reading = Lock()
         self._revision: int | None = None
         self._known: tuple[Cooldown, ...] = ()
+        self._is_followed = database.follow("cooldowns", self._reload)
+        if self._is_followed:
+            self._reload()
 
     def list(self) -> "tuple[Cooldown, ...]":
         """Every cooldown on record, whichever process noted it, oldest first. Raises `StorageFailed`.
 
         Fit for an event loop: while the database is unchanged it costs a few microseconds.
         """
-        revision = self._database.revision("cooldowns")
-        if revision != self._revision:
-            with self._reading:
-                rows = self._database.rows("SELECT * FROM cooldowns ORDER BY noted_at, kind, name, family, cause")
-                self._known, self._revision = tuple(map(_cooldown, rows)), revision
+        if not self._is_followed and self._database.revision("cooldowns") != self._revision:
+            self._reload()
         return self._known
+
+    def _reload(self) -> None:
+        with self._reading:
+            revision = self._database.revision("cooldowns")
+            rows = self._database.rows("SELECT * FROM cooldowns ORDER BY noted_at, kind, name, family, cause")
+            self._known, self._revision = tuple(map(_cooldown, rows)), revision
 
     def put(self, cooldown: Cooldown, *, is_better_informed: bool = False) -> Cooldown:
         """Note it, and give what is on record then: of two ends of one cause the later one.

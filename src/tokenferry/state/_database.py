@@ -1,6 +1,6 @@
 """What state and ledger need of a database. Their statements are those that SQLite and PostgreSQL both understand."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
@@ -60,6 +60,15 @@ class Database(Protocol):
 
     def version(self) -> int:
         """A number that differs whenever anything was changed. Fit for an event loop."""
+
+    def follow(self, table: str, read: Callable[[], object], forget: Callable[[], object] | None = None) -> bool:
+        """Whether `read` will be called, on another thread, whenever somebody has changed the table.
+
+        If so its reader needn't ask, and may not on an event loop. `forget` is called once what was read is too old.
+        """
+
+    def away_for(self) -> float:
+        """For how many seconds it hasn't answered those who follow it; 0 while it does."""
 
     def rows(self, query: str, values: Values = (), *, seconds: float | None = None) -> Sequence[Row]:
         """Every row of a query. Raises `TryLater` if it takes longer than `seconds`."""

@@ -1,5 +1,6 @@
 import hmac
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,7 @@ class ClientKeys:
         self._is_behind = False
         self._reported: set[str] = set()
         self._reload()
+        self._is_followed = database.follow("client_keys", self._reload, self._forget)
 
     def create(
         self,
@@ -254,7 +256,7 @@ class ClientKeys:
         if self._monotonic() >= self._look_again:
             self._refresh()
         known = self._known.get(digest)
-        if known is None:
+        if known is None and not self._is_followed:
             self._refresh()
             known = self._known.get(digest)
         now = self._now()
@@ -303,9 +305,29 @@ class ClientKeys:
             self._used = used | self._used
             raise
 
+    def is_away(self) -> bool:
+        """Whether the database can't be asked, so that a key which isn't known may be good all the same."""
+        return self._database.away_for() > 0
+
+    def by_id(self, id_: str) -> ClientKey | None:
+        """Give the key of this id; fit for an event loop where the table is followed."""
+        if self._is_followed:
+            return next((key for _, key in self._known.values() if key.id == id_), None)
+        try:
+            return self.get(id_)
+        except UnknownName:
+            return None
+
+    def _forget(self) -> None:
+        """Let no key open anything: nobody knows which were revoked since."""
+        with self._reading:
+            self._known = {}
+
     def _refresh(self) -> None:
         """Read the table if anybody changed it since it was read last."""
-        self._look_again = self._monotonic() + _POLL
+        self._look_again = math.inf if self._is_followed else self._monotonic() + _POLL
+        if self._is_followed:
+            return
         try:
             if self._database.revision("client_keys") != self._revision:
                 self._reload()

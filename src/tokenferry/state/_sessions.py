@@ -8,7 +8,6 @@ from typing import Final, Literal, TypeAlias, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tokenferry.errors import UnknownName
 from tokenferry.secret import Secret
 from tokenferry.state._client_key import Role
 from tokenferry.state._database import Database, Row, Transaction
@@ -63,6 +62,11 @@ class DashboardSessions:
         self._database = database
         self._keys = keys
         self._now = now
+        self._known: dict[bytes, Row] = {}
+        """By digest, where the table is followed."""
+        self._is_followed = database.follow("sessions", self._reload)
+        if self._is_followed:
+            self._reload()
 
     def label(self) -> str:
         """What the dashboard's host name begins with: 13 characters at random, made once for this home."""
@@ -89,8 +93,15 @@ class DashboardSessions:
 
         Fit for an event loop. Raises `StorageFailed`, `CorruptFile`.
         """
-        rows = self._database.rows("SELECT * FROM sessions WHERE digest = ?", (_digest(secret),))
+        digest = _digest(secret)
+        if self._is_followed:
+            known = self._known.get(digest)
+            return None if known is None else self._living(known)
+        rows = self._database.rows("SELECT * FROM sessions WHERE digest = ?", (digest,))
         return self._living(rows[0]) if rows else None
+
+    def _reload(self) -> None:
+        self._known = {row["digest"]: row for row in self._database.rows("SELECT * FROM sessions")}
 
     def seen(self, session: DashboardSession) -> None:
         """Note that it is in use; written once a minute."""
@@ -192,9 +203,8 @@ class DashboardSessions:
             return None
         if not session.key:
             return None if session.way == "key" else session
-        try:
-            key = self._keys.get(session.key)
-        except UnknownName:
+        key = self._keys.by_id(session.key)
+        if key is None:
             return None
         return replace(session, name=key.name) if key.is_live(now) and key.role == session.role else None
 

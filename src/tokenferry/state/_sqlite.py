@@ -102,6 +102,12 @@ class SqliteDatabase:
                 self._version = version
             return self._revisions.get(table, -int(version))
 
+    def follow(self, table: str, read: object, forget: object = None) -> bool:  # noqa: ARG002  # readers ask
+        return False
+
+    def away_for(self) -> float:
+        return 0.0
+
     def version(self) -> int:
         """A number that differs whenever anything in the file was changed. Microseconds; raises as `revision` does."""
         with self._faults(), self._read_lock:

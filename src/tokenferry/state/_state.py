@@ -57,6 +57,14 @@ class State:
         """Whether several hosts share it."""
         return self._database.is_shared
 
+    def follow(self, table: str, read: Callable[[], object]) -> bool:
+        """Have `read` called when others have changed a table, if the database can; tells whether it can."""
+        return self._database.follow(table, read)
+
+    def away_for(self) -> float:
+        """For how many seconds the database hasn't answered; 0 while it does, and of a file."""
+        return self._database.away_for()
+
     def version(self) -> int:
         """A number that differs whenever anything here was changed. Raises `StorageFailed`, `CorruptFile`."""
         return self._database.version()

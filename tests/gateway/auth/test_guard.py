@@ -12,6 +12,7 @@ import pytest
 from gateway.rig import Gate, Headers, Origin, Source, json_answer, running_gate
 from leaks import leaks
 from tokenferry.gateway import ERROR_MARK, Guard, own_hosts
+from tokenferry.gateway.auth.rate_limit import BAD_KEYS_PER_MINUTE
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.headers import HeaderList
 from tokenferry.gateway.telemetry.access_log import LogLine
@@ -274,6 +275,9 @@ class Ring:
     def expired(self, presented: str) -> ClientKey | None:
         return None
 
+    def is_away(self) -> bool:
+        return False
+
     def is_sole(self) -> bool:
         return True
 
@@ -286,6 +290,28 @@ def test_no_key_is_in_the_locals_of_a_refusal() -> None:
         with pytest.raises(GatewayError) as caught:
             guard.check_key(headers, "127.0.0.1")
         assert not leaks(caught.value, value)
+
+
+class AwayRing(Ring):
+    """One whose database can't be asked."""
+
+    def is_away(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("presented", "status"), [("tfk_" + "y" * 43, 503), ("tfv_" + "y" * 43, 503), ("sk-ant-api03-y", 401), ("", 401)]
+)
+def test_what_may_be_a_good_key_is_no_bad_one_while_nobody_can_be_asked(presented: str, status: int) -> None:
+    guard = Guard(AwayRing(), frozenset())
+    headers = HeaderList()
+    headers.append((b"x-api-key", presented.encode()))
+    for _ in range(BAD_KEYS_PER_MINUTE + 1):
+        with pytest.raises(GatewayError) as caught:
+            guard.check_key(headers, None)
+    assert caught.value.status == (429 if status == 401 and presented else status)
+    headers.append((b"authorization", b"Bearer tfa_" + b"y" * 43))
+    assert guard.check_key(headers, "127.0.0.1", roles=("admin",)).name == "root"
 
 
 async def test_a_key_revoked_elsewhere_stops(source: Source, keys: Keys) -> None:

@@ -43,6 +43,9 @@ class Guest:
     def expired(self, secret: str) -> ClientKey | None:
         return None
 
+    def is_away(self) -> bool:
+        return False
+
     def is_sole(self) -> bool:
         return True
 

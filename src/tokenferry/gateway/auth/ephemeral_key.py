@@ -24,5 +24,8 @@ class EphemeralKey:
     def expired(self, presented: str) -> ClientKey | None:  # noqa: ARG002  # it never does
         return None
 
+    def is_away(self) -> bool:
+        return False
+
     def is_sole(self) -> bool:
         return True

@@ -7,6 +7,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from tokenferry.credentials import CLIENT_KEY_PREFIXES
 from tokenferry.gateway.auth.dashboard_guard import DashboardGuard
 from tokenferry.gateway.auth.rate_limit import BAD_KEYS_PER_MINUTE, BadKeys
 from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
@@ -43,6 +44,7 @@ _KEY_IN_QUERY: Final = re.compile(
     rb"[?&](?:(?:x[-_])?(?:goog[-_])?(?:api[-_]?)?key|access_token)=|=(?:tf[ka]_|sk-)", re.IGNORECASE
 )
 _SECRET_PREFIXES: Final = ("sk-ant-",)
+_STORE_RETRY: Final = 5
 _HOW: Final[Mapping[Role, str]] = MappingProxyType(
     {
         "client": "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway",
@@ -217,6 +219,8 @@ class Guard:
             error = GatewayError(
                 403, "permission_error", f"{other.name} is {_OPENS[other.role]} and nothing else; {how}"
             )
+        elif self._keys.is_away() and any(value.startswith(CLIENT_KEY_PREFIXES) for value in presented):
+            error = _store_away()
         elif presented and (wait := self._bad_keys.count(self._proxies.client(address, forwarded))):
             error = _too_many(wait, how)
         elif expired := next(filter(None, map(self._keys.expired, presented)), None):
@@ -276,6 +280,17 @@ def _too_many(wait: int, how: str) -> GatewayError:
         f"time; {how}",
         retry_after=wait,
         cause="too_many_bad_keys",
+    )
+
+
+def _store_away() -> GatewayError:
+    return GatewayError(
+        503,
+        "api_error",
+        "client keys can't be looked up, because this gateway's database is away; try again soon (for its operator: "
+        "tokenferry store status)",
+        retry_after=_STORE_RETRY,
+        cause="store_away",
     )
 
 

@@ -45,6 +45,10 @@ class KeyRing(Protocol):
         """Give the key this was until it expired. Never raises."""
         ...
 
+    def is_away(self) -> bool:
+        """Tell whether a key that isn't known may be good all the same, because nobody can be asked."""
+        ...
+
     def is_sole(self) -> bool:
         """Tell whether there is exactly one key for inference, so that an account's limits are its caller's."""
         ...

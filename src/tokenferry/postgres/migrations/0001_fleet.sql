@@ -1,4 +1,4 @@
--- The fleet: one row, which every migration locks.
+-- The fleet: one row.
 CREATE TABLE fleet (
     id boolean PRIMARY KEY DEFAULT true CHECK (id),
     name text NOT NULL DEFAULT '',

@@ -78,7 +78,7 @@ CREATE TABLE sign_in_codes (
 CREATE TABLE dashboard_labels (label text PRIMARY KEY);
 CREATE TABLE alerts (cause text COLLATE "C" PRIMARY KEY, until bigint NOT NULL);
 
-INSERT INTO revisions (name) VALUES ('state'), ('client_keys'), ('cooldowns'), ('organizations');
+INSERT INTO revisions (name) VALUES ('state'), ('client_keys'), ('cooldowns'), ('organizations'), ('sessions');
 CREATE TRIGGER revised AFTER INSERT OR DELETE ON client_keys
     FOR EACH STATEMENT EXECUTE FUNCTION raise_revision('client_keys');
 CREATE TRIGGER revised_columns
@@ -88,3 +88,5 @@ CREATE TRIGGER revised AFTER INSERT OR UPDATE OR DELETE ON cooldowns
     FOR EACH STATEMENT EXECUTE FUNCTION raise_revision('cooldowns');
 CREATE TRIGGER revised AFTER INSERT OR UPDATE OR DELETE ON organizations
     FOR EACH STATEMENT EXECUTE FUNCTION raise_revision('organizations');
+CREATE TRIGGER revised AFTER INSERT OR UPDATE OR DELETE ON sessions
+    FOR EACH STATEMENT EXECUTE FUNCTION raise_revision('sessions');

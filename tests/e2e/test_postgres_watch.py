@@ -1,0 +1,108 @@
+"""What one host changes counts on the others, and what holds while the database is away."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from e2e.postgres import PostgresServer
+from tokenferry.errors import StorageFailed
+from tokenferry.postgres import ConnectionPool, PostgresDatabase, RevisionWatch
+from tokenferry.settings import StoreSettings
+from tokenferry.state import Cooldown, Scope, State
+
+pytestmark = pytest.mark.e2e
+
+HERE = Scope("account", "alice")
+Host = Callable[..., contextlib.AbstractContextManager[State]]
+
+
+def within(seconds: float, is_so: Callable[[], object]) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"not within {seconds:g} s"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def host(postgres: PostgresServer, connections: ConnectionPool) -> Host:
+    with connections.lease() as connection:
+        url = postgres.url(connection.info.dbname)
+
+    @contextlib.contextmanager
+    def made(**settings: float) -> Iterator[State]:
+        """The state of a gateway on a host of its own."""
+        stored = StoreSettings(url=url, **settings)  # type: ignore[arg-type]
+        pool = ConnectionPool(stored)
+        watch = RevisionWatch(pool, stored)
+        with State(PostgresDatabase(pool, "state", watch)) as state:
+            watch.start()
+            yield state
+
+    return made
+
+
+def test_keys_cooldowns_and_sessions_of_one_host_count_on_the_other(host: Host) -> None:
+    with host() as one, host() as other:
+        _, secret = one.keys.create("ci")
+        within(1, lambda: other.keys.verify(secret.reveal()))
+        one.cooldowns.put(Cooldown(HERE, "rate-limited", "answer", until=int(time.time()) + 60))
+        within(1, lambda: [each.scope for each in other.cooldowns.list()] == [HERE])
+        _, cookie = one.sessions.begin(name="ci", role="client", way="key", key=one.keys.list()[0].id)
+        within(1, lambda: other.sessions.find(cookie))
+        one.keys.revoke("ci")
+        within(1, lambda: other.keys.verify(secret.reveal()) is None)
+        within(1, lambda: other.sessions.find(cookie) is None)
+
+
+def test_a_change_that_nobody_was_told_of_is_found_by_asking(host: Host, connections: ConnectionPool) -> None:
+    with connections.lease() as connection:
+        connection.execute(
+            "CREATE OR REPLACE FUNCTION raise_revision() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN UPDATE revisions SET number = number + 1 WHERE name = TG_ARGV[0]; RETURN NULL; END $$"
+        )
+    with host() as one, host() as other:
+        _, secret = one.keys.create("ci")
+        within(3, lambda: other.keys.verify(secret.reveal()))
+
+
+def test_no_event_loop_asks_the_database(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with host() as one, host() as other:
+        _, secret = one.keys.create("ci")
+        within(1, lambda: other.keys.verify(secret.reveal()))
+
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("the database was asked")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PostgresDatabase, "rows", refuse)
+            patched.setattr(PostgresDatabase, "transaction", refuse)
+            assert other.keys.verify(secret.reveal()) is not None
+            assert other.keys.verify("tfk_" + "x" * 43) is None
+            assert other.cooldowns.list() == ()
+            assert other.version() >= 0
+            assert other.away_for() == 0
+
+
+def test_while_the_database_is_away_known_keys_count_for_as_long_as_is_said(
+    host: Host, postgres: PostgresServer
+) -> None:
+    with host(serve_stale=1.0) as brief, host() as patient:
+        _, secret = patient.keys.create("ci")
+        within(1, lambda: brief.keys.verify(secret.reveal()))
+        assert not patient.keys.is_away()
+        postgres.stop("immediate")
+        try:
+            within(3, patient.keys.is_away)
+            assert patient.keys.verify(secret.reveal()) is not None
+            with pytest.raises(StorageFailed):
+                patient.keys.create("other")
+            within(5, lambda: brief.keys.verify(secret.reveal()) is None)
+            assert brief.away_for() > 1
+            assert patient.keys.verify(secret.reveal()) is not None
+        finally:
+            postgres.start()
+        within(8, lambda: brief.keys.verify(secret.reveal()))
+        within(8, lambda: not patient.keys.is_away())
+        within(1, lambda: (brief.away_for(), patient.away_for()) == (0, 0))
