@@ -73,7 +73,6 @@ def person(monkeypatch: pytest.MonkeyPatch) -> Path:
     write(person / ".cli-proxy-api/claude-me.json", proxied | {"expired": "2030-01-01T00:00:00Z"})
     write(person / ".cli-proxy-api/codex-me.json", {})
     write(person / ".codex/auth.json", {"tokens": {}})
-    write(person / ".gemini/settings.json", {})
     write(person / ".config/better-ccflare/better-ccflare.db", "")
     write(person / ".config/opencode/opencode.json", '{\n  // mine\n  "model": "x",\n}\n')
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
@@ -98,6 +97,7 @@ def within(path: str, folder: Path) -> bool:
 def test_without_a_terminal_it_opens_nothing_and_says_what_it_would_ask(
     person: Path, home: Home, inside: Inside, opened: list[str]
 ) -> None:
+    write(person / ".gemini/settings.json", {})
     before = contents(person)
     opened.clear()
     outcome = inside("setup")
@@ -114,13 +114,13 @@ def test_without_a_terminal_it_opens_nothing_and_says_what_it_would_ask(
         "Connect Claude Code",
         "Connect Codex",
         "Connect OpenCode",
+        "Connect Gemini CLI",
     ]
     for line in (
         "~/.cli-proxy-api/codex-me.json it stays CLIProxyAPI's; the gateway does not serve",
         "~/.codex/auth.json it stays Codex's; the gateway does not serve",
         "~/.config/better-ccflare/better-ccflare.db its database is not read; log in once more: tokenferry login",
         "ZAI_API_KEY add it with: printenv ZAI_API_KEY | tokenferry provider add z.ai",
-        "~/.gemini/settings.json left as it is: the gateway does not serve Gemini yet",
     ):
         assert line in re.sub(r" {2,}", " ", outcome.out)
     assert contents(person) == before
@@ -128,6 +128,7 @@ def test_without_a_terminal_it_opens_nothing_and_says_what_it_would_ask(
 
 
 def test_json_lists_what_was_found_and_asks_nothing(person: Path, inside: Inside, opened: list[str]) -> None:
+    write(person / ".gemini/settings.json", {})
     opened.clear()
     outcome = inside("setup", "--json")
     assert (outcome.code, outcome.err) == (0, "")
@@ -138,9 +139,8 @@ def test_json_lists_what_was_found_and_asks_nothing(person: Path, inside: Inside
     pool = found[str(person / ".claude/oauth_pool.json")]
     assert (pool["action"], pool["stops"]) == ("take-over", "every program that uses this pool file")
     states = {one["tool"]: one["state"] for one in outcome.json["tools"]}
-    assert states.pop("gemini-cli") == "not served yet"
-    assert states == dict.fromkeys(("claude-code", "codex", "opencode"), "can be connected")
-    assert len(outcome.json["questions"]) == 7
+    assert states == dict.fromkeys(("claude-code", "codex", "opencode", "gemini-cli"), "can be connected")
+    assert len(outcome.json["questions"]) == 8
     assert inside("setup", "--json", "gemini-cli").code == 2
 
 
@@ -341,16 +341,10 @@ def test_each_tool_is_set_up_and_undone_by_its_command(person: Path, home: Home,
     (person / ".config/opencode/opencode.jsonc").write_text("{}")  # which is read last, and so written from now on
     assert inside("setup", "opencode", "--undo", "--yes").code == 0
     assert path.read_bytes() == before
-    outcome = inside("setup", "gemini-cli", "--yes")
-    assert outcome.code == 2
-    assert "does not serve yet; nothing was written" in outcome.one_line()
     assert "no record of a setup" in inside("setup", "gemini-cli", "--undo", "--yes").one_line()
 
 
-def test_codex_and_gemini_cli_are_set_up_where_their_formats_are_served(
-    person: Path, home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tokenferry.clients._tools.SERVED", frozenset(("anthropic", "openai-responses", "gemini")))
+def test_codex_and_gemini_cli_are_set_up_too(person: Path, home: Home, inside: Inside) -> None:
     before = contents(person)
     assert inside("setup", "codex", "--yes").code == 0
     words = re.findall(r"(?:command|args) = (.*)", (person / ".codex/config.toml").read_text())

@@ -23,7 +23,7 @@ def test_a_format_that_is_served_is_led_to_the_gateway_and_nowhere_else(api_form
 
 
 def test_of_what_is_not_served_everything_stays() -> None:
-    found = client_environment(GIVEN, URL, "tfk_x")
+    found = client_environment(GIVEN, URL, "tfk_x", [one for one in CLIENT_FORMATS if one != "gemini"])
     known = CLIENT_FORMATS["gemini"]
     assert {found[name] for name in (*known.shadows, known.base_url, known.key)} == {"given"}
     # The addresses that LiteLLM and LangChain put before the usual one.

@@ -348,8 +348,9 @@ def test_toml_that_has_no_place_for_it_is_refused(make: Callable[[str, int], Set
     assert one.file.path.read_text() == text
 
 
-def test_a_tool_of_a_format_that_is_not_served_is_distinguished() -> None:
-    assert CLIENT_FORMATS.keys() >= SERVED
+def test_a_tool_of_a_format_that_is_not_served_is_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CLIENT_FORMATS.keys() == SERVED
+    monkeypatch.setattr("tokenferry.clients._tools.SERVED", frozenset(("anthropic", "openai")))
     assert check_served("x", "gemini", "openai", "anthropic") == "openai"
     with pytest.raises(UsageError, match=r"Gemini CLI speaks the format Gemini, .* nothing was written"):
         check_served("Gemini CLI", "gemini")

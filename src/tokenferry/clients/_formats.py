@@ -10,7 +10,7 @@ from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 
 ApiFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
 
-SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic", "openai", "openai-responses"})
+SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic", "openai", "openai-responses", "gemini"})
 """What clients of the gateway may speak. `setup`, the guide and `run` ask here, and nowhere else."""
 
 
@@ -93,7 +93,16 @@ CLIENT_FORMATS: Final[Mapping[ApiFormat, ClientFormat]] = MappingProxyType(
             "GEMINI_API_KEY",
             "",
             frozenset(
-                ("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_GCA", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_VERTEX_BASE_URL")
+                (
+                    "CODE_ASSIST_ENDPOINT",  # the Gemini CLI, for logins with Google
+                    "GEMINI_CLI_CUSTOM_HEADERS",
+                    "GOOGLE_API_KEY",
+                    "GOOGLE_GENAI_API_VERSION",
+                    "GOOGLE_GENAI_USE_ENTERPRISE",
+                    "GOOGLE_GENAI_USE_GCA",
+                    "GOOGLE_GENAI_USE_VERTEXAI",
+                    "GOOGLE_VERTEX_BASE_URL",
+                )
             ),
         ),
     }

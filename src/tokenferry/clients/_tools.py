@@ -234,6 +234,12 @@ PRINTED_TOOLS: Final[Mapping[str, PrintedTool]] = {
             },
         ),
         PrintedTool(
+            "gemini-sdk",
+            "Google's Gen AI SDKs",
+            "https://ai.google.dev/gemini-api/docs/libraries",
+            {"gemini": _exports("GOOGLE_GEMINI_BASE_URL", "GEMINI_API_KEY")},
+        ),
+        PrintedTool(
             "goose",
             "goose",
             "https://block.github.io/goose/docs/getting-started/providers",
