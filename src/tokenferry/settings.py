@@ -127,6 +127,11 @@ class Home(Struct, frozen=True):
         return self.path / "journal"
 
     @property
+    def spill(self) -> Path:
+        """Attempts of this host to refresh logins that several hosts share."""
+        return self.path / "spill"
+
+    @property
     def move_to_claude_code(self) -> Path:
         """The record of a move into Claude Code's store that is under way, or was cut short."""
         return self.path / "moves" / "claude-code.json"
@@ -436,6 +441,10 @@ class StoreSettings(Struct, frozen=True):
     serve_stale: Annotated[
         float, ConfigKey("How long keys and accounts count while the database is away.", 1, 86_400, "duration")
     ] = 900.0
+    share_accounts: Annotated[
+        bool, ConfigKey("Whether accounts are kept there, too, so that one login serves every host.")
+    ] = False
+    unsealed: Annotated[bool, ConfigKey("Whether accounts may be kept there in clear.")] = False
 
 
 class AlertSettings(Concealing, frozen=True):

@@ -1,6 +1,6 @@
 """The `Broker`: gives any account's credential, renewed where that is due, to threads and event loops alike."""
 
-from tokenferry.broker._backend import Backend, FileBackend, GivenBackend, open_sealing
+from tokenferry.broker._backend import Backend, FileBackend, GivenBackend, open_backend, open_sealing
 from tokenferry.broker._broker import Broker
 from tokenferry.broker._claude_code import (
     complete_move,
@@ -37,6 +37,7 @@ __all__ = [
     "interrupted_move",
     "invalidate",
     "is_foreign",
+    "open_backend",
     "open_sealing",
     "resolve",
     "select_next_account_for_swap",

@@ -1,6 +1,7 @@
 """What a broker shares with every other process that uses the same accounts, opened once in each."""
 
 import logging
+import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -12,7 +13,7 @@ from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.manifest import depend_on, doubt
 from tokenferry.refresh import FileJournal, Journal, MemoryJournal
-from tokenferry.settings import Home
+from tokenferry.settings import Home, StoreSettings
 from tokenferry.stores import AttachedStore, FileStore, ProcessIdentity, Seal, Sealable, Store
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Backend(Protocol):
     @property
     def machine(self) -> str:
         """Says in a document where its token family is in use."""
+        ...
+
+    def now(self) -> float:
+        """The clock of all who share the accounts, in seconds since 1970 UTC."""
         ...
 
     def process(self) -> ProcessIdentity:
@@ -67,6 +72,9 @@ class GivenBackend:
         self.journal = journal or MemoryJournal()
         self.machine = machine_id()
 
+    def now(self) -> float:
+        return time.time()
+
     def process(self) -> ProcessIdentity:
         return ProcessIdentity.own()
 
@@ -90,6 +98,15 @@ class FileBackend(GivenBackend):
     def __init__(self, home: Home, journal: Journal | None = None) -> None:
         store = AttachedStore(FileStore(home), home.attached, partial(open_attached, home), moves=PendingMove(home))
         super().__init__(store, journal, home)
+
+
+def open_backend(home: Home, settings: StoreSettings) -> Backend:
+    """The files of the home, or the database where `[store]` keeps accounts. Raises `ConfigError`, `StorageFailed`."""
+    if not settings.url or not settings.share_accounts:
+        return FileBackend(home)
+    from tokenferry.broker._fleet_backend import FleetBackend  # noqa: PLC0415  # few homes have one
+
+    return FleetBackend(home, settings)
 
 
 def open_sealing(home: Home) -> Sealing:

@@ -20,7 +20,15 @@ from tokenferry.accounts import (
     check_age,
     key_sources_of,
 )
-from tokenferry.broker._backend import Backend, FileBackend, GivenBackend, forget_cooldowns, limited_accounts, stamps
+from tokenferry.broker._backend import (
+    Backend,
+    FileBackend,
+    GivenBackend,
+    forget_cooldowns,
+    limited_accounts,
+    open_backend,
+    stamps,
+)
 from tokenferry.broker._forced import ForcedRenewals
 from tokenferry.broker._listing import WatchedListing
 from tokenferry.broker._logins import Logins
@@ -89,7 +97,7 @@ class Broker:
         sources: Iterable[KeySourceSettings] = (),
         overrides: Mapping[str, AccountSettings] | None = None,
         home: Home | None = None,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
         send: Sender = send,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,6 +108,7 @@ class Broker:
             backend = GivenBackend(store, journal, home)
         self.backend = backend = backend or FileBackend(home or Home.from_environment(), journal)
         self._rules = Rules(providers if providers is not None else builtin_providers(), policy or PolicySettings())
+        now = now or backend.now
         self.machine = backend.machine
         self.home = home = backend.home
         self.login_page: str | None = None
@@ -165,7 +174,7 @@ class Broker:
         home = home or Home.from_environment()
         config = config or load(home.config, statement=home.statement)
         return cls(
-            home=home,
+            backend=open_backend(home, config.store),
             providers=config.providers,
             policy=config.policy,
             implicit=_implicit(config),

@@ -6,7 +6,8 @@ import typer
 from msgspec.structs import replace
 
 from tokenferry.cli._home import find
-from tokenferry.cli._output import outcome_json, say, say_json, say_lines
+from tokenferry.cli._input import confirmed
+from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.databases import postgres
 from tokenferry.errors import ConfigError
@@ -94,6 +95,26 @@ def status(*, as_json: JSON = False) -> None:
     else:
         say_lines(_lines(connections, facts, schema, fault))
     raise typer.Exit(1 if fault else 0)
+
+
+@app.command("forget-host", epilog=examples("tokenferry store forget-host 5f0c2b9d1e7a4c33"))
+def forget_host(
+    host: Annotated[str, typer.Argument(help="Its name, as errors say it.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Say that a host is gone for good, with the refreshes it had under way.
+
+    Only if it runs no more. Its answers come too late then: a provider ends a login whose refresh token comes twice.
+    """
+    if not yes and not confirmed(f"forget host {host}? It must be gone for good.", flag="--yes"):
+        note("nothing was forgotten")
+        raise typer.Exit(1)
+    with outcome_json(wanted=as_json) as document:
+        count = postgres().PostgresTables(_connect(_settings())).forget_host(host)
+        say(f"host {host}: {count} attempt{'s' * (count != 1)} to refresh counted as ended")
+        document |= {"host": host, "attempts": count}
 
 
 def _settings() -> StoreSettings:

@@ -1,14 +1,13 @@
-import logging
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from typing import Final
 
 from tokenferry.background import PeriodicThread, after_fork_in_child
+from tokenferry.errors import TokenferryError
 from tokenferry.fleet._tables import LOCK_SECONDS, Epoch, Tables, withdraw
 from tokenferry.refresh import RefreshAttempt
-
-logger = logging.getLogger(__name__)
 
 _EVERY: Final = 5.0
 _REPLAYS_EVERY: Final = 6
@@ -51,8 +50,12 @@ class Heartbeat:
         self._beats = 0
 
     def start(self) -> None:
-        """Beat every 5 seconds, on a daemon thread."""
-        self._thread.start()
+        """Beat every 5 seconds, on a daemon thread. The first call asks how far the clocks are apart."""
+        self._thread.start(self._measure_quietly)
+
+    def _measure_quietly(self) -> None:
+        with contextlib.suppress(TokenferryError):
+            self.measure()
 
     def hold(self, holder: str, sent: float) -> None:
         """A lock was taken by a statement that was sent then (monotonic)."""

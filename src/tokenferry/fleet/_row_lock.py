@@ -1,6 +1,8 @@
 import logging
+import os
 import random
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from tokenferry.fleet._tables import Tables
 logger = logging.getLogger(__name__)
 
 _POLL_FIRST: Final = 0.02
-_POLL_LONGEST: Final = 0.5
+_POLL_LONGEST: Final = 1.0
 
 
 class RowLock:
@@ -32,12 +34,20 @@ class RowLock:
         self._heartbeat = heartbeat
         self._monotonic = monotonic
         self._holder = ""
+        self._program = ""
+        self._pause = _POLL_FIRST
+        self._next = 0.0
+        """When it is asked for next (monotonic): whoever waits does so in many slices, and asks ever more rarely."""
 
     def try_acquire(self) -> str | None:
         """Take it if it is free; gives the program that has it otherwise. Raises `StorageFailed`."""
         holder = secrets.token_hex(8)
         sent = self._monotonic()
-        program = self._tables.take(self._name, holder, f"{Path(sys.argv[0] or 'python').name[:80]}")
+        program = self._tables.take(
+            self._name,
+            holder,
+            f"process {os.getpid()} ({Path(sys.argv[0] or 'python').name[:80]}) of {socket.gethostname()[:80]}",
+        )
         if program is None:
             self._heartbeat.hold(holder, sent)
             self._holder = holder
@@ -45,15 +55,21 @@ class RowLock:
 
     def acquire(self, timeout: float) -> None:
         """Take the lock, waiting `timeout` seconds at most. Raises `LockTimeout`, and `StorageFailed`."""
-        deadline = self._monotonic() + timeout
-        pause = _POLL_FIRST
-        while (program := self.try_acquire()) is not None:
-            left = deadline - self._monotonic()
-            if left <= 0:
-                raise LockTimeout(f"{self._name} is in use by {program}; try again when it is done", holder=program)
-            time.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311  # spreads the waiters, guards nothing
-            pause = min(pause * 1.5, _POLL_LONGEST)
         self._heartbeat.start()
+        deadline = self._monotonic() + timeout
+        while True:
+            now = self._monotonic()
+            if now >= self._next:
+                program = self.try_acquire()
+                if program is None:
+                    return
+                self._program = program
+                self._next = now + self._pause * random.uniform(0.5, 1.0)  # noqa: S311  # spreads them, guards nothing
+                self._pause = min(self._pause * 1.5, _POLL_LONGEST)
+            if now >= deadline:
+                message = f"account {self._name!r} is in use by {self._program}; try again when it is done"
+                raise LockTimeout(message, holder=self._program)
+            time.sleep(max(0.0, min(deadline, self._next) - now))
 
     def is_still_ours(self) -> bool:
         """Whether it is held, and can't have lapsed."""

@@ -55,11 +55,16 @@ UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %
 WHERE name = %(name)s AND (epoch, generation) < (%(epoch)s, %(generation)s)
 """
 _TAKE: Final = b"""
-INSERT INTO locks (name, holder, program, until)
-VALUES (%(name)s, %(holder)s, %(program)s, clock_timestamp() + make_interval(secs => %(seconds)s))
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, program = excluded.program, until = excluded.until
-WHERE locks.until < clock_timestamp() RETURNING holder
+WITH held AS (SELECT program FROM locks WHERE name = %(name)s AND until >= clock_timestamp()), taken AS (
+    INSERT INTO locks (name, holder, program, until)
+    SELECT %(name)s, %(holder)s, %(program)s, clock_timestamp() + make_interval(secs => %(seconds)s)
+    WHERE NOT EXISTS (SELECT FROM held)
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, program = excluded.program, until = excluded.until
+    WHERE locks.until < clock_timestamp() RETURNING holder
+)
+SELECT (SELECT holder FROM taken) AS holder, (SELECT program FROM held) AS program
 """
+"""Who waits only reads: an insert that conflicts locks the row, and hundreds that wait would be serial."""
 _EPOCH: Final = b"""
 SELECT epoch, extract(epoch FROM clock_timestamp())::double precision AS now,
     CASE WHEN epoch_since = '-infinity' THEN 0
@@ -77,17 +82,21 @@ class PostgresTables:
 
     @contextmanager
     def _transaction(self, begin: bytes = _DURABLE) -> Iterator[PostgresConnection]:
+        with self._lease() as connection, connection.transaction():
+            connection.execute(begin)
+            yield connection
+
+    @contextmanager
+    def _lease(self) -> Iterator[PostgresConnection]:
+        """A connection, each of whose statements is a transaction in one round trip."""
         try:
-            with self._pool.lease() as connection, connection.transaction():
-                connection.execute(begin)
+            with self._pool.lease() as connection:
                 yield connection
-        except (RefreshBusy, Conflict):
-            raise
         except TryLater as fault:  # what waits to be published must go on trying
             raise StorageFailed(str(fault)) from None
 
     def _row(self, statement: bytes, values: Mapping[str, Any]) -> PostgresRow | None:
-        with self._transaction() as connection:
+        with self._lease() as connection:
             return connection.execute(statement, values).fetchone()
 
     def _change(self, statement: bytes, values: Mapping[str, Any]) -> bool:
@@ -100,7 +109,7 @@ class PostgresTables:
             if connection.execute(statement, values).rowcount == 0:
                 return False
             connection.execute(b"UPDATE revisions SET number = number + 1 WHERE name = 'accounts'")
-        with suppress(StorageFailed), self._transaction(_LAX) as connection:  # apart, so that no commit waits for it
+        with suppress(StorageFailed), self._lease() as connection:  # apart, so that no commit waits for it
             connection.execute(b"SELECT pg_notify('tokenferry', 'accounts')")
         return True
 
@@ -116,7 +125,7 @@ class PostgresTables:
         return sorted(self.stamps())
 
     def stamps(self) -> Mapping[str, tuple[int, int]]:
-        with self._transaction() as connection:
+        with self._lease() as connection:
             row = connection.execute(
                 b"SELECT number, epoch, pg_postmaster_start_time()::text AS started FROM revisions, fleet "
                 b"WHERE revisions.name = 'accounts'"
@@ -158,7 +167,8 @@ class PostgresTables:
         return AttemptRecord(attempt, is_lapsed=row["is_lapsed"], is_forgotten=row["is_forgotten"])
 
     def begin(self, name: str, attempt: RefreshAttempt, replaces: str | None) -> None:
-        if self._row(_BEGIN, _attempt_values(name, attempt) | {"replaces": replaces, "hold_off": HOLD_OFF}) is not None:
+        values = _attempt_values(name, attempt) | {"replaces": replaces, "hold_off": HOLD_OFF}
+        if self._change(_BEGIN, values):
             return
         epoch = self.epoch()
         if epoch.hold_off > 0:
@@ -186,7 +196,9 @@ class PostgresTables:
     def forget_host(self, host: str) -> int:
         """Take every attempt of a host for that of a process that is gone; gives how many there are."""
         with self._transaction() as connection:
-            return connection.execute(b"UPDATE attempts SET is_forgotten = true WHERE host = %s", (host,)).rowcount
+            return connection.execute(
+                b"UPDATE attempts SET is_forgotten = true WHERE split_part(host, ':', 1) = %s", (host,)
+            ).rowcount
 
     # -- failures
 
@@ -223,15 +235,13 @@ class PostgresTables:
 
     def take(self, name: str, holder: str, program: str) -> str | None:
         values = {"name": name, "holder": holder, "program": program, "seconds": LOCK_SECONDS}
-        with self._transaction(_LAX) as connection:
-            row = connection.execute(_TAKE, values).fetchone()
-            if row is not None:
-                return None
-            row = connection.execute(b"SELECT program FROM locks WHERE name = %(name)s", values).fetchone()
-            return "another process" if row is None else str(row["program"])
+        row = self._row(_TAKE, values)
+        if row is None or row["holder"] is not None:
+            return None
+        return str(row["program"] or "another process")
 
     def release(self, name: str, holder: str) -> None:
-        with self._transaction(_LAX) as connection:
+        with self._lease() as connection:
             connection.execute(b"DELETE FROM locks WHERE name = %s AND holder = %s", (name, holder))
 
     def renew(self, holders: Collection[str], attempts: Collection[str]) -> frozenset[str]:

@@ -254,11 +254,15 @@ def _weigh_retry(
             "while it lives, then the refresh is tried once more"
         )
     wait = _second_presentation_in(context, document.account.name, attempt)
-    if attempt.state == "orphaned" and token.expires_at is not None and token.expires_at <= context.now():
-        wait = max(wait, token.expires_at + _ORPHAN_WAIT - context.now())
+    whose = ""
+    if attempt.state == "orphaned":
+        if token.expires_at is not None and token.expires_at <= context.now():
+            wait = max(wait, token.expires_at + _ORPHAN_WAIT - context.now())
+        host = attempt.process.instance.partition(":")[0]
+        whose = f" or is with host {host} (if that is gone for good: tokenferry store forget-host {host})"
     if wait > 0:
         raise RefreshUncertain(
-            f"account {job.name!r}: the answer to its last refresh was lost; the refresh is tried once more in "
+            f"account {job.name!r}: the answer to its last refresh was lost{whose}; the refresh is tried once more in "
             f"{wait:.0f} s",
             retry_after=wait,
         )

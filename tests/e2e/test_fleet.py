@@ -1,0 +1,109 @@
+"""Hosts that share a login: commands and processes in homes of their own, over one real PostgreSQL."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from e2e.conftest import Tell
+from e2e.parties import CHILDREN, COMMAND, Outcome, SandboxProcess, begin, digest, end, write_config
+from e2e.postgres import PostgresServer
+from tokenferry.settings import Home
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+pytestmark = pytest.mark.e2e
+
+_PROCESSES = 66
+"""Of each of three hosts."""
+
+
+class FleetHost:
+    """A home of its own, as on another machine, with a copy of the sealing key."""
+
+    def __init__(self, folder: Path, url: str, provider: str, key: Path) -> None:
+        self.home = Home(folder)
+        self.environment = {
+            "TOKENFERRY_HOME": str(folder),
+            "TOKENFERRY_SEAL_KEY_FILE": str(key),
+            "TMPDIR": str(folder / "temporary"),
+        }
+        folder.mkdir(mode=0o700)
+        store = f'[store]\nurl = "{url}"\nshare_accounts = true\npool = 2\n'
+        write_config(self.home, f'{store}[[providers]]\nname = "sandbox"\nbase_url = "{provider}"\n')
+
+    def begin(self, *words: str, stdin: str = "") -> "Popen[str]":
+        return begin(*words, stdin=stdin, stdin_open=False, **self.environment)
+
+    def run(self, *words: str, stdin: str = "") -> Outcome:
+        return end(self.begin(COMMAND, *words, stdin=stdin))
+
+
+@pytest.fixture
+def hosts(sandbox: SandboxProcess, postgres: PostgresServer, tmp_path: Path) -> list[FleetHost]:
+    postgres.execute("ALTER SYSTEM SET max_connections = 500")
+    postgres.stop()
+    postgres.start()
+    url = postgres.url(postgres.create())
+    made = [FleetHost(tmp_path / f"h{n}", url, sandbox.url, tmp_path / "keys" / "seal") for n in range(3)]
+    for words in (("store", "init"), *[("encryption", "enable")] * 3):
+        host = made[0] if words[0] == "store" else next(one for one in made if not one.home.seal.exists())
+        outcome = host.run(*words)
+        assert outcome.code == 0, outcome.err
+    return made
+
+
+def add_expired(host: FleetHost, sandbox: SandboxProcess) -> None:
+    login = sandbox.issue("alice", expires_in=-3600)
+    outcome = host.run("account", "add", "alice", "--provider", "sandbox", stdin=json.dumps(login))
+    assert outcome.code == 0, outcome.err
+
+
+def test_one_login_serves_every_host_and_is_refreshed_once(
+    hosts: list[FleetHost], sandbox: SandboxProcess, tell: Tell
+) -> None:
+    """Two hundred processes of three hosts ask at once for a login that has expired."""
+    add_expired(hosts[0], sandbox)
+    assert [host.run("account", "list").out.count("alice") for host in hosts] == [1, 1, 1]
+    start = time.time() + 15
+    crowd = [
+        host.begin(sys.executable, str(CHILDREN / "crowd.py"), "alice", str(_PROCESSES), str(start)) for host in hosts
+    ]
+    given: list[str] = []
+    for process in crowd:
+        outcome = end(process)
+        assert outcome.code == 0, outcome.err
+        given += json.loads(outcome.out)
+    assert len(given) == 3 * _PROCESSES
+    assert len(set(given)) == 1, set(given)
+    counters = sandbox.counters()
+    assert (counters["grants"], counters["reuses"]) == (1, 0)
+    assert given[0] == digest(hosts[2].run("token", "alice").out.strip())
+    assert not hosts[0].home.accounts.exists()
+    tell(f"{len(given)} processes of 3 hosts were served after {time.time() - start:.1f} s, by one grant")
+
+
+def test_no_secret_is_in_a_dump_of_a_sealed_store(
+    hosts: list[FleetHost], sandbox: SandboxProcess, postgres: PostgresServer
+) -> None:
+    add_expired(hosts[0], sandbox)
+    token = hosts[1].run("token", "alice").out.strip()
+    database = hosts[0].home.config.read_text().partition(f"{postgres.port}/")[2].partition('"')[0]
+    dump = postgres.run("pg_dump", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres", database)
+    assert "alice" in dump
+    assert token not in dump
+    assert token.encode().hex() not in dump
+    assert "sk-" not in dump
+
+
+def test_a_host_without_the_key_stores_nothing_in_clear(hosts: list[FleetHost], sandbox: SandboxProcess) -> None:
+    hosts[0].home.seal.unlink()
+    login = sandbox.issue("alice")
+    outcome = hosts[0].run("account", "add", "alice", "--provider", "sandbox", stdin=json.dumps(login))
+    assert outcome.code == 2
+    assert "encryption enable" in outcome.one_sentence()
+    assert "alice" not in hosts[1].run("account", "list").out
