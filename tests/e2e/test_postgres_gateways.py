@@ -1,0 +1,105 @@
+"""Two running gateways over one database, as behind a load balancer."""
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from e2e.parties import Server, running, tokenferry
+from e2e.postgres import PostgresServer
+from tokenferry.postgres import ConnectionPool
+from tokenferry.settings import Home
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """
+[store]
+url = "{url}"
+serve_stale = "3s"
+[router]
+list_models = "mapped"
+[[providers]]
+name = "fake"
+base_url = "http://127.0.0.1:9"
+api_key = "$FAKE_KEY"
+[[models]]
+name = "fast"
+mappings = [{{ provider = "fake", actual_model = "m" }}]
+"""
+
+
+def ask(server: Server, path: str = "/v1/models", key: str = "") -> tuple[int, str]:
+    place = urlsplit(server.url)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={"x-api-key": key, "anthropic-version": "2023-06-01"} if key else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def within(seconds: float, is_so: Callable[[], object]) -> float:
+    begun = time.monotonic()
+    while not is_so():
+        assert time.monotonic() - begun < seconds, f"not within {seconds:g} s"
+        time.sleep(0.01)
+    return time.monotonic() - begun
+
+
+@pytest.fixture
+def gateways(
+    postgres: PostgresServer, connections: ConnectionPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Server]]:
+    with connections.lease() as connection:
+        url = postgres.url(connection.info.dbname)
+    monkeypatch.setenv("FAKE_KEY", "sk-fake-key")
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for name in ("h1", "h2"):
+            home = Home(tmp_path / name)
+            home.path.mkdir(mode=0o700)
+            home.config.write_text(CONFIG.format(url=url))
+            home.config.chmod(0o600)
+            monkeypatch.setenv("TOKENFERRY_HOME", str(home.path))
+            servers.append(stack.enter_context(running("serve", home.path)))
+        yield servers
+
+
+def test_a_key_opens_both_gateways_and_a_revoked_one_neither(
+    gateways: list[Server], tell: Callable[[str], None]
+) -> None:
+    made = json.loads(tokenferry("key", "create", "ci", "--json").out)
+    key = made["key"]
+    for server in gateways:
+        within(2, lambda server=server: ask(server, key=key)[0] == 200)
+    assert tokenferry("key", "revoke", "ci").code == 0
+    took = [within(1, lambda server=server: ask(server, key=key)[0] == 401) for server in gateways]
+    tell(f"a revoked key stopped at both gateways {max(took) * 1000:.0f} ms after the command had ended")
+
+
+def test_known_keys_count_while_the_database_stands_still_and_all_heals(
+    gateways: list[Server], postgres: PostgresServer
+) -> None:
+    key = json.loads(tokenferry("key", "create", "ci", "--json").out)["key"]
+    for server in gateways:
+        within(2, lambda server=server: ask(server, key=key)[0] == 200)
+    postgres.stop("immediate")
+    try:
+        for server in gateways:
+            within(3, lambda server=server: ask(server, key="tfk_" + "x" * 43)[0] == 503)
+            assert ask(server, key=key)[0] == 200
+            assert ask(server, "/readyz")[0] == 200, "a short outage must not make every gateway unready at once"
+            assert ask(server, "/healthz")[0] == 200
+        for server in gateways:
+            within(12, lambda server=server: ask(server, key=key)[0] == 503)
+            status, said = ask(server, "/readyz")
+            assert (status, json.loads(said)["reason"]) == (503, "the database is away")
+    finally:
+        postgres.start()
+    for server in gateways:
+        within(8, lambda server=server: ask(server, key=key)[0] == 200)
+        within(1, lambda server=server: ask(server, "/readyz")[0] == 200)
