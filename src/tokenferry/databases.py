@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
     from tokenferry.ledger import Ledger
     from tokenferry.postgres import ConnectionPool
+    from tokenferry.secret import Secret
     from tokenferry.settings import Home
     from tokenferry.state import State
 
-__all__ = ["has_ledger", "has_state", "open_ledger", "open_state", "postgres", "store_settings"]
+__all__ = ["has_ledger", "has_state", "open_ledger", "open_login_secret", "open_state", "postgres", "store_settings"]
 
 
 def postgres() -> Any:
@@ -69,6 +70,20 @@ def open_state(
     state = State(postgres().PostgresDatabase(connections, "state", watch), now=now)
     watch.start()  # its readers are there now
     return state
+
+
+def open_login_secret(home: Home, settings: StoreSettings) -> Secret:
+    """What gateways begin and finish logins with: those of the home, or all that share a database."""
+    from tokenferry.state import login_secret  # noqa: PLC0415  # as above
+
+    if not settings.url:
+        return login_secret(home)
+    connections = _connect(settings)
+    try:
+        found: Secret = postgres().shared_login_secret(connections)
+    finally:
+        connections.close()
+    return found
 
 
 def has_state(home: Home) -> bool:

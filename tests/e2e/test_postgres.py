@@ -2,12 +2,21 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from e2e.postgres import PostgresServer
 from tokenferry.errors import Conflict, StorageFailed, TokenferryError
-from tokenferry.postgres import ConnectionPool, grant, initialise, migrations, schema_status, upgrade
+from tokenferry.postgres import (
+    ConnectionPool,
+    grant,
+    initialise,
+    migrations,
+    schema_status,
+    shared_login_secret,
+    upgrade,
+)
 from tokenferry.settings import StoreSettings
 
 pytestmark = pytest.mark.e2e
@@ -105,3 +114,9 @@ def test_a_server_that_is_away_says_so_at_once_and_is_used_again(
         connections.facts()
     postgres.start()
     assert connections.facts().started != facts.started
+
+
+def test_hosts_begin_and_finish_logins_with_one_secret(connections: ConnectionPool) -> None:
+    with ThreadPoolExecutor(4) as hosts:
+        (found,) = {*hosts.map(lambda _: shared_login_secret(connections), range(4))}
+    assert len(found.reveal()) == 64

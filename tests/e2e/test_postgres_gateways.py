@@ -5,6 +5,7 @@ import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -42,6 +43,10 @@ def ask(server: Server, path: str = "/v1/models", key: str = "") -> tuple[int, s
         return answer.status, answer.read().decode()
 
 
+def answers(server: Server, status: int, path: str = "/v1/models", key: str = "") -> bool:
+    return ask(server, path, key)[0] == status
+
+
 def within(seconds: float, is_so: Callable[[], object]) -> float:
     begun = time.monotonic()
     while not is_so():
@@ -75,9 +80,9 @@ def test_a_key_opens_both_gateways_and_a_revoked_one_neither(
     made = json.loads(tokenferry("key", "create", "ci", "--json").out)
     key = made["key"]
     for server in gateways:
-        within(2, lambda server=server: ask(server, key=key)[0] == 200)
+        within(2, partial(answers, server, 200, key=key))
     assert tokenferry("key", "revoke", "ci").code == 0
-    took = [within(1, lambda server=server: ask(server, key=key)[0] == 401) for server in gateways]
+    took = [within(1, partial(answers, server, 401, key=key)) for server in gateways]
     tell(f"a revoked key stopped at both gateways {max(took) * 1000:.0f} ms after the command had ended")
 
 
@@ -86,20 +91,20 @@ def test_known_keys_count_while_the_database_stands_still_and_all_heals(
 ) -> None:
     key = json.loads(tokenferry("key", "create", "ci", "--json").out)["key"]
     for server in gateways:
-        within(2, lambda server=server: ask(server, key=key)[0] == 200)
+        within(2, partial(answers, server, 200, key=key))
     postgres.stop("immediate")
     try:
         for server in gateways:
-            within(3, lambda server=server: ask(server, key="tfk_" + "x" * 43)[0] == 503)
+            within(3, partial(answers, server, 503, key="tfk_" + "x" * 43))
             assert ask(server, key=key)[0] == 200
             assert ask(server, "/readyz")[0] == 200, "a short outage must not make every gateway unready at once"
             assert ask(server, "/healthz")[0] == 200
         for server in gateways:
-            within(12, lambda server=server: ask(server, key=key)[0] == 503)
+            within(12, partial(answers, server, 503, key=key))
             status, said = ask(server, "/readyz")
             assert (status, json.loads(said)["reason"]) == (503, "the database is away")
     finally:
         postgres.start()
     for server in gateways:
-        within(8, lambda server=server: ask(server, key=key)[0] == 200)
-        within(1, lambda server=server: ask(server, "/readyz")[0] == 200)
+        within(8, partial(answers, server, 200, key=key))
+        within(1, partial(answers, server, 200, "/readyz"))

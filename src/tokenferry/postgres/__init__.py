@@ -9,6 +9,7 @@ from tokenferry.postgres._migrations import (
     initialise,
     migrations,
     schema_status,
+    shared_login_secret,
     upgrade,
 )
 from tokenferry.postgres._tables import PostgresTables
@@ -27,5 +28,6 @@ __all__ = [
     "initialise",
     "migrations",
     "schema_status",
+    "shared_login_secret",
     "upgrade",
 ]

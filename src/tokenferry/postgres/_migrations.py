@@ -1,6 +1,7 @@
 """Numbered migrations in SQL, each in a transaction of its own under one lock."""
 
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ from psycopg.errors import DuplicateTable, UniqueViolation
 
 from tokenferry.errors import Conflict, StorageFailed, TryLater
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, ServerFacts
+from tokenferry.secret import Secret
 from tokenferry.settings import StoreSettings
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
 _OLDEST_SERVER: Final = 150_000
+_SECRET_BYTES: Final = 32
 _TRIES: Final = 10
 _LOCK_TIMEOUT: Final = "3s"
 _STATEMENT_TIMEOUT: Final = "10min"
@@ -157,6 +160,17 @@ def grant(connections: ConnectionPool, role: str) -> None:
         with connection.transaction():
             for statement in statements:
                 connection.execute(sql.SQL(statement).format(**names))
+
+
+def shared_login_secret(connections: ConnectionPool) -> Secret:
+    """What the gateways of a fleet begin and finish logins with; made once. Raises `StorageFailed`."""
+    made = secrets.token_hex(_SECRET_BYTES)
+    with connections.lease() as connection:
+        connection.execute("UPDATE fleet SET login_secret = %s WHERE login_secret IS NULL", (made,))
+        row = connection.execute("SELECT login_secret FROM fleet").fetchone()
+        if row is None:
+            raise StorageFailed(f"{connections.name} has no fleet; make one with: tokenferry store init")
+        return Secret(row[0])
 
 
 def _standing(connection: PostgresConnection) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tokenferry.broker import Broker
 from tokenferry.config import Config, ConfigSource
-from tokenferry.databases import open_state
+from tokenferry.databases import open_login_secret, open_state
 from tokenferry.errors import UsageError
 from tokenferry.gateway import (
     SharedMemory,
@@ -34,7 +34,7 @@ from tokenferry.serve._dashboard import dashboard_origin
 from tokenferry.serve._parts import say_nothing
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
 from tokenferry.settings import Home, ServerSettings
-from tokenferry.state import GatewayRegistration, local_key, login_secret
+from tokenferry.state import GatewayRegistration, local_key
 from tokenferry.wire import load_codecs
 
 
@@ -122,7 +122,7 @@ def serve(
             tell=tell,
             states=states,
             board=board,
-            secret=login_secret(home),
+            secret=open_login_secret(home, config.store),
             dashboard=dashboard,
             reloading=reloading,
             adopted=adopted,
