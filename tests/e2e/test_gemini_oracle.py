@@ -1,6 +1,7 @@
 """Google's own SDK judges: its types what we send, and its client what the sandbox answers."""
 
 import json
+import warnings
 from typing import Any, Final
 
 import pytest
@@ -8,6 +9,7 @@ from google import genai
 from google.genai import types
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llm_rosetta import convert
 
 from e2e.parties import SandboxProcess
 from tokenferry.errors import Unfit
@@ -170,3 +172,44 @@ def test_the_vendors_client_reads_what_the_sandbox_answers(sandbox: SandboxProce
         assert client.models.count_tokens(model="gemini-3-pro", contents="hi").total_tokens
         with pytest.raises(genai.errors.ClientError, match="not found"):
             client.models.generate_content(model="gpt", contents="hi")
+
+
+def _flat(contents: list[dict[str, Any]]) -> list[tuple[str, str, Any]]:
+    """What each part says, by whom: without ids, signatures, and how parts are put together."""
+    found: list[tuple[str, str, Any]] = []
+    for content in contents:
+        for part in content["parts"]:
+            given = {name.replace("_", "").lower(): value for name, value in part.items()}
+            if (call := given.get("functioncall")) is not None:
+                found.append((content["role"], "call", (call["name"], call["args"])))
+            elif (response := given.get("functionresponse")) is not None:
+                found.append(
+                    (content["role"], "response", (response["name"], next(iter(response["response"].values()))))
+                )
+            elif given.get("text"):
+                found.append((content["role"], "text", given["text"]))
+    return found
+
+
+@given(st.lists(st.lists(st.sampled_from(["look", "touch"]), max_size=3), max_size=3))
+@settings(max_examples=50, deadline=None)
+def test_another_translator_writes_the_same_conversation(steps: list[list[str]]) -> None:
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "go"}]
+    for step, names in enumerate(steps):
+        calls = [
+            {"type": "tool_use", "id": f"toolu_{step}_{at}", "name": name, "input": {"at": at}}
+            for at, name in enumerate(names)
+        ]
+        results = [
+            {"type": "tool_result", "tool_use_id": call["id"], "content": f"saw {at}"} for at, call in enumerate(calls)
+        ]
+        turns.append({"role": "assistant", "content": [{"type": "text", "text": f"step {step}"}, *calls]})
+        turns.append({"role": "user", "content": [*results, {"type": "text", "text": "and?"}]})
+    body = {"model": "m", "max_tokens": 99, "messages": turns}
+    using = codec("anthropic", "gemini", Quirks(thinking="level"), domain=DOMAIN)
+    assert using is not None
+    ours = json.loads(using.request(json.dumps(body).encode(), "m").body)["contents"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it leaves out
+        theirs = convert(body, "google", "anthropic")["contents"]
+    assert _flat(ours) == _flat(theirs)
