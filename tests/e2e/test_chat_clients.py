@@ -33,8 +33,8 @@ from tokenferry.settings import Home
 pytestmark = pytest.mark.e2e
 
 ANSWER: Final = "Hello from the sandbox, your tools said: {}, {} ⛴"
-NATIVE, CHAT = "claude-sonnet-5-5", "chat/gpt-4o"
-"""Of the default provider, which speaks the Messages API, and of one that speaks Chat Completions."""
+NATIVE, CHAT, GEMINI = "claude-sonnet-5-5", "chat/gpt-4o", "google/gemini-3-pro"
+"""Of the default provider, which speaks the Messages API, of one that speaks Chat Completions, and of Google's."""
 CALLS: Final = [{"name": "weather", "input": {"city": "Zürich"}}, {"name": "time", "input": {"city": "Bern"}}]
 TOOLS: Final[list[ChatCompletionToolParam]] = [
     {
@@ -55,6 +55,11 @@ base_url = "{url}"
 name = "chat"
 base_url = "{url}/v1"
 wire_format = "openai"
+
+[[providers]]
+name = "google"
+base_url = "{url}/v1beta"
+wire_format = "gemini"
 """
 
 
@@ -62,11 +67,11 @@ wire_format = "openai"
 def gateway(home: Home, sandbox: SandboxProcess, add_login: AddLogin, tmp_path: Path) -> Iterator[Server]:
     add_login("alice")
     write_config(home, CONFIG.format(url=sandbox.url))
-    outcome = tokenferry(
-        "account", "add", "dave", "--provider", "chat", "--kind", "api-key", stdin=sandbox.api_key("dave")
-    )
-    assert outcome.code == 0, outcome.err
-    assert "ask for chat/MODEL" in outcome.out
+    for name, provider in (("dave", "chat"), ("bob", "google")):
+        asked = ("account", "add", name, "--provider", provider, "--kind", "api-key")
+        outcome = tokenferry(*asked, stdin=sandbox.api_key(name))
+        assert outcome.code == 0, outcome.err
+        assert f"ask for {provider}/MODEL" in outcome.out
     sandbox.settings(answer={"calls": CALLS})
     with running("serve", tmp_path) as server:
         yield server
@@ -87,7 +92,7 @@ def again(call: Any) -> ChatCompletionMessageFunctionToolCallParam:
     return {"id": call.id, "type": "function", "function": {"name": known.name, "arguments": known.arguments}}
 
 
-@pytest.mark.parametrize("model", [NATIVE, CHAT])
+@pytest.mark.parametrize("model", [NATIVE, CHAT, GEMINI])
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_openais_sdk_has_tools_called_in_parallel(
     client: openai.OpenAI, sandbox: SandboxProcess, model: str, *, is_stream: bool
@@ -117,8 +122,8 @@ def test_openais_sdk_has_tools_called_in_parallel(
             said += [
                 {"role": "tool", "tool_call_id": one.id, "content": f"{one.function.name}?"} for one in reversed(calls)
             ]
-    path = "/v1/messages" if model == NATIVE else "/v1/chat/completions"
-    assert [one["status"] for one in sandbox.requests(path)] == [200, 200]
+    paths = {NATIVE: "/v1/messages", CHAT: "/v1/chat/completions", GEMINI: "/v1beta/models/gemini-3-pro"}
+    assert [one["status"] for one in sandbox.requests() if one["path"].startswith(paths[model])] == [200, 200]
 
 
 def test_openais_sdk_reads_models_and_errors(client: openai.OpenAI, sandbox: SandboxProcess) -> None:

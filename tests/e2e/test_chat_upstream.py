@@ -1,4 +1,4 @@
-"""The real Claude Code whose model is mapped to an upstream of Chat Completions."""
+"""The real Claude Code whose model is mapped to an upstream of Chat Completions, or to Gemini and Vertex AI."""
 
 import json
 from collections.abc import Iterator
@@ -15,44 +15,70 @@ from tokenferry.settings import Home
 pytestmark = pytest.mark.e2e
 
 COMMANDS: Final = ("echo alpha-$((1+1))", "echo beta-$((2+2))")
+QUIRKS: Final = {"same_index": True, "ids": False, "usage": "each", "finish": "stop", "comments": True}
 CONFIG: Final = """
 [[providers]]
 name = "chat"
 base_url = "{url}/v1"
 wire_format = "openai"
 
+[[providers]]
+name = "google"
+base_url = "{url}/v1beta"
+wire_format = "gemini"
+
+[[providers]]
+name = "vertex"
+base_url = "{url}/v1/projects/p/locations/eu"
+wire_format = "vertex"
+
 [[models]]
 name = "fast"
+mappings = [{{ provider = "chat", actual_model = "gpt-oss" }}]
 
-[[models.mappings]]
-provider = "chat"
-actual_model = "gpt-oss"
+[[models]]
+name = "pro"
+mappings = [{{ provider = "google", actual_model = "gemini-3-pro" }}]
+
+[[models]]
+name = "flash"
+mappings = [{{ provider = "vertex", actual_model = "gemini-2.5-flash" }}]
 """
 
 
 @pytest.fixture
 def gateway(home: Home, sandbox: SandboxProcess, tmp_path: Path) -> Iterator[Server]:
     write_config(home, CONFIG.format(url=sandbox.url))
-    added = tokenferry("account", "add", "one", "--provider", "chat", stdin=sandbox.api_key())
-    assert added.code == 0, added.err
+    for name, provider in (("dave", "chat"), ("bob", "google"), ("alice", "vertex")):
+        added = tokenferry("account", "add", name, "--provider", provider, stdin=sandbox.api_key(name))
+        assert added.code == 0, added.err
     with running("serve", tmp_path) as server:
         yield server
 
 
 @pytest.mark.parametrize(
-    "quirks", [{}, {"same_index": True, "ids": False, "usage": "each", "finish": "stop", "comments": True}]
+    ("model", "faults"),
+    [
+        ("fast", {}),
+        ("fast", {"kind": "chat_quirks", "times": 100, **QUIRKS}),
+        ("pro", {"kind": "gemini_quirks", "finish": "MALFORMED_FUNCTION_CALL"}),
+        ("flash", {"kind": "gemini_quirks", "finish": "STOP"}),
+    ],
+    ids=["chat", "quirks", "malformed", "empty"],
 )
 def test_a_session_with_parallel_tools_runs_to_its_end(
-    gateway: Server, sandbox: SandboxProcess, tmp_path: Path, quirks: dict[str, Any]
+    gateway: Server, sandbox: SandboxProcess, tmp_path: Path, model: str, faults: dict[str, Any]
 ) -> None:
+    """An answer of Gemini that is malformed or empty is asked for once more, and the client sees nothing of it."""
     calls = [{"name": "Bash", "input": {"command": command, "description": "says it"}} for command in COMMANDS]
     sandbox.settings(answer={"calls": calls, "thinking": True})
-    sandbox.fault("chat_quirks", times=100, **quirks)
+    if faults:
+        sandbox.fault(**faults)
     person = tmp_path / "claude"
     person.mkdir(mode=0o700)
     given = {"ANTHROPIC_BASE_URL": gateway.url, "ANTHROPIC_AUTH_TOKEN": tokenferry("token", "--gateway").out.strip()}
-    given |= {"ANTHROPIC_DEFAULT_HAIKU_MODEL": "fast"}
-    asked = ("-p", "run both", "--model", "fast", "--output-format", "json", "--allowedTools", "Bash")
+    given |= {"ANTHROPIC_DEFAULT_HAIKU_MODEL": model}
+    asked = ("-p", "run both", "--model", model, "--output-format", "json", "--allowedTools", "Bash")
     with closed_door() as door:
         outcome = end(Claude(person, door.url).begin(*asked, **given))
     assert outcome.code == 0, outcome

@@ -44,7 +44,7 @@ BLOCK: Final = st.one_of(
     st.builds(lambda words: {"type": "text", "text": words}, TEXT),
     st.just({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}),
 )
-THOUGHT: Final = st.sampled_from(["cc2ln", "tc2ln", "ac2ln", "", "x"]).map(
+THOUGHT: Final = st.sampled_from(["c2ln", ""]).map(
     lambda payload: {"type": "thinking", "thinking": "hm", "signature": seal(DOMAIN, payload)}
 )
 

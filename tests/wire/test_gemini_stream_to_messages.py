@@ -73,7 +73,7 @@ def test_a_whole_answer_with_thoughts_text_and_two_calls() -> None:
     assert kinds == ["thinking", "text", "thinking", "tool_use", "tool_use"]
     assert built["content"][0] == {"type": "thinking", "thinking": "let me think — ☃", "signature": seal(DOMAIN)}
     assert built["content"][1]["text"] == "It is 🌧️ outside.\n"
-    assert built["content"][2] == {"type": "thinking", "thinking": "", "signature": seal(DOMAIN, "cc2ln")}
+    assert built["content"][2] == {"type": "thinking", "thinking": "", "signature": seal(DOMAIN, "c2ln")}
     assert [(block["id"], block["input"]) for block in built["content"][3:]] == [
         ("gemini_f1", {"city": "Zürich"}),
         ("gemini_f2", {"city": "Bern"}),
@@ -151,6 +151,15 @@ def test_a_document_says_the_same_as_a_stream_and_both_come_back_in_order(parts:
     assert [one["name"] for one in calls] == [one["functionCall"]["name"] for one in parts if "functionCall" in one]
     assert len({one["id"] for one in calls}) == len(calls) or any("x1" in str(one) for one in parts)
     assert not any(block["type"] == "text" and not block["text"] for block in document["content"])
+
+
+def test_the_last_block_of_an_answer_in_words_is_its_text() -> None:
+    """Claude Code takes the last block for the result; the signature of a text comes after it, and goes unchecked."""
+    text = gemini_event({"text": "so"})
+    streamed = message(translated(text, gemini_event({"text": "", "thoughtSignature": "S"}, finish="STOP")))
+    assert streamed["content"] == [{"type": "text", "text": "so"}]
+    for one in in_one({"text": "so", "thoughtSignature": "S"}):
+        assert one["content"] == [{"type": "text", "text": "so"}]
 
 
 def test_stop_beside_calls_is_tool_use_and_without_any_is_not() -> None:

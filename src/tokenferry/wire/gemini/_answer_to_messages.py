@@ -6,12 +6,12 @@ import msgspec
 
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
+from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import read_fault
 from tokenferry.wire._ids import made_up_id
 from tokenferry.wire._json import encode, is_object
-from tokenferry.wire.gemini._meaning import end_fault, prompt_fault, stop_reason, tokens
+from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer
-from tokenferry.wire.gemini._signatures import ALONE, OF_CALL, OF_TEXT, client_id, sealed_signature
 from tokenferry.wire.messages._usage import usage_object
 
 _decoder: Final = msgspec.json.Decoder(GenerateContentAnswer)
@@ -71,32 +71,28 @@ def count_to_messages(body: bytes) -> bytes:
 
 
 def _blocks(parts: list[AnswerPart], known: str, sent: Sent, domain: str) -> list[dict[str, Any]]:
+    """As `GeminiStreamToMessages` writes them."""
     blocks: list[dict[str, Any]] = []
-    thought = sealed_signature(domain)
+    thought = seal(domain)
     calls = 0
     for part in parts:
-        signature, is_text = part.thought_signature or "", bool(blocks) and blocks[-1]["type"] == "text"
         if part.function_call is not None:
-            if signature:
-                _thinking(blocks, thought)["signature"] = sealed_signature(domain, OF_CALL, signature)
+            if part.thought_signature:
+                _thinking(blocks, thought)["signature"] = seal(domain, part.thought_signature)
             blocks.append(_call(part.function_call, made_up_id(known, calls), sent))
             calls += 1
-        elif part.thought:
-            if part.text:
-                _thinking(blocks, thought)["thinking"] += part.text
-        elif part.text and not is_text:
-            blocks.append({"type": "text", "text": part.text})
-        elif part.text:
+        elif part.text and part.thought:
+            _thinking(blocks, thought)["thinking"] += part.text
+        elif part.text and blocks and blocks[-1]["type"] == "text":
             blocks[-1]["text"] += part.text
-        if signature and part.function_call is None and not part.thought:
-            place = OF_TEXT if part.text and not is_text else ALONE
-            _thinking(blocks, thought)["signature"] = sealed_signature(domain, place, signature)
+        elif part.text:
+            blocks.append({"type": "text", "text": part.text})
     return blocks
 
 
 def _thinking(blocks: list[dict[str, Any]], thought: str) -> dict[str, Any]:
-    """The thinking block that comes last and has no signature yet, or another."""
-    if not blocks or blocks[-1].get("signature") != thought:
+    """The thinking block that comes last, or another."""
+    if not blocks or blocks[-1]["type"] != "thinking":
         blocks.append({"type": "thinking", "thinking": "", "signature": thought})
     return blocks[-1]
 

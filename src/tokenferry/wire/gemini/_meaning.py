@@ -1,5 +1,6 @@
 """What the fields of a Gemini answer mean in the Messages API, whether it is whole or a stream."""
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
@@ -16,12 +17,24 @@ _FILTERED: Final = frozenset(
         *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
     )
 )
+_ISSUED: Final = "gemini_"
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,120}")
 _MARKS: Final = frozenset(("thought", "thoughtSignature"))
 """Fields of a part that are no content."""
 _LONGEST_MESSAGE: Final = 500
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 GeminiStage: TypeAlias = Literal["quiet", "content", "error"]
+
+
+def client_id(issued: str | None) -> str | None:
+    """The id that a client gets of a call to which Gemini gave one; None where it gave none that a client can have."""
+    return f"{_ISSUED}{issued}" if issued and _ID.fullmatch(issued) else None
+
+
+def issued_id(known: str) -> str | None:
+    """The id that Gemini itself gave a call; None for one of another origin, which it may not take."""
+    return known.removeprefix(_ISSUED) if known.startswith(_ISSUED) else None
 
 
 def stop_reason(finish: str, *, has_calls: bool) -> str | None:

@@ -6,12 +6,12 @@ import msgspec
 
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
+from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import made_up_id
 from tokenferry.wire._json import is_object
-from tokenferry.wire.gemini._meaning import end_fault, prompt_fault, stop_reason, tokens
+from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer, UsageMetadata
-from tokenferry.wire.gemini._signatures import ALONE, OF_CALL, OF_TEXT, client_id, sealed_signature
 from tokenferry.wire.messages._streams import MessagesWriter
 
 _MOST_CALLS: Final = 1000
@@ -20,15 +20,17 @@ _decode: Final = msgspec.json.Decoder(GenerateContentAnswer).decode
 
 
 class GeminiStreamToMessages(MessagesWriter):
-    """Passes parts as they come, each call whole. A thinking block holds the signature of the part that it belongs to.
+    """Passes parts as they come, each call whole. The thinking block before a call holds the call's signature.
 
+    Signatures of texts are left out: Gemini doesn't check them (https://ai.google.dev/gemini-api/docs/thought-signatures),
+    and they come after the text, where a thinking block would be the answer's last, which clients take for its result.
     The answer is complete with the finish reason and the usage; without the usage, at the end of the bytes.
     """
 
     def __init__(self, sent: Sent, domain: str, request_id: str) -> None:
         super().__init__(sent, request_id)
         self._domain = domain
-        self._thought = sealed_signature(domain)
+        self._thought = seal(domain)
         self._finish: str | None = None
         self._finish_message: str | None = None
         self._counts: UsageMetadata | None = None
@@ -70,20 +72,14 @@ class GeminiStreamToMessages(MessagesWriter):
             self._complete(self._finish)
 
     def _part(self, part: AnswerPart) -> None:
-        blocks, signature = self._blocks, part.thought_signature or ""
         if part.function_call is not None:
-            self._call(part.function_call, signature)
-        elif part.thought:
-            if part.text:
-                self._open("thinking")
-                self._out.append(blocks.thinking(part.text))
-        elif part.text or signature:
-            is_first = blocks.kind != "text"
-            if part.text:
-                self._open("text")
-                self._out.append(blocks.text(part.text))
-            if signature:
-                self._sign(OF_TEXT if part.text and is_first else ALONE, signature)
+            self._call(part.function_call, part.thought_signature)
+        elif part.text and part.thought:
+            self._open("thinking")
+            self._out.append(self._blocks.thinking(part.text))
+        elif part.text:
+            self._open("text")
+            self._out.append(self._blocks.text(part.text))
 
     def _open(self, kind: str) -> None:
         """Begin a block of this kind, unless it is open."""
@@ -93,12 +89,7 @@ class GeminiStreamToMessages(MessagesWriter):
             fields = {"text": ""} if kind == "text" else {"thinking": "", "signature": ""}
             self._out.append(blocks.start(kind, **fields))
 
-    def _sign(self, place: str, signature: str) -> None:
-        """Give the client a signature, in the thinking block that is open or in an empty one."""
-        self._open("thinking")
-        self._out.append(self._blocks.stop(sealed_signature(self._domain, place, signature)))
-
-    def _call(self, call: AnswerCall, signature: str) -> None:
+    def _call(self, call: AnswerCall, signature: str | None) -> None:
         blocks = self._blocks
         if not call.name:
             raise UnreadableAnswer("the upstream's answer calls a tool without its name")
@@ -107,7 +98,8 @@ class GeminiStreamToMessages(MessagesWriter):
         if self._calls >= _MOST_CALLS:
             raise UnreadableAnswer("the upstream's answer has too many calls")
         if signature:
-            self._sign(OF_CALL, signature)
+            self._open("thinking")
+            self._out.append(blocks.stop(seal(self._domain, signature)))
         known = client_id(call.id) or made_up_id(self._id, self._calls)
         self._calls += 1
         name = self._sent.names.get(call.name, call.name)

@@ -5,13 +5,14 @@ from typing import Any, Final
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
+from tokenferry.wire._envelope import opened
 from tokenferry.wire._field_handling import FieldTable, changed, kept
 from tokenferry.wire._ids import tool_name
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.gemini import _models as gemini
+from tokenferry.wire.gemini._meaning import issued_id
 from tokenferry.wire.gemini._schema import allowed_schema
-from tokenferry.wire.gemini._signatures import OF_CALL, OF_TEXT, issued_id, opened_signature
 from tokenferry.wire.gemini._thoughts import NO_SIGNATURE
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._conversation import Conversation
@@ -240,27 +241,14 @@ class _History(Conversation[gemini.WrittenPart]):
                 signature = None
             elif not isinstance(block, messages.ThinkingContent | messages.RedactedThinkingContent):
                 raise Unfit(f"an assistant's message holds {block.__struct_config__.tag}")
+            elif isinstance(block, messages.ThinkingContent) and (
+                (opening := opened(block.signature, self._domain)) is not None
+            ):
+                signature = opening or signature
             else:
-                signature = self._thought(block, parts) or signature
+                self._left.add("thinking")
         if parts:
             self.contents.append(gemini.WrittenContent(role="model", parts=parts))
-
-    def _thought(
-        self, block: messages.ThinkingContent | messages.RedactedThinkingContent, parts: list[gemini.WrittenPart]
-    ) -> str | None:
-        """The signature for the next call, if that is what the block holds; one of a text goes to the parts."""
-        found = opened_signature(block.signature, self._domain) if isinstance(block, messages.ThinkingContent) else None
-        if found is None:
-            self._left.add("thinking")
-            return None
-        place, signature = found
-        if place == OF_CALL:
-            return signature
-        if place == OF_TEXT and parts and parts[-1].text is not None:
-            parts[-1].thought_signature = signature
-        elif signature:
-            parts.append(gemini.WrittenPart(text="", thought_signature=signature))
-        return None
 
 
 def _blob(url: str, what: str) -> gemini.Blob:
