@@ -52,7 +52,7 @@ format: $(VENV)/.dev
 	@"$(BIN)/ruff" format .
 	@"$(BIN)/ruff" check --fix .
 
-e2e: $(VENV)/.e2e ## the real Claude Code and Codex CLIs, the SDKs, Chromium, nginx, Prometheus and a keyring; needs npm, and root to install the last four
+e2e: $(VENV)/.e2e ## the real Claude Code, Codex and Gemini CLIs, the SDKs, Chromium, nginx, Prometheus and a keyring; needs npm, and root to install the last four
 	@sh scripts/e2e-needs
 	@TOKENFERRY_E2E=1 "$(BIN)/python" -m pytest -m e2e
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import os
 import runpy
 import threading
@@ -12,8 +13,21 @@ from typing import Any
 import pytest
 
 import tokenferry
-from e2e.parties import SandboxProcess, write_config
+from e2e.parties import (
+    CHILDREN,
+    COMMAND,
+    MODULES,
+    Outcome,
+    SandboxProcess,
+    Server,
+    begin,
+    end,
+    lacking,
+    program,
+    write_config,
+)
 from e2e.parties import tokenferry as command
+from e2e.recorder import closed_door
 from tokenferry.settings import Home
 from tokenferry.tools import Registry
 
@@ -39,7 +53,8 @@ mappings = [{{ provider = "sandbox", actual_model = "claude-opus-4-5" }}]
 name = "by-chat"
 mappings = [{{ provider = "chat", actual_model = "gpt-oss" }}]
 """
-MODELS = ("gemini-3-pro", "by-chat")
+PATHS = {"gemini-3-pro": "/v1/messages", "by-chat": "/v1/chat/completions"}
+"""Where each model's upstream is asked."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +69,7 @@ def _home(home: Home, sandbox: SandboxProcess, monkeypatch: pytest.MonkeyPatch) 
         assert added.code == 0, added.err
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=PATHS)
 def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -110,8 +125,7 @@ def test_a_chat_keeps_what_was_thought_and_called(client: Any, model: str, sandb
     assert answer.text
     sandbox.settings(answer={"thinking": True, "calls": []})
     assert chat.send_message("And now?").text
-    paths = {"gemini-3-pro": "/v1/messages", "by-chat": "/v1/chat/completions"}
-    assert {request["status"] for request in sandbox.requests(paths[model])} == {200}
+    assert {request["status"] for request in sandbox.requests(PATHS[model])} == {200}
 
 
 def test_the_registry_of_tools_speaks_with_the_sdk(client: Any, model: str, sandbox: SandboxProcess) -> None:
@@ -158,3 +172,63 @@ def test_what_the_type_checker_takes_runs(sandbox: SandboxProcess) -> None:
     added = command("account", "add", "alice", "--provider", "sandbox", stdin=sandbox.api_key("alice"))
     assert added.code == 0, added.err
     runpy.run_path(str(TYPING))["with_googles_sdk"](sandbox.url)
+
+
+@pytest.fixture
+def person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home directory of somebody who has used neither program; the environment leads nowhere else."""
+    person = tmp_path / "person"
+    (person / "work").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(person))
+    for name in ("GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(name)
+    return person
+
+
+def test_googles_sdk_for_javascript_has_tools_called_in_chats(
+    gateway: Server, person: Path, key: str, model: str, sandbox: SandboxProcess
+) -> None:
+    """An answer with an event that it takes for invalid is forgotten by its chat: the results would have no calls."""
+    if not (MODULES / "@google/genai").is_dir():
+        lacking("the npm package @google/genai")
+    calls = [{"name": "weather", "input": {"city": "Ulm"}}, {"name": "time", "input": {"city": "Bern"}}]
+    sandbox.settings(answer={"calls": calls, "thinking": True})
+    outcome = end(begin(program("node"), str(CHILDREN / "genai.mjs"), gateway.url, key, model))
+    assert outcome.code == 0, outcome
+    found = json.loads(outcome.out)
+    assert found["calls"] == [2, 2]
+    assert all("weather of Ulm, time of Bern" in text for text in found["texts"])
+    assert found["tokens"] == [True, True]
+    assert found["told"] == ["ApiError", 400]
+    assert found["models"][:2] == ["models/gemini-3-pro", "models/by-chat"]
+
+
+def gemini(person: Path, *before: str, model: str) -> Outcome:
+    """Have the Gemini CLI look into a file, without a way to the world but for this machine."""
+    script = MODULES / "@google/gemini-cli/bundle/gemini.js"
+    if not script.is_file():
+        lacking("the npm package @google/gemini-cli")
+    told = ("--skip-trust", "--approval-mode", "yolo", "--output-format", "json", "-m", model, "-p", "look")
+    with closed_door() as door:
+        proxies = [f"{name}={door.url}" for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")]
+        local = ("NO_PROXY=127.0.0.1", "no_proxy=127.0.0.1")
+        place = ("-C", str(person / "work"), *proxies, *local)
+        return end(begin("/usr/bin/env", *place, *before, program("node"), str(script), *told))
+
+
+@pytest.mark.parametrize(("model", "by_run"), [("gemini-3-pro", False), ("by-chat", True)], ids=["set up", "run"])
+def test_the_gemini_cli_has_its_tools_called(
+    gateway: Server, person: Path, sandbox: SandboxProcess, model: str, *, by_run: bool
+) -> None:
+    note = person / "work" / "note.txt"
+    note.write_text("the ferry leaves at nine")
+    sandbox.settings(answer={"calls": [{"name": "read_file", "input": {"file_path": str(note)}}], "thinking": True})
+    done = command("setup", "gemini-cli", "--yes", "--url", "http://127.0.0.1:9" if by_run else gateway.url)
+    assert done.code == 0, done
+    outcome = gemini(person, *((COMMAND, "run", "--") if by_run else ()), model=model)
+    assert outcome.code == 0, outcome
+    assert "the ferry leaves at nine" in json.loads(outcome.out)["response"]
+    asked = sandbox.requests(PATHS[model])
+    assert len(asked) >= 2
+    assert {request["status"] for request in asked} == {200}
+    assert command("setup", "gemini-cli", "--undo", "--yes").code == 0

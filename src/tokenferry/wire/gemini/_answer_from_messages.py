@@ -94,8 +94,12 @@ def answer_document(
     reason: str | None = None,
     counted: Tokens | None = None,
 ) -> dict[str, Any]:
-    """An answer, or what an event of a stream adds to one; `reason` and `counted` are of its end."""
-    candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
+    """An answer, or what an event of a stream adds to one; `reason` and `counted` are of its end.
+
+    Without a part there is an empty text, as from the vendor: the SDKs' chats forget a turn that has an empty content.
+    """
+    content = {"role": "model", "parts": parts or [{"text": ""}]}
+    candidate: dict[str, Any] = {"content": content, "index": 0}
     if reason is not None:
         candidate["finishReason"] = reason
     document: dict[str, Any] = {"candidates": [candidate]}
