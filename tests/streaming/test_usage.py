@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokenferry.streaming._body_filter import DocumentFilter
-from tokenferry.streaming._usage import SseUsageReader, TokenUsage, estimated_output, read_usage
+from tokenferry.streaming._usage import SseUsageReader, TokenUsage, estimated_output, json_object, read_usage
 from tokenferry.wire import EventBoundary
 
 START = {
@@ -295,3 +295,19 @@ def test_a_large_document_is_not_kept() -> None:
     document.feed(b'{"usage": {"input_tokens": 1}}')
     document.end()
     assert usage == TokenUsage()
+
+
+@pytest.mark.parametrize(
+    ("data", "document"),
+    [
+        (b'{"a": 1, "a": [2]}', {"a": [2]}),
+        (b'{"a": 1e999, "b": NaN}', {"a": float("inf"), "b": pytest.approx(float("nan"), nan_ok=True)}),
+        (
+            b'{"a": "\\ud83d", "b": 123456789012345678901234567890}',
+            {"a": "\ud83d", "b": 123456789012345678901234567890},
+        ),
+        *((data, {}) for data in (b"", b"[1]", b"null", b'{"a": 01}', b'{"a": "\xff"}', b'{"a":' * 100_000)),
+    ],
+)
+def test_an_object_is_read_as_clients_read_it(data: bytes, document: dict[str, Any]) -> None:
+    assert json_object(data) == document

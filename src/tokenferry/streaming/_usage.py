@@ -26,6 +26,7 @@ _TEXT: Final = re.compile(
 )
 _CHARACTERS_A_TOKEN: Final = 4
 _DECODER: Final = json.JSONDecoder()
+_object: Final = msgspec.json.Decoder(dict[str, Any])
 _CONTENT: Final = b"event: content_block_"
 _QUIET: Final = frozenset(("content_block_start", "content_block_delta", "content_block_stop"))
 
@@ -238,6 +239,10 @@ def error_type(document: dict[str, Any]) -> str | None:
 
 def json_object(data: bytes) -> dict[str, Any]:
     """What the data says, if it is a JSON object; else an empty one."""
+    try:
+        return _object.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # clients read more than the standard has: NaN, 1e999, half of a surrogate pair
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

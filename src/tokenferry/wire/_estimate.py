@@ -9,9 +9,6 @@ from msgspec import Struct
 BYTES_PER_TOKEN: Final = 3.3
 """Of JSON with code in it, for models that nothing is known of. English has more: an estimate is rather too high."""
 
-FILE_MARK: Final = b'"data'
-"""What a body with an inline file holds. One without it has as much text as it has bytes."""
-
 _INLINE: Final = re.compile(
     rb'(?:"data"\s{0,10}:\s{0,10}"|"data:[^"]{0,100};base64,)((?:[A-Za-z0-9+/]|\\/){1024,}={0,2})"'
 )

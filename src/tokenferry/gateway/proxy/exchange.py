@@ -30,7 +30,7 @@ from tokenferry.settings import NO_CAPS
 from tokenferry.state import ClientKey
 from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
 from tokenferry.upstream import ResponseHead, UpstreamError
-from tokenferry.wire import FILE_MARK, BodySize
+from tokenferry.wire import BodySize
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -180,7 +180,7 @@ class Exchange:
         record, dialect = self._record, self._client.dialect
         facts = self._body.facts
         if facts is not None and head.status < _BAD_REQUEST:
-            self._input_size = facts.size if FILE_MARK in facts.body else BodySize(len(facts.body))
+            self._input_size = facts.size
         self._body.release()
         if self._request is not None and self._request.sent:
             self._request.sent = {}
