@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,11 @@ def configure(home: Home, url: str, more: str = "") -> None:
     home.config.chmod(0o600)
 
 
+def findings(where: str) -> list[dict[str, Any]]:
+    found = json.loads(tokenferry("doctor", "--json").out)
+    return [one for one in found if one["where"] == where]
+
+
 def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     home: Home, postgres: PostgresServer, tmp_path: Path
 ) -> None:
@@ -25,6 +31,8 @@ def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     role = f"serves_{name}"
     postgres.execute(f"CREATE ROLE {role} LOGIN")
     configure(home, postgres.url(name, user=role), 'fleet = "prod"\n')
+    (found,) = findings("[store]")
+    assert "store init" in found["cure"]
     before = tokenferry("store", "status")
     assert (before.code, "store init" in before.out) == (1, True)
     assert tokenferry("key", "list").code == 1
@@ -33,6 +41,8 @@ def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     assert tokenferry("store", "upgrade").code == 0
     found = json.loads(tokenferry("store", "status", "--json").out)
     assert (found["fault"], found["schema"]) == (None, found["schema_of_this_version"])
+    assert findings("[store]") == []
+    assert "a failover may lose the last moments" in " ".join(tokenferry("doctor").err.split())
     assert tokenferry("key", "create", "ci").code == 0
     # Another host has another home, and the same database.
     other = Home(tmp_path / "other")

@@ -20,7 +20,7 @@ from tokenferry.cli._sealing import seal_findings
 from tokenferry.cli._services import client_keys, services_now
 from tokenferry.config import Config, load
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
-from tokenferry.databases import has_ledger, has_state, open_ledger, open_state
+from tokenferry.databases import has_ledger, has_state, open_ledger, open_state, postgres, store_settings
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
 from tokenferry.gateway import bind
 from tokenferry.ledger import UsageReport
@@ -36,12 +36,14 @@ from tokenferry.readiness import (
 )
 from tokenferry.refresh import read_identity
 from tokenferry.routing import NO_DEFAULT
-from tokenferry.settings import BackgroundRefreshSettings, Home
+from tokenferry.settings import BackgroundRefreshSettings, Home, StoreSettings
 from tokenferry.state import gateway_records, read_local_key
 from tokenferry.stores import Replacing, check_replaceable, check_status, refuse_network_file_system
 
 _LEFT_BEHIND: Final = 60.0
 _CLOCK_SLACK: Final = 300.0
+_STORE: Final = "[store]"
+_OFFSET: Final = 30.0
 _PRICED_LATELY: Final = 7 * 86_400.0
 _FIRST_YEAR: Final = 1_735_689_600  # 2025-01-01, before which none of this existed
 _LAST_YEAR: Final = 4_102_444_800
@@ -72,6 +74,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
         lambda: check_files(home, now),
         lambda: check_clock(now),
         read_configuration,
+        lambda: check_store(settings.store),
         lambda: check_state(home),
         lambda: check_ledger(home, now),
         lambda: check_budgets(home, settings, now),
@@ -190,6 +193,36 @@ def check_clock(now: float) -> Iterator[Finding]:
         )
 
 
+def check_store(settings: StoreSettings) -> Iterator[Finding]:
+    """Whether the database that several hosts share can be used, and what a failover of it would lose."""
+    if not settings.url:
+        return
+    try:
+        connections = postgres().ConnectionPool(settings)
+        facts, schema = connections.facts(), postgres().schema_status(connections)
+    except TokenferryError as fault:
+        yield _of(fault, _STORE)
+        return
+    if unusable := postgres().fault_of(facts, schema, settings):
+        what, _, cure = unusable.rpartition("; ")
+        yield Finding(f"{connections.name} can't be used: {what}", _STORE, cure)
+    if abs(offset := facts.clock - time.time()) > _OFFSET:
+        yield Finding(
+            f"its clock and this machine's are {abs(offset):.0f} s apart", _STORE, "set the clock: timedatectl"
+        )
+    if not facts.standbys:
+        yield Finding(
+            "no standby has what was committed, so a failover may lose the last moments",
+            _STORE,
+            "name one in synchronous_standby_names of PostgreSQL",
+            is_note=True,
+        )
+
+
+def _place(home: Home, file: Path) -> str:
+    return _STORE if store_settings(home).url else str(file)
+
+
 def check_state(home: Home) -> Iterator[Finding]:
     """Whether the client keys can be read, and the gateway's local key."""
     if has_state(home):
@@ -203,7 +236,7 @@ def check_state(home: Home) -> Iterator[Finding]:
                             f"tokenferry key revoke {key.id}, and make another",
                         )
         except TokenferryError as fault:
-            yield _of(fault, str(home.state))
+            yield _of(fault, _place(home, home.state))
     try:
         read_local_key(home)
     except TokenferryError as fault:
@@ -218,7 +251,7 @@ def check_ledger(home: Home, now: float) -> Iterator[Finding]:
         with open_ledger(home) as ledger:
             unpriced = UsageReport(ledger).unpriced(int((now - _PRICED_LATELY) * 1000))
     except TokenferryError as fault:
-        yield _of(fault, str(home.ledger))
+        yield _of(fault, _place(home, home.ledger))
         return
     for provider, model, requests in unpriced:
         yield Finding(

@@ -74,6 +74,8 @@ class ServerFacts(Struct, frozen=True):
     is_standby: bool
     standbys: str
     """The servers that have a commit before it is reported, as `synchronous_standby_names` says."""
+    clock: float
+    """Seconds since 1970 UTC."""
     started: str
     """When the server was started, in its own words: another time is another server, or a restart."""
 
@@ -145,11 +147,12 @@ class ConnectionPool:
         with self.lease() as connection:
             row = connection.execute(
                 "SELECT current_setting('server_version_num')::int, pg_backend_pid(), pg_is_in_recovery(), "
-                "current_setting('synchronous_standby_names'), pg_postmaster_start_time()::text"
+                "current_setting('synchronous_standby_names'), extract(epoch FROM clock_timestamp())::float8, "
+                "pg_postmaster_start_time()::text"
             ).fetchone()
             assert row is not None
-            version, pid, is_standby, standbys, started = row
-            return ServerFacts(version, pid != connection.info.backend_pid, is_standby, standbys, started)
+            version, pid, *rest = row
+            return ServerFacts(version, pid != connection.info.backend_pid, *rest)
 
     def close(self) -> None:
         """Close those that nobody uses; the others as they are given back. Harmless when they are closed."""
