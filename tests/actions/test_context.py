@@ -4,7 +4,7 @@ from typing import Any
 from tokenferry.actions import ActionContext
 from tokenferry.settings import Home
 
-NOTHING: dict[str, Any] = {"home": Home(Path("/nowhere")), "broker": None, "secret": None, "state": None}
+NOTHING: dict[str, Any] = {"home": Home(Path("/nowhere")), "broker_source": None, "secret": None, "state_source": None}
 
 
 def test_an_own_callback_is_one_that_leads_to_a_host_of_the_listeners() -> None:

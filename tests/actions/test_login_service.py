@@ -186,5 +186,5 @@ def test_without_an_address_for_a_browser_a_provider_that_shows_no_code_is_refus
     )
     broker = Broker.from_home(home, load(home.config))
     with pytest.raises(UsageError, match="tokenferry login --provider idp"):
-        desk.make(broker=broker, urls=("the Unix socket /x",)).begin("idp", desk.key)
-    assert desk.make(broker=broker, urls=("http://127.0.0.1:1",)).begin("idp", desk.key).login_url is None
+        desk.make(broker_source=broker, urls=("the Unix socket /x",)).begin("idp", desk.key)
+    assert desk.make(broker_source=broker, urls=("http://127.0.0.1:1",)).begin("idp", desk.key).login_url is None

@@ -40,7 +40,7 @@ def test_a_key_is_made_changed_and_revoked(api: Api, role: str, prefix: str) -> 
     identity = made["info"]["id"]
     changed = api.call("PATCH", f"/api/keys/{identity}", {"labels": {"team": None, "room": "4"}}).json()["info"]
     assert changed["labels"] == {"room": "4"}
-    assert (last(api)["action"], last(api)["client"]) == ("key.set", "boss")
+    assert (last(api)["action"], last(api)["client"]) == ("key.label", "boss")
     if role == "client":
         changed = api.call("PATCH", "/api/keys/laptop", {"models": [], "pin": "work"}).json()["info"]
         assert changed["rights"] == {"models": [], "providers": [], "accounts": ["work"], "pin": "work"}

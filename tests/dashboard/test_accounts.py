@@ -76,7 +76,7 @@ def test_an_account_is_paused_and_resumed(api: Api, boss: Person, work: str) -> 
         assert "</span> fresh" not in boss.open(path).text
     boss.act(LIST, f"{work}/pause")
     assert not api.broker.book.read("work").account.paused
-    assert last(api) == ("account.set", "work", "boss")
+    assert last(api) == ("account.resume", "work", "boss")
 
 
 def test_a_pause_ends_in_the_time_zone_of_the_browser(api: Api, boss: Person, work: str) -> None:

@@ -15,10 +15,10 @@ from tokenferry.actions._accounts import (
     remove_account,
     verify_account,
 )
-from tokenferry.actions._actor import Actor
+from tokenferry.actions._actor import OPERATOR, Actor
 from tokenferry.actions._context import CALLBACK, LOGIN_PAGE, ActionContext
-from tokenferry.actions._cooldowns import end_cooldowns, list_cooldowns, list_limits
-from tokenferry.actions._keys import change_key, create_key, list_keys, revoke_key
+from tokenferry.actions._cooldowns import clear_cooldowns, end_cooldowns, list_cooldowns, list_limits
+from tokenferry.actions._keys import change_key, create_key, list_keys, revoke_key, revoke_keys
 from tokenferry.actions._known_names import KnownNames
 from tokenferry.actions._login_service import LoginInProgress, LoginOffer, LoginService, secret_of
 from tokenferry.actions._logins import authorize, delete_token, exchange, list_tokens, refresh_token
@@ -26,6 +26,7 @@ from tokenferry.actions._models import (
     AccountAdded,
     AccountChange,
     AccountInfo,
+    AccountRemoved,
     AccountReplaced,
     AccountRequest,
     ApiKeyRequest,
@@ -58,9 +59,11 @@ from tokenferry.actions._status import status_of
 __all__ = [
     "CALLBACK",
     "LOGIN_PAGE",
+    "OPERATOR",
     "AccountAdded",
     "AccountChange",
     "AccountInfo",
+    "AccountRemoved",
     "AccountReplaced",
     "AccountRequest",
     "ActionContext",
@@ -96,6 +99,7 @@ __all__ = [
     "authorize",
     "change_account",
     "change_key",
+    "clear_cooldowns",
     "confirm_account",
     "create_api_key",
     "create_key",
@@ -112,6 +116,7 @@ __all__ = [
     "refresh_token",
     "remove_account",
     "revoke_key",
+    "revoke_keys",
     "secret_of",
     "state_own_use",
     "status_of",

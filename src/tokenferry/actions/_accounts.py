@@ -1,9 +1,13 @@
 """Accounts: list, add, change, remove; and the state of the gateway."""
 
+import contextlib
 import json
 import math
 import time
+from functools import partial
+from typing import Literal
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from tokenferry.accounts import AccountChanges, read_credential
@@ -15,6 +19,7 @@ from tokenferry.actions._models import (
     AccountAdded,
     AccountChange,
     AccountInfo,
+    AccountRemoved,
     AccountReplaced,
     AccountRequest,
     ApiKeyRequest,
@@ -24,8 +29,9 @@ from tokenferry.actions._models import (
     moment,
 )
 from tokenferry.audit import note_change
-from tokenferry.broker import Broker, Verification
+from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.credentials import API_KEY_PREFIX, Credential, OAuthToken
+from tokenferry.databases import has_state
 from tokenferry.errors import Conflict, TokenferryError, UnknownProvider, UsageError
 from tokenferry.providers import Provider
 from tokenferry.state import Cooldown, Scope
@@ -70,7 +76,7 @@ def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> Acc
         provider=provider.name,
         kind=credential.kind,
         fingerprint=credential.secret.fingerprint,
-        client=by.name,
+        client=by.name or None,
     )
     verb, policy = "replaced" if has_replaced else "stored", _policy(broker, account, credential)
     kind = AccountReplaced if has_replaced else AccountAdded
@@ -92,7 +98,7 @@ def create_api_key(context: ActionContext, by: Actor, name: str, asked: ApiKeyRe
         kind="api-key",
         fingerprint=key.secret.fingerprint,
         made_by=name,
-        client=by.name,
+        client=by.name or None,
     )
     return AccountAdded(message=f"stored account {asked.name}, an API key made by {name}", account=account)
 
@@ -100,35 +106,51 @@ def create_api_key(context: ActionContext, by: Actor, name: str, asked: ApiKeyRe
 def change_account(context: ActionContext, by: Actor, name: str, asked: AccountChange) -> AccountAdded:
     """Change an account's priority and labels, pause it, or put it back into service."""
     until = None if asked.paused_until is None else math.ceil(asked.paused_until.timestamp())
-    changes = AccountChanges(priority=asked.priority, labels=asked.labels, paused=asked.paused, paused_until=until)
+    max_age: int | Literal["none"] | None = None if asked.max_age is UNSET else asked.max_age or "none"
+    changes = AccountChanges(
+        priority=asked.priority, labels=asked.labels, paused=asked.paused, paused_until=until, max_age=max_age
+    )
     account = context.broker.amend(check_account_name(name), changes)
-    changed = {"priority": account.priority, "paused": account.paused, "paused_until": account.paused_until}
-    note_change(context.home, "account.set", account.name, client=by.name, **changed)
+    note = partial(note_change, context.home, name=account.name, client=by.name or None)
+    if asked.paused is not None:
+        note("account.pause" if account.paused else "account.resume", paused_until=account.paused_until)
+    if asked.max_age is not UNSET:
+        note("account.max-age", max_age=account.max_age)
+    if asked.priority is not None or asked.labels:
+        labels = ",".join(f"{label}={value}" for label, value in account.labels.items())
+        note("account.set", priority=account.priority, labels=labels or None)
     return AccountAdded(message=f"changed account {account.name}", account=account_info(context, account.name))
 
 
 def confirm_account(context: ActionContext, by: Actor, name: str) -> Done:
     """Say that a copied login is in use on this machine alone, so that it is refreshed here."""
     context.broker.book.confirm(check_account_name(name), context.broker.machine)
-    note_change(context.home, "account.confirm", name, client=by.name)
+    note_change(context.home, "account.confirm", name, client=by.name or None)
     return Done(message=f"account {name} belongs to this machine now")
 
 
-def remove_account(context: ActionContext, by: Actor, name: str) -> Done:
-    """Remove an account; a login of tokenferry's own is ended at its provider first.
+def remove_account(context: ActionContext, by: Actor, name: str, *, keeps_login: bool = False) -> AccountRemoved:
+    """Remove an account; a login of tokenferry's own is ended at its provider first, unless it `keeps_login`.
 
     The message tells what becomes of its login and of the keys that it alone could serve.
     """
     check_account_name(name)
     if name not in context.broker.book.store.names():
         context.broker.book.remove(name)  # which says why it can't
-    revocation = context.broker.revoke(name)
+    revocation = Revocation() if keeps_login else context.broker.revoke(name)
     context.broker.remove(name)
-    note_change(context.home, "account.remove", name, revoked=revocation.is_done or None, client=by.name)
+    note_change(context.home, "account.remove", name, revoked=revocation.is_done or None, client=by.name or None)
     lives_on = f"; its login could not be revoked at the provider: {revocation.reason}" if revocation.reason else ""
-    bound = context.keys.bound_to(name)
+    bound: tuple[str, ...] = ()
+    with contextlib.suppress(TokenferryError):  # which keys there are can't be read
+        bound = context.keys.bound_to(name) if has_state(context.home) else ()
     idle = f"; no account serves these keys now: {', '.join(bound)}" if bound else ""
-    return Done(message=f"removed account {name}{lives_on}{idle}")
+    return AccountRemoved(
+        message=f"removed account {name}{lives_on}{idle}",
+        revoked=revocation.is_done,
+        still_valid=revocation.reason or None,
+        unserved_keys=list(bound),
+    )
 
 
 def verify_account(context: ActionContext, name: str) -> Verification:

@@ -1,4 +1,6 @@
-from typing import Protocol
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 from tokenferry.state import Role
 
@@ -14,3 +16,14 @@ class Actor(Protocol):
 
     @property
     def role(self) -> Role: ...
+
+
+class Operator(Struct, frozen=True):
+    """The person at this machine, by a command: `audit.log` says only which user of the system it was."""
+
+    id: str = ""
+    name: str = ""
+    role: Role = "admin"
+
+
+OPERATOR: Final = Operator()

@@ -40,8 +40,9 @@ class ActionContext:
     """
 
     home: Home
-    broker: Broker
-    state: State
+    broker_source: Broker | Callable[[], Broker]
+    """The broker, or what opens it when an action first needs it."""
+    state_source: State | Callable[[], State]
     secret: Secret
     urls: tuple[str, ...] = ()
     hosts: Container[bytes] = frozenset()
@@ -67,6 +68,20 @@ class ActionContext:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "books", LedgerReader(self.home))
+
+    @property
+    def broker(self) -> Broker:
+        if not isinstance(self.broker_source, Broker):
+            object.__setattr__(self, "broker_source", self.broker_source())
+        assert isinstance(self.broker_source, Broker)
+        return self.broker_source
+
+    @property
+    def state(self) -> State:
+        if not isinstance(self.state_source, State):
+            object.__setattr__(self, "state_source", self.state_source())
+        assert isinstance(self.state_source, State)
+        return self.state_source
 
     @property
     def keys(self) -> ClientKeys:

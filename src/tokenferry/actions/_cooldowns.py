@@ -13,20 +13,26 @@ from tokenferry.state import Cooldown
 
 def end_cooldowns(context: ActionContext, by: Actor, name: str) -> Done:
     """End those of an account (with its organization's), an organization or a provider."""
+    return Done(message=f"ended {len(clear_cooldowns(context, by, name))} cooldowns of {name}")
+
+
+def clear_cooldowns(context: ActionContext, by: Actor, name: str | None) -> list[Cooldown]:
+    """End those of a name, or all; gives those that still held. Raises `UnknownAccount` for a name of nothing here."""
     state, now = context.state, time.time()
     organizations = state.organizations.all()
-    names = {name, organizations.get(name)}
-    found = [one for one in state.cooldowns.list() if one.scope.name in names]
-    broker = context.broker
-    if not found and name not in {*broker.book.names(), *broker.providers, *organizations.values()}:
-        raise UnknownAccount(f"there is no account, organization or provider {name[:64]!r}; see: GET /api/accounts")
+    names = {name} if name is None else {name, organizations.get(name)}
+    found = [one for one in state.cooldowns.list() if name is None or one.scope.name in names]
+    if name is not None and not found:
+        known = {*context.broker.book.names(), *context.broker.providers, *organizations.values()}
+        if name not in known:
+            raise UnknownAccount.among("account, organization or provider", name, known, "tokenferry account list")
     ended = [one for one in found if not one.is_over(now)]
     for one in found:
         state.cooldowns.clear(one.scope, one.cause)
     for one in ended:
-        scope = one.scope
-        note_change(context.home, "cooldown.clear", scope.name, kind=scope.kind, cause=one.cause, client=by.name)
-    return Done(message=f"ended {len(ended)} cooldowns of {name}")
+        scope, client = one.scope, by.name or None
+        note_change(context.home, "cooldown.clear", scope.name, kind=scope.kind, cause=one.cause, client=client)
+    return ended
 
 
 def list_cooldowns(context: ActionContext) -> list[CooldownInfo]:

@@ -1,15 +1,18 @@
 """The gateway's keys. Admin keys are made, changed and revoked by the command alone."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
-from tokenferry.actions._actor import Actor
+from tokenferry.actions._actor import OPERATOR, Actor
 from tokenferry.actions._context import ActionContext
 from tokenferry.actions._known_names import KnownNames
 from tokenferry.actions._models import KeyChange, KeyDone, KeyInfo, KeyLimits, KeyMade, KeyRequest, KeyRights, moment
 from tokenferry.audit import note_change
+from tokenferry.broker import is_foreign
 from tokenferry.errors import PolicyRefused
 from tokenferry.settings import NO_CAPS, Caps
 from tokenferry.state import EVERYTHING, KEY_CAPS, ClientKey, Rights, key_caps
@@ -24,10 +27,10 @@ def list_keys(context: ActionContext) -> list[KeyInfo]:
 
 def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
     """Make a key for inference, or one that only reads, and give it this once."""
-    if asked.role == "admin":
+    if asked.role == "admin" and by is not OPERATOR:
         raise PolicyRefused("an admin key is made by the command alone: tokenferry key create NAME --role admin")
     rights = _rights(context, asked, EVERYTHING)
-    context.broker.check_keys([ClientKey("", asked.name, asked.role, 0, "", labels=asked.labels, rights=rights)])
+    _check_owner(context, ClientKey("", asked.name, asked.role, 0, "", labels=asked.labels, rights=rights))
     expires_at = None if asked.expires_in is None else int(time.time()) + asked.expires_in
     made, secret = context.keys.create(
         asked.name,
@@ -38,25 +41,28 @@ def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
         caps=_caps(asked.limits, NO_CAPS),
         budgets=asked.budgets,
     )
-    _note(context, "key.create", made, by, role=made.role, expires_at=expires_at)
+    _note(context, "key.create", made, by, role=made.role, expires_at=expires_at, **_facts(made))
     return KeyMade(message=f"made {made.role} key {made.name}", key=secret.reveal(), info=_info(made))
 
 
 def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -> KeyDone:
     """Change a key's name and labels, what it may be used for, and how much."""
-    found = _own(context.keys.get(name))
+    found = _own(by, context.keys.get(name))
     rights = _rights(context, asked, found.rights)
     labels = {name: value for name, value in {**found.labels, **asked.labels}.items() if value is not None}
-    context.broker.check_keys([ClientKey("", found.name, found.role, 0, "", labels=labels, rights=rights)])
+    _check_owner(context, replace(found, labels=labels, rights=rights))
+    before = found
     if asked.budgets is not UNSET:
         found = context.keys.allot(found.id, asked.budgets or ())
-    if rights != found.rights:
-        found = context.keys.restrict(found.id, lambda _: rights)
     if (limits := asked.limits) is not UNSET:
         found = context.keys.limit(found.id, lambda caps: _caps(limits, caps))
-    if asked.labels:
+    if rights != found.rights:
+        found = context.keys.restrict(found.id, lambda _: rights)
+    if found != before:
+        _note(context, "key.set", found, by, **_facts(found))
+    if asked.labels and labels != before.labels:
         found = context.keys.label(found.id, asked.labels)
-    _note(context, "key.set", found, by)
+        _note(context, "key.label", found, by)
     if asked.name is not UNSET and asked.name != found.name:
         old, found = found.name, context.keys.rename(found.id, asked.name)
         _note(context, "key.rename", found, by, old_name=old)
@@ -65,14 +71,37 @@ def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -
 
 def revoke_key(context: ActionContext, by: Actor, name: str) -> KeyDone:
     """Make a key worthless for good, in running gateways within a second."""
-    (revoked,) = context.keys.revoke(_own(context.keys.get(name)).id)
-    _note(context, "key.revoke", revoked, by, role=revoked.role)
+    (revoked,) = revoke_keys(context, by, (name,))
     return KeyDone(message=f"revoked key {revoked.name}", info=_info(revoked))
 
 
-def _own(found: ClientKey) -> ClientKey:
-    """The key, if the API may change it. Raises `PolicyRefused`."""
-    if found.admin:
+def revoke_keys(context: ActionContext, by: Actor, names: Sequence[str]) -> tuple[ClientKey, ...]:
+    """Make keys worthless: all that are named, or none."""
+    if by is not OPERATOR:
+        for name in names:
+            _own(by, context.keys.get(name))
+    revoked = context.keys.revoke(*names)
+    for key in revoked:
+        _note(context, "key.revoke", key, by, role=key.role)
+    return revoked
+
+
+def _check_owner(context: ActionContext, key: ClientKey) -> None:
+    """Raise `PolicyRefused` for a key that is somebody else's and could be served a subscription."""
+    if is_foreign(key):  # one's own need no configuration to be looked at, which may be a broken one
+        context.broker.check_keys([key])
+
+
+def _facts(key: ClientKey) -> dict[str, str | None]:
+    """What `audit.log` says of how a key may be used."""
+    rights = None if key.rights.is_everything else key.rights.words
+    limits = str(key.caps) if key.caps.is_limited else None
+    return {"rights": rights, "budgets": ", ".join(key.budgets) or None, "limits": limits}
+
+
+def _own(by: Actor, found: ClientKey) -> ClientKey:
+    """The key, if it may be changed. Raises `PolicyRefused`."""
+    if found.admin and by is not OPERATOR:
         raise PolicyRefused(
             f"{found.name} is an admin key, which is changed by the command alone: tokenferry key revoke {found.name}"
         )
@@ -100,9 +129,8 @@ def _caps(asked: KeyLimits, old: Caps) -> Caps:
 
 
 def _note(context: ActionContext, action: str, changed: ClientKey, by: Actor, **details: str | int | None) -> None:
-    note_change(
-        context.home, action, changed.name, id=changed.id, fingerprint=changed.fingerprint, client=by.name, **details
-    )
+    who = {"id": changed.id, "fingerprint": changed.fingerprint, "client": by.name or None}
+    note_change(context.home, action, changed.name, **who, **details)
 
 
 def _info(key: ClientKey) -> KeyInfo:

@@ -250,7 +250,7 @@ class LoginService:
             provider=provider,
             kind=kept.credential.kind,
             fingerprint=kept.credential.secret.fingerprint,
-            client=by.name,
+            client=by.name or None,
         )
         return kept
 

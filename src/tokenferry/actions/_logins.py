@@ -66,7 +66,7 @@ def refresh_token(context: ActionContext, by: Actor, name: str) -> TokenDone:
     """Renew a login now, however fresh it is: one grant."""
     name = _login_of(context, name)
     expires_at = context.broker.renew(name).credential.expires_at
-    note_change(context.home, "account.refresh", name, client=by.name)
+    note_change(context.home, "account.refresh", name, client=by.name or None)
     return TokenDone(message="Token refreshed successfully", provider_id=name, expires_at=moment(expires_at))
 
 

@@ -158,6 +158,12 @@ class AccountAdded(Done, kw_only=True):
     account: AccountInfo
 
 
+class AccountRemoved(Done, kw_only=True):
+    revoked: Annotated[bool, Meta(description="Whether its login was ended at its provider.")] = False
+    still_valid: Annotated[str | None, Meta(description="Why its login could not be ended there.")] = None
+    unserved_keys: Annotated[list[str], Meta(description="The client keys that no account serves now.")] = []
+
+
 class AccountReplaced(AccountAdded, kw_only=True):
     """The account was there before."""
 
@@ -171,6 +177,10 @@ class AccountChange(Struct, kw_only=True):
     paused_until: Annotated[
         Annotated[datetime, Meta(tz=True)] | None, Meta(description="When a pause ends by itself, with `paused`.")
     ] = None
+    max_age: Annotated[
+        Annotated[int, Meta(ge=1, lt=4_102_444_800)] | UnsetType | None,
+        Meta(description="How many seconds old its key or setup token may become; null lifts it."),
+    ] = UNSET
 
 
 class CooldownInfo(Struct, kw_only=True):

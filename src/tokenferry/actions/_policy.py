@@ -21,7 +21,7 @@ def state_own_use(context: ActionContext, by: Actor) -> Done:
     context.broker.check_keys(context.keys.list(), PolicySettings("own-use"))
     context.broker.record_default_provider(environment=True)
     state(context.home.statement, time.time())
-    note_change(context.home, "policy.own", "policy", client=by.name, by="dashboard")
+    note_change(context.home, "policy.own", "policy", client=by.name or None, by="dashboard")
     return Done(message="recorded: the policy is own-use")
 
 
@@ -30,7 +30,7 @@ def withdraw_own_use(context: ActionContext, by: Actor) -> Done:
     _check_file(context)
     context.broker.record_default_provider(environment=True)
     withdraw(context.home.statement)
-    note_change(context.home, "policy.off", "policy", client=by.name, by="dashboard")
+    note_change(context.home, "policy.off", "policy", client=by.name or None, by="dashboard")
     return Done(message="taken back: the policy is claude-code-only")
 
 

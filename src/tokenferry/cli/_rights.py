@@ -1,18 +1,14 @@
 """The rights of a client key as a command line gives them, and as they are shown."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from tokenferry.actions import KnownNames
 from tokenferry.cli._complete import account_names, model_names, provider_names
-from tokenferry.cli._home import open_broker
-from tokenferry.databases import has_state, open_state
-from tokenferry.errors import TokenferryError, UsageError
-from tokenferry.settings import Caps, Home
-from tokenferry.state import KEY_CAPS, Rights, key_caps
+from tokenferry.errors import UsageError
+from tokenferry.settings import Caps
+from tokenferry.state import KEY_CAPS, Rights
 
 Models: TypeAlias = Annotated[
     list[str] | None,
@@ -86,73 +82,34 @@ Budgets: TypeAlias = Annotated[
 ]
 
 
-def changed(
+def given_rights(
     *,
     models: Sequence[str] | None,
     providers: Sequence[str] | None,
     accounts: Sequence[str] | None,
     pin: str | None,
     freed: Iterable[str] = (),
-) -> Callable[[Rights], Rights]:
-    """What makes of a key's rights the ones asked for; `freed` names those that shall be without limit.
-
-    Raises, when called, `UnknownName` and `UsageError`.
-    """
-    given: dict[str, Any] = {
-        name: tuple(dict.fromkeys(value))
-        for name, value in (("models", models), ("providers", providers), ("accounts", accounts))
-        if value
-    }
+) -> dict[str, Any]:
+    """The rights that were given; `freed` names those that shall be without limit. Raises `UsageError`."""
+    lists = (("models", models), ("providers", providers), ("accounts", accounts))
+    given: dict[str, Any] = {name: list(dict.fromkeys(value)) for name, value in lists if value}
     if pin is not None:
         given["pin"] = pin
     for name in freed:
         if name in given:
             option = name.removesuffix("s")
             raise UsageError(f"--{option} and its opposite contradict each other; give one of them")
-    given |= {name: None if name == "pin" else () for name in freed}
-    known = KnownNames.of(open_broker()) if given.keys() & {"providers", "accounts", "pin"} else None
-
-    def change(rights: Rights) -> Rights:
-        values = {name: getattr(rights, name) for name in ("models", "providers", "accounts", "pin")}
-        new = Rights(**{**values, **given})
-        if known is not None:
-            known.check(new)
-        return new
-
-    return change
+    return given | dict.fromkeys(freed)
 
 
-def limited(rpm: float | None, tpm: float | None, concurrency: int | None) -> Callable[[Caps], Caps]:
-    """What makes of a key's caps the ones asked for; None leaves one as it is."""
-    given = {name: most for name, most in zip(KEY_CAPS, (rpm, tpm, concurrency), strict=True) if most is not None}
-    return lambda caps: key_caps(**{name: getattr(caps, name) for name in KEY_CAPS} | given)
+def given_limits(rpm: float | None, tpm: float | None, concurrency: int | None) -> dict[str, Any]:
+    """The limits that were given; 0 lifts one."""
+    return {name: most for name, most in zip(KEY_CAPS, (rpm, tpm, concurrency), strict=True) if most is not None}
 
 
 def caps_json(caps: Caps) -> dict[str, float | None]:
     """Null is no limit."""
     return {name: getattr(caps, name) or None for name in KEY_CAPS}
-
-
-def keys_bound_to(account: str) -> tuple[str, ...]:
-    """The client keys of this home that the account alone may serve; none where the keys can't be read."""
-    home = Home.from_environment()
-    if not has_state(home):
-        return ()
-    with contextlib.suppress(TokenferryError), open_state(home) as state:
-        return state.keys.bound_to(account)
-    return ()
-
-
-def rights_words(rights: Rights) -> str:
-    """All of it in a cell of a table."""
-    parts = [
-        f"{what}={'|'.join(names)}"
-        for what, names in (("models", rights.models), ("providers", rights.providers), ("accounts", rights.accounts))
-        if names
-    ]
-    if rights.pin is not None:
-        parts.append(f"pin={rights.pin}")
-    return ",".join(parts) or "-"
 
 
 def rights_json(rights: Rights) -> dict[str, Any]:

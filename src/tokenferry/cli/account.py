@@ -1,12 +1,11 @@
-import math
 import time
+from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import typer
-from msgspec import structs
+from msgspec import UNSET, structs
 
-from tokenferry.accounts import AccountChanges, parse_max_age, read_credential
-from tokenferry.audit import note_change
+from tokenferry.accounts import parse_max_age, read_credential
 from tokenferry.broker import Broker, Revocation, Verification
 from tokenferry.cli._account_json import account_json, say_account
 from tokenferry.cli._attach import attach, attach_claude_code, known_provider, note_account, tell_policy
@@ -19,7 +18,6 @@ from tokenferry.cli._labels import label_change
 from tokenferry.cli._output import note, outcome_json, say, say_json
 from tokenferry.cli._profile import account_of_profile
 from tokenferry.cli._revocation import tell_revocation
-from tokenferry.cli._rights import keys_bound_to
 from tokenferry.cli._table import labelled, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import format_duration
@@ -28,7 +26,6 @@ from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
 from tokenferry.moments import later_moment, moment_after, zone_of
 from tokenferry.readiness import account_details, limits_of
-from tokenferry.settings import Home
 from tokenferry.stores import Account, Attaching, check_account_name
 from tokenferry.units import moment
 
@@ -263,11 +260,13 @@ def check(name: AccountName, *, as_json: JSON = False) -> None:
     It never refreshes a token. The result is accepted (0), refused (5), unreachable (6), unclear (1), or no-route (0):
     the provider declares no free route.
     """
-    broker = open_broker()
-    document = broker.book.read(name)
-    found = broker.verify(document.account, document.credential)
+    from tokenferry.cli._actions import acting, verify_account  # noqa: PLC0415  # what lists don't need
+
+    with acting() as context:
+        provider = context.broker.book.read(name).account.provider
+        found = verify_account(context, name)
     if as_json:
-        say_json({"name": name, "provider": document.account.provider, "result": found.result, "reason": found.reason})
+        say_json({"name": name, "provider": provider, "result": found.result, "reason": found.reason})
     else:
         say(f"account {name}: {found.reason}{_CURES.get(found.result, '').format(name=name)}")
     if code := _CHECK_CODES.get(found.result):
@@ -307,22 +306,27 @@ def set_(
     """
     if priority is None and not labels and max_age is None:
         raise UsageError("nothing to set was given; see: tokenferry account set --help")
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+        OPERATOR,
+        AccountChange,
+        acting,
+        change_account,
+    )
+
     seconds = None if max_age is None else parse_max_age(max_age)
     wanted = dict(map(label_change, labels or []))
-    limit: int | Literal["none"] | None = "none" if max_age is not None and seconds is None else seconds
-    with account_json(name, wanted=as_json):
-        broker = open_broker()
-        account = broker.amend(name, AccountChanges(priority=priority, labels=wanted, max_age=limit))
+    limit = UNSET if max_age is None else seconds
+    with account_json(name, wanted=as_json), acting() as context:
+        change_account(context, OPERATOR, name, AccountChange(priority=priority, labels=wanted, max_age=limit))
+        account = context.broker.book.read(name).account
         if max_age is not None:
-            note_change(Home.from_environment(), "account.max-age", name, max_age=seconds)
             age = "any age" if seconds is None else f"at most {format_duration(seconds)}"
             say(f"account {name} may hold a credential of {age}")
         if priority is not None or wanted:
             shown = ",".join(f"{label}={value}" for label, value in account.labels.items()) or "-"
-            note_change(Home.from_environment(), "account.set", name, priority=account.priority, labels=shown)
             say(f"account {name} has priority {account.priority} and labels {shown}")
         if priority is not None:
-            _note_override(broker, account)
+            _note_override(context.broker, account)
 
 
 @app.command(
@@ -355,7 +359,7 @@ def pause(
         end = later_moment(until, now, zone_of(None))
     elif for_ is not None:
         end = moment_after(for_, now)
-    _set_paused(name, paused=True, until=None if end is None else math.ceil(end.timestamp()), as_json=as_json)
+    _set_paused(name, paused=True, until=end, as_json=as_json)
 
 
 @app.command(
@@ -383,16 +387,21 @@ def _note_override(broker: Broker, account: Account) -> bool:
     return False
 
 
-def _set_paused(name: str, *, paused: bool, until: int | None = None, as_json: bool) -> None:
-    with account_json(name, wanted=as_json):
-        broker = open_broker()
-        account = broker.amend(name, AccountChanges(paused=paused, paused_until=until))
-        action = "account.pause" if paused else "account.resume"
-        note_change(Home.from_environment(), action, name, paused_until=until)
-        if _note_override(broker, account):
+def _set_paused(name: str, *, paused: bool, until: datetime | None = None, as_json: bool) -> None:
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+        OPERATOR,
+        AccountChange,
+        acting,
+        change_account,
+    )
+
+    with account_json(name, wanted=as_json), acting() as context:
+        change_account(context, OPERATOR, name, AccountChange(paused=paused, paused_until=until))
+        account = context.broker.book.read(name).account
+        if _note_override(context.broker, account):
             return
         if paused:
-            end = "" if until is None else f" until {moment(until)}"
+            end = "" if account.paused_until is None else f" until {moment(account.paused_until)}"
             say(f"account {name} is paused{end}; resume it with: tokenferry account resume {name}")
         else:
             say(f"account {name} is in service")
@@ -426,19 +435,18 @@ def remove(
     if not yes and not confirmed(f"remove account {name}? {meaning}", flag="--yes"):
         note("nothing was removed")
         raise typer.Exit(1)
-    with outcome_json(wanted=as_json) as document:
-        revocation = Revocation() if keep_remote else broker.revoke(name)
-        broker.remove(name)
-        note_change(Home.from_environment(), "account.remove", name, revoked=revocation.is_done or None)
-        tell_revocation(revocation)
+    from tokenferry.cli._actions import OPERATOR, acting, remove_account  # noqa: PLC0415  # what lists don't need
+
+    with outcome_json(wanted=as_json) as document, acting() as context:
+        done = remove_account(context, OPERATOR, name, keeps_login=keep_remote)
+        tell_revocation(Revocation(done.revoked, done.still_valid or ""))
         say(f"removed account {name}")
-        bound = list(keys_bound_to(name))
-        if bound:
+        if bound := done.unserved_keys:
             note(
-                f"no account serves these client keys now: {', '.join(bound)}; let others serve them with: tokenferry "
-                "key set NAME --no-pin --any-account; or revoke them"
+                f"no account serves these client keys now: {', '.join(bound)}; let others serve them with: "
+                "tokenferry key set NAME --no-pin --any-account; or revoke them"
             )
-        document |= {"removed": name, "revoked": revocation.is_done, "unserved_keys": bound}
+        document |= {"removed": name, "revoked": done.revoked, "unserved_keys": done.unserved_keys}
 
 
 @app.command(
@@ -452,8 +460,8 @@ def confirm(name: AccountName, *, as_json: JSON = False) -> None:
 
     A login that came from another machine, by a backup or a synchronised folder, is not refreshed before that.
     """
-    with account_json(name, wanted=as_json):
-        broker = open_broker()
-        broker.book.confirm(name, broker.machine)
-        note_change(Home.from_environment(), "account.confirm", name)
+    from tokenferry.cli._actions import OPERATOR, acting, confirm_account  # noqa: PLC0415  # what lists don't need
+
+    with account_json(name, wanted=as_json), acting() as context:
+        confirm_account(context, OPERATOR, name)
         say(f"account {name} belongs to this machine now")

@@ -1,18 +1,14 @@
 import time
-from collections.abc import Collection
 from typing import Annotated
 
 import typer
 
-from tokenferry.audit import note_change
-from tokenferry.broker import Broker
 from tokenferry.cli._cooldowns import COLUMNS, cells, to_json
-from tokenferry.cli._home import find
 from tokenferry.cli._output import note, say, say_json
 from tokenferry.cli._table import table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.databases import open_state
-from tokenferry.errors import UnknownAccount, UsageError
+from tokenferry.errors import UsageError
 from tokenferry.readiness import models
 from tokenferry.settings import Home
 
@@ -70,18 +66,11 @@ def clear(
     """
     if (name is None) != everything:
         raise UsageError("name an account, organization or provider, or give --all; not both")
+    from tokenferry.cli._actions import OPERATOR, acting, clear_cooldowns  # noqa: PLC0415  # what lists don't need
+
     now = time.time()
-    home = Home.from_environment()
-    with open_state(home) as state:
-        names = {name, state.organizations.all().get(name)} if name is not None else None
-        cleared = [one for one in state.cooldowns.list() if names is None or one.scope.name in names]
-        if name is not None and not cleared:
-            _check_known(name, state.organizations.all().values())
-        for one in cleared:
-            state.cooldowns.clear(one.scope, one.cause)
-    live = [one for one in cleared if not one.is_over(now)]
-    for one in live:
-        note_change(home, "cooldown.clear", one.scope.name, kind=one.scope.kind, cause=one.cause)
+    with acting() as context:
+        live = clear_cooldowns(context, OPERATOR, name)
     if as_json:
         say_json([to_json(one, now) for one in live])
         return
@@ -89,11 +78,3 @@ def clear(
         say(f"ended {one.cause} of {one.scope.kind} {one.scope.name}{models(one)}")
     if not live:
         note("there was nothing to end" if name is None else f"there was nothing to end for {name[:80]}")
-
-
-def _check_known(name: str, organizations: Collection[str]) -> None:
-    """Raise `UnknownAccount` for a name of nothing here."""
-    home, config = find()
-    known = {*Broker.from_home(home, config).book.names(), *config.providers, *organizations}
-    if name not in known:
-        raise UnknownAccount.among("account, organization or provider", name, known, "tokenferry account list")

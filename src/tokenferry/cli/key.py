@@ -4,14 +4,13 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Final
 
 import typer
-from msgspec.structs import replace
+from msgspec import UNSET
 
 from tokenferry.audit import note_change
 from tokenferry.cli._complete import KeyName, key_names
 from tokenferry.cli._home import find
 from tokenferry.cli._labels import label_change, label_pair
 from tokenferry.cli._output import note, say, say_json, say_lines
-from tokenferry.cli._owner import refuse_foreign
 from tokenferry.cli._probe import gateway_url
 from tokenferry.cli._rights import (
     Accounts,
@@ -23,10 +22,9 @@ from tokenferry.cli._rights import (
     Rpm,
     Tpm,
     caps_json,
-    changed,
-    limited,
+    given_limits,
+    given_rights,
     rights_json,
-    rights_words,
 )
 from tokenferry.cli._table import Cell, Column, labelled, table, time_cell
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
@@ -35,8 +33,9 @@ from tokenferry.databases import open_state
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.integrations import setup_lines
 from tokenferry.readiness import budgets_now, key_word
-from tokenferry.settings import NO_CAPS, Home
-from tokenferry.state import EVERYTHING, ClientKey, ClientKeys, Role, read_local_key
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+from tokenferry.state import ClientKey, ClientKeys, Role, read_local_key
 from tokenferry.units import moment
 
 app = new_app(
@@ -110,18 +109,28 @@ def create(
     """
     if print_setup and role != "client":
         raise UsageError(f"--print-setup is for tools that call models, which a {role} key opens none of; leave it out")
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+        OPERATOR,
+        KeyLimits,
+        KeyRequest,
+        acting,
+        create_key,
+        revoke_keys,
+    )
+
     url = gateway_url(find()[1]) if print_setup else ""
-    rights = changed(models=models, providers=providers, accounts=accounts, pin=pin)(EVERYTHING)
-    caps = limited(rpm, tpm, concurrency)(NO_CAPS)
-    expires_at = None if expires is None else int(time.time()) + _span(expires)
-    marks = dict(map(label_pair, labels or []))
-    refuse_foreign(ClientKey("", name, role, 0, "", labels=marks, rights=rights))
-    with _keys() as keys:
-        key, secret = keys.create(
-            name, role=role, labels=marks, expires_at=expires_at, rights=rights, budgets=budgets or (), caps=caps
-        )
-    details: dict[str, Any] = {"admin": key.admin, "role": key.role, "expires_at": key.expires_at}
-    _note_change("key.create", key, **details, rights=_audited(key), budgets=_budgets(key))
+    asked = KeyRequest(
+        name=name,
+        role=role,
+        labels=dict(map(label_pair, labels or [])),
+        limits=KeyLimits(**given_limits(rpm, tpm, concurrency)),
+        budgets=budgets or [],
+        expires_in=None if expires is None else _span(expires),
+        **given_rights(models=models, providers=providers, accounts=accounts, pin=pin),
+    )
+    with acting() as context:
+        made = create_key(context, OPERATOR, asked)
+        key, secret = context.keys.get(made.info.id), Secret(made.key)
     try:
         if as_json:
             say_json({"key": secret.reveal(), **_to_json(key)})
@@ -130,9 +139,8 @@ def create(
         else:
             say(secret.reveal())
     except OSError as fault:  # else it would open everything, and be known to no holder
-        with _keys() as keys:
-            keys.revoke(key.id)
-        _note_change("key.revoke", key)
+        with acting() as context:
+            revoke_keys(context, OPERATOR, (key.id,))
         raise TokenferryError(
             f"client key {key.name} could not be shown ({fault.strerror}), so it is revoked; create it again with "
             "stdout elsewhere"
@@ -211,10 +219,10 @@ def revoke(
     as_json: JSON = False,
 ) -> None:
     """Revoke client keys for good, in running gateways within a second: all that are named, or none."""
-    with _keys() as keys:
-        revoked = keys.revoke(*names)
-    for key in revoked:
-        _note_change("key.revoke", key, admin=key.admin, role=key.role)
+    from tokenferry.cli._actions import OPERATOR, acting, revoke_keys  # noqa: PLC0415  # what lists don't need
+
+    with acting() as context:
+        revoked = revoke_keys(context, OPERATOR, names)
     if as_json:
         say_json([_to_json(key) for key in revoked])
     else:
@@ -228,7 +236,7 @@ def prune(*, as_json: JSON = False) -> None:
     with _keys() as keys:
         forgotten = keys.prune(spared=read_local_key(home))
     for key in forgotten:
-        _note_change("key.prune", key)
+        note_change(home, "key.prune", key.name, id=key.id, fingerprint=key.fingerprint)
     if as_json:
         say_json([_to_json(key) for key in forgotten])
     elif forgotten:
@@ -250,10 +258,12 @@ def rename(
     as_json: JSON = False,
 ) -> None:
     """Give a client key another name; it stays the same key."""
-    with _keys() as keys:
-        old = keys.get(name).name
-        key = keys.rename(name, new)
-    _note_change("key.rename", key, old_name=old)
+    from tokenferry.cli._actions import OPERATOR, KeyChange, acting, change_key  # noqa: PLC0415  # what lists don't need
+
+    with acting() as context:
+        old = context.keys.get(name).name
+        change_key(context, OPERATOR, name, KeyChange(name=new))
+        key = context.keys.get(new)
     if as_json:
         say_json(_to_json(key))
     else:
@@ -299,40 +309,41 @@ def set_(
     """
     lifted = (("models", any_model), ("providers", any_provider), ("accounts", any_account), ("pin", no_pin))
     freed = [right for right, is_freed in lifted if is_freed]
-    has_rights = bool(freed or models or providers or accounts or pin)
+    given = given_rights(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
     if budgets and no_budget:
         raise UsageError("--budget and --no-budget contradict each other; give one of them")
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+        OPERATOR,
+        KeyChange,
+        KeyLimits,
+        acting,
+        change_key,
+    )
+
+    limits, wanted = given_limits(rpm, tpm, concurrency), dict(map(label_change, labels or []))
     has_budgets = bool(budgets or no_budget)
-    has_caps = any(most is not None for most in (rpm, tpm, concurrency))
-    if not (has_rights or has_budgets or has_caps or labels):
+    if not (given or has_budgets or limits or wanted):
         raise UsageError("nothing to set was given; see: tokenferry key set --help")
-    change = changed(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
-    wanted = dict(map(label_change, labels or []))
-    with _keys() as keys:
-        key = keys.get(name)
-        merged = {label: value for label, value in {**key.labels, **wanted}.items() if value is not None}
-        refuse_foreign(replace(key, rights=change(key.rights), labels=merged))
-        said: list[str] = []
-        if has_budgets:
-            key = keys.allot(name, budgets or ())
-            _note_change("key.set", key, budgets=_budgets(key))
-            said.append(f"may use {_budgets(key) or 'any amount'}")
-        if has_caps:
-            key = keys.limit(name, limited(rpm, tpm, concurrency))
-            _note_change("key.set", key, limits=str(key.caps))
-            said.append(f"may ask for: {key.caps}")
-        if has_rights:
-            key = keys.restrict(name, change)
-            _note_change("key.set", key, rights=_audited(key))
-            said.append(f"may use {rights_words(key.rights) if _audited(key) else 'everything'}")
-        if wanted:
-            key = keys.label(name, wanted)
-            _note_change("key.label", key)
-            said.append(f"has labels {_labels(key)}")
+    asked = KeyChange(
+        labels=wanted,
+        limits=KeyLimits(**limits) if limits else UNSET,
+        budgets=(budgets or []) if has_budgets else UNSET,
+        **given,
+    )
+    with acting() as context:
+        change_key(context, OPERATOR, name, asked)
+        key = context.keys.get(name)
+    rights = "everything" if key.rights.is_everything else key.rights.words
+    said = {
+        f"may use {', '.join(key.budgets) or 'any amount'}": has_budgets,
+        f"may ask for: {key.caps}": limits,
+        f"may use {rights}": given,
+        f"has labels {_labels(key)}": wanted,
+    }
     if as_json:
         say_json(_to_json(key))
     else:
-        say_lines(f"client key {key.name} ({key.id}) {sentence}" for sentence in said)
+        say_lines(f"client key {key.name} ({key.id}) {sentence}" for sentence, is_said in said.items() if is_said)
 
 
 def _span(text: str) -> int:
@@ -341,10 +352,6 @@ def _span(text: str) -> int:
     if seconds is None:
         raise UsageError(f"{text[:80]!r} is no span of time; give a number and a unit of s m h d w, such as 90d")
     return int(seconds)
-
-
-def _note_change(action: str, key: ClientKey, **details: str | int | bool | None) -> None:
-    note_change(Home.from_environment(), action, key.name, id=key.id, fingerprint=key.fingerprint, **details)
 
 
 def _state(key: ClientKey) -> str:
@@ -357,14 +364,6 @@ def _labels(key: ClientKey) -> str:
 
 def _any(names: Sequence[str]) -> str:
     return ", ".join(names) or "any"
-
-
-def _budgets(key: ClientKey) -> str | None:
-    return ", ".join(key.budgets) or None
-
-
-def _audited(key: ClientKey) -> str | None:
-    return None if key.rights.is_everything else rights_words(key.rights)
 
 
 def _words(found: Sequence[ClientKey]) -> list[str]:
@@ -385,7 +384,7 @@ def _cells(key: ClientKey, word: str) -> Sequence[str]:
         *(time_cell(at, now) for at in (key.created_at, key.last_used_at, key.expires_at)),
         _labels(key),
         ", ".join([*([str(key.caps)] if key.caps.is_limited else ()), *key.budgets]) or "-",
-        rights_words(key.rights),
+        key.rights.words,
         key.fingerprint,
     )
 

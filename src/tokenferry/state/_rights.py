@@ -32,6 +32,12 @@ class Rights(Struct, frozen=True):
         is_everything = not (self.models or self.providers or self.accounts or self.pin)
         force_setattr(self, "is_everything", is_everything)
 
+    @property
+    def words(self) -> str:
+        """All of it in a cell of a table; a dash for everything."""
+        parts = [f"{name}={'|'.join(names)}" for name in _LISTS if (names := getattr(self, name))]
+        return ",".join([*parts, *([] if self.pin is None else [f"pin={self.pin}"])]) or "-"
+
     def allows_model(self, name: str | None) -> bool:
         """Tell whether a model may be asked for by this name; None is a request that names none."""
         return not self.models or (name is not None and _pattern(self.models).fullmatch(name) is not None)

@@ -1,0 +1,56 @@
+"""The actions of the API and the dashboard, as commands carry them out: by the person at this machine.
+
+Commands that change something import this when they run: what lies under it takes 40 ms, and lists don't need it.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from tokenferry.actions import (
+    OPERATOR,
+    AccountChange,
+    ActionContext,
+    KeyChange,
+    KeyLimits,
+    KeyRequest,
+    change_account,
+    change_key,
+    clear_cooldowns,
+    confirm_account,
+    create_key,
+    remove_account,
+    revoke_keys,
+    verify_account,
+)
+from tokenferry.cli._home import open_broker
+from tokenferry.databases import open_state
+from tokenferry.secret import Secret
+from tokenferry.settings import Home
+
+_NO_SECRET: Final = Secret("commands-begin-no-login-here")
+
+__all__ = [
+    "OPERATOR",
+    "AccountChange",
+    "KeyChange",
+    "KeyLimits",
+    "KeyRequest",
+    "acting",
+    "change_account",
+    "change_key",
+    "clear_cooldowns",
+    "confirm_account",
+    "create_key",
+    "remove_account",
+    "revoke_keys",
+    "verify_account",
+]
+
+
+@contextmanager
+def acting() -> Iterator[ActionContext]:
+    """What an action needs. Configuration and state are opened when it asks for them, and closed at the end."""
+    home = Home.from_environment()
+    with ExitStack() as stack:
+        yield ActionContext(home, open_broker, lambda: stack.enter_context(open_state(home)), _NO_SECRET)
