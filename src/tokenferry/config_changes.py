@@ -49,9 +49,9 @@ __all__ = [
 HIDDEN: Final = "(hidden)"
 _COMMAND_SECTIONS: Final = frozenset(("policy", "plugins", "store"))
 _COMMAND_KEYS: Final = frozenset(
-    ("command", "allow_remote", "trusted_proxies", "user_header", "admins", "ca_file", "api_key")
+    ("command", "allow_remote", "trusted_proxies", "user_header", "admins", "ca_file", "api_key", "google_credentials")
 )
-_ADDRESS: Final = re.compile(r"url|uri|issuer|endpoint|redirect|provider_type|region")
+_ADDRESS: Final = re.compile(r"url|uri|issuer|endpoint|redirect|provider_type|region|resource|project_id|location")
 """In the names of the keys that decide where a provider's credentials are sent."""
 
 
@@ -230,7 +230,7 @@ def command_for(setting: Effective, providers_in_use: Iterable[str]) -> str | No
     """
     section, *rest = setting.path.split(".")
     key = setting.key
-    is_address = key.kind == "url" or bool(_ADDRESS.search(key.name)) or "oauth" in rest
+    is_address = key.kind == "url" or bool(_ADDRESS.search(key.name)) or bool({"oauth", "token_exchange"} & {*rest})
     is_in_use = section == "providers" and any(".".join(rest).startswith(f"{name}.") for name in providers_in_use)
     is_file = key.kind == "path" or key.name.endswith("file")
     if section == "policy":

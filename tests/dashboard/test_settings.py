@@ -76,6 +76,8 @@ def test_what_config_check_refuses_is_refused_here(
         *("providers.sandbox.base_url", "providers.sandbox.api_key", "providers.sandbox.command"),
         *("providers.idp.oauth.issuer", "providers.idp.oauth.token_endpoint", "providers.idp.usage_url"),
         *("providers.idp.oauth.client_secret_file", "providers.idp.provider_type", "providers.idp.oauth.scopes"),
+        *("providers.idp.token_exchange.url", "providers.idp.token_exchange.endpoint_hosts"),
+        *("providers.idp.google_credentials", "providers.idp.resource", "providers.idp.project_id"),
     ],
 )
 def test_some_settings_show_their_command_instead_and_no_form_changes_them(api: Api, boss: Person, name: str) -> None:

@@ -317,9 +317,9 @@ def _at_enterprise(endpoints: OAuthEndpoints, enterprise: str) -> OAuthEndpoints
 
 def _token_exchange(table: Table, default: TokenExchange | None, base_url: str) -> TokenExchange | None:
     """What `[providers.token_exchange]` says; None where nothing does."""
+    exchange = table.read(default or TokenExchange())
     if default is None and not table.names():
         return None
-    exchange = table.read(default or TokenExchange())
     for key in ("headers", "parameters"):
         for name, value in getattr(exchange, key):
             if not _HEADER_VALUE.fullmatch(value) or (key == "headers" and not _HEADER_NAME.fullmatch(name)):
