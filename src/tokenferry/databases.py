@@ -37,7 +37,7 @@ def postgres() -> Any:
 def store_settings(home: Home) -> StoreSettings:
     """`[store]` of the home's configuration. Raises what `load` does, if there is such a section."""
     try:
-        content = home.config.read_bytes()
+        content = home.config.read_bytes() if home.config.is_file() else b""  # a pipe would never end
     except OSError:
         return StoreSettings()
     if b"store" not in content:
