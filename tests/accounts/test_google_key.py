@@ -99,6 +99,21 @@ def test_another_token_is_fetched_five_minutes_before_the_end(file: File, tokenf
 
 
 @pytest.mark.usefixtures("google")
+def test_a_workloads_identity_token_is_exchanged(tokenferry_sandbox: Sandbox, tmp_path: Path) -> None:
+    """Workload identity federation: the file says where the platform puts the identity token."""
+    (tmp_path / "identity").write_text(tokenferry_sandbox.identity_token("carol"))
+    pool = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/x"
+    fields = {"type": "external_account", "audience": pool, "token_url": f"{tokenferry_sandbox.url}/google/token"}
+    fields |= {"subject_token_type": "urn:ietf:params:oauth:token-type:jwt"}
+    path = tmp_path / "workload.json"
+    path.write_text(json.dumps(fields | {"credential_source": {"file": str(tmp_path / "identity")}}))
+    assert key_of(source(path)).until is not None
+    assert tokenferry_sandbox.counters()["accounts"]["carol"]["exchanges"] == 1
+    (tmp_path / "identity").unlink()
+    assert "name another file in google_credentials" in refusal(source(path))
+
+
+@pytest.mark.usefixtures("google")
 def test_default_means_what_googles_libraries_find(
     file: File, tokenferry_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -131,7 +131,9 @@ class Broker:
         self._listing = WatchedListing(self.book, warm, partial(stamps, backend), self.settings.watch)
         self._logins = Logins(lambda: self._rules, send, now, backend.seal)
         self.publisher = Publisher(
-            home if backend.seal else None, self._read, lambda document: self.provider_of(document.account).base_url
+            home if backend.seal else None,
+            self._read,
+            lambda document: document.credential.endpoint or self.provider_of(document.account).base_url,
         )
         context = FlowContext(
             endpoints=self._logins.renewal_endpoints,

@@ -273,6 +273,7 @@ def _of_provider(provider: Provider) -> dict[str, Any]:
         "base_url": provider.base_url,
         "wire_format": provider.wire_format,
         "key_header": provider.key_header,
+        "tokens_exchanged_at": provider.endpoints.token_exchange and provider.endpoints.token_exchange.url,
         "enabled": provider.enabled,
         "passthrough": provider.passthrough,
         "limits": str(provider.caps) if provider.caps.is_limited else None,

@@ -19,6 +19,7 @@ _VERTEX: Final = re.compile(
 )
 _VERSION: Final = "vertex-2023-10-16"
 _COUNT: Final = "count-tokens"
+_WORKLOAD_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 _GOOGLE: Final = "https://oauth2.googleapis.com/token"
 """What google-auth names as the audience, wherever it sends the grant."""
 _STATUSES: Final = {
@@ -84,24 +85,31 @@ def _vertex(state: State, request: Request, model: str, *, streams: bool) -> Ans
 
 
 def google_token(state: State, request: Request) -> Answer:
-    """`POST /google/token`: a service account's grant (RFC 7523). Of the assertion its claims are checked."""
+    """`POST /google/token`: a service account's grant (RFC 7523), or a workload's token exchange (RFC 8693).
+
+    Of what is presented the claims are checked, and no signature.
+    """
     given = parameters(request)
-    if given.get("grant_type") != FEDERATION_GRANT:
+    is_workload = given.get("grant_type") == _WORKLOAD_GRANT
+    if not is_workload and given.get("grant_type") != FEDERATION_GRANT:
         raise OAuthError("unsupported_grant_type", "There is no such grant here.")
     try:
-        claims = identity_claims(needed(given, "assertion"))
+        claims = identity_claims(needed(given, "subject_token" if is_workload else "assertion"))
     except ValueError:
-        raise OAuthError("invalid_grant", "The assertion is no JWT.") from None
-    account = find(str(claims.get("iss", "")).partition("@")[0])
-    if account is None or claims.get("aud") not in {_GOOGLE, f"{state.issuer}/google/token"}:
+        raise OAuthError("invalid_grant", "What was presented is no JWT.") from None
+    who, scope = (claims.get("sub"), given.get("scope")) if is_workload else (claims.get("iss"), claims.get("scope"))
+    account = find(str(who).partition("@")[0])
+    is_meant = is_workload or claims.get("aud") in {_GOOGLE, f"{state.issuer}/google/token"}
+    if account is None or not is_meant:
         raise OAuthError("invalid_grant", "Invalid JWT: the account is unknown, or the audience is another.")
-    if "cloud-platform" not in str(claims.get("scope", "")):
+    if "cloud-platform" not in str(scope):
         raise OAuthError("invalid_scope", "The scope must be cloud-platform.")
     lifetime = state.settings[account.name].token_lifetime
     access = state.ledger.new_access(Family(account.name, None, (SETUP_SCOPE,)), state.clock.now() + lifetime)
     access.is_exchanged = True
     state.counters.count(account.name, "exchanges")
-    return json_answer({"access_token": access.token, "expires_in": lifetime, "token_type": "Bearer"})
+    told = {"access_token": access.token, "expires_in": lifetime, "token_type": "Bearer"}
+    return json_answer(told | {"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})
 
 
 def _inner(request: Request, path: str, document: dict[str, Any], more: list[tuple[str, str]]) -> Request:
