@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from routing.written import KEYS, NESTED, Pairs, read, texts, written
-from tokenferry.routing import BodyFacts, rewrite, scan
+from tokenferry.routing import BodyFacts, rewrite, scan, with_members
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 OPEN, CLOSE = "<CCM-SUBAGENT-MODEL>", "</CCM-SUBAGENT-MODEL>"
@@ -181,3 +181,18 @@ def test_white_space_of_any_length_is_passed_over() -> None:
     assert facts.body[slice(*facts.model_at)] == b'"x"'
     assert facts.tag is not None
     assert json.loads(b"".join(rewrite(facts, "y", without_tag=True))) == {"system": [1, {"text": ""}], "model": "y"}
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(), max_size=3), st.sampled_from(["", " ", "\n\t"]))
+def test_members_come_last_and_can_be_taken_out_again(document: dict[str, int], space: str) -> None:
+    body = f"{space}{json.dumps(document)}{space}".encode()
+    found, place = with_members(body, {"model": "ü", "stream": True})
+    assert json.loads(found) == {**document, "model": "ü", "stream": True}
+    assert list(json.loads(found))[-1] == "stream"
+    assert place is not None
+    assert found[: place.start] + found[place.stop :] == body
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"[]", b"{", b'"}" '])
+def test_what_is_no_object_gets_no_members(body: bytes) -> None:
+    assert with_members(body, {"a": 1}) == (body, None)

@@ -14,7 +14,7 @@ from tokenferry.wire import WireFormat
 
 _OK = 200
 _UNFIT = 400
-_MESSAGES = b'"messages"'
+_CONVERSATIONS = (b'"messages"', b'"input"', b'"contents"')
 
 
 class RouteQuestion(Concealing, frozen=True):
@@ -143,7 +143,7 @@ def explain_route(
 def _unfit(target: Target, providers: Mapping[str, Provider], request: RouteRequest) -> str | None:
     """Why the format of the target's provider can't say what the request asks for; None if it can."""
     codec = codec_for(providers[target.group.provider], target, request.wire_format)
-    if codec is None or request.facts is None or _MESSAGES not in request.facts.body:
+    if codec is None or request.facts is None or not any(name in request.facts.body for name in _CONVERSATIONS):
         return None  # a question about a model alone asks for nothing that could be unfit
     try:
         codec.request(request.facts.body, target.model)

@@ -7,7 +7,7 @@ from tokenferry.routing._key_view import KeyView, RoutePlan
 from tokenferry.routing._loggable import loggable, loggable_name, loggable_path, loggable_text
 from tokenferry.routing._members import TooComplex
 from tokenferry.routing._resolver import OWN, ListedAccounts, RouteRequest, RouteResolver
-from tokenferry.routing._rewrite import Pieces, rewrite
+from tokenferry.routing._rewrite import Pieces, rewrite, with_members
 from tokenferry.routing._rights import model_denied
 from tokenferry.routing._router import MappedTarget, NoRoute, Route, Router
 from tokenferry.routing._scan import LONGEST_MODEL, BodyFacts, Malformed, scan
@@ -44,4 +44,5 @@ __all__ = [
     "model_denied",
     "rewrite",
     "scan",
+    "with_members",
 ]

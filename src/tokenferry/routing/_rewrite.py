@@ -1,10 +1,28 @@
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Final, TypeAlias
 
 import msgspec
 
 from tokenferry.routing._scan import BodyFacts
 
 Pieces: TypeAlias = list[bytes | memoryview]
+
+
+_SPACE: Final = b" \t\r\n"
+
+
+def with_members(body: bytes, members: Mapping[str, object]) -> tuple[bytes, slice | None]:
+    """A JSON object with more members at its end, and where they are; anything else as it is.
+
+    So a request can say what its address says.
+    """
+    text = body.rstrip(_SPACE)
+    if not text.endswith(b"}"):
+        return body, None
+    before = text[:-1]
+    comma = b"" if before.rstrip(_SPACE).endswith(b"{") else b","
+    added = comma + msgspec.json.encode(members)[1:-1]
+    return b"%b%b%b" % (before, added, body[len(before) :]), slice(len(before), len(before) + len(added))
 
 
 def rewrite(facts: BodyFacts, model: str | None, *, without_tag: bool = False) -> Pieces:

@@ -191,3 +191,6 @@ def test_a_provider_whose_format_cannot_say_what_is_asked_for_is_shown_with_the_
     out = inside("explain", "route", "--body", str(body)).out
     assert "unfit     its format can't say what is asked for: the server's tool 'web_search_20250305'" in out
     assert "the client would get 400" in out
+    body.write_text(json.dumps({"contents": [{"parts": [{"text": "hi"}]}], "cachedContent": "x"}))
+    out = inside("explain", "route", "--format", "gemini", "--model", "m", "--body", str(body)).out
+    assert "unfit     its format can't say what is asked for: cachedContent has no counterpart there" in out

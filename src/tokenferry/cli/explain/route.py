@@ -28,7 +28,7 @@ from tokenferry.readiness import (
     unusable_accounts,
     within_budgets,
 )
-from tokenferry.routing import BodyFacts, Malformed, RouteRequest, scan
+from tokenferry.routing import BodyFacts, Malformed, RouteRequest, scan, with_members
 from tokenferry.settings import Home
 from tokenferry.state import ClientKey, State
 from tokenferry.units import moment
@@ -83,7 +83,7 @@ def route(
     home answer. The first line names the source.
     """
     home, config = find()
-    facts, lines = _facts(model, body), _headers(header or [])
+    facts, lines = _facts(model, body, is_geminis=wire_format == "gemini"), _headers(header or [])
     if session:
         lines.append((_SESSION, session))
     shown = tuple((name, value) for name, value in lines if name not in _CREDENTIALS)
@@ -131,10 +131,10 @@ def _client(state: State, name: str | None) -> ClientKey:
     return ANYONE
 
 
-def _facts(model: str | None, body: Path | None) -> BodyFacts:
+def _facts(model: str | None, body: Path | None, *, is_geminis: bool) -> BodyFacts:
     if body is None:
         content = msgspec.json.encode({} if model is None else {"model": model})
-    elif model is not None:
+    elif model is not None and not is_geminis:
         raise UsageError("the body names the model; leave out --model")
     else:
         try:
@@ -147,6 +147,8 @@ def _facts(model: str | None, body: Path | None) -> BodyFacts:
             raise UsageError(f"{body} can't be read: {fault.strerror}") from None
         if len(content) > _LIMIT:
             raise UsageError(f"the body is larger than {_LIMIT >> 20} MiB (the gateway would answer 413)")
+        if model is not None:  # where the address says it
+            content, _ = with_members(content, {"model": model})
     facts = scan([content])
     if isinstance(facts, Malformed):
         raise UsageError(f"{facts.message} (the gateway would answer 400)")

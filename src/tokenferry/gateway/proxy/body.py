@@ -1,5 +1,5 @@
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -8,7 +8,7 @@ from tokenferry.gateway.http.client_api import ClientApi
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.model_path import ModelPath
 from tokenferry.gateway.http.request_head import RequestHead
-from tokenferry.routing import BodyFacts, Malformed, rewrite, scan
+from tokenferry.routing import BodyFacts, Malformed, rewrite, scan, with_members
 from tokenferry.wire import SEALED, SEALED_SIGNATURE, Codec, Sent, without_sealed, without_signatures
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ BODY_LIMIT: Final = 32 * 1024 * 1024
 TOTAL_LIMIT: Final = 256 * 1024 * 1024
 STALLED_SECONDS: Final = 5.0
 _SMALL: Final = 16 * 1024
-_SPACE: Final = b" \t\r\n"
 _MOST_HOLDERS: Final = 1024
 
 
@@ -230,14 +229,10 @@ class RequestBody:
         else:
             chunks.append(chunk)
 
-    def add_members(self, members: bytes) -> None:
-        """Let it say what its address says: the last members of a JSON object. Of anything else nothing is changed."""
-        body = b"".join(self.chunks)
-        before = body.rstrip(_SPACE).removesuffix(b"}")
-        if len(before) < len(body):
-            members = members if before.rstrip(_SPACE).endswith(b"{") else b"," + members
-            self._added = slice(len(before), len(before) + len(members))
-            self.chunks = [b"%b%b%b" % (before, members, body[len(before) :])]
+    def add_members(self, members: Mapping[str, object]) -> None:
+        """Let it say what its address says, if it is a JSON object."""
+        body, self._added = with_members(b"".join(self.chunks), members)
+        self.chunks = [body]
 
     def without_members(self, *, keep_signatures: bool) -> Sequence[bytes | memoryview]:
         """The body without the members that were added: as it came, but for signatures of translated answers."""

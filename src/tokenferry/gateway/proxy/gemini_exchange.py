@@ -1,7 +1,5 @@
 from typing import Final
 
-import msgspec
-
 from tokenferry.gateway.http.client_api import GEMINI
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders
@@ -35,8 +33,7 @@ class GeminiExchange(Exchange):
             self._frame = self._as_array
 
     def _open(self) -> None:
-        members = {"model": self._asked.model, "stream": self._asked.is_stream}
-        self._body.add_members(msgspec.json.encode(members)[1:-1])
+        self._body.add_members({"model": self._asked.model, "stream": self._asked.is_stream})
         super()._open()
 
     def _forward(self) -> None:
