@@ -8,6 +8,8 @@ import pytest
 
 from e2e.parties import COMMAND, begin, end, tokenferry
 from e2e.postgres import PostgresServer
+from tokenferry.databases import open_state
+from tokenferry.postgres import ConnectionPool
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
@@ -63,3 +65,25 @@ def test_a_home_of_files_never_imports_the_driver(home: Home) -> None:
         outcome = end(begin(COMMAND, *words, PYTHONPROFILEIMPORTTIME="1"))
         assert outcome.code == 0, outcome.err
         assert "psycopg" not in outcome.err
+
+
+def test_keys_of_a_home_open_the_same_once_it_shares_a_database(
+    home: Home, postgres: PostgresServer, connections: ConnectionPool, tmp_path: Path
+) -> None:
+    with connections.lease() as connection:
+        url = postgres.url(connection.info.dbname)
+    made = json.loads(tokenferry("key", "create", "ci", "--json").out)
+    configure(home, url)
+    assert "ci" not in tokenferry("key", "list").out
+    moved = json.loads(tokenferry("store", "migrate", "--json").out)
+    assert (moved["keys"], moved["left"]) == (1, [])
+    with open_state(home) as state:
+        found = state.keys.verify(made["key"])
+        assert found is not None
+        assert found.name == "ci"
+    other = Home(tmp_path / "other")
+    configure(other, url)
+    back = tokenferry("--home", str(other.path), "store", "migrate", "--from", url, "--to", "files")
+    assert back.code == 0, back.err
+    other.config.unlink()
+    assert "ci" in tokenferry("--home", str(other.path), "key", "list").out

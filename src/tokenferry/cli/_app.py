@@ -55,7 +55,7 @@ PANELS: Final = {
         "policy": "show, set: what Claude subscriptions may be used for",
         "encryption": "status, enable, disable, rotate-key",
         "service": "install, status, uninstall",
-        "store": "init, upgrade, status, forget-host: PostgreSQL for several hosts",
+        "store": "init, upgrade, status, migrate, forget-host: PostgreSQL",
         "sandbox": "Run a fake provider to test against",
     },
 }

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from msgspec.structs import replace
@@ -9,8 +9,9 @@ from tokenferry.cli._home import find
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.databases import postgres
-from tokenferry.errors import ConfigError
+from tokenferry.databases import open_state, postgres
+from tokenferry.errors import ConfigError, TryLater, UsageError
+from tokenferry.state import State, copy_state, gateway_records
 
 if TYPE_CHECKING:
     from tokenferry.postgres import ConnectionPool, SchemaStatus, ServerFacts
@@ -21,6 +22,8 @@ app = new_app(
     "tokenferry store init",
     "tokenferry store status",
 )
+
+_FILES: Final = "files"
 
 Url = Annotated[
     str,
@@ -75,6 +78,38 @@ def upgrade(*, url: Url = "", as_json: JSON = False) -> None:
         ran = postgres().upgrade(connections)
         say(f"fleet {status.fleet} in {connections.name}: {_ran(ran)}")
         document |= {"fleet": status.fleet, "migrations": list(ran)}
+
+
+@app.command("migrate", epilog=examples("tokenferry store migrate", "tokenferry store migrate --from URL --to files"))
+def migrate(
+    *,
+    from_: Annotated[str, typer.Option("--from", metavar="files|URL", help="Where they are now.")] = _FILES,
+    to: Annotated[
+        str, typer.Option("--to", metavar="URL|files", help="Where they go; [store] url, if it isn't given.")
+    ] = "",
+    as_json: JSON = False,
+) -> None:
+    """Copy client keys and cooldowns from this home's files into a database, or back.
+
+    The keys open the same as before; their secrets are not needed. What is there already stays, so the command can be
+    repeated. Accounts, and what was used, are not copied. Stop this home's gateways first.
+    """
+    with outcome_json(wanted=as_json) as document:
+        home, config = find()
+        if (from_ == _FILES) == (to == _FILES):
+            raise UsageError("copy from files to a database, or from a database to files")
+        if any(record.is_running for record in gateway_records(home)):
+            raise TryLater("a gateway of this home runs, and would miss what is changed; end it with: tokenferry stop")
+        url = to if from_ == _FILES else from_
+        settings = replace(config.store, url=url or _settings().url)
+        with State(home.state) as files, open_state(home, settings) as shared:
+            found = copy_state(files, shared) if from_ == _FILES else copy_state(shared, files)
+        say(f"copied {found.keys} client keys and {found.cooldowns} cooldowns; {found.present} keys were there already")
+        for name in found.left:
+            note(f"client key {name} was left out: another key has its name there; rename one, then run this again")
+        document |= {"keys": found.keys, "cooldowns": found.cooldowns, "left": list(found.left)}
+    if found.left:
+        raise typer.Exit(1)
 
 
 @app.command("status", epilog=examples("tokenferry store status", "tokenferry store status --json"))

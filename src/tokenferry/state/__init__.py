@@ -11,6 +11,7 @@ from tokenferry.state._client_key import (
     key_caps,
 )
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
+from tokenferry.state._copy import StateCopy, copy_state
 from tokenferry.state._database import Cursor, Database, Row, Transaction, Value, Values
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
 from tokenferry.state._gateways import (
@@ -69,6 +70,7 @@ __all__ = [
     "StartedLogin",
     "StartedLogins",
     "State",
+    "StateCopy",
     "Transaction",
     "UsageProbe",
     "Value",
@@ -76,6 +78,7 @@ __all__ = [
     "check_expiry",
     "check_key_name",
     "check_labels",
+    "copy_state",
     "csrf_token",
     "gateway_id",
     "gateway_records",

@@ -31,17 +31,17 @@ class State:
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._database: Database = SqliteDatabase(place, STATE_SCHEMA) if isinstance(place, Path) else place
+        self.database: Database = SqliteDatabase(place, STATE_SCHEMA) if isinstance(place, Path) else place
         try:
-            self.keys = ClientKeys(self._database, monotonic=monotonic, now=now)
-            self.cooldowns = Cooldowns(self._database, now=now)
-            self.organizations = Organizations(self._database)
-            self.logins = StartedLogins(self._database, now=now)
-            self.decisions = Decisions(self._database)
-            self.alerts = AlertClaims(self._database)
-            self.sessions = DashboardSessions(self._database, self.keys, now=now)
+            self.keys = ClientKeys(self.database, monotonic=monotonic, now=now)
+            self.cooldowns = Cooldowns(self.database, now=now)
+            self.organizations = Organizations(self.database)
+            self.logins = StartedLogins(self.database, now=now)
+            self.decisions = Decisions(self.database)
+            self.alerts = AlertClaims(self.database)
+            self.sessions = DashboardSessions(self.database, self.keys, now=now)
         except BaseException:
-            self._database.close()
+            self.database.close()
             raise
 
     def __enter__(self) -> Self:
@@ -55,22 +55,22 @@ class State:
     @property
     def is_shared(self) -> bool:
         """Whether several hosts share it."""
-        return self._database.is_shared
+        return self.database.is_shared
 
     def follow(self, table: str, read: Callable[[], object]) -> bool:
         """Have `read` called when others have changed a table, if the database can; tells whether it can."""
-        return self._database.follow(table, read)
+        return self.database.follow(table, read)
 
     def away_for(self) -> float:
         """For how many seconds the database hasn't answered; 0 while it does, and of a file."""
-        return self._database.away_for()
+        return self.database.away_for()
 
     def version(self) -> int:
         """A number that differs whenever anything here was changed. Raises `StorageFailed`, `CorruptFile`."""
-        return self._database.version()
+        return self.database.version()
 
     def close(self) -> None:
         """Write what is pending and close the file or the database."""
         with contextlib.suppress(StorageFailed, CorruptFile):
             self.keys.record_use()
-        self._database.close()
+        self.database.close()
