@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from e2e.conftest import Tell
-from e2e.parties import CHILDREN, COMMAND, Outcome, SandboxProcess, begin, digest, end, write_config
+from e2e.parties import CHILDREN, COMMAND, Outcome, SandboxProcess, begin, digest, end, eventually, write_config
 from e2e.postgres import PostgresServer
 from tokenferry.settings import Home
 
@@ -79,7 +79,8 @@ def test_one_login_serves_every_host_and_is_refreshed_once(
         assert outcome.code == 0, outcome.err
         given += json.loads(outcome.out)
     assert len(given) == 3 * _PROCESSES
-    assert len(set(given)) == 1, set(given)
+    assert {len(one) for one in given} == {64}, set(given)
+    assert len(set(given)) == 1
     counters = sandbox.counters()
     assert (counters["grants"], counters["reuses"]) == (1, 0)
     assert given[0] == digest(hosts[2].run("token", "alice").out.strip())
@@ -107,3 +108,54 @@ def test_a_host_without_the_key_stores_nothing_in_clear(hosts: list[FleetHost], 
     assert outcome.code == 2
     assert "encryption enable" in outcome.one_sentence()
     assert "alice" not in hosts[1].run("account", "list").out
+
+
+def test_a_renewal_that_a_failover_loses_comes_back_from_its_host(
+    hosts: list[FleetHost], sandbox: SandboxProcess, postgres: PostgresServer
+) -> None:
+    """The server goes on from what it had before the refresh, as a standby does that lags behind."""
+    add_expired(hosts[0], sandbox)
+    standby = postgres.data.with_name("standby")
+    postgres.stop()
+    shell("cp", "-a", postgres.data, standby)
+    postgres.start()
+    forget_hold_off(postgres, hosts[0])
+    token = hosts[0].run("token", "alice").out.strip()
+    assert token
+    assert hosts[1].run("token", "alice").out.strip() == token
+    postgres.stop("immediate")
+    shell("rm", "-rf", postgres.data)
+    shell("mv", standby, postgres.data)
+    postgres.start()
+    refused = hosts[1].run("token", "alice")
+    assert (refused.code, "started anew" in refused.err) == (6, True)
+    assert hosts[0].run("token", "alice").out.strip() == token
+    assert hosts[1].run("token", "alice").out.strip() == token
+    assert (sandbox.counters()["grants"], sandbox.counters()["reuses"]) == (1, 0)
+
+
+def test_a_host_says_what_became_of_a_process_that_was_killed(hosts: list[FleetHost], sandbox: SandboxProcess) -> None:
+    add_expired(hosts[0], sandbox)
+    sandbox.fault("hang", path="/v1/oauth/token")
+    killed = hosts[0].begin(COMMAND, "token", "alice")
+    eventually(lambda: sandbox.is_asked("/v1/oauth/token"), "the refresh")
+    busy = hosts[1].run("refresh", "alice")
+    assert busy.code == 6
+    killed.kill()
+    end(killed)
+    told = hosts[0].run("token", "alice")
+    assert (told.code, "its last refresh was lost" in told.err) == (6, True)
+    other = hosts[1].run("token", "alice")
+    assert (other.code, "its last refresh was lost" in other.err) == (6, True), other.err
+    assert sandbox.counters()["reuses"] == 0
+
+
+def forget_hold_off(postgres: PostgresServer, host: FleetHost) -> None:
+    """Let the 90 s pass that follow a restart."""
+    database = host.home.config.read_text().partition(f"{postgres.port}/")[2].partition('"')[0]
+    postgres.execute("UPDATE fleet SET epoch_since = '-infinity', started = pg_postmaster_start_time()", database)
+
+
+def shell(*words: object) -> None:
+    outcome = end(begin(*map(str, words)))
+    assert outcome.code == 0, outcome.err

@@ -160,7 +160,7 @@ def test_what_was_recorded_long_ago_is_not_sent(fleet: TwoHosts) -> None:
     store.swap("work", None, document())
     attempt = attempt_of(fleet)
     journal.begin("work", attempt)
-    fleet.time += 5.1
+    fleet.time += 10.1
     with pytest.raises(StorageFailed, match="nothing was sent"):
         journal.sending("work", attempt, fleet.time)
 

@@ -154,8 +154,7 @@ class Fleet(Machine):
         number = len(self.processes)
         identity = ProcessIdentity(number + 100, str(number), BOOT, instance=host.name)
         process = Process(identity, job)
-        with contextlib.suppress(StorageFailed):
-            member.heartbeat.measure()
+        member.beat()
         context = FlowContext(
             endpoints=lambda _: OAuthEndpoints(
                 token_endpoint="https://auth.invalid/token", client_id="c", reuse_grace=self.weather.grace

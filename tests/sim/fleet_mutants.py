@@ -28,7 +28,7 @@ MUTANTS: Final = {
     "records without comparing": Caught(1, _FAIR, FleetWeather(is_lockless=True)),
     "begins amid the hold-off": Caught(1, _FAIR, _FAILOVER),
     "renews by inserting": Caught(129, Weather(suspend=0.3, slow=1.0), FleetWeather(cut=0.5)),
-    "has locks lapse by the host's clock": Caught(0, Weather(slow=1.0), FleetWeather(skew=1.0)),
+    "has locks lapse by the host's clock": Caught(1, Weather(slow=1.0), FleetWeather(skew=1.0)),
     "sends however late": Caught(489, Weather(suspend=0.3, slow=1.0), FleetWeather(is_lockless=True)),
     "drops the answer when it is published": Caught(0, _FAIR, _FAILOVER),
     "does not put answers forward": Caught(0, _FAIR, _FAILOVER),

@@ -50,12 +50,12 @@ class Heartbeat:
         self._beats = 0
 
     def start(self) -> None:
-        """Beat every 5 seconds, on a daemon thread. The first call asks how far the clocks are apart."""
-        self._thread.start(self._measure_quietly)
+        """Beat every 5 seconds, on a daemon thread; at once the first time, for a command doesn't last that long."""
+        self._thread.start(self._begin)
 
-    def _measure_quietly(self) -> None:
+    def _begin(self) -> None:
         with contextlib.suppress(TokenferryError):
-            self.measure()
+            self.beat()
 
     def hold(self, holder: str, sent: float) -> None:
         """A lock was taken by a statement that was sent then (monotonic)."""

@@ -11,7 +11,7 @@ from tokenferry.fleet._spill import Spill
 from tokenferry.fleet._tables import Tables
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 
-_START_WITHIN: Final = 5.0
+_START_WITHIN: Final = 10.0
 """Seconds from recording an attempt to its first byte. Part of what the hold-off waits for."""
 
 

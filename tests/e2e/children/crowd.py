@@ -7,15 +7,19 @@ import time
 from hashlib import sha256
 
 from tokenferry.broker import Broker
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import TokenferryError, TryLater
 
 
-def ask(broker: Broker, name: str) -> str:
+def ask(broker: Broker, name: str, tries: int = 5) -> str:
     """The sha256 of what this process was given, or the error."""
-    try:
-        return sha256(broker.resolve(name).secret.reveal().encode()).hexdigest()
-    except TokenferryError as fault:
-        return f"{type(fault).__name__}: {fault}"
+    for left in reversed(range(tries)):
+        try:
+            return sha256(broker.resolve(name).secret.reveal().encode()).hexdigest()
+        except TokenferryError as fault:
+            if not left or not isinstance(fault, TryLater):
+                return f"{type(fault).__name__}: {fault}"
+            time.sleep(fault.retry_after or 1.0)
+    raise AssertionError
 
 
 def main(name: str, count: int, start: float) -> None:
