@@ -84,7 +84,8 @@ def test_what_is_added_from_stdin_is_exchanged_and_explained(
     assert f"copilot, for {copilot.url}/v1" in explained
     assert f"is exchanged at {copilot.url}/copilot_internal/v2/token" in explained
     shown = inside("account", "show", "bot").out
-    assert "its long-lived token, fingerprint" in shown
+    assert "exchange     of its long-lived token, fingerprint" in shown
+    assert f"endpoint     {copilot.url}/v1" in shown
     details: dict[str, Any] = json.loads(inside("account", "show", "bot", "--json").out)
     assert (details["kind"], details["endpoint"], details["state"]) == ("exchanged", f"{copilot.url}/v1", "fresh")
     assert subject not in explained + shown

@@ -490,9 +490,9 @@ def _oauth_details(token: OAuthToken) -> Iterator[tuple[str, str]]:
         if token.federation.parameters:
             yield "federation", ", ".join(f"{key}={value}" for key, value in token.federation.parameters)
     elif isinstance(token, ExchangedToken):
-        yield "exchanged for", f"its long-lived token, fingerprint {token.subject.fingerprint}"
+        yield "exchange", f"of its long-lived token, fingerprint {token.subject.fingerprint}"
         if token.endpoint is not None:
-            yield "requests go to", token.endpoint
+            yield "endpoint", token.endpoint
     else:
         yield "refresh", "no refresh token" if token.refresh is None else f"fingerprint {token.refresh.fingerprint}"
     for label, value in (
