@@ -34,7 +34,7 @@ ROLES: Final = {
         "settings, state and values",
         (
             "background manifest config policy_statement state ledger postgres databases alerts budgets prices rates "
-            "audit settings config_key credentials secret logfmt tools anthropic_beta moments units errors"
+            "audit settings config_key credentials secret logfmt tools anthropic_beta moments units errors deferred"
         ),
     ),
 }

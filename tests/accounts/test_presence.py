@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from tokenferry.accounts import Presence, Surroundings, find_presences, read_presence
-from tokenferry.accounts._offer import ORIGIN
+from tokenferry.accounts._login import ORIGIN
 from tokenferry.credentials import ApiKey
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home

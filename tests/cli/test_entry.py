@@ -47,7 +47,7 @@ def test_a_short_command_imports_no_server_client_or_validator(home: Home, argum
     most = 330
     if arguments == ["status"]:  # it is asked for often, and needs no parser of options
         heavy += ["dataclasses", "difflib", "shutil", "socket", "subprocess", "typer"]
-        most = 270
+        most = 255
     script = (
         f"import sys; from tokenferry.cli._run import run; code = run({arguments})\n"
         "ours = sum(name.startswith('tokenferry') for name in sys.modules)\n"

@@ -1,22 +1,41 @@
+from typing import TYPE_CHECKING
+
 from tokenferry.accounts._accounts import AccountList, Accounts
 from tokenferry.accounts._age import Aging, aging, check_age, credential_since, parse_max_age, too_old_at
 from tokenferry.accounts._changes import AccountChanges
-from tokenferry.accounts._entry import read_credential
-from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported, refuse_temporary, write_export
-from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
 from tokenferry.accounts._implicit import CONFIGURATION, ENVIRONMENT, accounts_from_environment, accounts_from_keys
-from tokenferry.accounts._import import check_again, make_offers
 from tokenferry.accounts._key_command import KeyCommandSettings
 from tokenferry.accounts._key_sources import KeySourceSettings, key_sources_of
 from tokenferry.accounts._login import account_for, check_wanted, identity_labels
 from tokenferry.accounts._machine import machine_id
-from tokenferry.accounts._offer import Found, Offer
-from tokenferry.accounts._presence import Presence, find_presences, read_presence
 from tokenferry.accounts._publication import Content, Publication
 from tokenferry.accounts._publish import Publications, PublicationStatus
-from tokenferry.accounts._sealed_export import open_export, seal_export
-from tokenferry.accounts._sealing import Sealing, SealResult, SealState, SealWord, lies_in, seal_state
-from tokenferry.accounts._sources import Surroundings, attachable, look_around, look_into, look_through
+from tokenferry.accounts._sealing import Sealing, SealResult, SealState, SealWord, lies_in, refuse_temporary, seal_state
+from tokenferry.deferred import deferred
+
+if TYPE_CHECKING:
+    from tokenferry.accounts._entry import read_credential
+    from tokenferry.accounts._export import SHARED_TARGETS, Limit, Target, exported, write_export
+    from tokenferry.accounts._hand_over import HandOver, completion, hand_over, pending_hand_over, take_back
+    from tokenferry.accounts._import import check_again, make_offers
+    from tokenferry.accounts._offer import Found, Offer
+    from tokenferry.accounts._presence import Presence, find_presences, read_presence
+    from tokenferry.accounts._sealed_export import open_export, seal_export
+    from tokenferry.accounts._sources import Surroundings, attachable, look_around, look_into, look_through
+else:
+    __getattr__ = deferred(
+        __name__,
+        {
+            "_entry": ("read_credential",),
+            "_export": ("SHARED_TARGETS", "Limit", "Target", "exported", "write_export"),
+            "_hand_over": ("HandOver", "completion", "hand_over", "pending_hand_over", "take_back"),
+            "_import": ("check_again", "make_offers"),
+            "_offer": ("Found", "Offer"),
+            "_presence": ("Presence", "find_presences", "read_presence"),
+            "_sealed_export": ("open_export", "seal_export"),
+            "_sources": ("Surroundings", "attachable", "look_around", "look_into", "look_through"),
+        },
+    )
 
 __all__ = [
     "CONFIGURATION",

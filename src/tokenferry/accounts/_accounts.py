@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._implicit import ENVIRONMENT
 from tokenferry.accounts._key_sources import KeySourceSettings, key_sources
-from tokenferry.accounts._login import without_identity
-from tokenferry.accounts._offer import ORIGIN
+from tokenferry.accounts._login import ORIGIN, without_identity
 from tokenferry.background import Pending
 from tokenferry.credentials import ApiKey, Credential
 from tokenferry.errors import CorruptFile, NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile, UsageError

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from tokenferry.accounts._sealing import refuse_temporary
 from tokenferry.credentials import Credential, OAuthToken
-from tokenferry.errors import Conflict, UnsafeFile, UsageError
+from tokenferry.errors import Conflict, UsageError
 from tokenferry.interchange import (
     render_bundle,
     render_claude_code,
@@ -112,14 +113,6 @@ def write_export(
         if _present(path) != present:
             raise Conflict(f"{path} was changed by another program; nothing was written; try again")
         replace_private_file(path, data, disk=disk)
-
-
-def refuse_temporary(path: Path) -> None:
-    """Raise `UnsafeFile` for a place under the temporary folder, which others share and clean."""
-    from tempfile import gettempdir  # noqa: PLC0415  # only an export asks
-
-    if path.resolve().is_relative_to(Path(gettempdir()).resolve()):
-        raise UnsafeFile(f"{path} lies under the temporary folder, where no secret belongs; name a file of your home")
 
 
 def _present(path: Path) -> bytes | None:

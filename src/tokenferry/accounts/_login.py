@@ -11,6 +11,9 @@ from tokenferry.credentials import Credential, FederatedToken, Kind, OAuthToken
 from tokenferry.errors import UsageError
 from tokenferry.stores import Document, check_account_name, refuse_twin
 
+ORIGIN: Final = "origin"
+"""Under which a document says where its account was imported from."""
+
 _LONGEST: Final = 64
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
 _UNKNOWN: Final = "somebody else's"

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tokenferry.accounts._login import ORIGIN
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, Credential, OAuthToken
 from tokenferry.interchange import Entry, unread_expiry
 from tokenferry.providers import Provider
@@ -14,9 +15,6 @@ from tokenferry.secret import Fields, Secret
 from tokenferry.stores import ACCOUNT_NAME, Account, Document
 
 Action: TypeAlias = Literal["store", "take-over", "attach", "none"]
-
-ORIGIN: Final = "origin"
-"""Under which a document says where its account was imported from."""
 
 _LONGEST_NAME: Final = 64
 _CLAUDE_CODES: Final = ("claude-code", "pool")

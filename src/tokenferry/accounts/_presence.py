@@ -9,7 +9,8 @@ from typing import Any, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tokenferry.accounts._offer import ORIGIN, Action, Found
+from tokenferry.accounts._login import ORIGIN
+from tokenferry.accounts._offer import Action, Found
 from tokenferry.accounts._sources import (
     HINTS,
     Surroundings,

@@ -8,8 +8,15 @@ from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct, field
 
-from tokenferry.accounts._export import refuse_temporary
-from tokenferry.errors import CorruptFile, NeedsUnlock, SealKeyLost, TokenferryError, UnknownAccount, UsageError
+from tokenferry.errors import (
+    CorruptFile,
+    NeedsUnlock,
+    SealKeyLost,
+    TokenferryError,
+    UnknownAccount,
+    UnsafeFile,
+    UsageError,
+)
 from tokenferry.refresh import FileJournal
 from tokenferry.sealing import KeyPlace, Marker, SealKey
 from tokenferry.settings import Home
@@ -315,3 +322,11 @@ def _is_under(header: Header | None, key: SealKey | None) -> bool:
 def lies_in(home: Home, path: Path) -> bool:
     """Whether a key file lies beside what it seals."""
     return path.resolve().is_relative_to(home.path.resolve())
+
+
+def refuse_temporary(path: Path) -> None:
+    """Raise `UnsafeFile` for a place under the temporary folder, which others share and clean."""
+    from tempfile import gettempdir  # noqa: PLC0415  # only an export asks
+
+    if path.resolve().is_relative_to(Path(gettempdir()).resolve()):
+        raise UnsafeFile(f"{path} lies under the temporary folder, where no secret belongs; name a file of your home")
