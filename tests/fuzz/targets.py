@@ -24,13 +24,16 @@ from tokenferry.secret import Secret
 from tokenferry.stores import Document
 from tokenferry.streaming import SseUsageReader, TokenUsage
 from tokenferry.upstream._response_parser import ResponseParser
-from tokenferry.wire import EventBoundary, WireFormat, codec, end_of, split
+from tokenferry.wire import EventBoundary, Quirks, WireFormat, codec, end_of, split
 from tokenferry.wire import parse as parse_event
 
 NOW: Final = 1_790_000_000.0
 PATH: Final = Path("/nowhere/work.json")
 _FORMATS: Final[tuple[WireFormat, ...]] = ("anthropic", "openai", "openai-responses", "gemini")
-_CODECS: Final = [found for pair in product(_FORMATS, _FORMATS[:3]) if (found := codec(*pair)) is not None]
+_PAIRS: Final = (*product(_FORMATS, _FORMATS[:3]), *product(_FORMATS[:3], _FORMATS[3:]))
+_CODECS: Final = [
+    found for pair in _PAIRS if (found := codec(*pair, Quirks(thinking="level", efforts=("low",)))) is not None
+]
 _OLD: Final = OAuthToken(Secret("sk-ant-oat01-old"), refresh=Secret("sk-ant-ort01-old"))
 _ENDPOINTS: Final = OAuthEndpoints(
     issuer="https://auth.example.com",

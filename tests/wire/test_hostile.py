@@ -19,6 +19,7 @@ from wire.rig import (
     chat_ask,
     fragment,
     from_responses,
+    gemini_event,
     named,
     responses_ask,
     to_chat,
@@ -278,6 +279,27 @@ def test_a_stream_ends_well_or_with_one_error(data: st.DataObject) -> None:
         assert out.endswith(b"\n\n")
         assert stream.is_complete == (stream.error is None)
         assert stream.feed(DONE) == stream.end() == stream.fail("x") == b""
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\x85"])
+def test_half_a_character_in_a_schema_or_a_call_breaks_nothing(half: str) -> None:
+    """Parts that pass unread are read late: schemas for Gemini and for answers, and the arguments of Gemini's calls."""
+    spoilt_half = half.encode("latin-1")
+    tool = {**TOOL, "input_schema": {"type": "object", "title": "@"}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "title": "@"}}}
+    for using, body in (
+        (to_gemini(), ask(tools=[tool])),
+        (to_messages(), chat_ask(response_format=form)),
+        (to_gemini(), ask(output_config={"format": {"type": "json_schema", "schema": {"title": "@"}}})),
+    ):
+        with contextlib.suppress(Unfit):
+            json.loads(using.request(body.replace(b"@", spoilt_half), "m").body)
+    call = {"functionCall": {"name": "look", "args": {"at": "@"}}}
+    event = gemini_event(call, finish="STOP", usageMetadata={"promptTokenCount": 1}).replace(b"@", spoilt_half)
+    asked = to_gemini().request(ask(), "m")
+    with contextlib.suppress(UnreadableAnswer):
+        json.loads(to_gemini().answer(event.removeprefix(b"data: "), asked)[0])
+    (to_gemini().stream(asked, "r").feed(event)).decode()
 
 
 @pytest.mark.parametrize("client", ["openai", "openai-responses", "gemini"])

@@ -291,6 +291,11 @@ def test_a_models_name_never_changes_the_path(model: str) -> None:
         to_gemini().request(ask(), model)
 
 
+def test_claude_at_vertex_is_pointed_to_its_own_provider() -> None:
+    with pytest.raises(Unfit, match="vertex-claude"):
+        to_gemini(vertex=True).request(ask(), "claude-opus-4-6")
+
+
 @pytest.mark.parametrize(
     ("model", "vertex", "path"),
     [

@@ -46,12 +46,29 @@ class RequestReader(Generic[RequestT]):
                     self._complete(document)
                 return self._decoder.decode(encode(_prune(document, _shape(self._kind), left_out)))
             except msgspec.DecodeError:
-                # A client may have cut a text in the middle of a surrogate pair: "?" takes the place of its half.
-                return self._decoder.decode(json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace"))
+                return self._decoder.decode(_without_halves(body))
         except RecursionError:
             raise Unfit("the request's body is nested too deep") from None
         except ValueError as fault:  # msgspec's errors too
             raise Unfit(f"the request's body can't be translated: {_shortened(str(fault))}") from None
+
+
+def decode(part: bytes) -> Any:
+    """A part of a request that was passed unread until here. Raises `Unfit`."""
+    try:
+        try:
+            return msgspec.json.decode(part)
+        except msgspec.DecodeError:
+            return msgspec.json.decode(_without_halves(part))
+    except RecursionError:
+        raise Unfit("a schema is nested too deep") from None
+    except ValueError as fault:  # msgspec's errors too
+        raise Unfit(f"a schema can't be translated: {_shortened(str(fault))}") from None
+
+
+def _without_halves(text: bytes) -> bytes:
+    """A client may have cut a text in the middle of a surrogate pair: "?" takes the place of its half."""
+    return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _shortened(reason: str) -> str:

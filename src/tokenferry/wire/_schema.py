@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from tokenferry.errors import Unfit
-from tokenferry.wire._json import encode
+from tokenferry.wire._json import decode, encode
 
 
 def is_closed(schema: msgspec.Raw) -> bool:
@@ -32,8 +32,9 @@ def _is_closed(schema: Any) -> bool:
 
 def closed(schema: msgspec.Raw) -> msgspec.Raw:
     """The schema with every object closed to fields that it does not name. Raises `Unfit`."""
+    document = decode(bytes(schema))
     try:
-        return msgspec.Raw(encode(_closed(msgspec.json.decode(schema))))
+        return msgspec.Raw(encode(_closed(document)))
     except RecursionError:
         raise Unfit("the schema of the answer is nested too deep") from None
 

@@ -61,6 +61,19 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tok
     return encode(message), counted
 
 
+def called(call: AnswerCall) -> tuple[str, str]:
+    """The name and the arguments of a call. Raises `UnreadableAnswer`."""
+    if not call.name:
+        raise UnreadableAnswer("the upstream's answer calls a tool without its name")
+    try:
+        arguments = str(call.args, "utf-8")
+    except UnicodeDecodeError:
+        arguments = ""
+    if call.partial_args is not None or not is_object(arguments):
+        raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
+    return call.name, arguments
+
+
 def count_to_messages(body: bytes) -> bytes:
     """The tokens that Gemini counted. Raises `UnreadableAnswer`."""
     try:
@@ -98,9 +111,7 @@ def _thinking(blocks: list[dict[str, Any]], thought: str) -> dict[str, Any]:
 
 
 def _call(call: AnswerCall, made_up: str, sent: Sent) -> dict[str, Any]:
-    if not call.name:
-        raise UnreadableAnswer("the upstream's answer calls a tool without its name")
-    if call.partial_args is not None or not is_object(bytes(call.args)):
-        raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
-    name = sent.names.get(call.name, call.name)
-    return {"type": "tool_use", "id": client_id(call.id) or made_up, "name": name, "input": call.args}
+    name, arguments = called(call)
+    given = msgspec.Raw(arguments.encode())
+    known = client_id(call.id) or made_up
+    return {"type": "tool_use", "id": known, "name": sent.names.get(name, name), "input": given}

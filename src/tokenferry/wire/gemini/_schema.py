@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from tokenferry.errors import Unfit
-from tokenferry.wire._json import encode
+from tokenferry.wire._json import decode, encode
 
 ALLOWED: Final = frozenset(
     (
@@ -36,8 +36,8 @@ def allowed_schema(schema: msgspec.Raw) -> msgspec.Raw:
 
 
 def _translated(text: bytes) -> msgspec.Raw:
+    document = decode(text)
     try:
-        document = msgspec.json.decode(text)
         return msgspec.Raw(encode(_Translation(document).schema(document)))
     except RecursionError:
         raise Unfit("a schema is nested too deep") from None

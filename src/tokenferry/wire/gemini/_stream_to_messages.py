@@ -9,7 +9,7 @@ from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import made_up_id
-from tokenferry.wire._json import is_object
+from tokenferry.wire.gemini._answer_to_messages import called
 from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer, UsageMetadata
 from tokenferry.wire.messages._streams import MessagesWriter
@@ -90,11 +90,7 @@ class GeminiStreamToMessages(MessagesWriter):
             self._out.append(blocks.start(kind, **fields))
 
     def _call(self, call: AnswerCall, signature: str | None) -> None:
-        blocks = self._blocks
-        if not call.name:
-            raise UnreadableAnswer("the upstream's answer calls a tool without its name")
-        if call.partial_args is not None or not is_object(bytes(call.args)):
-            raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
+        blocks, (name, arguments) = self._blocks, called(call)
         if self._calls >= _MOST_CALLS:
             raise UnreadableAnswer("the upstream's answer has too many calls")
         if signature:
@@ -102,11 +98,10 @@ class GeminiStreamToMessages(MessagesWriter):
             self._out.append(blocks.stop(seal(self._domain, signature)))
         known = client_id(call.id) or made_up_id(self._id, self._calls)
         self._calls += 1
-        name = self._sent.names.get(call.name, call.name)
         self._out += [
             blocks.stop(self._thought),
-            blocks.start("tool_use", id=known, name=name, input={}),
-            blocks.arguments(str(call.args, "utf-8")),
+            blocks.start("tool_use", id=known, name=self._sent.names.get(name, name), input={}),
+            blocks.arguments(arguments),
             blocks.stop(),
         ]
 

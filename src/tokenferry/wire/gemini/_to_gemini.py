@@ -133,6 +133,8 @@ def model_path(model: str, method: str, quirks: Quirks) -> str:
     if _MODEL.fullmatch(model) is None:
         raise Unfit("the model's name is no path")
     if quirks.vertex:
+        if model.startswith("claude-"):
+            raise Unfit("Claude at Vertex AI: map it to a provider of the type vertex-claude")
         whole = model if "/" in model else f"publishers/google/models/{model}"
     else:
         whole = model if "/" in model else f"models/{model}"
