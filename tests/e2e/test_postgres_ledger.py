@@ -1,14 +1,17 @@
 """The ledger of several hosts over a real PostgreSQL."""
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from e2e.postgres import PostgresServer
 from ledger.books import DAY, NOW, PRICES, entry
+from ledger.test_budgets import Clock, Simulation, check_budget
 from tokenferry.ledger import Ledger
 from tokenferry.postgres import ConnectionPool, PostgresDatabase, grant
 from tokenferry.settings import LedgerSettings, StoreSettings
+from tokenferry.state import Transaction
 
 pytestmark = pytest.mark.e2e
 
@@ -71,3 +74,20 @@ def test_days_are_tables_of_their_own_and_go_as_a_whole(postgres: PostgresServer
     connections.close()
     postgres.drop(name)
     postgres.execute(f"DROP ROLE {role}")
+
+
+def test_hosts_share_a_budget_within_its_bound_though_any_may_die(connections: ConnectionPool) -> None:
+    class Timed(PostgresDatabase):
+        """One whose clock is the simulation's."""
+
+        def __init__(self, clock: Clock) -> None:
+            super().__init__(connections, "ledger")
+            self._clock = clock
+
+        def now(self, transaction: Transaction) -> float:
+            return self._clock()
+
+        def close(self) -> None:
+            """The others go on with its connections."""
+
+    check_budget(Simulation(Timed, random.Random(7), processes=3))

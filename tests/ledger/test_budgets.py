@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import example, given, settings
@@ -19,6 +20,7 @@ from tokenferry.errors import StorageFailed
 from tokenferry.ledger import BudgetExchange, Ledger, LedgerEntry, LedgerWriter, UsageReport, spent_of
 from tokenferry.prices import TokenCounts
 from tokenferry.settings import BudgetSettings
+from tokenferry.state import Database
 from tokenferry.stores import boot_id
 
 KEYS = (Key(), Key("key_2", "ci", {"group": "build"}), Key("key_3", "cd", {"group": "build"}))
@@ -277,7 +279,8 @@ def test_requests_settle_once_while_the_ledgers_thread_writes_and_exchanges(path
 class Simulation:
     """Agents at several processes that share a ledger; any process may die at any step."""
 
-    folder: Path
+    place: Callable[[Clock], Path | Database]
+    """Where the ledger is kept, by the clock of all processes."""
     draw: random.Random
     processes: int
     agents: int = 50
@@ -286,7 +289,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.clock = Clock()
         self.started_count = 0
-        self.path = self.folder / "ledger.db"
+        self.path = cast("Path", self.place(self.clock))
         self.alive = [self.started() for _ in range(self.processes)]
         self.under_way: list[tuple[Process, Reservation]] = []
         self.count = 0
@@ -375,14 +378,7 @@ class Simulation:
         return several * largest + sum(max((one.used or [0])[0] - one.amounts[0], 0) for one in self.open)
 
 
-@settings(max_examples=effort(10), deadline=None)
-@given(seed=st.integers(0, 2**32), processes=st.integers(1, 4))
-@example(seed=2, processes=1)  # a request that used less than it had reserved near the limit
-def test_fifty_agents_and_processes_that_die_leave_nothing_reserved(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, processes: int
-) -> None:
-    """Nothing is reserved at the end, no refusal is false, and the overshoot is within its bound."""
-    simulation = Simulation(tmp_path_factory.mktemp("budgets"), random.Random(seed), processes)
+def check_budget(simulation: Simulation) -> None:
     for _ in range(300):
         simulation.step()
     simulation.settle_all()
@@ -398,6 +394,17 @@ def test_fifty_agents_and_processes_that_die_leave_nothing_reserved(
             assert refused(found).is_final
         process.ledger.close()
     assert spent <= simulation.limit + simulation.bound
+
+
+@settings(max_examples=effort(10), deadline=None)
+@given(seed=st.integers(0, 2**32), processes=st.integers(1, 4))
+@example(seed=2, processes=1)  # a request that used less than it had reserved near the limit
+def test_fifty_agents_and_processes_that_die_leave_nothing_reserved(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, processes: int
+) -> None:
+    """Nothing is reserved at the end, no refusal is false, and the overshoot is within its bound."""
+    folder = tmp_path_factory.mktemp("budgets")
+    check_budget(Simulation(lambda _: folder / "ledger.db", random.Random(seed), processes))
 
 
 def test_what_rates_ask_for_is_learnt_without_a_budget(path: Path) -> None:
