@@ -1,15 +1,33 @@
 """Hosts that share a login: commands and processes in homes of their own, over one real PostgreSQL."""
 
+import contextlib
 import json
+import re
 import sys
 import time
+import urllib.error
+import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from e2e.conftest import Tell
-from e2e.parties import CHILDREN, COMMAND, Outcome, SandboxProcess, begin, digest, end, eventually, write_config
+from e2e.parties import (
+    CHILDREN,
+    COMMAND,
+    PATIENCE,
+    Outcome,
+    SandboxProcess,
+    Server,
+    begin,
+    digest,
+    end,
+    eventually,
+    running,
+    write_config,
+)
 from e2e.postgres import PostgresServer
 from tokenferry.settings import Home
 
@@ -159,3 +177,55 @@ def forget_hold_off(postgres: PostgresServer, host: FleetHost) -> None:
 def shell(*words: object) -> None:
     outcome = end(begin(*map(str, words)))
     assert outcome.code == 0, outcome.err
+
+
+def test_gateways_of_two_hosts_serve_one_login_and_hear_of_what_another_one_changes(
+    hosts: list[FleetHost],
+    sandbox: SandboxProcess,
+    postgres: PostgresServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    add_expired(hosts[0], sandbox)
+    made = hosts[2].run("key", "create", "ci")
+    (key,) = re.findall(r"tfk_\w+", made.out)
+    with contextlib.ExitStack() as stack:
+        gateways = []
+        for number, host in enumerate(hosts[:2]):
+            for name, value in host.environment.items():
+                monkeypatch.setenv(name, value)
+            folder = tmp_path / f"gateway{number}"
+            folder.mkdir()
+            gateways.append((stack.enter_context(running("serve", folder)), key))
+        assert [served_by(sandbox, *gateway) for gateway in gateways] == ["alice", "alice"]
+        assert (sandbox.counters()["grants"], sandbox.counters()["reuses"]) == (1, 0)
+        for words in (("add", "dave", "--provider", "sandbox"), ("remove", "alice", "--yes")):
+            outcome = hosts[2].run("account", *words, stdin=sandbox.api_key("dave"))
+            assert outcome.code == 0, outcome.err
+        for gateway in gateways:
+            eventually(partial(_is_served_by, sandbox, *gateway, "dave"), "the other account serves")
+        postgres.stop("immediate")
+        try:
+            assert [served_by(sandbox, *gateway) for gateway in gateways] == ["dave", "dave"], "the database is away"
+        finally:
+            postgres.start()
+
+
+def served_by(sandbox: SandboxProcess, gateway: Server, key: str) -> str:
+    """The account that serves a request to this gateway; empty if none does."""
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}
+    request = urllib.request.Request(
+        f"{gateway.url}/v1/messages",
+        json.dumps(body).encode(),
+        {"content-type": "application/json", "authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"},
+    )
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE):
+            return str(sandbox.requests("/v1/messages")[-1]["account"])
+    except urllib.error.HTTPError as fault:
+        with fault:
+            return ""
+
+
+def _is_served_by(sandbox: SandboxProcess, gateway: Server, key: str, account: str) -> bool:
+    return served_by(sandbox, gateway, key) == account
