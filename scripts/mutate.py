@@ -52,9 +52,9 @@ class Mutant(NamedTuple):
     """Of the whole file."""
 
 
-def mutants(file: Path) -> Iterator[Mutant]:
-    """Every mutant of a file."""
-    text = (ROOT / "src" / "tokenferry" / file).read_text("utf-8")
+def mutants(file: Path, source: Path) -> Iterator[Mutant]:
+    """Every mutant of a file below a folder of sources."""
+    text = (source / file).read_text("utf-8")
     for number in range(len(list(_changes(ast.parse(text))))):
         tree = ast.parse(text)
         node, change = list(_changes(tree))[number]
@@ -127,8 +127,9 @@ def main() -> None:
         for room in options.rooms:
             if not _passes([copy / "tests" / room], copy):
                 raise SystemExit(f"the tests of {room} fail without any mutant")
-            source = ROOT / "src" / "tokenferry"
-            found = [one for path in sorted((source / room).rglob("*.py")) for one in mutants(path.relative_to(source))]
+            source = copy / "src" / "tokenferry"
+            files = [path.relative_to(source) for path in sorted((source / room).rglob("*.py"))]
+            found = [one for file in files for one in mutants(file, source)]
             sample = random.Random(options.seed).sample(found, min(options.sample, len(found)))
             alive = 0
             for mutant in sample:
