@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from refresh.rig import NAME, PATIENCE, Rig, answer, sandbox_login, token, value, wait_for
+from refresh.rig import NAME, PATIENCE, Rig, answer, document, sandbox_login, token, value, wait_for
 from tokenferry.broker import Broker
 from tokenferry.errors import LockTimeout, NeedsLogin, RefreshFailed, TokenferryError
-from tokenferry.refresh import FileJournal
+from tokenferry.refresh import FileJournal, Result, _engine
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home, RefreshSettings
 from tokenferry.stores import FileStore, ProcessIdentity
@@ -173,6 +173,14 @@ def test_drain_waits_for_the_flight_and_begins_no_other(rig: Rig) -> None:
     with pytest.raises(RefreshFailed, match="while this process ends"):
         broker.resolve(NAME)
     assert rig.endpoint.requests == 1
+
+
+def test_a_flight_that_found_another_grant_logs_none_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tokenferry")
+    _engine._log(NAME, Result(document(token(3600)), granted=False), None)
+    assert caplog.records == []
+    _engine._log(NAME, Result(document(token(3600)), granted=True), None)
+    assert [record.getMessage() for record in caplog.records if "was refreshed" in record.getMessage()] != []
 
 
 def test_each_refresh_is_one_line_at_level_info_without_a_secret(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
