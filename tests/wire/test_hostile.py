@@ -18,7 +18,9 @@ from wire.rig import (
     ask,
     chat_ask,
     fragment,
+    from_gemini,
     from_responses,
+    gemini_ask,
     gemini_event,
     named,
     responses_ask,
@@ -103,6 +105,22 @@ RESPONSES_REQUEST: Final = responses_ask(
     include=["reasoning.encrypted_content"],
     instructions="s",
     temperature=0.5,
+)
+GEMINI_REQUEST: Final = gemini_ask(
+    {"role": "user", "parts": [{"text": "u"}, {"inlineData": {"mimeType": "text/plain", "data": "AA=="}}]},
+    {"role": "model", "parts": [{"functionCall": {"name": "look", "args": {"at": 1}}, "thoughtSignature": "S"}]},
+    {"role": "user", "parts": [{"function_response": {"name": "look", "response": {"output": "r"}}}]},
+    systemInstruction={"parts": [{"text": "s"}]},
+    tools=[{"functionDeclarations": [{"name": "look", "parameters": {"type": "OBJECT", "properties": {"at": {}}}}]}],
+    toolConfig={"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["look"]}},
+    generationConfig={
+        "responseMimeType": "application/json",
+        "responseSchema": {"type": "OBJECT", "nullable": True},
+        "thinkingConfig": {"includeThoughts": True, "thinkingBudget": 2000},
+        "stopSequences": ["a"],
+        "topK": 3,
+    },
+    stream=True,
 )
 ITEMS: Final = [
     {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "t"}], "encrypted_content": "x"},
@@ -208,6 +226,7 @@ def test_a_request_is_translated_or_unfit_with_a_short_reason(data: st.DataObjec
         (to_responses(efforts=("low",)), REQUEST),
         (to_gemini(), REQUEST),
         (from_responses(thinking="budget"), RESPONSES_REQUEST),
+        (from_gemini(thinking="budget"), GEMINI_REQUEST),
     )
     for using, body in pairs:
         try:

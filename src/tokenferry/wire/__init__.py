@@ -13,7 +13,7 @@ from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._sse import EventBoundary, each, end_of, parse, split
 from tokenferry.wire._translation import codec, count_codec, load_codecs
 from tokenferry.wire.chat._first_content import ChatStage, chat_stage
-from tokenferry.wire.gemini._errors import gemini_envelope, gemini_error_event
+from tokenferry.wire.gemini._errors import gemini_envelope, gemini_error_event, gemini_refusal
 from tokenferry.wire.gemini._meaning import unusable_end
 from tokenferry.wire.gemini._thoughts import SEALED_SIGNATURE, without_signatures
 from tokenferry.wire.messages._errors import envelope, error_event, foreign_error
@@ -49,6 +49,7 @@ __all__ = [
     "foreign_error",
     "gemini_envelope",
     "gemini_error_event",
+    "gemini_refusal",
     "load_codecs",
     "measure",
     "model_entry",

@@ -61,7 +61,8 @@ def error_in(reply: Reply) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(reply.body)
     assert document.keys() == {"error"}
     error: dict[str, Any] = document["error"]
-    assert error.keys() == {"code", "message", "status"}
+    assert error.keys() - {"details"} == {"code", "message", "status"}
+    assert error["code"] == reply.status
     return error
 
 
@@ -197,6 +198,18 @@ async def test_refusals_of_our_own_are_worded_as_google_does(gate: Gate) -> None
         assert (reply.status, error_in(reply)["code"]) == (400, 400)
     reply = await call(gate, b"/v1beta/models/claude:embedContent", key, b"{}")
     assert (reply.status, error_in(reply)["status"]) == (404, "NOT_FOUND")
+
+
+async def test_how_long_to_wait_is_in_the_error(gate: Gate, native: Origin) -> None:
+    """The Gemini CLI waits by it."""
+    native.scripts = [LIMITED]
+    for _ in range(2):
+        reply = await ask(gate, "a/b:c")
+    error = error_in(reply)
+    assert (reply.status, error["status"]) == (429, "RESOURCE_EXHAUSTED")
+    (wait,) = error["details"]
+    assert wait["@type"] == "type.googleapis.com/google.rpc.RetryInfo"
+    assert wait["retryDelay"] == f"{reply.all(b'retry-after')[0].decode()}s"
 
 
 @pytest.mark.parametrize(

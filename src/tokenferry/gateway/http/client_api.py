@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tokenferry.routing import BodyFacts, Malformed, scan
 from tokenferry.streaming import DIALECTS, Dialect
-from tokenferry.wire import WireFormat, envelope, gemini_envelope, openai_envelope
+from tokenferry.wire import WireFormat, envelope, gemini_envelope, gemini_refusal, openai_envelope
 
 
 class ClientApi(Struct, frozen=True, eq=False):
@@ -23,6 +23,8 @@ class ClientApi(Struct, frozen=True, eq=False):
     """Words an error: by a type of Anthropic's, a message and the request's id."""
     dialect: Dialect
     """What reads its answers."""
+    refusal: Callable[[int, str, int | None], bytes] | None = None
+    """Words a refusal by its status, a message and a wait in seconds, where the API has places for those."""
     read: Callable[[Sequence[bytes | bytearray]], BodyFacts | Malformed] = scan
     """Finds the model and whether a stream is asked for."""
 
@@ -32,7 +34,7 @@ CHAT: Final = ClientApi("openai", b"/v1/chat/completions", b"/v1", openai_envelo
 RESPONSES: Final = ClientApi(
     "openai-responses", b"/v1/responses", b"/v1", openai_envelope, DIALECTS["openai-responses"]
 )
-GEMINI: Final = ClientApi("gemini", b"/v1beta/models", b"", gemini_envelope, DIALECTS["gemini"])
+GEMINI: Final = ClientApi("gemini", b"/v1beta/models", b"", gemini_envelope, DIALECTS["gemini"], gemini_refusal)
 CLIENT_APIS: Final[Mapping[bytes, ClientApi]] = {one.path: one for one in (MESSAGES, CHAT, RESPONSES)}
 """By the path that asks for an answer. Each is served by upstreams of its own format and of those it translates to.
 

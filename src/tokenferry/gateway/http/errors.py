@@ -54,6 +54,8 @@ class GatewayError(Exception):  # what is answered, not what went wrong in here
         self.cause = cause or kind
 
     def body(self, request_id: str, client: ClientApi = MESSAGES) -> bytes:
+        if client.refusal is not None:
+            return client.refusal(self.status, self.message, self.retry_after)
         return client.envelope(self.kind, self.message, request_id)
 
     def head(self, length: int) -> Headers:

@@ -1,5 +1,6 @@
 """Errors as Gemini's API words them."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,7 @@ _STATUSES: Final = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+_SERVER_ERROR: Final = 500
 _OTHERS: Final = {402: 429, 413: 400, 529: 503}
 """What the vendor has no status for."""
 _OF_KINDS: Final = {
@@ -38,6 +40,12 @@ def gemini_envelope(kind: str, message: str, request_id: str) -> bytes:  # noqa:
     return _document(_OF_KINDS.get(kind, 500), message)
 
 
+def gemini_refusal(status: int, message: str, retry_after: int | None) -> bytes:
+    """The JSON of an error with this HTTP status; `retry_after` is in seconds, None where that isn't known."""
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_after}s"}
+    return _document(status, message, () if retry_after is None else (wait,))
+
+
 def gemini_error_event(kind: str, message: str, request_id: str) -> bytes:
     """The same as a server-sent event, which ends a stream truthfully: the SDKs raise it."""
     return b"data: " + gemini_envelope(kind, message, request_id) + b"\n\n"
@@ -51,11 +59,13 @@ def gemini_error(fault: UpstreamFault) -> tuple[int, bytes]:
 
 def gemini_status(code: int) -> str:
     """The name of an error's status."""
-    return _STATUSES.get(code, "INTERNAL")
+    return _STATUSES.get(code, "INVALID_ARGUMENT" if code < _SERVER_ERROR else "INTERNAL")
 
 
-def _document(code: int, message: str) -> bytes:
+def _document(code: int, message: str, details: Sequence[dict[str, Any]] = ()) -> bytes:
     error: dict[str, Any] = {"code": code, "message": message, "status": gemini_status(code)}
+    if details:
+        error["details"] = details
     return encode({"error": error})
 
 
