@@ -48,6 +48,12 @@ def answer(*parts: dict[str, Any], finish: str = "STOP") -> bytes:
     return gemini_event(*parts, finish=finish, usageMetadata=USAGE).removeprefix(b"data: ")
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is broken is asked for again at once."""
+    monkeypatch.setattr("tokenferry.pool._failover._FIRST_WAIT", 0.001)
+
+
 @pytest.fixture
 async def native() -> AsyncIterator[Origin]:
     async with running_origin() as other:
