@@ -192,7 +192,7 @@ class LockTimeout(TryLater):
 
 
 class KeyCommandFailed(TryLater):  # see UnknownName
-    """The command that prints an account's key failed, took too long, or printed none."""
+    """An account's key can't be fetched: its command failed or printed none, or Google's credentials gave no token."""
 
 
 class NeedsUnlock(TryLater):

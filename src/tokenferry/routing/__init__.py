@@ -2,7 +2,7 @@
 
 from tokenferry.routing._codecs import codec_for, count_codec_for
 from tokenferry.routing._default_targets import NO_DEFAULT, DefaultTargets, default_targets
-from tokenferry.routing._hosting import hosted_body, hosted_target
+from tokenferry.routing._hosting import hosted_member, hosted_target
 from tokenferry.routing._key_view import KeyView, RoutePlan
 from tokenferry.routing._loggable import loggable, loggable_name, loggable_path, loggable_text
 from tokenferry.routing._members import TooComplex
@@ -35,7 +35,7 @@ __all__ = [
     "codec_for",
     "count_codec_for",
     "default_targets",
-    "hosted_body",
+    "hosted_member",
     "hosted_target",
     "loggable",
     "loggable_name",

@@ -6,10 +6,10 @@ Nothing is translated: every byte of the body that isn't named here stays as it 
 from typing import Final
 from urllib.parse import quote
 
+import msgspec
+
 from tokenferry.errors import Unfit
 from tokenferry.providers import Provider
-from tokenferry.routing._rewrite import Pieces
-from tokenferry.routing._scan import Malformed, scan
 
 _MESSAGES: Final = "/v1/messages"
 _COUNT: Final = "/v1/messages/count_tokens"
@@ -39,17 +39,13 @@ def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool
     return f"{path}?{query}".encode("latin-1")
 
 
-def hosted_body(provider: Provider, target: bytes, body: bytes) -> Pieces:
-    """The body of a request to that target of the format's own. On Vertex AI the path has the model in its place."""
-    if provider.wire_format != "vertex-anthropic" or not body:
-        return [body]
-    facts = scan([body])
-    if isinstance(facts, Malformed) or facts.model is None:
-        return [body]
-    start, end = facts.model_at
-    start = body.rindex(b'"', 0, body.rindex(b":", 0, start))  # the end of the key
-    start = body.rindex(b'"', 0, start)
-    view = memoryview(body)
+def hosted_member(provider: Provider, target: bytes, model: str) -> bytes | None:
+    """What takes the place of the body's member that names the model; None where that stays.
+
+    On Vertex AI the path has the model, but for a count of tokens.
+    """
+    if provider.wire_format != "vertex-anthropic":
+        return None
     if target.partition(b"?")[0].decode("latin-1") == _COUNT:
-        return [view[:start], _VERSION + b",", view[start:]]
-    return [view[:start], _VERSION, view[end:]]
+        return _VERSION + b',"model":' + msgspec.json.encode(model)
+    return _VERSION

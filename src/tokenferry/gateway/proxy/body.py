@@ -80,8 +80,10 @@ class ProxyRequest(msgspec.Struct, eq=False):
             return self.path.is_count
         return self.is_side and self.target.partition(b"?")[0] == COUNT_TOKENS
 
-    def pieces(self, model: str, *, is_native: bool = True) -> Sequence[bytes | bytearray | memoryview]:
-        """The body for an upstream that calls the model so.
+    def pieces(
+        self, model: str, *, is_native: bool = True, member: bytes | None = None
+    ) -> Sequence[bytes | bytearray | memoryview]:
+        """The body for an upstream that calls the model so, or has another `member` in the place of its name.
 
         One whose API `is_native` refuses reasoning of translated answers, so that is taken out.
         """
@@ -93,7 +95,7 @@ class ProxyRequest(msgspec.Struct, eq=False):
         if is_native and (SEALED in facts.body or self.foreign or self.without_thinking):
             found = scan([without_sealed(facts.body, foreign=self.foreign, keep_thinking=not self.without_thinking)])
             facts = facts if isinstance(found, Malformed) else found
-        return rewrite(facts, model or None, without_tag=self.without_tag)
+        return rewrite(facts, model or None, without_tag=self.without_tag, member=member)
 
 
 class Holder:

@@ -25,15 +25,19 @@ from tokenferry.pool import Criteria, Failover, Pool, Target, Trace, affinity_ke
 from tokenferry.readiness import RouteExplanation, Unusable, explain_route
 from tokenferry.routing import (
     BodyFacts,
+    Malformed,
     NoRoute,
+    Pieces,
     RoutePlan,
     Router,
     RouteRequest,
     RouteResolver,
     codec_for,
     count_codec_for,
-    hosted_body,
+    hosted_member,
     hosted_target,
+    rewrite,
+    scan,
 )
 from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
@@ -229,16 +233,16 @@ class Forwarder:
         lines = request.head.upstream_lines(shown, identity=request.is_read)
         if known.headers:
             lines = with_fixed(lines, known.headers)
-        path, pieces = request.path, request.pieces(target.model)
+        path, member = request.path, None
         to = request.target if path is None else path.target(target.model or path.model)
         if known.name in self._hosted:
-            pieces = hosted_body(known, to, b"".join(pieces))
+            member = hosted_member(known, to, target.model)
             to = hosted_target(known, to, target.model, stream=request.wants_stream)
         return self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
             to,
             (),
-            pieces,
+            request.pieces(target.model, member=member),
             sink,
             lines=lines,
             stream=request.wants_stream,
@@ -288,15 +292,17 @@ class Forwarder:
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
         sent = translation.sent
-        to, body = translation.target, sent.body
+        to = translation.target
+        pieces: Pieces = [sent.body] if sent.body else []
         if known.name in self._hosted:
-            body = b"".join(hosted_body(known, to, body))
+            facts, member = scan([sent.body]), hosted_member(known, to, target.model)
+            pieces = pieces if isinstance(facts, Malformed) else rewrite(facts, None, member=member)
             to = hosted_target(known, to, target.model, stream=sent.stream)
         translation.call = self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
             to,
             (),
-            (body,) if body else (),
+            pieces,
             translation,
             lines=with_fixed(translation.lines(shown), known.headers),
             stream=sent.stream,
