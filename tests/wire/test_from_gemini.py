@@ -424,3 +424,19 @@ def test_any_request_is_translated_or_unfit(contents: Any, tools: Any, config: A
 def test_any_schema_comes_back_as_one(schema: Any) -> None:
     tool = {"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT", "properties": schema}}]}
     assert asked(tools=[tool])["tools"][0]["input_schema"]["type"] == "object"
+
+
+@pytest.mark.parametrize("half", ["\\ud83c", "\\udf27"])
+def test_half_a_surrogate_pair_costs_one_character(half: str) -> None:
+    """Clients cut texts in the middle of one."""
+    contents = (
+        user({"text": "x"}),
+        model(CALL),
+        user({"functionResponse": {**RESULT["functionResponse"], "response": {}}}),
+    )
+    schema = {"type": "OBJECT", "description": "HALF"}
+    body = gemini_ask(*contents, tools=[{"functionDeclarations": [{"name": "f", "parameters": schema}]}])
+    written = body.replace(b"HALF", half.encode()).replace(b'"response": {}', f'"response": {{"a": "{half}"}}'.encode())
+    found = json.loads(from_gemini().request(written, "m").body)
+    assert found["tools"][0]["input_schema"]["description"] == "?"
+    assert json.loads(found["messages"][2]["content"][0]["content"]) == {"a": "?"}

@@ -12,7 +12,7 @@ from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
 from tokenferry.wire._ids import changed_names, made_up_id, tool_name
-from tokenferry.wire._json import RequestReader, encode
+from tokenferry.wire._json import RequestReader, decode, encode
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._schema import closed
 from tokenferry.wire.gemini import _models as gemini
@@ -347,13 +347,13 @@ class _History:
 
 def _told(response: msgspec.Raw) -> tuple[str, bool]:
     """What a function gave, and whether that is an error."""
-    found = msgspec.json.decode(response)
+    found = decode(response)
     if isinstance(found, dict) and len(found) == 1:
         ((name, value),) = found.items()
         if name in {"output", "result", "error"}:
             text = value if isinstance(value, str) else encode(value).decode()
             return text, name == "error"
-    return bytes(response).decode(), False
+    return encode(found).decode(), False
 
 
 def _blob(blob: gemini.Blob) -> messages.Content:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from tokenferry.errors import Unfit
-from tokenferry.wire._json import encode
+from tokenferry.wire._json import decode, encode
 from tokenferry.wire.gemini._spelling import camel
 
 _NUMBERS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
@@ -18,9 +18,10 @@ _DROPPED: Final = frozenset(("nullable", "propertyOrdering", "property_ordering"
 
 
 def json_schema(schema: msgspec.Raw) -> msgspec.Raw:
-    """The schema as JSON schema says it. Raises `Unfit` for one that is nested too deep."""
+    """The schema as JSON schema says it. Raises `Unfit` for one that can't be read."""
+    document = decode(schema)
     try:
-        return msgspec.Raw(encode(_converted(msgspec.json.decode(schema))))
+        return msgspec.Raw(encode(_converted(document)))
     except RecursionError:
         raise Unfit("a schema is nested too deep") from None
 
