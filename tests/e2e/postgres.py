@@ -42,7 +42,7 @@ def _binaries(version: str, folder: Path) -> Path:
     return package / "pginstall" / "bin"
 
 
-def _as_user() -> list[str]:
+def as_user() -> list[str]:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
@@ -79,7 +79,7 @@ class PostgresServer:
 
     def run(self, program: str, *arguments: str) -> str:
         """Run one of its programs, and give what it says. Raises `CalledProcessError`."""
-        command = [*_as_user(), str(self.binaries / program), *arguments]
+        command = [*as_user(), str(self.binaries / program), *arguments]
         environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False

@@ -19,7 +19,7 @@ _LOOK: Final = 0.5
 """The longest that it waits for a notice before it sees whether it should end."""
 _POLL: Final = 2.0
 _POLL_POOLED: Final = 1.0
-"""Behind a pooler no notice may ever come."""
+"""Behind a pooler notices would go to others."""
 _COALESCE: Final = 0.01
 _BACK_OFF: Final = (0.1, 5.0)
 
@@ -42,7 +42,7 @@ class RevisionWatch:
     ) -> None:
         own = settings.listen_url
         self._source = connections if own is None else ConnectionPool(replace(settings, url=own, listen_url=None))
-        self._poll = _POLL_POOLED if self._source.facts().is_pooled else _POLL
+        self._listens = not self._source.facts().is_pooled
         self._serve_stale = settings.serve_stale
         self._monotonic = monotonic
         self._rng = rng or Random()  # noqa: S311  # it spreads waits
@@ -82,7 +82,8 @@ class RevisionWatch:
         while not self._closing.is_set():
             try:
                 with self._source.faults(), self._source.connect() as connection:
-                    connection.execute(f"LISTEN {_CHANNEL}".encode())
+                    if self._listens:
+                        connection.execute(f"LISTEN {_CHANNEL}".encode())
                     while not self._closing.is_set():
                         self.catch_up(connection)
                         wait = least
@@ -97,7 +98,7 @@ class RevisionWatch:
                 self._closing.wait(most)
 
     def _wait_for_notice(self, connection: PostgresConnection) -> None:
-        end = self._monotonic() + self._poll
+        end = self._monotonic() + (_POLL if self._listens else _POLL_POOLED)
         while self._monotonic() < end and not self._closing.is_set():
             for _ in connection.notifies(timeout=_LOOK, stop_after=1):
                 self._closing.wait(_COALESCE)  # several changes are read at once
