@@ -188,7 +188,7 @@ def test_gateways_of_two_hosts_serve_one_login_and_hear_of_what_another_one_chan
 ) -> None:
     add_expired(hosts[0], sandbox)
     made = hosts[2].run("key", "create", "ci")
-    (key,) = re.findall(r"tfk_\w+", made.out)
+    (key,) = re.findall(r"tfk_[\w-]+", made.out)
     with contextlib.ExitStack() as stack:
         gateways = []
         for number, host in enumerate(hosts[:2]):
@@ -212,7 +212,7 @@ def test_gateways_of_two_hosts_serve_one_login_and_hear_of_what_another_one_chan
 
 
 def served_by(sandbox: SandboxProcess, gateway: Server, key: str) -> str:
-    """The account that serves a request to this gateway; empty if none does."""
+    """The account that serves a request to this gateway, or what is said of the error."""
     body = {"model": "claude-sonnet-5-5", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}
     request = urllib.request.Request(
         f"{gateway.url}/v1/messages",
@@ -224,7 +224,7 @@ def served_by(sandbox: SandboxProcess, gateway: Server, key: str) -> str:
             return str(sandbox.requests("/v1/messages")[-1]["account"])
     except urllib.error.HTTPError as fault:
         with fault:
-            return ""
+            return fault.read().decode()
 
 
 def _is_served_by(sandbox: SandboxProcess, gateway: Server, key: str, account: str) -> bool:
