@@ -96,7 +96,7 @@ def test_encrypted_reasoning_is_of_one_account_and_other_reasoning_of_all() -> N
         ("gemini-pro-latest", None, {"thinkingLevel": "HIGH"}),
         ("gemini-3.1-pro", ("low", "medium"), {"thinkingLevel": "MEDIUM"}),
         ("gemini-3-pro", (), None),
-        ("gemini-2.5-pro", None, {"thinkingBudget": 32_000}),
+        ("gemini-2.5-pro", None, {"thinkingBudget": 15_000}),
         ("gemini-2.5-flash-lite", None, {"thinkingBudget": 24_576}),
         ("gemini-2.0-flash", None, None),
         ("gemma-3-27b-it", None, None),

@@ -239,11 +239,22 @@ def test_images_and_documents() -> None:
 def test_thinking_is_asked_for_by_level_or_by_budget_and_never_by_both(
     fields: dict[str, Any], third: dict[str, Any] | None, second: dict[str, Any] | None
 ) -> None:
-    assert document(ask(**fields))["generationConfig"].get("thinkingConfig") == third
-    assert document(ask(**fields), **SECOND)["generationConfig"].get("thinkingConfig") == second
-    found, remembered = sent(ask(**fields), to_gemini(thinking="never", efforts=()))
+    body = ask(**fields, max_tokens=64_000)
+    assert document(body)["generationConfig"].get("thinkingConfig") == third
+    assert document(body, **SECOND)["generationConfig"].get("thinkingConfig") == second
+    found, remembered = sent(body, to_gemini(thinking="never", efforts=()))
     assert "thinkingConfig" not in found["generationConfig"]
     assert bool(remembered.left_out) == ("includeThoughts" in (third or {}) or "effort" in str(fields))
+
+
+def test_thinking_leaves_room_for_an_answer() -> None:
+    """Thinking counts towards Gemini's limit of output, which an effort or a provider's own limit may exceed."""
+    for fields, quirks in (
+        ({"output_config": {"effort": "high"}, "max_tokens": 4000}, {}),
+        ({"thinking": {"type": "enabled", "budget_tokens": 8000}, "max_tokens": 9000}, {"max_output_tokens": 4000}),
+    ):
+        config = document(ask(**fields), **SECOND, **quirks)["generationConfig"]
+        assert (config["maxOutputTokens"], config["thinkingConfig"]["thinkingBudget"]) == (4000, 2000)
 
 
 def test_a_model_that_always_thinks_is_asked_for_its_least() -> None:

@@ -69,7 +69,8 @@ FIELD_HANDLINGS: Final = changed(
         messages.ThinkingConfig: {
             "type": kept("`disabled` asks for as little as the model can"),
             "budget_tokens": kept(
-                "`thinkingBudget`; since Gemini 3 `thinkingLevel`: up to 4,096 low, up to 16,384 medium"
+                "`thinkingBudget`, at most half of a limit that it would use up; since Gemini 3 `thinkingLevel`: "
+                "up to 4,096 low, up to 16,384 medium"
             ),
         },
         messages.OutputConfig: {
@@ -287,12 +288,13 @@ def _generation(
     asked: messages.MessagesRequest, quirks: Quirks, left: set[str], *, has_tools: bool
 ) -> gemini.GenerationConfig:
     most, stops = quirks.max_output_tokens, asked.stop_sequences or []
+    limit = asked.max_tokens if most is None else min(asked.max_tokens, most)
     if len(stops) > _MOST_STOPS:
         left.add("stop_sequences")
     config = gemini.GenerationConfig(
-        max_output_tokens=asked.max_tokens if most is None else min(asked.max_tokens, most),
+        max_output_tokens=limit,
         stop_sequences=stops[:_MOST_STOPS] or None,
-        thinking_config=_thinking(asked, quirks, left),
+        thinking_config=_thinking(asked, limit, quirks, left),
     )
     pass_sampling(asked, config, quirks, left)
     if asked.top_k is not None:
@@ -310,8 +312,13 @@ def _generation(
     return config
 
 
-def _thinking(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> gemini.GeminiThinking | None:
-    """How the model is to think: by level or by budget; whoever asks for thinking also gets what was thought."""
+def _thinking(
+    asked: messages.MessagesRequest, limit: int, quirks: Quirks, left: set[str]
+) -> gemini.GeminiThinking | None:
+    """How the model is to think: by level or by budget; whoever asks for thinking also gets what was thought.
+
+    A budget that would leave nothing of the limit for an answer is lowered to half of that.
+    """
     thinking = asked.thinking
     if thinking is not None:
         TABLE.apply(thinking, left)
@@ -327,7 +334,8 @@ def _thinking(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -
         if budget is None:
             found.thinking_budget = _AUTOMATIC if is_shown else None
         else:
-            found.thinking_budget = min(max(budget, least), most)
+            budget = min(budget, most)
+            found.thinking_budget = max(budget if budget < limit else limit // 2, least)
     else:
         if is_shown:
             left.add("thinking")
