@@ -3,6 +3,7 @@ import inspect
 import pkgutil
 import tomllib
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,12 @@ import pytest
 import tokenferry
 from tokenferry import errors
 
-PACKAGES = [module.name for module in pkgutil.walk_packages(tokenferry.__path__, "tokenferry.") if module.ispkg]
+ABSENT = {"tokenferry.postgres"} if find_spec("psycopg") is None else set()
+PACKAGES = [
+    module.name
+    for module in pkgutil.walk_packages(tokenferry.__path__, "tokenferry.")
+    if module.ispkg and module.name not in ABSENT
+]
 ROOMS = [
     f"tokenferry.{room}"
     for room in (

@@ -57,7 +57,7 @@ def test_the_metrics_are_those_of_the_page_about_them(reference: ModuleType) -> 
 
 def test_an_error_is_found_by_its_text_and_says_what_to_do(reference: ModuleType) -> None:
     page = reference.troubleshooting()
-    assert {name for name in errors.__all__ if f"raise {name}(" in sources()} <= set(headings(page))
+    assert {name for name in errors.__all__ if re.search(rf'raise {name}\(\s*f?"', sources())} <= set(headings(page))
     assert "### `several accounts are here: …`\n\nname one, or pick one with: tokenferry use NAME\n" in page
 
 

@@ -48,10 +48,10 @@ def test_those_at_work_are_listed_with_their_reasons(noted: list[Cooldown], insi
     told = sorted(
         inside("cooldown", "list", "--json").json, key=lambda one: (one["name"] != "work", one["family"] or "")
     )
-    assert [one["name"] for one in told] == ["work", "work", "spare", "org-1"]
-    assert told[0]["until"] == noted[0].until
-    assert told[0]["family"] is None
-    assert told[2]["until"] is None
+    assert [one["name"] for one in told] == ["spare", "work", "work", "org-1"]
+    assert told[0]["until"] is None
+    assert told[1]["until"] == noted[0].until
+    assert told[1]["family"] is None
     assert "done" in [one["name"] for one in inside("cooldown", "list", "--over", "--json").json]
 
 

@@ -23,8 +23,10 @@ _MOST_KNOWN: Final = 512
 _OF_LIMITS: Final = frozenset(
     {
         "billing",
+        "daily-quota",
         "no-credit",
         "no-extra-usage",
+        "no-quota",
         "overage",
         "rate-limit",
         "rate-limited",
