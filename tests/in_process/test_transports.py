@@ -434,3 +434,18 @@ def test_claude_on_vertex_ai_is_served_with_a_service_accounts_token(program: Pr
     assert paths == ["token", "claude-opus-4-6:streamRawPredict", "count-tokens:rawPredict"]
     with pytest.raises(anthropic.NotFoundError, match="Publisher Model"):
         client.messages.create(max_tokens=50, **asked | {"model": "vertex/gpt"})
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1beta/models"])
+def test_requests_to_googles_host_are_served_without_the_programs_key(program: Program, path: str) -> None:
+    client = program.client(headers={"x-goog-api-key": "AIza-of-the-program"})
+    address = f"https://generativelanguage.googleapis.com{path}/claude-opus-4-5:streamGenerateContent"
+    body = {"contents": [{"role": "user", "parts": [{"text": "ahoy"}]}]}
+    answer = client.post(address, params={"alt": "sse", "key": "AIza-of-the-program"}, json=body)
+    assert answer.status_code == 200, answer.text
+    told = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line]
+    texts = [part["text"] for one in told for part in one["candidates"][0]["content"]["parts"]]
+    assert "ahoy" in "".join(texts)
+    assert program.served() == ["dave"]
+    with pytest.raises(UsageError, match="no path that this transport serves"):
+        client.post(f"https://generativelanguage.googleapis.com{path}/x:embedContent", json=body)
