@@ -28,13 +28,13 @@ from e2e.parties import (
     running,
     write_config,
 )
-from e2e.postgres import PostgresServer
+from e2e.postgres import VERSIONS, PostgresServer
 from tokenferry.settings import Home
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.parametrize("postgres", VERSIONS[:1], indirect=True)]
 
 _PROCESSES = 66
 """Of each of three hosts."""

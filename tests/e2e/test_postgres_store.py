@@ -115,3 +115,31 @@ def test_after_a_restart_nothing_begins_until_what_was_lost_can_be_back(
     assert 80 < caught.value.retry_after <= 90
     assert journal.attempt("work") is None
     assert hosts[0].spill.accounts() == frozenset()
+
+
+def test_an_operator_says_of_a_host_that_it_is_gone(hosts: tuple[Host, Host]) -> None:
+    (store, _), (_, journal) = hosts[0].open(), hosts[1].open()
+    store.swap("work", None, document())
+    attempt = replace(begun(), process=replace(ProcessIdentity.own(), instance="h2:namespace"))
+    journal.begin("work", attempt)
+    _, other = hosts[0].open()
+    for count, host, is_gone in ((0, "h3", False), (1, "h2", True)):
+        assert hosts[0].tables.forget_host(host) == count
+        seen = other.attempt("work")
+        assert seen is not None
+        assert (seen.state, seen.process.instance == "" and seen.process.is_gone()) == ("open", is_gone)
+
+
+def test_renewing_takes_no_lock_back(hosts: tuple[Host, Host], connections: ConnectionPool) -> None:
+    tables = hosts[0].tables
+    assert tables.take("work", "a", "first") is None
+    assert tables.renew(["a"], []) == {"a"}
+    with connections.lease() as connection:
+        connection.execute(b"UPDATE locks SET until = clock_timestamp() - interval '1 s'")
+    assert tables.take("work", "b", "second") is None
+    assert tables.renew(["a"], []) == frozenset()
+    tables.release("work", "a")
+    assert tables.take("work", "c", "third") == "second"
+    tables.release("work", "b")
+    assert tables.renew(["b"], []) == frozenset()
+    assert tables.take("work", "c", "third") is None
