@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.wire import EventBoundary, each, end_of, parse, split
+from tokenferry.wire import EventBoundary, end_of, parse, split
 
 STREAM = b"event: a\ndata: 1\n\n: note\n\ndata: 2\r\ndata: 3\r\n\r\nevent: b\rdata: 4\r\rdata: 5\n\n"
 
@@ -54,11 +54,6 @@ def test_events_are_split_at_blank_lines_of_every_kind() -> None:
         ("b", b"4"),
         ("", b"5"),
     ]
-
-
-@given(st.text("\n\ra", max_size=20) | st.text("\na", max_size=20))
-def test_events_one_by_one_are_the_same(text: str) -> None:
-    assert list(each(text.encode())) == split(text.encode())
 
 
 def test_what_has_no_blank_line_behind_it_is_the_last_event() -> None:

@@ -1,7 +1,7 @@
 from typing import Final, Literal
 
 from tokenferry.streaming._usage import json_object, type_of
-from tokenferry.wire import FAILED, PREFACE, EventBoundary, each, event_stage, parse
+from tokenferry.wire import FAILED, PREFACE, EventBoundary, event_stage, parse, split
 
 GATE_LIMIT: Final = 64 * 1024
 """Bytes; what is longer without content passes."""
@@ -28,7 +28,7 @@ class FirstContentBuffer:
         """Take what came next; tell what it brought."""
         self.held.append(chunk)
         self._size += len(chunk)
-        for event in each(self._events.feed(chunk)):
+        for event in split(self._events.feed(chunk)):
             if b"data" not in event and b"event" not in event:  # a comment
                 continue
             name, data = parse(event)

@@ -5,12 +5,12 @@ It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
 
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat
 from tokenferry.wire._envelope import SEALED, refuses_reasoning, without_sealed
-from tokenferry.wire._estimate import BYTES_PER_TOKEN, BodySize, measure
+from tokenferry.wire._estimate import BYTES_PER_TOKEN, SMALLEST_FILE, BodySize, measure
 from tokenferry.wire._event_stage import event_stage
 from tokenferry.wire._model_lists import LIST_FIELDS, UNKNOWN_DATE, ModelsCodec, model_entry, model_list
 from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._sse import EventBoundary, each, end_of, parse, split
+from tokenferry.wire._sse import EventBoundary, end_of, parse, split
 from tokenferry.wire._translation import codec, count_codec, load_codecs
 from tokenferry.wire.chat._first_content import ChatStage, chat_stage
 from tokenferry.wire.gemini._errors import gemini_envelope, gemini_error_event, gemini_refusal
@@ -26,6 +26,7 @@ __all__ = [
     "PREFACE",
     "SEALED",
     "SEALED_SIGNATURE",
+    "SMALLEST_FILE",
     "UNKNOWN_DATE",
     "BodySize",
     "ChatStage",
@@ -41,7 +42,6 @@ __all__ = [
     "chat_stage",
     "codec",
     "count_codec",
-    "each",
     "end_of",
     "envelope",
     "error_event",

@@ -9,8 +9,10 @@ from msgspec import Struct
 BYTES_PER_TOKEN: Final = 3.3
 """Of JSON with code in it, for models that nothing is known of. English has more: an estimate is rather too high."""
 
+SMALLEST_FILE: Final = 1024
+"""Characters of what counts as an inline file: a body with fewer has as much text as it has bytes."""
 _INLINE: Final = re.compile(
-    rb'(?:"data"\s{0,10}:\s{0,10}"|"data:[^"]{0,100};base64,)((?:[A-Za-z0-9+/]|\\/){1024,}={0,2})"'
+    rb'(?:"data"\s{0,10}:\s{0,10}"|"data:[^"]{0,100};base64,)((?:[A-Za-z0-9+/]|\\/){%d,}={0,2})"' % SMALLEST_FILE
 )
 _PDF: Final = b"JVBERi0"
 _IMAGE_TOKENS: Final = 1600

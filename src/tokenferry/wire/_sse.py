@@ -1,7 +1,6 @@
 """Server-sent events (the HTML standard's "event stream") as bytes: where they end, and what one says."""
 
 import re
-from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
@@ -81,19 +80,6 @@ def split(events: bytes) -> list[bytes]:
     if not found[-1]:
         found.pop()
     return found
-
-
-def each(events: bytes) -> Iterator[bytes]:
-    """Give the same one by one, for who may need but the first."""
-    if b"\r" in events:
-        yield from split(events)
-        return
-    start = 0
-    while (end := events.find(b"\n\n", start)) >= 0:
-        yield events[start:end]
-        start = end + 2
-    if start < len(events):
-        yield events[start:]
 
 
 def end_of(events: bytes, number: int) -> int:

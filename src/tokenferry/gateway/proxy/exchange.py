@@ -30,7 +30,7 @@ from tokenferry.settings import NO_CAPS
 from tokenferry.state import ClientKey
 from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
 from tokenferry.upstream import ResponseHead, UpstreamError
-from tokenferry.wire import BodySize
+from tokenferry.wire import SMALLEST_FILE, BodySize
 
 logger = logging.getLogger("tokenferry.gateway")
 
@@ -180,7 +180,8 @@ class Exchange:
         record, dialect = self._record, self._client.dialect
         facts = self._body.facts
         if facts is not None and head.status < _BAD_REQUEST:
-            self._input_size = facts.size
+            size = len(facts.body)
+            self._input_size = facts.size if size > SMALLEST_FILE else BodySize(size)
         self._body.release()
         if self._request is not None and self._request.sent:
             self._request.sent = {}
