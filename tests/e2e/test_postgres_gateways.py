@@ -3,22 +3,27 @@
 import contextlib
 import http.client
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from e2e.parties import Server, running, tokenferry
-from e2e.postgres import PostgresServer
+from e2e.postgres import VERSIONS, PostgresServer, PostgresServers
 from tokenferry.postgres import ConnectionPool
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
 
 CONFIG = """
+[server]
+drain_delay = "2s"
 [store]
 url = "{url}"
 serve_stale = "3s"
@@ -56,19 +61,35 @@ def within(seconds: float, is_so: Callable[[], object]) -> float:
 
 
 @pytest.fixture
-def gateways(
+def postgres(postgres_servers: PostgresServers) -> PostgresServer:
+    """The newest: what differs between servers is below the gateways, and tried on both there."""
+    return postgres_servers.get(VERSIONS[-1])
+
+
+@pytest.fixture
+def homes(
     postgres: PostgresServer, connections: ConnectionPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[Server]]:
+) -> list[Home]:
+    """Those of two hosts; commands are of the last one."""
     with connections.lease() as connection:
         url = postgres.url(connection.info.dbname)
     monkeypatch.setenv("FAKE_KEY", "sk-fake-key")
+    made = []
+    for name in ("h1", "h2"):
+        home = Home(tmp_path / name)
+        home.path.mkdir(mode=0o700)
+        home.config.write_text(CONFIG.format(url=url))
+        home.config.chmod(0o600)
+        monkeypatch.setenv("TOKENFERRY_HOME", str(home.path))
+        made.append(home)
+    return made
+
+
+@pytest.fixture
+def gateways(homes: list[Home], monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Server]]:
     with contextlib.ExitStack() as stack:
         servers = []
-        for name in ("h1", "h2"):
-            home = Home(tmp_path / name)
-            home.path.mkdir(mode=0o700)
-            home.config.write_text(CONFIG.format(url=url))
-            home.config.chmod(0o600)
+        for home in homes:
             monkeypatch.setenv("TOKENFERRY_HOME", str(home.path))
             servers.append(stack.enter_context(running("serve", home.path)))
         yield servers
@@ -108,3 +129,73 @@ def test_known_keys_count_while_the_database_stands_still_and_all_heals(
     for server in gateways:
         within(8, partial(answers, server, 200, key=key))
         within(1, partial(answers, server, 200, "/readyz"))
+
+
+class Balancer:
+    """Asks each gateway four times a second whether it is ready, and sends requests to those that are."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._ready: list[Server] = []
+        self._turns = count()
+        self.served = 0
+        self.failed: list[object] = []
+        self.gateways: list[Server] = []
+        self.ending = threading.Event()
+
+    def check(self) -> None:
+        while not self.ending.wait(0.25):
+            self.look()
+
+    def look(self) -> None:
+        def is_ready(server: Server) -> bool:
+            with contextlib.suppress(OSError):
+                return answers(server, 200, "/readyz")
+            return False
+
+        self._ready = [*filter(is_ready, self.gateways)]
+
+    def send(self) -> None:
+        while not self.ending.is_set():
+            ready = self._ready
+            server = ready[next(self._turns) % len(ready)]
+            try:
+                status, said = ask(server, key=self._key)
+            except OSError as fault:
+                self.failed.append(fault)
+            else:
+                self.served += status == 200
+                if status != 200:
+                    self.failed.append((status, said))
+            self.ending.wait(0.01)
+
+
+def test_gateways_are_restarted_one_after_the_other_without_a_failed_request(
+    homes: list[Home], monkeypatch: pytest.MonkeyPatch, tell: Callable[[str], None]
+) -> None:
+    balancer = Balancer(json.loads(tokenferry("key", "create", "ci", "--json").out)["key"])
+
+    def start(home: Home) -> contextlib.ExitStack:
+        monkeypatch.setenv("TOKENFERRY_HOME", str(home.path))
+        (home.path / "serve.port").unlink(missing_ok=True)
+        stack = contextlib.ExitStack()
+        # The balancer goes on asking it, and learns of its end by /readyz alone.
+        balancer.gateways.append(stack.enter_context(running("serve", home.path)))
+        return stack
+
+    with contextlib.ExitStack() as last, ThreadPoolExecutor(4) as threads:
+        running_now = {home.path: start(home) for home in homes}
+        balancer.look()
+        for work in (balancer.check, balancer.send, balancer.send, balancer.send):
+            threads.submit(work)
+        last.callback(balancer.ending.set)
+        for home in homes:
+            running_now[home.path].close()
+            running_now[home.path] = start(home)
+            within(5, lambda: len(balancer._ready) == 2)
+        balancer.ending.set()
+        for stack in running_now.values():
+            stack.close()
+    assert balancer.failed == []
+    assert balancer.served > 100
+    tell(f"a rolling restart of two gateways: {balancer.served} requests, none failed")
