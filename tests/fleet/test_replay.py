@@ -179,3 +179,20 @@ def test_a_lapsed_lock_is_not_renewed(fleet: TwoHosts) -> None:
     lock.release()
     assert taken.is_still_ours()
     assert store.lock("work").try_acquire() is not None
+
+
+def test_an_attempt_that_came_to_nothing_counts_for_nothing_though_the_database_was_away(fleet: TwoHosts) -> None:
+    store, journal = fleet.process()
+    store.swap("work", None, document())
+    attempt = attempt_of(fleet)
+    journal.begin("work", attempt)
+    journal.sending("work", attempt, fleet.time)
+    fleet.database.is_away = True
+    with pytest.raises(StorageFailed):
+        journal.close("work", attempt)
+    fleet.database.is_away = False
+    seen = journal.attempt("work")
+    assert seen is not None
+    assert not seen.may_be_spent
+    fleet.process()[0].heartbeat.beat()
+    assert journal.attempt("work") is None

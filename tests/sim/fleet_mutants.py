@@ -44,8 +44,8 @@ _RULES: Final = {
 def mutated(name: str) -> Code:
     """The code with that safeguard taken out."""
     if name == "drops the answer when it is published":
-        kept = "if noted is not None and noted.answer is None and noted.state"
-        return Code(journal=_edited(_journal, "FleetJournal", kept, "if noted is not None and noted.state"))
+        kept = "is_over = noted is not None and noted.answer is None and noted.state"
+        return Code(journal=_edited(_journal, "FleetJournal", kept, "is_over = noted is not None and noted.state"))
     if name == "sends however late":
         late = "if self._monotonic() - self._recorded_at[name] > _START_WITHIN:"
         return Code(journal=_edited(_journal, "FleetJournal", late, "if False:"))

@@ -47,8 +47,10 @@ class FleetJournal:
             noted = self._spill.find(name, attempt.id)
             if noted is None:
                 return attempt
-            is_unsent = attempt.state == "open" and noted.state == "begun"
-            return replace(attempt, state="begun" if is_unsent else attempt.state, at=noted.at, answer=noted.answer)
+            state = attempt.state
+            if state == "open" and noted.state in {"begun", "closed"}:
+                state = "begun" if noted.state == "begun" or noted.tries == 1 else "closed"
+            return replace(attempt, state=state, at=noted.at, answer=noted.answer)
         if record.is_forgotten:  # without an instance it is judged by its boot id, which is none of this machine's
             return replace(attempt, process=replace(attempt.process, instance="", boot="forgotten"))
         if record.is_lapsed and attempt.state == "open":
@@ -95,9 +97,12 @@ class FleetJournal:
     def close(self, name: str, attempt: RefreshAttempt) -> None:
         """Forget the attempt. An answer and a denial stay on this host's disk: a failover may lose what followed."""
         self._heartbeat.drop(attempt.id)
-        self._tables.close(name, attempt.id)
         noted = self._spill.find(name, attempt.id)
-        if noted is not None and noted.answer is None and noted.state != "denied":
+        is_over = noted is not None and noted.answer is None and noted.state != "denied"
+        if is_over:  # first, for the database may be away
+            self._spill.mark(name, attempt, "closed")
+        self._tables.close(name, attempt.id)
+        if is_over:
             self._spill.drop(name, attempt.id)
 
     def failure(self, name: str) -> RefreshFailure | None:

@@ -415,7 +415,11 @@ def _fail(
             yield from _quietly(document, effects.Close(attempt))
         raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
     assert isinstance(outcome, NotGranted)
-    failure = back_off(outcome, refresh, now, (yield effects.ReadFailure()), context.jitter())
+    try:
+        known: RefreshFailure | None = yield effects.ReadFailure()
+    except StorageFailed:  # the store is away: that nothing was granted must be noted all the same
+        known = None
+    failure = back_off(outcome, refresh, now, known, context.jitter())
     yield effects.RecordFailure(failure)
     yield from _quietly(document, _withdrawn(attempt))
     wait = failure.until - now
