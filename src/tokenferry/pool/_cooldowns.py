@@ -24,7 +24,7 @@ class CooldownAdded(Struct, frozen=True):
 
     number: int
     cooldown: Cooldown
-    is_better_informed: bool = False
+    is_better_informed: bool
 
 
 class CooldownCleared(Struct, frozen=True):
