@@ -69,6 +69,14 @@ def test_a_pinned_account_serves_alone() -> None:
     assert ([one.provider for one in pinned.groups], pinned.pinned) == (["b"], "y")
 
 
+@pytest.mark.parametrize("settings", [RouterSettings(account="x"), RouterSettings(account="x", providers=("lent",))])
+def test_a_pinned_account_serves_at_the_provider_that_it_is_lent_to(settings: RouterSettings) -> None:
+    """Where its own provider is not enabled: at any other that lists it, and has it from the same vendor."""
+    lent = Provider("lent", "anthropic", "https://api.anthropic.com", accounts=("x",))
+    own = provider("anthropic", enabled=False)
+    assert [one.provider for one in targets([own, A, lent], [account("x", "anthropic")], settings)] == ["lent"]
+
+
 def test_several_providers_serve_in_the_order_that_is_set() -> None:
     accounts = [account("x", "a"), account("y", "b")]
     ordered = targets([A, B], accounts, RouterSettings(providers=("b", "a")))
