@@ -34,6 +34,13 @@ class Host:
         return replace(ProcessIdentity.own(), instance=self.name)
 
 
+@pytest.fixture(autouse=True)
+def _no_hold_off(connections: ConnectionPool) -> None:
+    """Whatever test restarted the server before."""
+    with connections.lease() as connection:
+        connection.execute(b"UPDATE fleet SET epoch_since = '-infinity', started = pg_postmaster_start_time()")
+
+
 @pytest.fixture
 def hosts(connections: ConnectionPool, tmp_path: Path) -> tuple[Host, Host]:
     return Host("h1", connections, tmp_path / "h1"), Host("h2", connections, tmp_path / "h2")
