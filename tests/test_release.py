@@ -30,6 +30,12 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert f"| {re.sub(r'.[0-9]+$', '', tokenferry.__version__)} | yes |" in (ROOT / "SECURITY.md").read_text()
 
 
+def test_the_changelog_has_a_section_for_the_version(release: ModuleType) -> None:
+    assert release.notes(tokenferry.__version__).startswith("- ")
+    with pytest.raises(SystemExit, match=r"give it one: ## 9\.9"):
+        release.notes("9.9")
+
+
 def test_the_bill_of_materials_has_every_pin_and_who_needs_it(release: ModuleType) -> None:
     bill = json.loads(release.bill_of_materials("9.9", b"wheel", 1_790_000_000))
     assert bill == json.loads(release.bill_of_materials("9.9", b"wheel", 1_790_000_000))
