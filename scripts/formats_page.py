@@ -14,7 +14,7 @@ from tokenferry.wire.responses._from_responses import TABLE as FROM_RESPONSES
 from tokenferry.wire.responses._to_responses import TABLE as TO_RESPONSES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "formats.md"
-_TABLE = re.compile(r"(?<=<!-- fields: )(\S+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(?<=<!-- begin fields: )(\S+) -->\n.*?(?=<!-- end -->)", re.DOTALL)
 _TABLES = {
     "messages-to-chat": TO_CHAT,
     "chat-to-messages": FROM_CHAT,
@@ -26,7 +26,7 @@ _TABLES = {
 
 
 def page(text: str) -> str:
-    """The page with its tables as they must be: each between `<!-- fields: NAME -->` and `<!-- end -->`."""
+    """The page with its tables as they must be: each between `<!-- begin fields: NAME -->` and `<!-- end -->`."""
     return _TABLE.sub(lambda found: f"{found[1]} -->\n{_table(found[1])}", text)
 
 
