@@ -11,7 +11,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from effort import effort
-from tokenferry.wire import Codec, StreamTranslator
+from tokenferry.wire import Codec, StreamTranslator, parse, split
 from tokenferry.wire._envelope import seal
 from wire.rig import DOMAIN, events, from_responses, named, responses_ask
 
@@ -136,6 +136,16 @@ def test_deltas_add_up_to_what_is_done() -> None:
             said[event["output_index"]] = said.get(event["output_index"], "") + event["delta"]
         whole = {event["output_index"]: event[field] for event in of_kind(out, f"response.{kind}.done")}
         assert {index: words for index, words in whole.items() if words != "{}"} == said
+
+
+def test_a_summary_begins_once_before_its_first_words() -> None:
+    deltas = [{"type": "thinking_delta", "thinking": words} for words in ("h", "m")]
+    stream = from_responses().stream(from_responses().request(ASKED, "claude"), "req_1")
+    out = stream.feed(b"".join([START, *block(0, "thinking", *deltas), end("end_turn")])) + stream.end()
+    kinds = [kind for kind, _ in map(parse, split(out)) if "summary" in kind]
+    name = "response.reasoning_summary_"
+    assert kinds[:3] == [f"{name}part.added", f"{name}text.delta", f"{name}text.delta"]
+    assert kinds.count(f"{name}part.added") == 1
 
 
 def test_thinking_comes_back_to_its_issuer_as_it_was() -> None:
