@@ -165,6 +165,8 @@ class PostgresServers:
         """To a database with tokenferry's tables and nothing in them."""
         server, template = self._get(version)
         name = server.create(template)
+        # A test may have restarted the server since: that is a new epoch, in which no refresh begins for 90 s.
+        server.execute("UPDATE fleet SET started = pg_postmaster_start_time(), epoch_since = '-infinity'", name)
         connections = ConnectionPool(StoreSettings(url=server.url(name)))
         yield connections
         connections.close()
