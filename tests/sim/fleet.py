@@ -321,8 +321,10 @@ class Fleet(Machine):
             self._settle(process, durable=True)
         finally:
             recorded, _ = self.database.contents.attempts.get(NAME, (None, 0.0))
-            if process.sending is not None and (recorded is None or recorded.id != process.sending.id):
-                self._settle(process, durable=True)
+            if (sending := process.sending) is not None:
+                is_ended = self.disk.first_byte(_entry(sending)) in {None, b"C", b"D"}  # its host ends it for everybody
+                if is_ended or recorded is None or recorded.id != sending.id:
+                    self._settle(process, durable=True)
 
 
 def _entry(sending: Sending) -> Path:
