@@ -222,6 +222,17 @@ async def test_what_is_no_answer_never_looks_like_one(gate: Gate, origin: Origin
     assert (await gate.records.last()).error is not None
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_redirect_is_never_taken_for_an_answer(gate: Gate, origin: Origin, *, stream: bool) -> None:
+    content = json.dumps(COMPLETION).encode()
+    origin.scripts = [json_answer(content, status=307, headers=[b"location: http://127.0.0.1:1/elsewhere"])]
+    reply = await ask(gate, stream=stream)
+    assert (reply.status, reply.all(b"location")) == (502, [])
+    assert "redirect" in error_of(reply.body)["message"]
+    assert (await gate.records.last()).error == "upstream_redirect"
+    assert len(origin.seen) == 1
+
+
 async def test_reasoning_of_a_translated_answer_never_reaches_anthropics_api(gate: Gate, native: Origin) -> None:
     """CLIProxyAPI#1584, kaitranntt/ccs#415: a session that goes on at Claude was refused for foreign signatures."""
     sealed = {"type": "thinking", "thinking": "hm", "signature": seal("chat/gpt")}

@@ -10,7 +10,7 @@ from tokenferry.streaming import DIALECTS, EventStreamFilter, TokenUsage
 from tokenferry.upstream import BadAnswer, Call, ResponseHead, Sink, UpstreamError
 from tokenferry.wire import Codec, Sent, StreamTranslator
 
-_BAD_REQUEST: Final = 400
+_MULTIPLE_CHOICES: Final = 300
 _BAD_GATEWAY: Final = 502
 _LONGEST_DOCUMENT: Final = 8 * 1024 * 1024
 """An answer of a model, with room to spare: it is held until it is whole."""
@@ -25,9 +25,9 @@ _OF_THE_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", 
 class Translation:
     """The sink of an upstream call, which passes the translated answer on to another one.
 
-    Events are passed on as they come. A document is held until it is whole, since it may turn out to be none. An error
-    passes as it is: failover judges it by the upstream's own words, and `error` translates what the client gets of it.
-    `fail` takes what goes wrong in here.
+    Events are passed on as they come. A document is held until it is whole, since it may turn out to be none. Errors
+    and redirects pass as they are: failover judges them by the upstream's own words, and `error` translates what the
+    client gets of them. `fail` takes what goes wrong in here.
     """
 
     call: Call | None = None
@@ -87,7 +87,7 @@ class Translation:
         return error_head(head, status, content), content
 
     def on_head(self, head: ResponseHead) -> None:
-        if head.status >= _BAD_REQUEST:
+        if head.status >= _MULTIPLE_CHOICES:
             self._sink.on_head(head)
         elif _kind_of(head) == _EVENTS and self.sent.stream:
             self._stream = self._codec.stream(self.sent, self._request_id)
