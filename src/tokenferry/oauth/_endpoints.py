@@ -1,3 +1,4 @@
+import re
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -20,6 +21,12 @@ _URLS: Final = (
 SUBJECT: Final = "{token}"
 """What stands for the long-lived token in the declaration of an exchange."""
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_ADDRESS: Final = re.compile(
+    rf"https?://(?:\[[0-9a-f:]+\]|{_LABEL}(?:\.{_LABEL})*)(?::[0-9]+)?(?:/(?!\.{{1,2}}(?:/|$))[a-z0-9._~!$&'()*+,;=:@%-]*)*",
+    re.IGNORECASE,
+)
+"""What can be the base URL of an upstream, and nothing that two programs would read differently."""
 
 
 class TokenExchange(Struct, frozen=True):
@@ -75,9 +82,12 @@ class TokenExchange(Struct, frozen=True):
 
 def _is_address(url: str) -> bool:
     parts = urlsplit(url)
-    is_plain = all("!" <= one <= "~" for one in url) and not (parts.query or parts.fragment or "@" in parts.netloc)
-    is_loopback = parts.hostname in _LOOPBACK
-    return is_plain and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback))
+    try:
+        has_port = parts.port != 0
+    except ValueError:
+        return False
+    is_safe = parts.scheme == "https" or parts.hostname in _LOOPBACK
+    return has_port and is_safe and _ADDRESS.fullmatch(url) is not None
 
 
 class OAuthEndpoints(Struct, frozen=True):

@@ -18,6 +18,8 @@ _ODD_LIFETIME: Final = 60
 _LONGEST_LIFETIME: Final = 365 * 86_400
 _EPOCH_FROM: Final = 1_000_000_000
 _MILLISECONDS_FROM: Final = 100_000_000_000
+_NO_INSTANT: Final = 10**18
+"""What no count of seconds or milliseconds reaches; JSON has numbers that no float holds."""
 _SHOWN: Final = 200
 _TYPE_SHOWN: Final = 40
 _TELLING: Final = 20  # so many characters of a token already tell too much
@@ -152,7 +154,7 @@ def seconds_until(value: Any, now: float) -> Any:
         return (end if end.tzinfo else end.replace(tzinfo=UTC)).timestamp() - now
     if isinstance(value, str):
         value = int(value[:20])
-    if not _is_number(value) or value < _EPOCH_FROM:
+    if not _is_number(value) or not _EPOCH_FROM <= value < _NO_INSTANT:
         return value
     return (value / 1000 if value >= _MILLISECONDS_FROM else value) - now
 
