@@ -10,7 +10,9 @@ import pytest
 from cli.documents import document, put
 from cli.harness import Outcome
 from leaks import shows
+from ledger.books import PRICES, entry
 from tokenferry.audit import note_change
+from tokenferry.ledger import Ledger
 from tokenferry.settings import Home
 from tokenferry.state import State, local_key
 
@@ -24,7 +26,7 @@ def canary(place: str) -> str:
 
 PLACES = (
     *("access", "refresh", "label", "email", "apikey", "host", "path", "model", "command", "odd", "name", "variable"),
-    *("journal", "audit", "statement", "header", "unknown", "key"),
+    *("journal", "audit", "statement", "header", "unknown", "asked", "keyname"),
 )
 
 
@@ -66,6 +68,10 @@ model = "{canary("model")}"
     home.config.chmod(0o600)
     monkeypatch.setenv("ANTHROPIC_API_KEY", canary("variable"))
     local_key(home)
+    with State(home.state) as state:
+        state.keys.create(canary("keyname"), budgets=("1tokens/day",))
+    with Ledger(home.ledger) as ledger:
+        ledger.write([entry(1, at=time.time(), model=canary("asked"), asked="")], PRICES)
     note_change(home, "key-created", canary("audit"))
     (home.path / "journal").mkdir(mode=0o700, exist_ok=True)
     (home.path / "journal" / canary("journal")).write_text(canary("journal"))
@@ -97,6 +103,25 @@ def test_the_report_says_what_helps(littered: Home, inside: Inside) -> None:
     said = inside("doctor", "--json")
     assert CANARY in said.out
     assert len(report["findings"]) >= len(said.json)
+
+
+def test_words_of_the_log_stay_in_sentences_and_names_from_databases_do_not(home: Home, inside: Inside) -> None:
+    """What a gateway says of its own accord is in the same words as the findings."""
+    with Ledger(home.ledger) as ledger:
+        ledger.write([entry(1, at=time.time(), model="odd-one", asked="")], PRICES)
+    (home.path / "serve.log").write_text("declare a million tokens for requests of this price\n")
+    findings = inside("doctor", "--bundle").json["findings"]
+    (finding,) = [one for one in findings if "price" in one["what"]]
+    assert finding["what"].endswith("count as $5 and $25 a million tokens")
+    assert finding["where"] == "model [redacted] of provider anthropic"
+
+
+def test_an_account_of_a_declared_provider_has_the_state_that_the_list_has(home: Home, inside: Inside) -> None:
+    home.config.write_text('[[providers]]\nname = "mine"\nbase_url = "https://llm.example.com"\n')
+    home.config.chmod(0o600)
+    put(home, document(time.time(), provider="mine"))
+    (account,) = inside("doctor", "--bundle").json["accounts"]
+    assert (account["state"], account["provider"]) == ("fresh", "custom")
 
 
 def test_a_sound_home_has_a_report_too(home: Home, inside: Inside) -> None:

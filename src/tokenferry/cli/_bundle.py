@@ -1,9 +1,11 @@
 """The report of `doctor --bundle`: what helps to find a fault, and nothing that was typed, issued or named here.
 
 A value is shown only if it comes from a closed set: a number, a choice, a word of the code. Sentences are shown without
-any word that a file of the home or a secret variable holds.
+any word that a file of the home or a secret variable holds, and without the names in its databases. What the gateway
+logs is in words of the code; the names in it are in the other files.
 """
 
+import contextlib
 import os
 import platform
 import re
@@ -16,12 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from tokenferry import __version__
-from tokenferry.cli._checks import Finding
+from tokenferry.cli._checks import Finding, load_or_default
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import redacted
-from tokenferry.config import SECTIONS, Config, examine
+from tokenferry.cli._services import client_keys
+from tokenferry.config import SECTIONS, examine
+from tokenferry.databases import has_ledger, open_ledger
 from tokenferry.errors import TokenferryError
+from tokenferry.ledger import UsageReport
 from tokenferry.providers import builtin_providers, presets
 from tokenferry.settings import Home
 from tokenferry.state import gateway_records
@@ -32,6 +37,7 @@ _WORD: Final = re.compile(r"[^\s\"'=,;\[\]{}()]{6,}")
 _SECRET_NAME: Final = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|AUTH|CREDENTIAL", re.IGNORECASE)
 _OURS: Final = re.compile(r"(TOKENFERRY|ANTHROPIC|OPENAI|CLAUDE|XDG)_|(HTTPS?|ALL|NO)_PROXY$|SSL_CERT", re.IGNORECASE)
 _LARGEST: Final = 1 << 20
+_LOG: Final = "serve.log"
 _HIDDEN: Final = "[redacted]"
 
 
@@ -65,7 +71,7 @@ class _Veil:
     """Takes out of sentences what files and secret variables hold, the home's path, and the names of accounts."""
 
     def __init__(self, home: Home) -> None:
-        self.names: dict[str, str] = {}
+        self.names = dict.fromkeys(_names(home) - _vocabulary(), _HIDDEN)
         self._places = {str(home.path): "HOME", str(home.config.parent): "CONFIG", str(Path.home()): "~"}
         words = {word for text in _contents(home) for word in _WORD.findall(text)}
         words |= {value for name, value in os.environ.items() if _SECRET_NAME.search(name)}
@@ -86,6 +92,8 @@ def _contents(home: Home) -> Iterator[str]:
     for folder in {home.path, home.config.parent}:
         for path in sorted(folder.rglob("*")):
             yield path.name
+            if path.name == _LOG:
+                continue
             try:
                 status = path.lstat()
                 if stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST and path.suffix != ".db":
@@ -94,12 +102,22 @@ def _contents(home: Home) -> Iterator[str]:
                 continue
 
 
+def _names(home: Home) -> set[str]:
+    """What databases name: client keys, and the models that clients asked for."""
+    found = {key.name for key in client_keys(home) or ()}
+    with contextlib.suppress(TokenferryError):
+        if has_ledger(home):
+            with open_ledger(home) as ledger:
+                found |= UsageReport(ledger).names()
+    return found
+
+
 def _vocabulary() -> set[str]:
     """What may be in a file and is no secret: the words of the configuration and of documents."""
     keys = {key.name for section in SECTIONS for key in section.keys}
     choices = {choice for section in SECTIONS for key in section.keys for choice in key.choices}
     sections = {step for section in SECTIONS for step in section.path}
-    return keys | choices | sections | {*builtin_providers(), *presets(), "tokenferry", "accounts", "provider"}
+    return keys | choices | sections | {*builtin_providers(), *presets(), "tokenferry", "accounts", "provider", "local"}
 
 
 def _packages() -> Iterator[tuple[str, str]]:
@@ -145,7 +163,7 @@ def _settings(home: Home) -> Mapping[str, Any]:
 
 def _accounts(home: Home, veil: _Veil) -> list[Mapping[str, Any]]:
     try:
-        listed = rows(open_broker(home, Config()))
+        listed = rows(open_broker(home, load_or_default(home)[0]))
     except TokenferryError:
         return []
     found: list[Mapping[str, Any]] = []

@@ -67,7 +67,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
 
     def read_configuration() -> list[Finding]:
         nonlocal settings
-        settings, faults = _load(home, config)
+        settings, faults = load_or_default(home, config)
         return faults
 
     checks: tuple[Callable[[], Iterable[Finding]], ...] = (
@@ -103,7 +103,7 @@ def _examined(home: Home, check: Callable[[], Iterable[Finding]]) -> Iterator[Fi
         yield Finding(what, str(home.path), "report it with: TOKENFERRY_DEBUG=1 tokenferry -v doctor")
 
 
-def _load(home: Home, given: Path | None) -> tuple[Config, list[Finding]]:
+def load_or_default(home: Home, given: Path | None = None) -> tuple[Config, list[Finding]]:
     """The configuration, and what is wrong with it; the built-in one where it can't be used."""
     path = given or home.config
     try:

@@ -212,6 +212,10 @@ class UsageReport:
         rows = self._ledger.rows(sql.UNPRICED, (since // sql.DAY_MS,))
         return [(labels.get(row["provider"], ""), labels.get(row["model"], ""), row["requests"]) for row in rows]
 
+    def names(self) -> set[str]:
+        """Every name in the ledger but those of sessions: of models as asked and served, accounts, keys, providers."""
+        return set(self._labels(has_sessions=False).values()) - {""}
+
     def _parts(self, periods: Sequence[Period], *, is_by_rows: bool) -> dict[str, list[sql.Part]]:
         """Which table tells of which part of the periods, in that table's units: whole days, whole hours, the rest.
 
