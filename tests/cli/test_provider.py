@@ -98,6 +98,12 @@ def test_a_variable_is_named_and_nothing_is_read(home: Home, inside: Inside) -> 
         ("z.ai --region eu", KEY, "leave out --region"),
         ("azure", KEY, "give --resource, as in --resource my-resource"),
         ("vertex-claude --location eu", KEY, "give --project-id, as in --project-id my-project"),
+        (
+            "vertex --project-id a/b --location eu",
+            "",
+            "'a/b' names no project; give --project-id, as in",
+        ),
+        ("azure --resource https://x.openai.azure.com", "", "names no resource; give --resource"),
         ("z.ai --name ../x", KEY, "name"),
         ("z.ai --name sandbox", KEY, "there is a provider sandbox already"),
         (f"z.ai --env {KEY}", "", "never a key itself"),
@@ -151,6 +157,7 @@ def test_the_list_names_every_preset_with_its_source(inside: Inside, home: Home)
     listed = {one["name"]: one for one in inside("provider", "list", "--json").json}
     assert listed["z.ai"]["state"] == "declared"
     assert listed["z.ai"]["source"] == presets()["z.ai"].source
+    assert inside("provider", "show", "none-such").err.count("z.ai") == 1
 
 
 def test_a_preset_is_shown_with_when_it_was_seen(inside: Inside) -> None:

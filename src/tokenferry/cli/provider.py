@@ -18,7 +18,7 @@ from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config import Config, check_writable, load, with_provider, without_entry
 from tokenferry.credentials import Credential
 from tokenferry.errors import UnknownName, UnknownProvider, UsageError
-from tokenferry.providers import PLACE_EXAMPLES, Preset, Provider, builtin_providers, presets
+from tokenferry.providers import PLACE_EXAMPLES, Preset, Provider, builtin_providers, names_place, presets
 from tokenferry.settings import Home
 from tokenferry.stores import Account, check_account_name
 
@@ -177,16 +177,19 @@ def _preset(name: str, others: tuple[str, ...]) -> Preset:
         return found
     if name in others:
         raise UsageError(f"{name} needs no preset; add an account with: tokenferry account add NAME --provider {name}")
-    raise UnknownName.among("provider or preset", name, [*presets(), *others], "tokenferry provider list")
+    raise UnknownName.among("provider or preset", name, {*presets(), *others}, "tokenferry provider list")
 
 
 def _places(known: Preset, **given: str | None) -> dict[str, str]:
     """What the preset's address depends on. Raises `UsageError` where that was not given, or something else was."""
     for name, value in given.items():
+        option, what = f"--{name.replace('_', '-')}", name.removesuffix("_id")
+        fix = f"give {option}, as in {option} {PLACE_EXAMPLES[name]}"
         if (name in known.places) != (value is not None):
-            option, what = f"--{name.replace('_', '-')}", name.removesuffix("_id")
-            fix = f"give {option}, as in {option} {PLACE_EXAMPLES[name]}" if value is None else f"leave out {option}"
+            fix = fix if value is None else f"leave out {option}"
             raise UsageError(f"the address of {known.name} has {'a' if value is None else 'no'} {what}; {fix}")
+        if value is not None and not names_place(name, value):
+            raise UsageError(f"{value[:80]!r} names no {what}; {fix}")
     return {name: value for name, value in given.items() if value is not None}
 
 

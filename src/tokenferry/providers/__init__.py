@@ -1,4 +1,11 @@
-from tokenferry.providers._declare import ENTERPRISE_URL, PLACE_EXAMPLES, builtin_providers, declare, key_shapes
+from tokenferry.providers._declare import (
+    ENTERPRISE_URL,
+    PLACE_EXAMPLES,
+    builtin_providers,
+    declare,
+    key_shapes,
+    names_place,
+)
 from tokenferry.providers._environment_proxy import ProxyExemption, proxy_exemptions, proxy_variable
 from tokenferry.providers._pass_through import indistinct, may_pass_through
 from tokenferry.providers._presets import Preset, presets
@@ -35,6 +42,7 @@ __all__ = [
     "key_shapes",
     "logs_in_at_subscription",
     "may_pass_through",
+    "names_place",
     "pattern_fault",
     "presets",
     "proxy_exemptions",

@@ -161,6 +161,11 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
     return provider if name is not None and has_url else None
 
 
+def names_place(name: str, value: str) -> bool:
+    """Whether a region, resource, project or location (`name`) can be called that, and changes no address besides."""
+    return len(value) <= _LONGEST_NAME and _PLACES[name].fullmatch(value) is not None
+
+
 def _at_its_place(table: Table, base_url: str) -> str:
     """The address with the region, resource, project or location that the table names, where it depends on one."""
     needed = places_in(base_url)
@@ -170,10 +175,10 @@ def _at_its_place(table: Table, base_url: str) -> str:
     places, is_whole = {}, True
     for name in needed:
         value = places[name] = table.raw(name)
-        if isinstance(value, str) and len(value) <= _LONGEST_NAME and _PLACES[name].fullmatch(value):
+        if isinstance(value, str) and names_place(name, value):
             continue
         what, is_whole = name.removesuffix("_id"), False
-        problem = f"must be one of its {what}s" if name in table else "is missing: its address has one"
+        problem = f"must name a {what}" if name in table else "is missing: its address has one"
         table.problem(name, f'{problem}, as in "{PLACE_EXAMPLES[name]}"')
     return filled(base_url, places) if is_whole else NOWHERE
 
