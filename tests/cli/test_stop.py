@@ -37,6 +37,7 @@ def test_a_detached_gateway_listens_when_the_command_ends_and_stops_when_asked(
     listening, told = outcome.out.splitlines()
     url = listening.removeprefix("listening on ")
     assert url.endswith((tmp_path / "port").read_text().strip())
+    assert not url.endswith(":13456"), "port 0 is any free one, and not the default"
     assert httpx2.get(f"{url}/healthz", trust_env=False).status_code == 200
     (record,) = gateway_records(home)
     assert told == f"process {record.pid} logs to {home.path / 'serve.log'}; stop it with: tokenferry stop"

@@ -46,7 +46,7 @@ def _words(context: Any) -> list[str]:
     words.append("serve")
     for parameter in context.command.params:
         value = context.params.get(parameter.name)
-        if parameter.name != "detach" and value not in {None, False}:
+        if parameter.name != "detach" and value is not None and value is not False:  # 0 is a port
             words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
     return words
 
