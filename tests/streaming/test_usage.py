@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.streaming._body_filter import DocumentFilter
+from tokenferry.streaming._body_filter import DocumentFilter, EventStreamFilter
 from tokenferry.streaming._usage import SseUsageReader, TokenUsage, estimated_output, json_object, read_usage
 from tokenferry.wire import EventBoundary
 
@@ -123,6 +123,16 @@ def test_the_end_of_a_large_event_may_be_cut_in_its_blank_line() -> None:
     for back in (0, 1, 2):
         cut = len(huge) - back
         assert read([huge[:300_000], huge[300_000:cut], (huge + stop)[cut:]])[2].is_complete
+
+
+def test_a_stream_whose_last_event_is_too_long_to_be_read_gets_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokenferry.streaming._body_filter.ANSWER_LIMIT", 3_000)
+    huge = event("message_stop", {"type": "message_stop", "x": "x" * 5_000})
+    for cut, error in ((len(huge), None), (len(huge) - 2, "truncated")):
+        stream = EventStreamFilter(TokenUsage(), "tf_1")
+        passed = [stream.feed(huge[at : min(at + 1000, cut)]) for at in range(0, cut, 1000)]
+        assert b"".join(passed) == huge[:cut]
+        assert (bool(stream.end()), stream.error) == (error is not None, error)
 
 
 def test_an_error_event_is_the_last_that_passes() -> None:

@@ -11,7 +11,10 @@ from tokenferry.wire import EventBoundary
 logger = logging.getLogger("tokenferry.streaming")
 
 _BAD_REQUEST: Final = 400
-_DOCUMENT_LIMIT: Final = 1024 * 1024
+ANSWER_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of a model's answer, or of one event of it, that are read: what it draws comes within, before the usage."""
+DOCUMENT_LIMIT: Final = 1024 * 1024
+"""Bytes of any other document that are read."""
 _SAMPLE: Final = 32 * 1024
 
 
@@ -50,15 +53,34 @@ class BodyFilter(Protocol):
 class DocumentFilter:
     """A body that is no stream of events. Of one `is_readable`, a JSON document, the usage or the error is read.
 
-    One of more than 1 MiB is not kept to be read.
+    One of more than `limit` bytes is not kept to be read.
     """
 
-    __slots__ = ("_chunks", "_dialect", "_request_id", "_size", "_status", "_usage", "error", "is_over", "model")
+    __slots__ = (
+        "_chunks",
+        "_dialect",
+        "_limit",
+        "_request_id",
+        "_size",
+        "_status",
+        "_usage",
+        "error",
+        "is_over",
+        "model",
+    )
 
     def __init__(
-        self, status: int, usage: TokenUsage, request_id: str, dialect: Dialect = MESSAGES, *, is_readable: bool
+        self,
+        status: int,
+        usage: TokenUsage,
+        request_id: str,
+        dialect: Dialect = MESSAGES,
+        *,
+        is_readable: bool,
+        limit: int = DOCUMENT_LIMIT,
     ) -> None:
         self._dialect = dialect
+        self._limit = limit
         self.error: str | None = None
         self.model: str | None = None
         self.is_over = False
@@ -72,7 +94,7 @@ class DocumentFilter:
         if self._chunks is not None:
             self._size += len(chunk)
             self._chunks.append(chunk)
-            if self._size > _DOCUMENT_LIMIT:
+            if self._size > self._limit:
                 self._chunks = None
         return chunk
 
@@ -98,6 +120,7 @@ class EventStreamFilter:
     __slots__ = (
         "_dialect",
         "_events",
+        "_is_unread",
         "_reader",
         "_request_id",
         "_sample",
@@ -114,7 +137,9 @@ class EventStreamFilter:
         self.model: str | None = None
         self.is_over = False
         self._request_id = request_id
-        self._events = EventBoundary()
+        self._events = EventBoundary(ANSWER_LIMIT)
+        self._is_unread = False
+        """Whether the last event was too long to be read: it may have been the answer's end."""
         self._usage = usage
         self._reader = dialect.reader(usage)
         self._sample: list[bytes] = []
@@ -124,6 +149,7 @@ class EventStreamFilter:
         passing = self._events.feed(chunk)
         if passing:
             whole = self._events.whole
+            self._is_unread = self._events.is_inside or (self._is_unread and not whole)
             end = self._reader.read(whole)
             if self._reader.error is not None:
                 self.is_over = True
@@ -142,7 +168,7 @@ class EventStreamFilter:
         self.error = reader.error
         if reader.error is not None:
             return rest + b"\n\n"
-        if reader.is_complete or reader.is_finished:
+        if reader.is_complete or reader.is_finished or (self._is_unread and not (events.is_inside or rest)):
             return rest
         # What is left of an event that never ended is nothing that a client may act on.
         logger.warning("%s the upstream ended its stream without its last event", self._request_id)

@@ -4,7 +4,7 @@ from tokenferry.streaming._body_filter import BodyFilter
 from tokenferry.upstream import UpstreamError
 from tokenferry.wire import EventBoundary, parse, split
 
-_LONGEST_EVENT: Final = 8 * 1024 * 1024
+_LONGEST_EVENT: Final = 32 * 1024 * 1024
 
 
 class JsonArrayFilter:

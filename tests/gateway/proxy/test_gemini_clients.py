@@ -335,6 +335,24 @@ async def test_a_stream_of_its_format_is_asked_for_as_events(google: Gate, origi
     assert reply.body == event * 2 if query else json.loads(reply.body) == [ANSWER, ANSWER]
 
 
+@pytest.mark.parametrize("asked", ["generateContent", "streamGenerateContent", "streamGenerateContent?alt=sse"])
+async def test_an_image_passes_whole_and_its_tokens_count(google: Gate, origin: Origin, asked: str) -> None:
+    drawn = {"inlineData": {"mimeType": "image/png", "data": "A" * 2_000_000}}
+    answer = {
+        "candidates": [{"content": {"parts": [drawn]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 1290},
+    }
+    content = json.dumps(answer).encode()
+    is_stream = asked.startswith("stream")
+    origin.scripts = [streaming(b"data: %b\r\n\r\n" % content) if is_stream else json_answer(content)]
+    method, _, query = asked.partition("?")
+    reply = await ask(google, "own", method, query=b"?" + query.encode())
+    said = reply.body.strip().removeprefix(b"data: ")
+    assert json.loads(said) == ([answer] if is_stream and not query else answer)
+    record = await google.records.last()
+    assert (record.usage.input, record.usage.output, record.error) == (100, 1290, None)
+
+
 async def test_failover_goes_on_from_its_format_to_another(google: Gate, origin: Origin, native: Origin) -> None:
     error = b'data: {"error":{"code":503,"status":"UNAVAILABLE","message":"x"}}\n\n'
     origin.scripts, native.scripts = [streaming(error)], [streaming(*TRANSCRIPT)]
