@@ -10,6 +10,7 @@ import pytest
 from cli.conftest import configure
 from cli.documents import KEY, document, put
 from cli.harness import Outcome
+from tokenferry.ledger import Ledger
 from tokenferry.refresh import _flow
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
@@ -49,6 +50,19 @@ def test_each_finding_is_reported_once(sound: Home, inside: Inside) -> None:
     os.mkfifo(sound.config, 0o600)
     found = inside("doctor", "--json").json
     assert [one["what"] for one in found if one["where"] == str(sound.config)] == ["is no regular file"]
+
+
+def test_a_file_that_is_no_toml_is_one_finding_wherever_it_is_read(sound: Home, inside: Inside) -> None:
+    with Ledger(sound.ledger):
+        pass
+    sound.config.write_text("[store]\n[store]\n")
+    outcome = inside("doctor", "--json")
+    assert outcome.err.count("TOML") <= 1
+    found = [one for one in outcome.json if "TOML" in one["what"]]
+    assert [(one["where"], one["cure"]) for one in found] == [
+        (str(sound.config), "correct it with: tokenferry config edit")
+    ]
+    assert found[0]["what"].startswith("is no TOML: ")
 
 
 def test_a_warning_names_the_configuration_once(sound: Home, inside: Inside) -> None:

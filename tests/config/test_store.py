@@ -34,6 +34,17 @@ def test_what_cannot_be_used_is_named_and_no_password_is_shown(tmp_path: Path, t
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["share_accounts = true", "unsealed = true"])
+def test_what_does_nothing_without_a_database_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.toml"
+    for url, notes in (("", 1), ('url = "postgresql://me@db/x"\n', 0)):
+        path.write_text(f"[store]\n{url}{text}\n")
+        path.chmod(0o600)
+        warnings = load(path).warnings
+        assert len(warnings) == notes
+        assert all("does nothing: no url names a database" in one for one in warnings)
+
+
 def test_several_hosts_in_one_url_are_taken(tmp_path: Path) -> None:
     url = "postgresql://me@db1,db2:5433/x?target_session_attrs=read-write&sslmode=verify-full"
     assert read(tmp_path, f'url = "{url}"').url == url

@@ -28,6 +28,7 @@ from tokenferry.readiness import (
     AccountRow,
     BudgetUse,
     ServiceStatus,
+    account_rows,
     budgets_now,
     cure_of,
     expects_service,
@@ -91,6 +92,9 @@ def _examined(home: Home, check: Callable[[], Iterable[Finding]]) -> Iterator[Fi
     """What one check finds; where it can't go on, that is a finding, and the other checks are still made."""
     try:
         yield from check()
+    except ConfigError as fault:
+        if not fault.problems:  # each is a finding already
+            yield _of(fault, str(home.config))
     except TokenferryError as fault:
         yield _of(fault, str(home.path))
     except OSError as fault:
@@ -109,8 +113,8 @@ def load_or_default(home: Home, given: Path | None = None) -> tuple[Config, list
     try:
         config = load(path, required=given is not None, statement=home.statement)
     except ConfigError as fault:
-        problems = fault.problems or (str(fault),)
-        return Config(), [Finding(problem, str(path), f"edit {path}") for problem in problems]
+        found = [Finding(problem, str(path), f"edit {path}") for problem in fault.problems]
+        return Config(), found or [_of(fault, str(path))]
     except TokenferryError as fault:
         return Config(), [_of(fault, str(path))]
     return config, [
@@ -322,7 +326,7 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
             return  # nothing is set up yet
         runs = any(one.is_running for one in gateway_records(home))
         is_note = not expects_service(config, keys or (), runs=runs)
-        for service in services_now(home, config, broker, {row.name: row.state for row in rows(broker)}):
+        for service in services_now(home, config, broker, {row.name: row.state for row in account_rows(broker)}):
             if not service.is_served:
                 yield _unserved(service, is_note=is_note or service.cause == NO_DEFAULT)
     except TokenferryError as fault:

@@ -159,7 +159,7 @@ def parse(content: bytes, path: Path) -> Fields:
         reason = "it is nested too deep"
     except ValueError as fault:
         reason = str(fault)
-    raise ConfigError(f"{path} is no TOML: {reason}")
+    raise ConfigError(f"{path} is no TOML: {reason}; correct it with: tokenferry config edit")
 
 
 def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tuple[Config, Reading]:
