@@ -174,7 +174,7 @@ def running_api(
             return "admin" if user == "root@example.com" else "viewer"
 
         secret = Secret(secrets.token_urlsafe(32))
-        explain = explainer_of(lambda: gateway, broker, state, states, None)
+        explain = explainer_of(home, lambda: gateway, broker, state, states, worker=None)
         readiness = readiness_of([settings], broker, state, states)
         parts = ActionContext(
             *(home, broker, state, secret, (url,), hosts, states),

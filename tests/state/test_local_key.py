@@ -96,7 +96,24 @@ def test_hosts_that_share_a_state_have_a_local_key_each(
             monkeypatch.setattr("os.uname", lambda host=host: SimpleNamespace(nodename=host))
             secrets[host] = local_key(its_home, state)
             assert local_key(its_home, state) == secrets[host]
-            assert local_key_name(state).startswith("local@web")
         keys = [state.keys.verify(secret.reveal()) for secret in secrets.values()]
-        assert [key.name for key in keys if key is not None] == ["local@web-1.example", "local@web-2"]
+        assert [key.name.partition("+")[0] for key in keys if key is not None] == ["local@web-1.example", "local@web-2"]
         assert all(key is not None and is_local_key(key) for key in keys)
+
+
+def test_homes_of_one_host_leave_each_others_local_key_alone(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SqliteDatabase, "is_shared", True)
+    monkeypatch.setattr("os.uname", lambda: SimpleNamespace(nodename="n" * 80))
+    homes = (home, Home(tmp_path / "other"))
+    with State(home.state) as state:
+        secrets = [local_key(each, state) for each in homes]
+        assert [local_key(each, state) for each in homes] == secrets
+        keys = [state.keys.verify(secret.reveal()) for secret in secrets]
+        assert [key and key.name for key in keys] == [local_key_name(each, state) for each in homes]
+        assert [key and key.labels for key in keys] == [{"tokenferry/host": "n" * 48}] * 2
+        homes[0].local_key.unlink()
+        local_key(homes[0], state)
+        assert state.keys.verify(secrets[0].reveal()) is None, "its own lost key is worthless"
+        assert state.keys.verify(secrets[1].reveal()) is not None

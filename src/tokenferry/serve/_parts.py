@@ -35,6 +35,7 @@ from tokenferry.readiness import (
 )
 from tokenferry.refresh import send
 from tokenferry.routing import Malformed, Router, scan
+from tokenferry.settings import Home
 from tokenferry.state import ClientKey, State, UsageProbe, is_local_key, local_key_name
 from tokenferry.stores import Account
 from tokenferry.views import RunningRequest, RunningRequests
@@ -130,10 +131,12 @@ def running_of(gateway: Callable[[], Gateway], worker: WorkerSlot | None) -> Cal
 
 
 def explainer_of(
+    home: Home,
     gateway: Callable[[], Gateway],
     broker: Broker,
     state: State,
     states: Callable[[], Mapping[str, str]],
+    *,
     worker: WorkerSlot | None,
 ) -> Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]]:
     """What explains a request by the forwarder in force, with its pool and budgets as they are now."""
@@ -141,7 +144,7 @@ def explainer_of(
     def subject(asker: ClientKey, name: str | None) -> ClientKey:
         """The key whose request it is. A client's own key may ask for itself alone."""
         if asker.role != "client":
-            name = name or local_key_name(state)
+            name = name or local_key_name(home, state)
         elif name is None or name in {asker.name, asker.id}:
             return asker
         elif not is_local_key(asker):
@@ -149,7 +152,7 @@ def explainer_of(
         try:
             return state.keys.get(name)
         except UnknownName:
-            if name != local_key_name(state):
+            if name != local_key_name(home, state):
                 raise
         return ANYONE
 

@@ -159,7 +159,7 @@ def run_gateway(
             readiness=readiness_of(in_force, broker, state, states),
             limits=pool.usage.state,
             running=running_of(lambda: gateway, worker),
-            explain=explainer_of(lambda: gateway, broker, state, states, worker),
+            explain=explainer_of(home, lambda: gateway, broker, state, states, worker=worker),
             public_url=config.server.public_url,
             role_of=lambda user: role_of(in_force[0], user),
             is_ending=is_ending.is_set,

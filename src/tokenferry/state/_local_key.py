@@ -8,6 +8,7 @@ from tokenferry.errors import CorruptFile, UnknownName
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state._client_key import ClientKey
+from tokenferry.state._kept_values import gateway_id
 from tokenferry.state._keys import INFERENCE_PREFIX, KEY_LENGTH
 from tokenferry.state._state import State
 from tokenferry.stores import FileLock, read_private_file, replace_private_file
@@ -16,12 +17,16 @@ LOCAL_KEY_NAME: Final = "local"
 _HOST_LABEL: Final = "tokenferry/host"
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_HOST: Final = 48
+_ID_LENGTH: Final = 8
 _LOCK_TIMEOUT: Final = 10.0
 
 
-def local_key_name(state: State) -> str:
-    """The name of this machine's local key: with the host's behind it where several hosts share the state."""
-    return f"{LOCAL_KEY_NAME}@{_host()}" if state.is_shared else LOCAL_KEY_NAME
+def local_key_name(home: Home, state: State) -> str:
+    """The name of this home's local key: with the host and the home behind it where several share the state.
+
+    Two homes of one host, or two containers of one host name, would revoke each other's key otherwise.
+    """
+    return f"{LOCAL_KEY_NAME}@{_host()}+{gateway_id(home)[:_ID_LENGTH]}" if state.is_shared else LOCAL_KEY_NAME
 
 
 def is_local_key(key: ClientKey) -> bool:
@@ -66,7 +71,7 @@ def local_key(home: Home, state: State | None = None) -> Secret:
                 return secret
             if state.keys.revoked(secret):
                 secret = None
-        name = local_key_name(state)
+        name = local_key_name(home, state)
         with contextlib.suppress(UnknownName):
             (old,) = state.keys.revoke(name)
             note_change(home, "key.revoke", old.name, id=old.id, fingerprint=old.fingerprint)
