@@ -32,6 +32,16 @@ def test_with_accounts_the_bare_command_lists_them_and_what_comes_next(home: Hom
     assert "tokenferry token" in out
 
 
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("doctor",)])
+def test_what_several_parts_find_wrong_is_said_once(home: Home, inside: Inside, arguments: tuple[str, ...]) -> None:
+    put(home, document(time.time()))
+    home.state.write_bytes(b"no database" * 500)
+    home.state.chmod(0o600)
+    said = inside(*arguments).err.splitlines()
+    assert len([line for line in said if str(home.state) in line]) == 1
+    assert len(said) == len(set(said))
+
+
 def test_status_tells_of_home_policy_accounts_and_warnings(home: Home, inside: Inside) -> None:
     put(home, document(time.time()))
     with socket.create_server(("127.0.0.1", 0)) as silent:

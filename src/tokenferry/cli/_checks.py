@@ -15,6 +15,7 @@ from tokenferry.background_refresh import next_renewal, renewer_of
 from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import open_broker
+from tokenferry.cli._output import notes_once
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_findings
 from tokenferry.cli._services import client_keys, services_now
@@ -61,6 +62,7 @@ class Finding(Struct, frozen=True):
     """Whether it is wrong only for who expects something else."""
 
 
+@notes_once()
 def examine(home: Home, config: Path | None = None) -> list[Finding]:
     """Every finding, the most fundamental first."""
     now = time.time()

@@ -24,6 +24,7 @@ def redacted(text: str) -> str:
 
 
 _data_alone: ContextVar[bool] = ContextVar("data_alone", default=False)
+_said: ContextVar[set[str] | None] = ContextVar("said", default=None)
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def outcome_json(*, wanted: bool) -> Iterator[dict[str, Any]]:
 def say(line: str = "") -> None:
     """One line to stdout, or to stderr where that is for data alone."""
     if _data_alone.get():
-        note(line)
+        _sentence(line)
         return
     sys.stdout.write(f"{printable(line)}\n")
     sys.stdout.flush()
@@ -67,7 +68,21 @@ def warn(text: str) -> None:
 
 def note(text: str) -> None:
     """A remark to stderr, with the program's name before it; further lines are indented details."""
-    _sentence(text)
+    said = _said.get()
+    if said is None or text not in said:
+        _sentence(text)
+    if said is not None:
+        said.add(text)
+
+
+@contextlib.contextmanager
+def notes_once() -> Iterator[None]:
+    """Within it `note` writes each text once, however many parts of a command find the same thing wrong."""
+    token = _said.set(set())
+    try:
+        yield
+    finally:
+        _said.reset(token)
 
 
 def _sentence(text: str, kind: str = "", colour: str = "") -> None:

@@ -10,7 +10,7 @@ from tokenferry.broker import Broker, interrupted_move
 from tokenferry.cli._cooldowns import to_json
 from tokenferry.cli._describe import COLUMNS, cells, rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import note, say, say_json, say_lines
+from tokenferry.cli._output import note, notes_once, say, say_json, say_lines
 from tokenferry.cli._probe import address_of
 from tokenferry.cli._sealing import seal_json, seal_line
 from tokenferry.cli._services import services_now
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _MOST_BUDGETS: Final = 12
 
 
+@notes_once()
 def show_status(*, wide: bool, as_json: bool) -> None:
     """Print how a home stands; as one JSON document with `as_json`, else with every column if `wide`.
 
