@@ -69,6 +69,15 @@ def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
     assert dict(fault.value.headers)[b"allow"]
 
 
+def test_another_method_of_geminis_is_no_model_with_a_colon_in_its_name() -> None:
+    path = b"/v1beta/models/imagen-4:predict"
+    with pytest.raises(GatewayError) as fault:
+        route("POST", path)
+    assert fault.value.status == 404
+    assert "for generateContent, streamGenerateContent, countTokens" in fault.value.message
+    assert route("GET", path) is Endpoint.MODELS
+
+
 @pytest.mark.parametrize(
     ("path", "says"),
     [

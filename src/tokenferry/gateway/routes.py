@@ -85,7 +85,8 @@ SERVED: Final = ", ".join([*(path.decode("ascii") for path in _PROXIED), f"{MODE
 def route(method: str, raw_path: bytes) -> Endpoint:
     """Give the route of a path, compared as it was sent. Raises `GatewayError`: 404, 405."""
     found = _EXACT.get(raw_path) or _by_pattern(raw_path)
-    if found is None:
+    if found is None or (found[0] is Endpoint.MODELS and method == "POST" and b":" in raw_path):
+        # What is asked of a model with POST is another method of Gemini's, not a model with a colon in its name.
         raise GatewayError(404, "not_found_error", f"this gateway has no such path; {_what_to_change(raw_path)}")
     name, methods = found
     if method not in methods:
