@@ -42,7 +42,7 @@ def body_of(provider: Provider, target: bytes, body: bytes, model: str = "c") ->
         (VERTEX, MESSAGES, "claude-opus-4-6", f"{MODELS}claude-opus-4-6:rawPredict"),
         (VERTEX, b"/v1/messages?beta=true", "claude-4@20251101", f"{MODELS}claude-4@20251101:rawPredict"),
         (VERTEX, COUNT, "claude-opus-4-6", f"{MODELS}count-tokens:rawPredict"),
-        (VERTEX, MESSAGES, "../../x?y#z/ä", f"{MODELS}..%2F..%2Fx%3Fy%23z%2F%C3%A4:rawPredict"),
+        (VERTEX, MESSAGES, "..x?y#z/ä", f"{MODELS}..x%3Fy%23z%2F%C3%A4:rawPredict"),
         (AZURE, b"/chat/completions", "my one", "/deployments/my%20one/chat/completions?api-version=2024-10-21"),
         (AZURE, b"/embeddings?x=1", "e", "/deployments/e/embeddings?x=1&api-version=2024-10-21"),
         (AZURE, b"/responses", "gpt", "/responses?api-version=2024-10-21"),
@@ -66,6 +66,11 @@ def test_a_stream_is_another_call_of_vertex_ai() -> None:
         (VERTEX, MESSAGES, ""),
         (VERTEX, b"/v1/files/x", "m"),
         (AZURE, b"/embeddings", ""),
+        *(
+            (provider, target, model)
+            for provider, target in ((VERTEX, MESSAGES), (AZURE, b"/chat/completions"), (AZURE, b"/embeddings"))
+            for model in ("..", ".", "../../x", "a/../b", "a\\..", "./x")
+        ),
     ],
 )
 def test_what_its_cloud_does_not_have_is_unfit(provider: Provider, target: bytes, model: str) -> None:

@@ -3,6 +3,7 @@
 Nothing is translated: every byte of the body that isn't named here stays as it is.
 """
 
+import re
 from typing import Final
 from urllib.parse import quote
 
@@ -16,6 +17,8 @@ _COUNT: Final = "/v1/messages/count_tokens"
 _VERSION: Final = b'"anthropic_version":"vertex-2023-10-16"'
 """What Vertex AI wants in the body, in place of the header; platform.claude.com/docs/en/api/claude-on-vertex-ai."""
 _OF_DEPLOYMENTS: Final = frozenset(("/chat/completions", "/completions", "/embeddings"))
+_UPWARDS: Final = re.compile(r"(?:.*[/\\])?\.{1,2}(?:[/\\].*)?", re.DOTALL)
+"""Names that lead out of a path; a server on the way may decode what is percent-encoded."""
 
 
 def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool = False) -> bytes:
@@ -27,6 +30,7 @@ def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool
             return b"/publishers/anthropic/models/count-tokens:rawPredict"
         if path != _MESSAGES or not name:
             raise Unfit(f"Vertex AI has nothing like {path}")
+        _check_segment(model)
         call = "streamRawPredict" if stream else "rawPredict"
         return f"/publishers/anthropic/models/{name}:{call}".encode("ascii")
     if provider.api_version is None:
@@ -34,9 +38,15 @@ def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool
     if path in _OF_DEPLOYMENTS:
         if not name:
             raise Unfit(f"a deployment takes {path}, and the request names no model")
+        _check_segment(model)
         path = f"/deployments/{name}{path}"
     query = "&".join(filter(None, (query, f"api-version={provider.api_version}")))
     return f"{path}?{query}".encode("latin-1")
+
+
+def _check_segment(model: str) -> None:
+    if _UPWARDS.fullmatch(model):
+        raise Unfit("the model's name is no path")
 
 
 def hosted_member(provider: Provider, target: bytes, model: str) -> bytes | None:

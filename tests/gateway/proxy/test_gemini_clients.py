@@ -280,6 +280,8 @@ def test_a_path_names_a_model_and_what_it_is_asked_for(path: bytes, expected: Mo
 
 def test_a_path_is_written_for_an_upstream_that_calls_the_model_so() -> None:
     assert ModelPath("x", "countTokens").target("a b/ü:1?#") == b"/models/a%20b/%C3%BC:1%3F%23:countTokens"
+    assert ModelPath("x", "countTokens").target("tunedModels/y") == b"/tunedModels/y:countTokens"
+    assert ModelPath("x", "countTokens").target("models/y") == b"/models/y:countTokens"
     assert ModelPath("x", "streamGenerateContent").target("y") == b"/models/y:streamGenerateContent?alt=sse"
 
 

@@ -17,6 +17,8 @@ _PATH: Final = re.compile(
 )
 _NOWHERE: Final = frozenset(("", ".", ".."))
 _SAFE: Final = "/@:+"
+_COLLECTIONS: Final = ("models/", "tunedModels/")
+"""What the vendor's full names of models begin with."""
 
 
 class ModelPath(Struct, frozen=True):
@@ -35,7 +37,8 @@ class ModelPath(Struct, frozen=True):
 
     def target(self, model: str) -> bytes:
         """The same of a model with this name, below the base URL of the API. Streams are asked for as events."""
-        return f"/models/{quote(model, safe=_SAFE)}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
+        whole = model if model.startswith(_COLLECTIONS) else f"models/{model}"
+        return f"/{quote(whole, safe=_SAFE)}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
 
 
 def without_version(target: bytes) -> bytes:
