@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.limits import Action, Classification, CooldownRule, Models, Scope, classify, cooldown_until
+from tokenferry.limits import Classification, CooldownRule, Models, Scope, classify, cooldown_until
 from tokenferry.limits._rules import AFTER_CONTENT, REVOKED, RULES, Rule
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "limits.md"
@@ -166,15 +166,6 @@ def test_no_answer_costs_more_than_it_names(
 
 STATUSES: Final = {"range(200, 300)": "2xx", "range(500, 600)": "5xx", "range(0, 1000)": "others", "()": "2xx"}
 MODELS: Final[dict[Models, str]] = {"all": "", "family": ", for the family", "model": ", for the model"}
-ACTIONS: Final[dict[Action, str]] = {
-    "return": "the client gets it",
-    "refresh": "one renewal of a login, else the next account",
-    "fail-over": "the next account",
-    "hop": "one other account, then the next target",
-    "retry": "once more in place, or the next provider",
-    "retry-then-hop": "once or twice in place, one other account, the next provider",
-    "next-provider": "the next provider",
-}
 TIMES: Final[dict[CooldownRule, str]] = {
     "none": "",
     "later": "",
@@ -193,13 +184,17 @@ def row_of(rule: Rule) -> tuple[str, ...]:
     named = STATUSES.get(str(rule.statuses))
     statuses = named or ", ".join(str(status) for status in range(1000) if status in rule.statuses)
     time = ", else ".join(filter(None, (TIMES[hold] for hold in holds_of(rule))))
-    return statuses, rule.scope + MODELS[rule.models], f"`{rule.cause}`", ACTIONS[rule.action], time
+    return statuses, rule.scope + MODELS[rule.models], f"`{rule.cause}`", f"`{rule.action}`", time
 
 
 def test_the_documentation_has_the_table() -> None:
     """In its order, with what each rule costs at most. The second column is in words of its own."""
     section = re.split(r"^## ", DOCS.read_text(), flags=re.MULTILINE)[1]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
-    assert rows[0] == ["status", "message", "scope", "cause", "next", "cooldown at most"]
+    assert rows[0] == ["status", "message", "scope", "cause", "action", "cooldown at most"]
     assert [(row[0], *row[2:]) for row in rows[2:]] == [row_of(rule) for rule in ALL]
     assert all(len(row) == len(rows[0]) for row in rows)
+
+
+def test_the_documentation_says_what_each_action_does() -> None:
+    assert set(re.findall(r"^- `([a-z-]+)`: ", DOCS.read_text(), flags=re.MULTILINE)) == {rule.action for rule in ALL}
