@@ -32,6 +32,11 @@ def spreadsheet_cell(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
 
 
+def requests(count: int) -> str:
+    """A number of requests for people."""
+    return f"{count:,} request{'' if count == 1 else 's'}"
+
+
 def short(count: int) -> str:
     """A number of tokens in at most six characters."""
     size = float(count)

@@ -112,7 +112,7 @@ def test_words_of_the_log_stay_in_sentences_and_names_from_databases_do_not(home
     (home.path / "serve.log").write_text("declare a million tokens for requests of this price\n")
     findings = inside("doctor", "--bundle").json["findings"]
     (finding,) = [one for one in findings if "price" in one["what"]]
-    assert finding["what"].endswith("count as $5 and $25 a million tokens")
+    assert finding["what"].endswith("counted at $5 and $25 a million tokens")
     assert finding["where"] == "model [redacted] of provider anthropic"
 
 

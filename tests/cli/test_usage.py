@@ -217,7 +217,7 @@ def test_status_shows_the_windows_that_have_not_ended(home: Home, inside: Inside
 
 
 def test_doctor_names_models_of_unknown_price_and_a_ledger_that_is_damaged(used: Home, inside: Inside) -> None:
-    assert "model odd of provider anthropic: has no known price: 1 requests of the last 7 days" in inside("doctor").err
+    assert "model odd of provider anthropic: has no known price: 1 request of the last 7 days" in inside("doctor").err
     for suffix in ("-wal", "-shm"):
         used.ledger.with_name(f"ledger.db{suffix}").unlink(missing_ok=True)
     used.ledger.write_bytes(b"no database" * 500)

@@ -288,6 +288,12 @@ def test_the_change_is_shown_without_any_secret(tool: ClientSetup, path: Path) -
     assert f'-    "apiKeyHelper": "{HELPER}"' in back
 
 
+def test_a_file_that_is_made_or_removed_comes_from_nothing_or_goes_there(tool: ClientSetup, path: Path) -> None:
+    assert tool.plan(WANTED).diff()[:2] == ["--- /dev/null", f"+++ {path}"]
+    set_up(tool)
+    assert tool.plan_undo().diff()[:2] == [f"--- {path}", "+++ /dev/null"]
+
+
 def test_no_plan_and_no_error_shows_a_secret(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     plan = tool.plan(WANTED)

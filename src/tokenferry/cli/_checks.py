@@ -41,6 +41,7 @@ from tokenferry.routing import NO_DEFAULT
 from tokenferry.settings import BackgroundRefreshSettings, Home, StoreSettings
 from tokenferry.state import gateway_records, read_local_key
 from tokenferry.stores import Replacing, check_replaceable, check_status, refuse_network_file_system
+from tokenferry.units import requests
 
 _LEFT_BEHIND: Final = 60.0
 _CLOCK_SLACK: Final = 300.0
@@ -259,9 +260,9 @@ def check_ledger(home: Home, now: float) -> Iterator[Finding]:
     except TokenferryError as fault:
         yield _of(fault, _place(home, home.ledger))
         return
-    for provider, model, requests in unpriced:
+    for provider, model, count in unpriced:
         yield Finding(
-            f"has no known price: {requests} requests of the last 7 days count as $5 and $25 a million tokens",
+            f"has no known price: {requests(count)} of the last 7 days, counted at $5 and $25 a million tokens",
             f"model {model or '(unnamed)'} of provider {provider}",
             "declare it with [[prices]] in config.toml, then: tokenferry usage reprice --since 7d",
             is_note=True,

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from tokenferry.cli._output import note, printable, say_json, say_lines
 from tokenferry.ledger import Dimension, Usage, UsageRow, total
-from tokenferry.units import dollars, short, spreadsheet_cell
+from tokenferry.units import dollars, requests, short, spreadsheet_cell
 
 _WIDTH: Final = 80
 _MOST_BAR: Final = 24
@@ -52,17 +52,13 @@ def remark(usage: Usage) -> None:
     """Say what of the numbers is no plain fact."""
     if usage.unpriced:
         note(
-            f"{_requests(usage.unpriced)} to models of unknown price, counted at $5 and $25 a million tokens "
+            f"{requests(usage.unpriced)} to models of unknown price, counted at $5 and $25 a million tokens "
             f"({dollars(usage.unpriced_cost)} in all); declare their prices with [[prices]] in config.toml"
         )
     if usage.estimated:
-        note(f"{_requests(usage.estimated)} whose answers were cut: their output is estimated")
+        note(f"{requests(usage.estimated)} whose answers were cut: their output is estimated")
     if usage.uncounted:
-        note(f"{_requests(usage.uncounted)} whose answers said nothing about tokens: they count as 0")
-
-
-def _requests(count: int) -> str:
-    return f"{count:,} request{'' if count == 1 else 's'}"
+        note(f"{requests(usage.uncounted)} whose answers said nothing about tokens: they count as 0")
 
 
 def aligned(

@@ -21,9 +21,10 @@ _CONTEXT: Final = 2
 def shown_change(
     before: SettingsText | None, after: SettingsText | None, name: str, ours: Collection[str]
 ) -> list[str]:
-    """A unified diff; values among `ours` are shown as they are."""
+    """A unified diff in which a file that isn't there is /dev/null; values among `ours` are shown as they are."""
     old, new = ([] if text is None else masked(text, ours).splitlines() for text in (before, after))
-    return list(difflib.unified_diff(old, new, f"{name} (present)", f"{name} (new)", n=_CONTEXT, lineterm=""))
+    old_name, new_name = ("/dev/null" if text is None else name for text in (before, after))
+    return list(difflib.unified_diff(old, new, old_name, new_name, n=_CONTEXT, lineterm=""))
 
 
 def masked(settings: SettingsText, ours: Collection[str]) -> str:
