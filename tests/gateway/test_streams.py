@@ -124,7 +124,7 @@ async def test_a_cut_stream_ends_with_an_error_event(gate: Gate, origin: Origin,
 async def test_a_huge_event_that_is_cut_becomes_the_error_itself(
     gate: Gate, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tokenferry.streaming._body_filter.ANSWER_LIMIT", 500_000)
+    monkeypatch.setattr("tokenferry.streaming._body_filter._ANSWER_LIMIT", 500_000)
     event = b"event: a\ndata: " + b"x" * 600_000
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     origin.scripts = [answering(head + b"%x\r\n%b" % (len(event) + 1, event))]

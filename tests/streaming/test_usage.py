@@ -126,7 +126,7 @@ def test_the_end_of_a_large_event_may_be_cut_in_its_blank_line() -> None:
 
 
 def test_a_stream_whose_last_event_is_too_long_to_be_read_gets_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tokenferry.streaming._body_filter.ANSWER_LIMIT", 3_000)
+    monkeypatch.setattr("tokenferry.streaming._body_filter._ANSWER_LIMIT", 3_000)
     huge = event("message_stop", {"type": "message_stop", "x": "x" * 5_000})
     for cut, error in ((len(huge), None), (len(huge) - 2, "truncated")):
         stream = EventStreamFilter(TokenUsage(), "tf_1")

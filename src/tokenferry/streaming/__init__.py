@@ -1,21 +1,13 @@
 """Streams of server-sent events: the first content, usage, and how a stream that is cut ends."""
 
-from tokenferry.streaming._body_filter import (
-    ANSWER_LIMIT,
-    DOCUMENT_LIMIT,
-    BodyFilter,
-    DocumentFilter,
-    EventStreamFilter,
-)
+from tokenferry.streaming._body_filter import BodyFilter, DocumentFilter, EventStreamFilter, estimate_output
 from tokenferry.streaming._dialects import DIALECTS, Dialect
 from tokenferry.streaming._first_content import GATE_SECONDS, FirstContentBuffer
 from tokenferry.streaming._json_array import JsonArrayFilter
 from tokenferry.streaming._usage import SseUsageReader, TokenUsage
 
 __all__ = [
-    "ANSWER_LIMIT",
     "DIALECTS",
-    "DOCUMENT_LIMIT",
     "GATE_SECONDS",
     "BodyFilter",
     "Dialect",
@@ -25,4 +17,5 @@ __all__ = [
     "JsonArrayFilter",
     "SseUsageReader",
     "TokenUsage",
+    "estimate_output",
 ]

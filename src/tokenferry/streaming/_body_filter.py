@@ -11,9 +11,9 @@ from tokenferry.wire import EventBoundary
 logger = logging.getLogger("tokenferry.streaming")
 
 _BAD_REQUEST: Final = 400
-ANSWER_LIMIT: Final = 16 * 1024 * 1024
+_ANSWER_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of a model's answer, or of one event of it, that are read: what it draws comes within, before the usage."""
-DOCUMENT_LIMIT: Final = 1024 * 1024
+_DOCUMENT_LIMIT: Final = 1024 * 1024
 """Bytes of any other document that are read."""
 _SAMPLE: Final = 32 * 1024
 
@@ -53,13 +53,13 @@ class BodyFilter(Protocol):
 class DocumentFilter:
     """A body that is no stream of events. Of one `is_readable`, a JSON document, the usage or the error is read.
 
-    One of more than `limit` bytes is not kept to be read.
+    One of more than 1 MiB is not kept to be read, of a model's answer 16 MiB. That has an output, counted or not.
     """
 
     __slots__ = (
         "_chunks",
         "_dialect",
-        "_limit",
+        "_is_answer",
         "_request_id",
         "_size",
         "_status",
@@ -77,10 +77,10 @@ class DocumentFilter:
         dialect: Dialect = MESSAGES,
         *,
         is_readable: bool,
-        limit: int = DOCUMENT_LIMIT,
+        is_answer: bool = False,
     ) -> None:
         self._dialect = dialect
-        self._limit = limit
+        self._is_answer = is_answer
         self.error: str | None = None
         self.model: str | None = None
         self.is_over = False
@@ -94,7 +94,7 @@ class DocumentFilter:
         if self._chunks is not None:
             self._size += len(chunk)
             self._chunks.append(chunk)
-            if self._size > self._limit:
+            if self._size > (_ANSWER_LIMIT if self._is_answer else _DOCUMENT_LIMIT):
                 self._chunks = None
         return chunk
 
@@ -104,6 +104,8 @@ class DocumentFilter:
             self.error = error_type(json_object(document)) or "upstream_error"
         else:
             self._dialect.read_usage(document, self._usage)
+            if self._is_answer and self._usage.output is None:
+                estimate_output(document, self._usage)
         return b""
 
     def cut(self, failure: UpstreamError) -> None:
@@ -112,6 +114,12 @@ class DocumentFilter:
 
     def close(self) -> None:
         pass
+
+
+def estimate_output(document: bytes, usage: TokenUsage) -> None:
+    """Count the output of a model's answer that told of none, by its texts."""
+    if output := estimated_output(document[:_SAMPLE], len(document)):
+        usage.output, usage.is_estimated = output, True
 
 
 class EventStreamFilter:
@@ -137,7 +145,7 @@ class EventStreamFilter:
         self.model: str | None = None
         self.is_over = False
         self._request_id = request_id
-        self._events = EventBoundary(ANSWER_LIMIT)
+        self._events = EventBoundary(_ANSWER_LIMIT)
         self._is_unread = False
         """Whether the last event was too long to be read: it may have been the answer's end."""
         self._usage = usage

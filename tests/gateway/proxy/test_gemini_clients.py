@@ -337,6 +337,14 @@ async def test_a_stream_of_its_format_is_asked_for_as_events(google: Gate, origi
     assert reply.body == event * 2 if query else json.loads(reply.body) == [ANSWER, ANSWER]
 
 
+async def test_output_is_estimated_of_an_answer_whose_upstream_counts_none(google: Gate, origin: Origin) -> None:
+    candidate = {"content": {"parts": [{"text": "word " * 800}]}, "finishReason": "STOP"}
+    origin.scripts = [json_answer(json.dumps({"candidates": [candidate]}).encode())]
+    assert (await ask(google, "own")).status == 200
+    usage = (await google.records.last()).usage
+    assert (usage.output, usage.is_estimated) == (1000, True)
+
+
 @pytest.mark.parametrize("asked", ["generateContent", "streamGenerateContent", "streamGenerateContent?alt=sse"])
 async def test_an_image_passes_whole_and_its_tokens_count(google: Gate, origin: Origin, asked: str) -> None:
     drawn = {"inlineData": {"mimeType": "image/png", "data": "A" * 2_000_000}}

@@ -283,11 +283,13 @@ async def test_tokens_are_estimated_where_the_upstream_counts_none(gate: Gate, o
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_input_is_estimated_where_the_upstream_tells_no_usage(
+async def test_tokens_are_estimated_of_an_answer_whose_upstream_counts_none(
     gate: Gate, origin: Origin, *, stream: bool
 ) -> None:
-    document = json.dumps({**COMPLETION, "usage": None}).encode()
-    chunks = [chunk({"role": "assistant", "content": "so"}), chunk(finish="stop"), DONE]
+    said = {"role": "assistant", "content": "word " * 800}
+    choice = {"index": 0, "message": said, "finish_reason": "stop"}
+    document = json.dumps({**COMPLETION, "choices": [choice], "usage": None}).encode()
+    chunks = [chunk(said), chunk(finish="stop"), DONE]
     origin.scripts = [streaming(*chunks) if stream else json_answer(document)]
     reply = await ask(gate, messages=[{"role": "user", "content": "word " * 660}], stream=stream)
     assert reply.status == 200
@@ -295,6 +297,8 @@ async def test_input_is_estimated_where_the_upstream_tells_no_usage(
     assert usage.is_estimated
     assert usage.input is not None
     assert 1000 < usage.input < 1100
+    assert usage.output is not None
+    assert 1000 <= usage.output < 1010
 
 
 async def test_an_estimate_is_calibrated_by_what_the_upstream_counted(gate: Gate, origin: Origin) -> None:

@@ -28,14 +28,7 @@ from tokenferry.rates import Permit
 from tokenferry.routing import loggable
 from tokenferry.settings import NO_CAPS
 from tokenferry.state import ClientKey
-from tokenferry.streaming import (
-    ANSWER_LIMIT,
-    DOCUMENT_LIMIT,
-    BodyFilter,
-    DocumentFilter,
-    EventStreamFilter,
-    TokenUsage,
-)
+from tokenferry.streaming import BodyFilter, DocumentFilter, EventStreamFilter, TokenUsage
 from tokenferry.upstream import ResponseHead, UpstreamError
 from tokenferry.wire import SMALLEST_FILE, BodySize
 
@@ -201,9 +194,9 @@ class Exchange:
             self._is_stream = True
             self._state.streams += 1
         else:
-            is_json, limit = headers.is_json, ANSWER_LIMIT if self._is_inference else DOCUMENT_LIMIT
+            is_json, is_answer = headers.is_json, self._is_inference and not record.is_side
             self._filter = DocumentFilter(
-                head.status, usage, record.request_id, dialect, is_readable=is_json, limit=limit
+                head.status, usage, record.request_id, dialect, is_readable=is_json, is_answer=is_answer
             )
         if self._reservation is not None and head.status < _BAD_REQUEST and not self._state.budgets.is_away:
             headers.lines += budget_lines(self._reservation)

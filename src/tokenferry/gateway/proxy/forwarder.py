@@ -283,7 +283,8 @@ class Forwarder:
             sent = codec.request(body, target.model, at=int(time.time()))
             request.body.add_copy(len(sent.body))
             request.sent[codec] = sent
-        return Translation(codec, sent, sink, provider=known, request_id=request_id, fail=fail)
+        is_answer = not request.is_side
+        return Translation(codec, sent, sink, provider=known, request_id=request_id, fail=fail, is_answer=is_answer)
 
     def send_translated(
         self, translation: Translation, request: ProxyRequest, target: Target, account: str, credential: Credential

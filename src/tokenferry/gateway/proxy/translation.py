@@ -6,7 +6,7 @@ from typing import Final
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.gateway.http.headers import EncodedCredential, Header
 from tokenferry.providers import Provider
-from tokenferry.streaming import DIALECTS, EventStreamFilter, TokenUsage
+from tokenferry.streaming import DIALECTS, EventStreamFilter, TokenUsage, estimate_output
 from tokenferry.upstream import BadAnswer, Call, ResponseHead, Sink, UpstreamError
 from tokenferry.wire import Codec, Sent, StreamTranslator
 
@@ -47,6 +47,7 @@ class Translation:
         provider: Provider,
         request_id: str,
         fail: Callable[[Exception], None],
+        is_answer: bool = True,
     ) -> None:
         self.sent = sent
         self.usage = TokenUsage()
@@ -57,6 +58,7 @@ class Translation:
         self._sink = sink
         self._request_id = request_id
         self._fail = fail
+        self._is_answer = is_answer
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -149,6 +151,8 @@ class Translation:
         try:
             content, _ = self._codec.answer(body, self.sent)
             self._dialect.read_usage(body, self.usage)
+            if self._is_answer and self.usage.output is None:
+                estimate_output(body, self.usage)
             if self.sent.stream:
                 return _told(head, "the upstream answered with no stream, though one was asked for")
         except UnreadableAnswer as fault:
