@@ -1,9 +1,11 @@
 """`model` and `provider remove`: lists of config.toml, changed by commands that gateways follow."""
 
+import time
 from collections.abc import Callable
 
 import pytest
 
+from cli.documents import document, put
 from cli.harness import Outcome
 from tokenferry.settings import Home
 
@@ -68,3 +70,13 @@ def test_a_declared_provider_is_removed_and_a_built_in_one_is_not(configured: Ho
     outcome = inside("provider", "remove", "z.ai")
     assert (outcome.code, outcome.out) == (0, f"removed provider z.ai from {configured.config}\n")
     assert configured.config.read_text() == "# mine\n\n# the end\n"
+
+
+def test_an_account_that_goes_with_its_provider_is_not_among_those_that_stay(
+    configured: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZAI_API_KEY", "zai-key-0123456789")
+    put(configured, document(time.time(), name="stored", provider="z.ai"), "stored")
+    outcome = inside("provider", "remove", "z.ai", "--json")
+    assert outcome.json["accounts_left"] == ["stored"]
+    assert "serve nothing: stored;" in outcome.err

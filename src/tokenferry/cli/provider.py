@@ -162,7 +162,7 @@ def remove(name: ProviderName, *, as_json: JSON = False) -> None:
     note_change(home, "provider.remove", name)
     with outcome_json(wanted=as_json) as document:
         say(f"removed provider {name} from {home.config}")
-        left = [one.name for one in open_broker(home, config).book.listing().accounts if one.provider == name]
+        left = [one.name for one in open_broker(*find()).book.listing().accounts if one.provider == name]
         if left:
             note(
                 f"its accounts stay and serve nothing: {', '.join(left)}; remove each with: tokenferry account remove "
