@@ -52,6 +52,13 @@ def test_each_finding_is_reported_once(sound: Home, inside: Inside) -> None:
     assert [one["what"] for one in found if one["where"] == str(sound.config)] == ["is no regular file"]
 
 
+def test_a_finding_names_its_account_once(sound: Home, inside: Inside) -> None:
+    put(sound, document(time.time(), name="lost", provider="gone"), "lost")
+    (finding,) = [one for one in inside("doctor", "--json").json if one["where"] == "account lost"]
+    assert finding["what"].startswith("belongs to provider 'gone', which is not declared")
+    assert finding["cure"] == "declare it under [[providers]] in config.toml"
+
+
 def test_a_file_that_is_no_toml_is_one_finding_wherever_it_is_read(sound: Home, inside: Inside) -> None:
     with Ledger(sound.ledger):
         pass

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.accounts import completion, pending_hand_over
 from tokenferry.background_refresh import next_renewal, renewer_of
@@ -392,7 +393,8 @@ def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
     if row.state == "locked":
         return  # reported once, of the key
     if row.fault is not None:
-        yield _of(row.fault, where)
+        found = _of(row.fault, where)
+        yield replace(found, what=found.what.removeprefix(f"account {row.name!r}").removeprefix(":").lstrip())
         return
     if row.state in {"needs-login", "uncertain", "copied", "backing-off"}:
         yield Finding(row.text, where, cure_of(row))

@@ -47,7 +47,7 @@ class Listener:
         except OSError as error:
             text = os.strerror(error.errno) if error.errno else str(error)
             raise TokenferryError(
-                f"The sandbox can't listen on {host}:{port} ({text}); choose another port, or 0 for any.",
+                f"the sandbox can't listen on {host}:{port} ({text}); choose another port, or 0 for any",
             ) from error
         bound: int = self._server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
