@@ -24,6 +24,12 @@ CLAIMS = re.compile(r"^\| (?:claim|promise) \| .*\n\|[-|]+\n((?:\|.*\n)+)", re.M
 TEST = re.compile(r"`((?:tests|bench)/[\w./-]+)(?:::(\w+))?`")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
+NO_PROSE = re.compile(
+    r"<!-- (?:begin|keys)\b.*?<!-- end -->|<!--.*?-->|^```.*?^```|^ {4}[^\n]*|`[^`]*`", re.MULTILINE | re.DOTALL
+)
+"""What a script writes, comments and code."""
+WORD = re.compile(r"[A-Za-z][A-Za-z'-]+")
+
 USERS_OWN = {"config.toml", "manage.py", "pyproject.toml"}
 """Files of a user's own, or beside the pages."""
 OTHERS = {"AsyncClient", "BaseTransport", "OpenAI", "SystemExit"}
@@ -132,3 +138,17 @@ def test_the_page_lists_every_room_in_the_order_of_the_layers() -> None:
     layers = re.findall(r"\w+", linter["importlinter:contract:rooms"]["layers"])
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE) == layers
+
+
+def test_the_pages_written_by_hand_stay_short_enough_to_read() -> None:
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md")]
+    words = {name(page): len(WORD.findall(NO_PROSE.sub(" ", page.read_text(encoding="utf-8")))) for page in pages}
+    long = sorted(words, key=words.__getitem__)[-5:]
+    assert sum(words.values()) <= 30_000, f"shorten a page, or generate its tables; the longest: {', '.join(long)}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/decisions/*.md")), ids=name)
+def test_a_decision_takes_a_minute_to_read(page: Path) -> None:
+    assert len(WORD.findall(NO_PROSE.sub(" ", page.read_text(encoding="utf-8")))) <= 250, (
+        "give the reason, not the story"
+    )
