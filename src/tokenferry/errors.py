@@ -26,6 +26,7 @@
   x CorruptFile
     + SealKeyLost
   x StorageFailed
+    + StoreAway
   x Conflict
 
 A message is one or two sentences: what happened, where, and the command that mends it. No message holds a secret.
@@ -56,6 +57,7 @@ __all__ = [
     "RefreshUncertain",
     "SealKeyLost",
     "StorageFailed",
+    "StoreAway",
     "TokenferryError",
     "TryLater",
     "Unfit",
@@ -233,6 +235,10 @@ class SealKeyLost(CorruptFile):
 
 class StorageFailed(TokenferryError):  # noqa: N818  # see UnknownName
     """The disk did not take what had to be written (full, read-only, gone)."""
+
+
+class StoreAway(StorageFailed):
+    """The database that hosts share can't be reached, or ended the connection. It may be there again soon."""
 
 
 class Conflict(TokenferryError):  # noqa: N818  # see UnknownName

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
-from e2e.parties import Server, running, tokenferry
+from e2e.parties import COMMAND, Server, begin, end, running, tokenferry
 from e2e.postgres import VERSIONS, PostgresServer, PostgresServers
 from tokenferry.postgres import ConnectionPool
 from tokenferry.settings import Home
@@ -39,7 +41,13 @@ mappings = [{{ provider = "fake", actual_model = "m" }}]
 """
 
 
-def ask(server: Server, path: str = "/v1/models", key: str = "") -> tuple[int, str]:
+class Place(NamedTuple):
+    """Where a gateway is to be."""
+
+    url: str
+
+
+def ask(server: Server | Place, path: str = "/v1/models", key: str = "") -> tuple[int, str]:
     place = urlsplit(server.url)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
     with contextlib.closing(connection):
@@ -48,7 +56,7 @@ def ask(server: Server, path: str = "/v1/models", key: str = "") -> tuple[int, s
         return answer.status, answer.read().decode()
 
 
-def answers(server: Server, status: int, path: str = "/v1/models", key: str = "") -> bool:
+def answers(server: Server | Place, status: int, path: str = "/v1/models", key: str = "") -> bool:
     return ask(server, path, key)[0] == status
 
 
@@ -129,6 +137,50 @@ def test_known_keys_count_while_the_database_stands_still_and_all_heals(
     for server in gateways:
         within(8, partial(answers, server, 200, key=key))
         within(1, partial(answers, server, 200, "/readyz"))
+
+
+@pytest.mark.parametrize(("workers", "store"), [(1, ""), (2, "share_accounts = true\nunsealed = true\n")])
+def test_a_gateway_that_starts_while_the_database_is_away_becomes_ready_by_itself(
+    homes: list[Home], postgres: PostgresServer, workers: int, store: str
+) -> None:
+    config = homes[-1].config
+    config.write_text(config.read_text().replace("[store]\n", f"[store]\n{store}"))
+    key = json.loads(tokenferry("key", "create", "ci", "--json").out)["key"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        server = Place(f"http://127.0.0.1:{probe.getsockname()[1]}")
+    port = str(urlsplit(server.url).port)
+    with gone(postgres):
+        gateway = begin(COMMAND, "serve", "--port", port, "--workers", str(workers))
+        within(20, partial(is_reached, server))
+        status, said = ask(server, "/readyz")
+        assert (status, json.loads(said)["reason"]) == (503, "the database is away")
+        assert ask(server, "/healthz")[0] == 200
+        for path in ("/v1/models", "/api/v1/accounts", "/metrics"):
+            assert ask(server, path, key)[0] == 503, path
+        assert tokenferry("stop").code == 0, "it can be ended while it waits"
+        assert end(gateway).code == 0
+        gateway = begin(COMMAND, "serve", "--port", port, "--workers", str(workers))
+        within(20, partial(is_reached, server))
+    within(12, partial(answers, server, 200, "/readyz"))
+    within(2, partial(answers, server, 200, key=key))
+    assert tokenferry("stop").code == 0
+    assert end(gateway).err.count("not ready, and trying again until the database is there") == 1
+
+
+@contextlib.contextmanager
+def gone(postgres: PostgresServer) -> Iterator[None]:
+    postgres.stop("immediate")
+    try:
+        yield
+    finally:
+        postgres.start()
+
+
+def is_reached(server: Place) -> bool:
+    with contextlib.suppress(OSError):
+        return answers(server, 200, "/healthz")
+    return False
 
 
 class Balancer:

@@ -9,7 +9,7 @@ from tokenferry.cli._logs import redactor
 from tokenferry.cli._output import note
 from tokenferry.config import Config, load
 from tokenferry.credentials import Credential
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import StoreAway, TokenferryError
 from tokenferry.settings import Home
 from tokenferry.stores import Sealable
 
@@ -68,9 +68,10 @@ def forget() -> None:
 
 def _know_secrets(broker: Broker) -> None:
     """Keep what is on disk out of the logs, and the key that opened it."""
-    for name in broker.book.store.names():
-        with contextlib.suppress(TokenferryError):
-            know(broker.book.store.read(name).credential)
+    with contextlib.suppress(StoreAway):  # `serve` waits for it; others fail where they need it
+        for name in broker.book.store.names():
+            with contextlib.suppress(TokenferryError):
+                know(broker.book.store.read(name).credential)
     if isinstance(broker.book.store, Sealable):
         for key in broker.book.store.seal.keys:
             redactor.know(key.secret)

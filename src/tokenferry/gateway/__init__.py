@@ -9,7 +9,7 @@ from tokenferry.gateway.app import Gateway
 from tokenferry.gateway.auth.dashboard_guard import DashboardGuard
 from tokenferry.gateway.auth.ephemeral_key import EphemeralKey
 from tokenferry.gateway.auth.exposure import check_reach, is_remote, remote_keys, remote_lines
-from tokenferry.gateway.auth.guard import Guard, own_hosts
+from tokenferry.gateway.auth.guard import Guard, own_hosts, store_away
 from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
 from tokenferry.gateway.control.applications import ControlApplications, LazyApplication
 from tokenferry.gateway.control.control_plane import Control
@@ -114,6 +114,7 @@ __all__ = [
     "renew_tls",
     "server_tls",
     "share_heap",
+    "store_away",
     "token_counts",
     "tune_interpreter",
     "write_port_file",

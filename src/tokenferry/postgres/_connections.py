@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import IntLoader
 
 from tokenferry.background import after_fork_in_child
-from tokenferry.errors import ConfigError, Conflict, StorageFailed, TryLater
+from tokenferry.errors import ConfigError, Conflict, StorageFailed, StoreAway, TryLater
 from tokenferry.settings import StoreSettings
 from tokenferry.stores import read_private_file
 
@@ -194,9 +194,8 @@ class ConnectionPool:
                 "tokenferry store init --grant-to ROLE"
             ) from None
         except psycopg.Error as fault:
-            raise StorageFailed(
-                f"{self.name} can't be used: {_first_line(fault)}; see: tokenferry store status"
-            ) from None
+            kind = StoreAway if isinstance(fault, psycopg.OperationalError) else StorageFailed
+            raise kind(f"{self.name} can't be used: {_first_line(fault)}; see: tokenferry store status") from None
 
 
 def conninfo_of(url: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -13,6 +14,7 @@ from tokenferry.config import Config, ConfigSource
 from tokenferry.databases import open_login_secret, open_state
 from tokenferry.errors import UsageError
 from tokenferry.gateway import (
+    Listening,
     SharedMemory,
     Supervisor,
     WorkerSlot,
@@ -30,12 +32,22 @@ from tokenferry.gateway import (
 )
 from tokenferry.readiness import services, unusable_accounts
 from tokenferry.reloading import Reloading
+from tokenferry.secret import Secret
 from tokenferry.serve._dashboard import dashboard_origin
 from tokenferry.serve._parts import say_nothing
+from tokenferry.serve._waiting import once_there
 from tokenferry.serve._worker import LONGEST_GRANT, run_gateway
 from tokenferry.settings import Home, ServerSettings
 from tokenferry.state import GatewayRegistration, local_key
 from tokenferry.wire import load_codecs
+
+
+class _Prepared(NamedTuple):
+    """What a start takes from the state."""
+
+    opened: tuple[str, ...]
+    dashboard: str | None
+    secret: Secret
 
 
 def _take_no_note(_: Config) -> None:
@@ -72,8 +84,7 @@ def serve(
     given = config
     config = _placed_as(lambda: given, host, port)
     server = config.server
-    if port_file is not None and not server.tcp:
-        raise UsageError("--port-file is for a TCP port, and this gateway has none; add --port, or leave it out")
+    _check_port_file(server, port_file)
     hide_memory()
     share_heap()
     allow_connections()
@@ -90,17 +101,13 @@ def serve(
         where = stack.enter_context(listening(server, home.locks))
         check_upstreams(config.providers.values(), server, where.port)
         taken.append(where.port)
-        with open_state(home) as state:
-            opened = (
-                tuple(remote_lines(server, remote_keys(state.keys.list(), time.time()))) if is_remote(server) else ()
-            )
-            local_key(home, state)
-            resolved = broker or Broker.from_home(home, config)
-            resolved.check_keys(state.keys.list(), config.policy)
-            dashboard = dashboard_origin(config, where, state)
-        registration = GatewayRegistration(home, url=where.url, socket=where.uds, dashboard=dashboard)
+        resolved = broker or Broker.from_home(home, config)
+        prepare = partial(_prepare, home, config, where, resolved)
+        prepared = once_there(prepare, home, config, where, resolved, tell=tell, follows=source is not None)
+        if isinstance(prepared, signal.Signals):
+            return prepared
+        registration = GatewayRegistration(home, url=where.url, socket=where.uds, dashboard=prepared.dashboard)
         stack.callback(registration.end)
-        resolved.record_default_provider(environment=True)
 
         def announce() -> None:
             # Read the home first: a program that waits for the port file may change it at once.
@@ -110,7 +117,7 @@ def serve(
                 stack.callback(remove_port_file, port_file, where.port)
             for line in lines:
                 say(line)
-            for line in opened:
+            for line in prepared.opened:
                 tell(line)
 
         board = SharedMemory(server.workers) if server.workers > 1 else None
@@ -122,8 +129,8 @@ def serve(
             tell=tell,
             states=states,
             board=board,
-            secret=open_login_secret(home, config.store),
-            dashboard=dashboard,
+            secret=prepared.secret,
+            dashboard=prepared.dashboard,
             reloading=reloading,
             adopted=adopted,
         )
@@ -143,6 +150,24 @@ def serve(
 
         following = None if reloading is None else reloading.for_supervisor(resolved.adopt)
         return Supervisor(server.workers, work, ready=announce, ending=end, tell=tell, following=following).run()
+
+
+def _check_port_file(server: ServerSettings, port_file: Path | None) -> None:
+    if port_file is not None and not server.tcp:
+        raise UsageError("--port-file is for a TCP port, and this gateway has none; add --port, or leave it out")
+
+
+def _prepare(home: Home, config: Config, where: Listening, broker: Broker) -> _Prepared:
+    """Do what a start needs the state for. May be repeated."""
+    server = config.server
+    with open_state(home, config.store) as state:
+        keys = state.keys.list()
+        opened = tuple(remote_lines(server, remote_keys(keys, time.time()))) if is_remote(server) else ()
+        local_key(home, state)
+        broker.check_keys(state.keys.list(), config.policy)
+        dashboard = dashboard_origin(config, where, state)
+    broker.record_default_provider(environment=True)
+    return _Prepared(opened, dashboard, open_login_secret(home, config.store))
 
 
 def _check(home: Home, server: ServerSettings, taken: Sequence[int | None], config: Config) -> None:

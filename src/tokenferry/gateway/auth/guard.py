@@ -220,7 +220,7 @@ class Guard:
                 403, "permission_error", f"{other.name} is {_OPENS[other.role]} and nothing else; {how}"
             )
         elif self._keys.is_away() and any(value.startswith(CLIENT_KEY_PREFIXES) for value in presented):
-            error = _store_away()
+            error = store_away()
         elif presented and (wait := self._bad_keys.count(self._proxies.client(address, forwarded))):
             error = _too_many(wait, how)
         elif expired := next(filter(None, map(self._keys.expired, presented)), None):
@@ -283,7 +283,8 @@ def _too_many(wait: int, how: str) -> GatewayError:
     )
 
 
-def _store_away() -> GatewayError:
+def store_away() -> GatewayError:
+    """The answer while no client key can be looked up."""
     return GatewayError(
         503,
         "api_error",
