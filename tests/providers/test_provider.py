@@ -1,7 +1,16 @@
 import pytest
 
-from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
-from tokenferry.providers import KIND_OF_AUTH_TYPE, Provider, Reading, Table, builtin_providers, declare
+from tokenferry.credentials import ApiKey, Credential, ExchangedToken, OAuthToken, SetupToken
+from tokenferry.oauth import OAuthEndpoints, TokenExchange
+from tokenferry.providers import (
+    KIND_OF_AUTH_TYPE,
+    Provider,
+    Reading,
+    Table,
+    builtin_providers,
+    declare,
+    logs_in_at_subscription,
+)
 from tokenferry.secret import Secret
 
 API_KEY = ApiKey(Secret("sk-ant-api03-" + "x" * 80))
@@ -20,6 +29,10 @@ TEAM = Provider("team", "console", "https://eu.api.anthropic.com.")
 MINE = Provider("mine", "mine", "https://api.anthropic.com")
 ELSEWHERE = Provider("elsewhere", "elsewhere", "https://api.anthropic.com.llm.example")
 DECLARED = Provider("declared", "declared", "https://llm.example", subscription=True)
+SUBJECT = Secret("gho_long-lived")
+EXCHANGED = ExchangedToken(OAT, subject=SUBJECT)
+LED_THERE = ExchangedToken(OAT, subject=SUBJECT, endpoint="https://api.anthropic.com/v1")
+LED_AWAY = ExchangedToken(OAT, subject=SUBJECT, endpoint="https://llm.example")
 
 
 @pytest.mark.parametrize(
@@ -50,11 +63,24 @@ DECLARED = Provider("declared", "declared", "https://llm.example", subscription=
         (ELSEWHERE, MAX_LOGIN, False),
         (DECLARED, OTHER, True),
         (DECLARED, API_KEY, True),
+        (MINE, EXCHANGED, True),
+        (TEAM, EXCHANGED, True),
+        (ELSEWHERE, EXCHANGED, False),
+        (ELSEWHERE, LED_THERE, True),
+        (MINE, LED_AWAY, False),
     ],
     ids=lambda value: value.name if isinstance(value, Provider) else str(value)[:12],
 )
 def test_who_is_billed(provider: Provider, credential: Credential, bills: bool) -> None:  # noqa: FBT001  # a case
     assert provider.bills_subscription(credential) is bills
+
+
+def test_an_exchange_at_the_subscriptions_login_is_such_a_login() -> None:
+    for url, is_such in (("https://claude.ai/token", True), ("https://llm.example/token", False), (None, False)):
+        endpoints = OAuthEndpoints(token_exchange=TokenExchange(url))
+        assert logs_in_at_subscription("https://llm.example", endpoints) is is_such
+    assert MINE.may_bill_subscription("exchanged")
+    assert not ELSEWHERE.may_bill_subscription("exchanged")
 
 
 def test_each_auth_type_has_its_kind() -> None:

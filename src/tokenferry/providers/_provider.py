@@ -208,16 +208,16 @@ class Provider(Struct, frozen=True):
         """Tell whether requests with this credential are billed to a Claude subscription.
 
         On the vendor's own hosts every `sk-ant-oat` token counts as one, unless it was made by a Console login or for a
-        workload.
+        workload. An exchanged one counts at the address that was named with it.
         """
         if self.subscription:
             return True
         if isinstance(credential, FederatedToken):
             return False
         value = credential.secret.reveal()
-        if value.startswith(API_KEY_PREFIX) or not on_host(self.base_url, _VENDOR_HOSTS):
+        if value.startswith(API_KEY_PREFIX) or not on_host(credential.endpoint or self.base_url, _VENDOR_HOSTS):
             return False
-        if isinstance(credential, OAuthToken) and self.provider_type == "console":
+        if credential.kind == "oauth" and isinstance(credential, OAuthToken) and self.provider_type == "console":
             return credential.subscription_type is not None
         return value.startswith(SETUP_TOKEN_PREFIX)
 
@@ -225,7 +225,7 @@ class Provider(Struct, frozen=True):
         """Tell whether requests with a credential of this kind may be billed to one, where only the kind is known."""
         if self.subscription:
             return True
-        is_token = kind == "setup-token" or (kind == "oauth" and self.provider_type != "console")
+        is_token = kind in {"setup-token", "exchanged"} or (kind == "oauth" and self.provider_type != "console")
         return is_token and on_host(self.base_url, _VENDOR_HOSTS)
 
     def suits_claude_code(self, credential: Credential) -> bool:
@@ -296,5 +296,12 @@ def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
 
 def logs_in_at_subscription(base_url: str, endpoints: OAuthEndpoints) -> bool:
     """Tell whether a declaration names a claude.ai login or host, whatever it calls itself."""
-    urls = (base_url, endpoints.authorization_endpoint, endpoints.device_authorization_endpoint, endpoints.issuer)
+    exchange = endpoints.token_exchange
+    urls = (
+        base_url,
+        endpoints.authorization_endpoint,
+        endpoints.device_authorization_endpoint,
+        endpoints.issuer,
+        None if exchange is None else exchange.url,
+    )
     return any(on_host(url, _SUBSCRIPTION_HOSTS) and not on_host(url, _CONSOLE_HOSTS) for url in urls)
