@@ -1,6 +1,7 @@
 import json
 import os
 import stat
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cli.harness import Terminal, tokenferry
+from cli.documents import document, put
+from cli.harness import Outcome, Terminal, tokenferry
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import fingerprint
 from tokenferry.settings import Home
@@ -16,6 +18,7 @@ from tokenferry.state import Scope, State
 
 KEY = "sk-ant-api03-" + "Kk1" * 30
 
+Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
 
 
@@ -39,6 +42,21 @@ def test_the_access_token_alone_is_written_with_its_expiry(person: Path, login: 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = tokenferry("export", "work", "--to", "bundle", str(path))
     assert (again.code, "is not written over" in again.one_line()) == (2, True)
+
+
+def test_a_key_of_another_vendor_goes_into_that_vendors_variable(home: Home, inside: Inside) -> None:
+    """In Anthropic's variable a program would send it to Anthropic."""
+    home.config.write_text(
+        '[[providers]]\nname = "gemini"\n[[providers]]\nname = "my-llm"\nbase_url = "https://x.example"\n'
+    )
+    home.config.chmod(0o600)
+    for provider, variable in (("gemini", "GEMINI_API_KEY"), ("my-llm", "MY_LLM_API_KEY")):
+        held = document(
+            time.time(), name=provider, provider=provider, kind="api-key", credential={"key": "AIza-0123456789"}
+        )
+        put(home, held, provider)
+        outcome = inside("export", provider, "--to", "env", "-")
+        assert (outcome.code, outcome.out) == (0, f"{variable}=AIza-01\n"), outcome.err
 
 
 def test_a_key_goes_to_stdout_when_that_is_no_terminal(person: Path, home: Home) -> None:

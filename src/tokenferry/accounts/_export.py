@@ -55,9 +55,9 @@ def exported(
 ) -> bytes:
     """The credential in a format, secrets revealed: the access token alone, unless it is `with_chain`.
 
-    `key` is what a shared file calls it, `present` the shared file as it is; `limit` None leaves what a
-    pool says of limits as it is. Raises `UsageError` where the format
-    can't hold the credential.
+    `key` is what a shared file calls it, and the variable of `env` (None: that of Anthropic's programs); `present` is
+    the shared file as it is; `limit` None leaves what a pool says of limits as it is. Raises `UsageError` where the
+    format can't hold the credential.
     """
     if with_chain and (not isinstance(credential, OAuthToken) or credential.refresh is None):
         raise UsageError("it has no refresh token, so there is nothing to hand over; leave --with-refresh-token out")
@@ -66,7 +66,7 @@ def exported(
             raise UsageError(
                 f"{target} holds one token and no token family; leave --with-refresh-token out, or take another format"
             )
-        return render_environment(credential) if target == "env" else render_key_file(credential)
+        return render_environment(credential, key) if target == "env" else render_key_file(credential)
     if not isinstance(credential, OAuthToken):
         raise UsageError(
             f"{target} holds OAuth logins, and this is of kind {credential.kind}; use {' or '.join(_PLAIN)}"

@@ -31,6 +31,8 @@ from tokenferry.cli._typer import examples, new_app
 from tokenferry.credentials import Credential
 from tokenferry.databases import has_state, open_state
 from tokenferry.errors import UsageError
+from tokenferry.integrations import variables_of
+from tokenferry.interchange import VARIABLES
 from tokenferry.settings import Home
 from tokenferry.state import Scope
 from tokenferry.stores import HiddenBytes, Seal
@@ -101,6 +103,9 @@ def export(
     if with_chain:
         _hand_over(broker, home, name, to=to, path=path, key=key, is_begun=begun is not None, yes=yes)
         return
+    if to == "env":
+        (variable, _), *_ = variables_of(broker.provider_of(document.account), credential)
+        key = None if variable in VARIABLES else variable  # another vendor's key has no business at Anthropic
     wrap = partial(seal_export, target=to, name=name, seal=Seal.of(home)) if sealed else _as_it_is
     if path is None:
         _to_stdout(home, name, to, credential, key=key, force=force, wrap=wrap)

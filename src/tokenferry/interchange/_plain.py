@@ -108,8 +108,11 @@ def render_key_file(credential: Credential) -> bytes:
     return HiddenBytes(f"{credential.secret.reveal()}\n".encode("ascii"))
 
 
-def render_environment(credential: Credential) -> bytes:
-    """A line `NAME=value` that a shell and an env file both read, with the variable that fits the credential."""
+def render_environment(credential: Credential, variable: str | None = None) -> bytes:
+    """A line `NAME=value` that a shell and an env file both read; without a `variable`, with that of the kind.
+
+    The variables of the kinds are those of Anthropic's programs, which send what they hold to Anthropic.
+    """
     names = {
         "api-key": VARIABLES[0],
         "oauth": VARIABLES[1],
@@ -117,7 +120,8 @@ def render_environment(credential: Credential) -> bytes:
         "exchanged": VARIABLES[1],
         "setup-token": VARIABLES[2],
     }
-    return HiddenBytes(f"{names[credential.kind]}={shlex.quote(credential.secret.reveal())}\n".encode("ascii"))
+    name = variable or names[credential.kind]
+    return HiddenBytes(f"{name}={shlex.quote(credential.secret.reveal())}\n".encode("ascii"))
 
 
 def _entry(key: str, secret: Secret) -> Entry:
