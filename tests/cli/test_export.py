@@ -56,7 +56,7 @@ def test_a_key_of_another_vendor_goes_into_that_vendors_variable(home: Home, ins
         )
         put(home, held, provider)
         outcome = inside("export", provider, "--to", "env", "-")
-        assert (outcome.code, outcome.out) == (0, f"{variable}=AIza-01\n"), outcome.err
+        assert (outcome.code, outcome.out) == (0, f"{variable}=AIza-0123456789\n"), outcome.err
 
 
 def test_a_key_goes_to_stdout_when_that_is_no_terminal(person: Path, home: Home) -> None:
