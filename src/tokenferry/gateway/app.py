@@ -9,11 +9,11 @@ from tokenferry.budgets import BudgetBook
 from tokenferry.gateway.auth.guard import Guard, check_query
 from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.control.control_plane import Control, ControlPlane, TrackedSend, error_answer, is_control
-from tokenferry.gateway.http.client_api import api_of
+from tokenferry.gateway.http.client_api import GEMINI, api_of
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import Header
-from tokenferry.gateway.http.model_path import model_path
+from tokenferry.gateway.http.model_path import model_path, take_key
 from tokenferry.gateway.http.request_id import new_request_id
 from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.body import BODY_LIMIT, BodyBudget, ClientGone, Receive, Scope, Send
@@ -198,7 +198,8 @@ class Gateway:
                 scope, receive, out, record, address=_address(scope), on_unix_socket=scope.get(UNIX, False)
             )
             return
-        check_query(b"?" + scope["query_string"])
+        query = b"?" + scope["query_string"]
+        check_query(take_key(query)[0] if api_of(scope["raw_path"]) is GEMINI else query)
         self.guard.check_source(headers, on_unix_socket=scope.get(UNIX, False))
         found = route(scope["method"], scope["raw_path"])
         if found is Endpoint.CONSTANT:

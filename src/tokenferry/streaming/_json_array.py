@@ -5,6 +5,8 @@ from tokenferry.upstream import UpstreamError
 from tokenferry.wire import EventBoundary, parse, split
 
 _LONGEST_EVENT: Final = 32 * 1024 * 1024
+_DONE: Final = b"[DONE]"
+"""How servers that are not the vendor's end a stream; it is no item."""
 
 
 class JsonArrayFilter:
@@ -55,7 +57,7 @@ class JsonArrayFilter:
     def _items(self, events: bytes) -> bytes:
         found = []
         for event in split(events):
-            if data := parse(event)[1]:
+            if (data := parse(event)[1]) and data.strip() != _DONE:
                 found.append((b",\r\n" if self._is_begun else b"[") + data)
                 self._is_begun = True
         return b"".join(found)

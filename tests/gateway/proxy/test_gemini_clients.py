@@ -196,8 +196,9 @@ async def test_refusals_of_our_own_are_worded_as_google_does(gate: Gate) -> None
         key = [(b"x-goog-api-key", gate.key)]
         reply = await call(gate, b"/v1beta/models/claude:generateContent", key, body)
         assert (reply.status, error_in(reply)["code"]) == (400, 400)
-    reply = await call(gate, b"/v1beta/models/claude:embedContent", key, b"{}")
-    assert (reply.status, error_in(reply)["status"]) == (404, "NOT_FOUND")
+    for given, query in ((key, b""), ([], b"?key=" + gate.key)):
+        reply = await call(gate, b"/v1beta/models/claude:embedContent" + query, given, b"{}")
+        assert (reply.status, error_in(reply)["status"]) == (404, "NOT_FOUND")
 
 
 async def test_how_long_to_wait_is_in_the_error(gate: Gate, native: Origin) -> None:
@@ -331,10 +332,11 @@ async def test_tokens_are_counted_by_an_upstream_of_its_format(google: Gate, ori
 @pytest.mark.parametrize("query", [b"?alt=sse", b""])
 async def test_a_stream_of_its_format_is_asked_for_as_events(google: Gate, origin: Origin, query: bytes) -> None:
     event = b"data: " + json.dumps(ANSWER).encode() + b"\r\n\r\n"
-    origin.scripts = [streaming(event, event), streaming(b"data: {}\n\n", event[:20])]
+    done = b"data: [DONE]\n\n"
+    origin.scripts = [streaming(event, event, done), streaming(b"data: {}\n\n", event[:20])]
     reply = await ask(google, "own", "streamGenerateContent", query=query)
     assert origin.seen[0].target == b"/v1beta/models/gemini-3-pro:streamGenerateContent?alt=sse"
-    assert reply.body == event * 2 if query else json.loads(reply.body) == [ANSWER, ANSWER]
+    assert reply.body == event * 2 + done if query else json.loads(reply.body) == [ANSWER, ANSWER]
 
 
 async def test_output_is_estimated_of_an_answer_whose_upstream_counts_none(google: Gate, origin: Origin) -> None:
