@@ -30,7 +30,7 @@ class Content(Struct, frozen=True):
         if isinstance(credential, ApiKey):
             raise UsageError(
                 f"account {name!r} holds an API key, and a profile holds a token, which the SDKs send in another way; "
-                f'set ANTHROPIC_API_KEY="$(tokenferry token {name})" instead'
+                f"set its variable instead, which is printed by: tokenferry token {name} --env"
             )
         expires_at = credential.expires_at
         if expires_at is None and isinstance(credential, OAuthToken):
