@@ -23,7 +23,7 @@ def read_store(table: Table) -> StoreSettings:
     if settings.password_file is not None and not is_there(settings.password_file):
         table.note("password_file", f"is {settings.password_file}, which is not there, so the database can't be used")
     for name in ("share_accounts", "unsealed", "password_file"):
-        if name in table and not settings.url:
+        if getattr(settings, name) and not settings.url:
             table.note(name, "does nothing: no url names a database")
     table.done()
     return settings
