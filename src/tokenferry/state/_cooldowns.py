@@ -17,6 +17,11 @@ _PUT: Final = (
     f"ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _FACTS)
 )
 
+_ROUNDED: Final = 1
+"""Ends are whole seconds, rounded up: two that are less than a second apart may differ by one."""
+_SLIGHTLY: Final = 0.05
+_A_WHILE: Final = 30
+
 
 class Scope(Struct, frozen=True):
     """What is passed over: an account, an organization or a provider, for all models or those of one family."""
@@ -79,18 +84,25 @@ class Cooldowns:
         """Note it, and give what is on record then: of two ends of one cause the later one.
 
         A known end counts before an unknown one while it lies ahead. What is better informed, as is a probe that
-        succeeded or a person who says so, takes the place of what was known. Raises `StorageFailed`.
+        succeeded or a person who says so, takes the place of what was known. Only news is written, for each process
+        that an upstream refuses reports it. Raises `StorageFailed`.
         """
         now = int(self._now())
         new = replace(cooldown, noted_at=now)
         scope = new.scope
+        if not is_better_informed:  # a transaction is a write by itself
+            known = next((one for one in self.list() if (one.scope, one.cause) == (scope, new.cause)), None)
+            if known is not None and not _is_news(known, new, now):
+                return known
         key = (scope.kind, scope.name, scope.family, new.cause)
         with self._database.transaction() as connection:
             row = connection.execute(
                 "SELECT * FROM cooldowns WHERE kind = ? AND name = ? AND family = ? AND cause = ?", key
             ).fetchone()
             if row is not None and not is_better_informed:
-                new = later(_cooldown(row), new, now)
+                known = _cooldown(row)
+                if not _is_news(known, new, now):
+                    return known
             connection.execute(_PUT, (*key, new.source, new.until, new.evidence, new.noted_at))
         return new
 
@@ -129,6 +141,23 @@ def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
     if new.until is None:
         return new if old.until <= now else old
     return new if new.until >= old.until else old
+
+
+def _is_news(old: Cooldown, new: Cooldown, now: float) -> bool:
+    """Whether the second of one scope and cause counts, and differs by more than a little.
+
+    A little is an end later by less than a second and by less than 5 % of what is left. A known end says it all;
+    where none is known, source and evidence count: they say whose credential it was. What was noted a while ago is
+    noted again, for that puts off every process's next probe.
+    """
+    if later(old, new, now) is old:
+        return False
+    if now - old.noted_at >= _A_WHILE:
+        return True
+    if old.until is None or new.until is None:
+        return (old.until, old.source, old.evidence) != (new.until, new.source, new.evidence)
+    more, left = new.until - old.until, old.until - now
+    return more > (_ROUNDED if left * _SLIGHTLY >= _ROUNDED else 0)
 
 
 def _cooldown(row: Row) -> Cooldown:
