@@ -79,6 +79,16 @@ MISTAKES: Final = [
     ("account remove work", 2, "give --yes if you mean it"),
     ("account list --jsn", 2, "did you mean --json?"),
     ("account show wrk --json", 4, "did you mean 'work'?"),
+    ("account pause work --until nonsense", 2, "write 18:30, tomorrow, tomorrow 9:30"),
+    ("account pause work --until 2020-01-01", 2, "give a later moment"),
+    ("account pause work --for 3h --until tomorrow", 2, "give one of them"),
+    ("account pause work --for 3", 2, "such as 8h"),
+    ("store init", 3, "tokenferry config set store.url"),
+    ("store forget-host gone", 3, "tokenferry config set store.url"),
+    ("store forget-host gone --yes", 3, "tokenferry config set store.url"),
+    ("config set store.url postgresql://me:hunter2@db/x", 3, "name that with password_file"),
+    ("setup gemini-cli --undo", 2, "nothing to undo"),
+    ("help nonsense", 4, "all topics: tokenferry help"),
 ]
 
 

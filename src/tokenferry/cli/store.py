@@ -143,11 +143,12 @@ def forget_host(
 
     Only if it runs no more. Its answers come too late then: a provider ends a login whose refresh token comes twice.
     """
+    settings = _settings()
     if not yes and not confirmed(f"forget host {host}? It must be gone for good.", flag="--yes"):
         note("nothing was forgotten")
         raise typer.Exit(1)
     with outcome_json(wanted=as_json) as document:
-        count = postgres().PostgresTables(_connect(_settings())).forget_host(host)
+        count = postgres().PostgresTables(_connect(settings)).forget_host(host)
         say(f"host {host}: {count} attempt{'s' * (count != 1)} to refresh counted as ended")
         document |= {"host": host, "attempts": count}
 
