@@ -80,6 +80,8 @@ class World:
 
     # What a forwarder does for the driver.
 
+    hosted = frozenset[str]()
+
     @property
     def source(self) -> "World":
         return self

@@ -210,3 +210,16 @@ async def test_responses_are_asked_for_at_azure(gate: Gate, origin: Origin) -> N
     reply = await post(gate, b"/v1/responses", json.dumps({"model": "answers/gpt", "input": "hello"}).encode())
     assert reply.status == 200
     assert (origin.seen[0].target, origin.seen[0].all(b"api-key")) == (b"/openai/v1/responses", [b"the-token-or-key"])
+
+
+@pytest.mark.parametrize("name", [b"older", b"vertex"])
+@pytest.mark.parametrize("path", [b"/v1/messages", b"/v1/chat/completions"])
+async def test_a_models_name_that_leads_elsewhere_is_the_clients_fault(
+    gate: Gate, origin: Origin, name: bytes, path: bytes
+) -> None:
+    body = b'{"model":"%b/..","max_tokens":9,"messages":[{"role":"user","content":"h"}]}' % name
+    reply = await post(gate, path, body)
+    error = json.loads(reply.body)["error"]
+    assert (reply.status, error["type"]) == (400, "invalid_request_error")
+    assert "no path" in error["message"]
+    assert origin.seen == []

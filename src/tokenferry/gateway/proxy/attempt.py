@@ -366,7 +366,7 @@ class AttemptRunner:
         try:
             if is_foreign:
                 self._translation = self._translate(target, name)
-            elif self._is_side:
+            elif target.group.provider in self._forwarder.hosted:
                 self._forwarder.check_fit(self._request, target)
         except Unfit as fault:
             self.advance(TargetUnfit(loggable_text(str(fault))))

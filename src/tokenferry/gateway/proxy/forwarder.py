@@ -78,7 +78,7 @@ class Forwarder:
         self._owners = owners or ReasoningOwners()
         self._account = settings.account
         self._providers = source.providers
-        self._hosted = {name for name, one in source.providers.items() if one.is_hosted}
+        self.hosted = {name for name, one in source.providers.items() if one.is_hosted}
         self.pool = pool or Pool()
         self._keys = keys
         self._upstreams = upstreams
@@ -212,10 +212,8 @@ class Forwarder:
             raise GatewayError(403, "permission_error", message, cause="subscription")
 
     def check_fit(self, request: ProxyRequest, target: Target) -> None:
-        """Raise `Unfit` for a route that the target's cloud doesn't have."""
-        known = self._providers[target.group.provider]
-        if known.name in self._hosted:
-            hosted_target(known, request.target, target.model)
+        """Raise `Unfit` for a route or a model's name that the target's cloud, one of `hosted`, doesn't have."""
+        hosted_target(self._providers[target.group.provider], request.target, target.model)
 
     def reworded(
         self, target: Target, head: ResponseHead, body: bytes, request_id: str
@@ -235,7 +233,7 @@ class Forwarder:
             lines = with_fixed(lines, known.headers)
         path, member = request.path, None
         to = request.target if path is None else path.target(target.model or path.model)
-        if known.name in self._hosted:
+        if known.name in self.hosted:
             member = hosted_member(known, to, target.model)
             to = hosted_target(known, to, target.model, stream=request.wants_stream)
         return self._upstreams.get(credential.endpoint or known.base_url).send(
@@ -281,6 +279,8 @@ class Forwarder:
         if sent is None:
             body = b"".join(request.pieces(target.model, is_native=False))
             sent = codec.request(body, target.model, at=int(time.time()))
+            if known.name in self.hosted:
+                hosted_target(known, sent.path.encode("ascii"), target.model)
             request.body.add_copy(len(sent.body))
             request.sent[codec] = sent
         is_answer = not request.is_side
@@ -295,7 +295,7 @@ class Forwarder:
         sent = translation.sent
         to = translation.target
         pieces: Pieces = [sent.body] if sent.body else []
-        if known.name in self._hosted:
+        if known.name in self.hosted:
             facts, member = scan([sent.body]), hosted_member(known, to, target.model)
             pieces = pieces if isinstance(facts, Malformed) else rewrite(facts, None, member=member)
             to = hosted_target(known, to, target.model, stream=sent.stream)
