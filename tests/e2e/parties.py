@@ -221,7 +221,7 @@ def age_attempt(home: Home, name: str) -> None:
     attempt = journal.attempt(name)
     assert attempt is not None
     assert attempt.answer is None
-    journal.begin(name, replace(attempt, at=time.time() - 121))
+    journal.begin(name, replace(attempt, at=time.time() - 121), replaces=attempt.id)
 
 
 def write_config(home: Home, text: str) -> None:
