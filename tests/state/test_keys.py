@@ -407,3 +407,16 @@ def test_a_key_whose_budgets_cannot_be_read_opens_nothing(file: Path) -> None:
     with State(file) as state:
         assert state.keys.verify(secret.reveal()) is None
         assert state.keys.get("a").fault == "its budgets can't be read"
+
+
+def test_where_changes_are_told_of_a_look_finds_a_key_before_that(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SqliteDatabase, "follow", lambda *_: True)
+    with State(path) as here, State(path) as other:
+        _, secret = other.keys.create("ci")
+        assert here.keys.verify(secret.reveal()) is None
+        here.keys.look()
+        known = here.keys.verify(secret.reveal())
+        assert known is not None
+        other.keys.revoke("ci")
+        here.keys.look()
+        assert here.keys.verify(secret.reveal()) is None

@@ -3,10 +3,11 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from tokenferry.budgets import BudgetBook
-from tokenferry.gateway.auth.guard import Guard, check_query
+from tokenferry.gateway.auth.guard import Guard, UnknownKey, check_query
 from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.control.control_plane import Control, ControlPlane, TrackedSend, error_answer, is_control
 from tokenferry.gateway.http.client_api import GEMINI, api_of
@@ -206,7 +207,12 @@ class Gateway:
             why = self.unready() if scope["raw_path"] == READY else ""
             await _constant(scope, out, why)
         elif found is Endpoint.METRICS:
-            record.client = self.guard.check_key(headers, _address(scope), roles=("admin", "viewer", "metrics")).name
+            check = partial(self.guard.check_key, headers, _address(scope), roles=("admin", "viewer", "metrics"))
+            try:
+                record.client = check().name
+            except UnknownKey as refusal:
+                await self.guard.look_up(refusal, headers)
+                record.client = check().name
             await self._tell_metrics(headers, out)
 
     async def _tell_metrics(self, headers: list[Header], out: TrackedSend) -> None:

@@ -179,6 +179,7 @@ def run_gateway(
             proxies=TrustedProxies(config.server.trusted_proxies),
             dashboard=dashboard_guard(dashboard, config),
             open_at=where.open_at,
+            look=state.keys.look if state.is_shared else None,
         )
         gateway = Gateway(
             guard=guard,

@@ -22,7 +22,7 @@ from tokenferry.state._gateways import (
     running_gateway,
 )
 from tokenferry.state._kept_values import gateway_id, login_secret
-from tokenferry.state._keys import INFERENCE_PREFIX, ClientKeys
+from tokenferry.state._keys import INFERENCE_PREFIX, KEY_LENGTH, ClientKeys
 from tokenferry.state._local_key import LOCAL_KEY_NAME, is_local_key, local_key, local_key_name, read_local_key
 from tokenferry.state._logins import StartedLogin, StartedLogins
 from tokenferry.state._organizations import Organizations
@@ -43,6 +43,7 @@ __all__ = [
     "INFERENCE_PREFIX",
     "KEPT_DECISIONS",
     "KEY_CAPS",
+    "KEY_LENGTH",
     "LOCAL_KEY_NAME",
     "SESSION_LIFETIME",
     "AlertClaims",

@@ -66,6 +66,8 @@ class ClientKeys:
         self._listed: tuple[int | None, Sequence[ClientKey]] = (None, ())
         self._look_again = monotonic() + _POLL
         self._revision: int | None = None
+        self._newest: int | None = None
+        """The number of the newest live key that was read."""
         self._is_behind = False
         self._reported: set[str] = set()
         self._reload()
@@ -305,6 +307,12 @@ class ClientKeys:
             self._used = used | self._used
             raise
 
+    def look(self) -> None:
+        """Read the keys if another host has made one since. It waits for the database: not for an event loop."""
+        ((newest,),) = self._database.rows("SELECT max(number) FROM client_keys WHERE revoked_at IS NULL")
+        if newest != self._newest:
+            self._reload()
+
     def is_away(self) -> bool:
         """Whether the database can't be asked, so that a key which isn't known may be good all the same."""
         return self._database.away_for() > 0
@@ -347,6 +355,7 @@ class ClientKeys:
             known = [_Known(row["digest"], client_key(row)) for row in rows]
             self._known = {one.digest: one for one in known if one.key.fault is None}
             self._revision = revision
+            self._newest = max((row["number"] for row in rows), default=None)
         for _, key in known:
             if key.fault is not None and key.id not in self._reported:
                 self._reported.add(key.id)

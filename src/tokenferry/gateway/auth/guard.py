@@ -1,7 +1,7 @@
 """Who may call: host, origin, content type and client key, checked before anything is read or sent."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -9,13 +9,14 @@ from typing import Final
 
 from tokenferry.credentials import CLIENT_KEY_PREFIXES
 from tokenferry.gateway.auth.dashboard_guard import DashboardGuard
+from tokenferry.gateway.auth.key_lookup import KeyLookup
 from tokenferry.gateway.auth.rate_limit import BAD_KEYS_PER_MINUTE, BadKeys
 from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.proxy.credentials import KeyRing
 from tokenferry.providers import is_loopback
-from tokenferry.state import ClientKey, Role, is_local_key
+from tokenferry.state import KEY_LENGTH, ClientKey, Role, is_local_key
 
 Header = tuple[bytes, bytes]
 
@@ -85,6 +86,10 @@ def check_query(target: bytes) -> None:
         )
 
 
+class UnknownKey(GatewayError):  # noqa: N818  # an answer, as the other is
+    """What looks like a client key isn't known here, and may be another host's news: see `Guard.look_up`."""
+
+
 class Guard:
     """Raises a `GatewayError` for every request that must not pass."""
 
@@ -97,8 +102,13 @@ class Guard:
         proxies: TrustedProxies | None = None,
         dashboard: DashboardGuard | None = None,
         open_at: str | None = None,
+        look: Callable[[], object] | None = None,
     ) -> None:
-        """`open_at` is the address at which other machines reach it, None if none does."""
+        """`open_at` is the address at which other machines reach it, None if none does.
+
+        `look` has the keys read that other hosts have made, where there are others; it may wait.
+        """
+        self._lookup = None if look is None else KeyLookup(look)
         self._keys = keys
         self._bad_keys = bad_keys or BadKeys()
         self._open_at = open_at
@@ -226,9 +236,21 @@ class Guard:
         elif expired := next(filter(None, map(self._keys.expired, presented)), None):
             error = _expired(expired, how)
         else:
-            error = _unauthorized(headers, presented, how)
+            may_be_news = self._lookup is not None and any(map(_is_well_formed, presented))
+            error = _unauthorized(headers, presented, how, kind=UnknownKey if may_be_news else GatewayError)
         del presented, value  # a traceback shows the locals of this frame
         raise error
+
+    async def look_up(self, refusal: UnknownKey, headers: Sequence[Header]) -> None:
+        """Ask the database about the key that was refused: one look for all who wait, 250 ms at most.
+
+        Returns if the key is known now. Raises the refusal if it isn't, and a 503 if the database didn't answer.
+        """
+        assert self._lookup is not None
+        if not await self._lookup():
+            raise store_away()
+        if not any(self._keys.verify(value) for value in _presented(headers)):
+            raise refusal
 
     def check_typed_key(self, headers: Sequence[Header], address: str | None, typed: str) -> ClientKey:
         """Give the client key that a person typed to sign in; what is bad counts as any bad key does."""
@@ -252,6 +274,10 @@ class Guard:
 @lru_cache(maxsize=64)
 def _is_json(content_type: bytes) -> bool:
     return _JSON_TYPE.fullmatch(content_type) is not None
+
+
+def _is_well_formed(presented: str) -> bool:
+    return len(presented) == KEY_LENGTH and presented.startswith(CLIENT_KEY_PREFIXES)
 
 
 def _presented(headers: Sequence[Header]) -> list[str]:
@@ -295,7 +321,9 @@ def store_away() -> GatewayError:
     )
 
 
-def _unauthorized(headers: Sequence[Header], presented: list[str], how: str) -> GatewayError:
+def _unauthorized(
+    headers: Sequence[Header], presented: list[str], how: str, *, kind: type[GatewayError]
+) -> GatewayError:
     if any(value.startswith(_SECRET_PREFIXES) for value in presented):
         reason = "this gateway takes client keys of its own, not a vendor's key or token"
     elif presented:
@@ -304,4 +332,4 @@ def _unauthorized(headers: Sequence[Header], presented: list[str], how: str) -> 
         reason = "the client key is empty: your apiKeyHelper printed nothing; run it by hand to see why"
     else:
         reason = "a client key is needed, as a Bearer token, in x-api-key or in x-goog-api-key"
-    return GatewayError(401, "authentication_error", f"{reason}; {how}")
+    return kind(401, "authentication_error", f"{reason}; {how}")

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from tokenferry.gateway.auth.dashboard_guard import is_dashboard
-from tokenferry.gateway.auth.guard import Guard
+from tokenferry.gateway.auth.guard import Guard, UnknownKey
 from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError
 from tokenferry.gateway.http.headers import Header
 from tokenferry.gateway.proxy.body import BodyBudget, Message, Receive, RequestBody, Scope, Send, read_body, too_large
@@ -136,7 +136,12 @@ class ControlPlane:
     ) -> None:
         """Raises `GatewayError`, `ClientGone`, and what the application raises."""
         headers: list[Header] = scope["headers"]
-        state = self._admitted(scope, address, on_unix_socket=on_unix_socket)
+        admitted = partial(self._admitted, scope, address, on_unix_socket=on_unix_socket)
+        try:
+            state = admitted()
+        except UnknownKey as refusal:
+            await self._guard.look_up(refusal, headers)
+            state = admitted()
         if (key := state["client_key"]) is not None:
             record.client = key.name
         if _length(headers) > BODY_LIMIT:

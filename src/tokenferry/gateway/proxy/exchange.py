@@ -1,12 +1,13 @@
 """One proxied request, from its head to the end of its response."""
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from tokenferry.budgets import BudgetBook, BudgetRefusal, RequestSize, Reservation
 from tokenferry.errors import TokenferryError
-from tokenferry.gateway.auth.guard import Guard, check_query
+from tokenferry.gateway.auth.guard import Guard, UnknownKey, check_query
 from tokenferry.gateway.auth.key_rates import KeyRates
 from tokenferry.gateway.auth.passthrough import presented_own
 from tokenferry.gateway.http.client_api import CLIENT_APIS, GEMINI, MESSAGES, RESPONSES
@@ -78,6 +79,8 @@ class Exchange:
     _filter: BodyFilter | None = None
     _reservation: Reservation | None = None
     _permit: Permit | None = None
+    _lookup: "asyncio.Task[None] | None" = None
+    """Asks about a key that isn't known."""
     _tokens = 0
     """Those that it is expected to use, where a rate counts them."""
     _input_size: BodySize | None = None
@@ -139,7 +142,7 @@ class Exchange:
         self._body.complete()
 
     def proceed(self) -> None:
-        if self._is_over or self._is_opened:
+        if self._is_over or self._is_opened or self._lookup is not None:
             return
         try:
             if not self._is_begun:
@@ -150,8 +153,22 @@ class Exchange:
             elif self._is_whole:
                 self._is_opened = True
                 self._open()
+        except UnknownKey as refusal:
+            self._lookup = asyncio.get_running_loop().create_task(self._look_up(refusal))
         except Exception as fault:  # noqa: BLE001  # becomes the client's answer, or a line of the log
             self.fail(fault)
+
+    async def _look_up(self, refusal: UnknownKey) -> None:
+        """Go on if the database knows the key; else refuse it."""
+        read = self._head.read
+        try:
+            await self._state.guard.look_up(refusal, read.keys or read.credentials)
+        except Exception as fault:  # noqa: BLE001  # as above
+            if not self._is_over:
+                self.fail(fault)
+            return
+        self._lookup, self._is_begun = None, False
+        self.proceed()
 
     def pause(self) -> None:
         self._is_paused = True
