@@ -191,3 +191,18 @@ async def test_translations_count_as_bodies_and_are_let_go_once_the_answer_begin
         assert budget.held == 0
         go_on.set()
         assert events((await first).body)[-1]["type"] == "message_stop"
+
+
+@pytest.mark.parametrize("model", ["m", "chat/gpt"])
+@pytest.mark.parametrize("path", [b"/v1/messages", b"/v1/chat/completions"])
+async def test_an_error_that_repeats_the_accounts_key_reaches_no_client_with_it(
+    gate: Gate, origin: Origin, model: str, path: bytes
+) -> None:
+    message = "Incorrect API key provided: sk-proj-secret. Find yours in the dashboard."
+    error = {"error": {"message": message, "type": "invalid_request_error"}}
+    origin.scripts = [json_answer(json.dumps(error).encode(), status=400)]
+    body = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]}
+    reply = await gate.call(path, [(b"anthropic-version", b"2023-06-01")], json.dumps(body).encode())
+    assert reply.status == 400
+    assert b"sk-proj-secret" not in reply.body
+    assert b"Incorrect API key provided: **************. Find yours" in reply.body

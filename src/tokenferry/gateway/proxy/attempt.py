@@ -82,6 +82,12 @@ class _HeldResponse:
         self.translation: Translation | None = None
         """Of an error in another format."""
 
+    def conceal(self, secret: bytes) -> None:
+        """Blank what must not reach the client, where the upstream repeats it; the length stays."""
+        body = b"".join(self.chunks)
+        if secret in body:
+            self.chunks[:] = [body.replace(secret, b"*" * len(secret))]
+
     @property
     def is_about_the_route(self) -> bool:
         """Whether the upstream has no such route, as far as its answer tells that from a model which it hasn't."""
@@ -414,6 +420,8 @@ class AttemptRunner:
 
     def _classify(self, held: _HeldResponse) -> None:
         """Let failover decide on an error, or on a stream that begins with one, by the upstream's own words."""
+        if self._credential is not None and self._request.own is None:
+            held.conceal(self._credential.secret.reveal().encode())
         head, body = held.head, b"".join(held.chunks)
         if held.buffer is not None and self._translation is not None:
             body = self._translation.beginning
