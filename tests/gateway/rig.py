@@ -43,6 +43,9 @@ from tokenferry.secret import Secret
 from tokenferry.settings import RouterSettings
 from tokenferry.stores import Account
 from tokenferry.upstream import Timeouts
+from tokenferry.wire import load_codecs
+
+load_codecs()  # as serve does, before requests come
 
 Headers = list[tuple[bytes, bytes]]
 PATIENCE = 20.0

@@ -43,6 +43,7 @@ def load_codecs() -> None:
     """Import all of them, so that no request waits for it: 17 ms."""
     for one in ("openai", "openai-responses", "gemini"):
         _from_messages(one, _DEFAULTS, "")
+    _on_vertex(_DEFAULTS)
 
 
 def _on_vertex(quirks: Quirks) -> Codec:
