@@ -63,3 +63,11 @@ def test_the_page_of_commands_has_a_section_for_each() -> None:
         assert own, name
         inner = getattr(tree.get_command(None, name), "commands", {}) if name != "setup" else {}  # connect.md has tools
         assert [one for one in inner if not re.search(rf"\b{one}\b", own)] == [], name
+
+
+def test_no_secret_is_put_into_a_command_line() -> None:
+    """What other programs print goes to another one on stdin: `$(…)` in an argument could be read by other users."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for page in pages:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            assert not re.search(r"curl .*(\$\(tokenferry|\$[A-Z_]*(KEY|TOKEN|ADMIN))", line), f"{page.name}: {line}"
