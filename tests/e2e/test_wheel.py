@@ -11,6 +11,8 @@ import pytest
 
 from wheels import ROOT, build_wheel, build_wheel_of_sdist, check_installed, make_environment, site_packages
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

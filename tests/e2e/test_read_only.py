@@ -8,6 +8,8 @@ import pytest
 from cli.harness import COMMAND, Outcome, tokenferry
 from tokenferry.settings import Home
 
+pytestmark = pytest.mark.e2e
+
 MOUNTED = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && exec "$@"'
 
 
