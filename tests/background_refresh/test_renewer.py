@@ -137,6 +137,7 @@ def test_what_another_process_renewed_since_is_not_renewed_again(rig: Rig, kept:
     kept.broker.publisher.publish(NAME)
     [before] = [kept.broker.book.read(NAME)]
     rig.broker().renew(NAME)
+    wait_for(lambda: [one.standing.state for one in kept.broker.publisher.published()] == ["current"])
     kept.renewer._documents = [before]
     kept.renewer._published = frozenset({NAME})
     kept.renewer._stamps, kept.renewer._next_sweep = kept.renewer._look_at_stamps(), float("inf")
