@@ -176,10 +176,11 @@ def test_container_and_unit_serve_without_rights_on_a_read_only_system(tmp_path:
     variables = dict(pair.partition("=")[::2] for pair in shlex.split(steps["ENV"]))
     text = (ROOT / "contrib" / "tokenferry.service").read_text()
     unit = dict(line.partition("=")[::2] for line in text.splitlines() if "=" in line)
-    log = tmp_path / "log"
+    log, source = tmp_path / "log", tmp_path / "source.tar"
+    subprocess.run(["git", "-C", ROOT, "archive", "-o", source, "HEAD"], check=True)  # before folders are hidden
     script = [
         "for folder in /opt /mnt /srv; do mount -t tmpfs -o mode=755 tmpfs $folder; done; mkdir /mnt/src",
-        f"git -C {ROOT} archive HEAD | tar -x -C /mnt/src",
+        f"tar -x -C /mnt/src -f {source}",
         *install,
         "mount -o remount,ro /opt",
         "for one in /usr /etc /var /root /home; do mount --bind $one $one; mount -o remount,ro,bind $one; done",
