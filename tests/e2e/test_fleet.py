@@ -146,7 +146,7 @@ def test_a_renewal_that_a_failover_loses_comes_back_from_its_host(
     shell("mv", standby, postgres.data)
     postgres.start()
     refused = hosts[1].run("token", "alice")
-    assert (refused.code, "started anew" in refused.err) == (6, True)
+    assert (refused.code, "was restarted" in refused.err) == (6, True)
     assert hosts[0].run("token", "alice").out.strip() == token
     assert hosts[1].run("token", "alice").out.strip() == token
     assert (sandbox.counters()["grants"], sandbox.counters()["reuses"]) == (1, 0)

@@ -116,7 +116,7 @@ def test_after_a_restart_nothing_begins_until_what_was_lost_can_be_back(
     with pytest.raises(StorageFailed):
         store.read("work")
     postgres.start()
-    with pytest.raises(RefreshBusy, match="started anew") as caught:
+    with pytest.raises(RefreshBusy, match="restarted") as caught:
         journal.begin("work", begun())
     assert caught.value.retry_after is not None
     assert 80 < caught.value.retry_after <= 90

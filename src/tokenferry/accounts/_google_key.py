@@ -22,7 +22,7 @@ _DEFAULT: Final = "default"
 _SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 _TIMEOUT: Final = 30.0
 _MARGIN: Final = 300.0
-"""Seconds before its end at which a token is fetched anew: an answer of a model takes minutes."""
+"""Seconds before its end at which a token is fetched again: an answer of a model takes minutes."""
 _LIFETIME: Final = 3600.0
 _SHOWN: Final = 200
 _LOG_IN: Final = "log in with: gcloud auth application-default login, or name a file in google_credentials"

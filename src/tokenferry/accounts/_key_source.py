@@ -2,6 +2,7 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from copy import copy
 from typing import ClassVar, Final
@@ -26,7 +27,7 @@ class KeySettings(Struct, frozen=True):
     provider: str
 
 
-class KeySource:
+class KeySource(ABC):
     """Fetches an account's key, one run at a time, and keeps it until the key says.
 
     Any thread may use it. A run is on a thread of its own, so that an event loop only waits. `now` gives seconds since
@@ -73,13 +74,13 @@ class KeySource:
         raise copy(last)
 
     @property
+    @abstractmethod
     def subject(self) -> str:
         """What fetches the key, as the beginning of a sentence."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fetch(self) -> ApiKey:
         """The key, and until when it holds; it may block. Raises `KeyCommandFailed`."""
-        raise NotImplementedError
 
     def failed(self, why: str) -> KeyCommandFailed:
         return KeyCommandFailed(f"{self.subject} {why}", retry_after=_PAUSE)

@@ -114,7 +114,7 @@ def migrate(
 
 @app.command("status", epilog=examples("tokenferry store status", "tokenferry store status --json"))
 def status(*, as_json: JSON = False) -> None:
-    """Show where state is kept, and how the database stands. Ends with 1 if it can't be used."""
+    """Show where state is stored, and the state of the database. Exits with 1 if it can't be used."""
     home, config = find()
     if not config.store.url:
         if as_json:

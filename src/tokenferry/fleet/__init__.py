@@ -1,6 +1,7 @@
 """Accounts that several hosts share: store, journal and locks over the tables of a database, and the local spill.
 
-Nothing here knows SQL, and nothing rests on a lock: a refresh token is presented only by who recorded the attempt.
+Nothing here knows SQL. Safety does not depend on a lock: only the process that recorded the attempt presents a refresh
+token.
 """
 
 from tokenferry.fleet._heartbeat import Heartbeat

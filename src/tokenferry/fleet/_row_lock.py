@@ -23,7 +23,7 @@ class RowLock:
     """A lock as a row with an expiry, which works through any pooler and outlives no holder by more than 20 seconds.
 
     It spares work; that no refresh token is presented twice rests on the attempt's record alone. Each time it is
-    taken it has another holder's name, so nobody renews or releases what another one took over.
+    taken it has another holder's name, so no process renews or releases what another one took over.
     """
 
     def __init__(

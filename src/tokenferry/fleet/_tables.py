@@ -11,7 +11,7 @@ from tokenferry.secret import HiddenBytes
 LOCK_SECONDS: Final = 20.0
 """How long a lock or an attempt counts as alive without a heartbeat."""
 HOLD_OFF: Final = 90.0
-"""Seconds after a restart or failover in which no attempt begins: what was lost is put forward again meanwhile."""
+"""Seconds after a restart or failover in which no attempt begins: what was lost is put forward again in that time."""
 
 
 class AccountRecord(Struct, frozen=True):
@@ -106,7 +106,7 @@ class Tables(Protocol):
         ...
 
     def take(self, name: str, holder: str, program: str) -> str | None:
-        """Take a lock that nobody has or whose holder has lapsed. Gives the program that has it, None if this does."""
+        """Take a lock that is free or whose holder has lapsed. Gives the program that has it, None if this does."""
         ...
 
     def release(self, name: str, holder: str) -> None: ...

@@ -246,7 +246,7 @@ INSERT_WINDOW: Final = (
 NAMES_REVISION: Final = "SELECT number FROM revisions WHERE name = 'names'"
 REVISE_NAMES: Final = "UPDATE revisions SET number = ? WHERE name = 'names'"
 CLAIM_RETENTION: Final = "UPDATE revisions SET number = ? WHERE name = 'retention' AND (number <= ? OR number > ?)"
-"""Its values are the present second, the one since which nobody may have done it, and the present one again."""
+"""Its values are the present second, the one since which no process may have done it, and the present one again."""
 
 DELETE_OLD_REQUESTS: Final = (
     "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"

@@ -14,7 +14,7 @@ _CODES: Final = ("type", "code", "error_code", "reason", "status")
 MODERATED: Final = "moderated"
 """A code of ours, for an error with the reasons why a prompt was flagged."""
 FILTERED: Final = "google-filtered"
-"""The same for a prompt or an answer of Gemini that Google's filters kept back."""
+"""The same for a prompt or an answer of Gemini that Google's filters withheld."""
 BROKEN: Final = "google-broken"
 """For an answer of Gemini that ends empty or broken."""
 QUOTA: Final = "google-quota"

@@ -190,7 +190,7 @@ RULES: Final = (
         cause="filtered",
         scope="request",
         action="next-provider",
-        reason="The provider's filters kept back the prompt or the answer; no account is at fault.",
+        reason="The provider's filters withheld the prompt or the answer; no account is at fault.",
     ),
     Rule(
         statuses={400},

@@ -28,7 +28,7 @@ from tokenferry.stores import read_private_file
 CONNECT_SECONDS: Final = 5
 _WAIT: Final = 5.0
 _IDLE: Final = 1.0
-"""A connection that nobody used for so many seconds is tried before it is given out."""
+"""Seconds for which a connection lay idle, after which it is tried before use."""
 _OPTIONS: Final[dict[str, Any]] = {
     "connect_timeout": CONNECT_SECONDS,
     "application_name": "tokenferry",
@@ -81,7 +81,7 @@ class ServerFacts(Struct, frozen=True):
 
 
 class ConnectionPool:
-    """Connections to one database, made when they are asked for, and anew behind a fork. Thread-safe.
+    """Connections to one database, made on demand, and again after a fork. Thread-safe.
 
     Not `psycopg_pool`: its clients wait out their time while the server refuses, and learn no reason. All methods
     raise `StorageFailed` with the reason.
@@ -155,7 +155,7 @@ class ConnectionPool:
             return ServerFacts(version, pid != connection.info.backend_pid, *rest)
 
     def close(self) -> None:
-        """Close those that nobody uses; the others as they are given back. Harmless when they are closed."""
+        """Close idle ones; the others as they are given back. Harmless when they are closed."""
         self._is_closed = True
         while self._idle:
             self._idle.pop()[1].close()

@@ -56,7 +56,7 @@ class PostgresDatabase:
 
     @property
     def size(self) -> int:
-        """Of the whole database: one look in a minute is enough, so nobody waits for it here."""
+        """Of the whole database: one look in a minute is enough, so no request waits for it here."""
         return 0
 
     def revision(self, table: str) -> int:

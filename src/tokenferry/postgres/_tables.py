@@ -173,7 +173,7 @@ class PostgresTables:
         epoch = self.epoch()
         if epoch.hold_off > 0:
             raise RefreshBusy(
-                f"account {name!r}: the database was started anew, so no refresh begins for {epoch.hold_off:.0f} s: "
+                f"account {name!r}: the database was restarted, so no refresh begins for {epoch.hold_off:.0f} s: "
                 "what it may have lost is put back first",
                 retry_after=epoch.hold_off,
             )

@@ -100,7 +100,7 @@ def once_there(
         unready=lambda: "the database is away",
     )
     lifespan = WaitingLifespan(prepare, lambda: server.stop(), follows=follows)  # noqa: PLW0108  # there is none yet
-    # Its end closes what it listens on; clients that connect meanwhile wait for the gateway that comes after it.
+    # Its end closes what it listens on; clients that connect until then wait for the gateway that follows.
     sockets = [sock.dup() for sock in where.sockets]
     server = Server(gateway, sockets, drain=_DRAIN, tls=where.tls, lifespan=lifespan)
     registration = GatewayRegistration(home, url=where.url, socket=where.uds)

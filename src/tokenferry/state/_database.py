@@ -77,7 +77,7 @@ class Database(Protocol):
         """The same, by a connection of its own: what others see."""
 
     def transaction(self, *, overwrites: bool = False) -> AbstractContextManager[Transaction]:
-        """Write: all of the block or nothing of it, and nobody else meanwhile.
+        """Write: all of the block or nothing of it; no other process writes until it ends.
 
         With `overwrites` what is deleted is overwritten, where the engine can. Raises `Conflict` where a row was to be
         unique and another one has the same value.

@@ -327,7 +327,7 @@ class ClientKeys:
             return None
 
     def _forget(self) -> None:
-        """Let no key open anything: nobody knows which were revoked since."""
+        """Let no key open anything: it is unknown which were revoked since."""
         with self._reading:
             self._known = {}
 

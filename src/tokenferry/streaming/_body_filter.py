@@ -117,7 +117,7 @@ class DocumentFilter:
 
 
 def estimate_output(document: bytes, usage: TokenUsage) -> None:
-    """Count the output of a model's answer that told of none, by its texts."""
+    """Estimate by its texts the output of an answer whose usage has none."""
     if output := estimated_output(document[:_SAMPLE], len(document)):
         usage.output, usage.is_estimated = output, True
 

@@ -46,7 +46,7 @@ class KeyRing(Protocol):
         ...
 
     def is_away(self) -> bool:
-        """Tell whether a key that isn't known may be good all the same, because nobody can be asked."""
+        """Tell whether a key that isn't known may be good all the same, because the database can't be asked."""
         ...
 
     def is_sole(self) -> bool:

@@ -111,7 +111,7 @@ class Exchange:
 
     @property
     def record(self) -> RequestRecord:
-        """What is known of the request by now."""
+        """What is known of the request so far."""
         return self._record
 
     @property

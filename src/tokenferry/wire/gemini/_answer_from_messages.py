@@ -65,7 +65,7 @@ class PartWriter:
         return [{"text": text, "thought": True}] if text and self._sent.wants_thoughts else []
 
     def think(self, thought: Thought) -> None:
-        """Take in a whole thought; one that nobody signed is no use to whoever had it."""
+        """Take in a whole thought; an unsigned one is of no use to its account."""
         if isinstance(thought, messages.RedactedThinkingContent) or thought.signature:
             self._thoughts.append(thought)
 
