@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, UnknownName, UsageError
 from tokenferry.secret import Secret
-from tokenferry.state import ClientKeys, Decision, Rights, Role, SqliteDatabase, State
+from tokenferry.state import ClientKeys, Database, Decision, Rights, Role, SqliteDatabase, State
 from tokenferry.state._migrations import STATE_SCHEMA
 
 
@@ -409,8 +409,11 @@ def test_a_key_whose_budgets_cannot_be_read_opens_nothing(file: Path) -> None:
         assert state.keys.get("a").fault == "its budgets can't be read"
 
 
-def test_where_changes_are_told_of_a_look_finds_a_key_before_that(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SqliteDatabase, "follow", lambda *_: True)
+def test_a_look_finds_a_new_key_before_the_database_notifies(
+    path: Path | Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = SqliteDatabase if isinstance(path, Path) else type(path)
+    monkeypatch.setattr(kind, "follow", lambda *_: True)
     with State(path) as here, State(path) as other:
         _, secret = other.keys.create("ci")
         assert here.keys.verify(secret.reveal()) is None
