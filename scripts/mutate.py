@@ -1,25 +1,40 @@
-"""Mutation testing: changes one thing in a copy of a room, and runs the room's tests, which ought to fail.
+"""Mutation testing: changes one thing of a room at a time, and runs the tests that reach it; one of them ought to fail.
 
-    python scripts/mutate.py refresh limits routing wire pool --sample 20 --seed 1
+    python scripts/mutate.py refresh limits routing wire pool
+    python scripts/mutate.py wire --sample 200 --seed 1
 
-A mutant is one comparison, operator, constant, condition or returned value. Survivors are printed with their line; read
-each: it is a gap in the tests, or the change means nothing. No mutant touches messages, annotations or docstrings.
+A mutant is one changed comparison, operator, constant, condition or returned value. The script prints each survivor
+with its line: read it. It is a gap in the tests, or the change means nothing. Messages and annotations stay.
+
+The tests are collected once. Each mutant gets a fork in which the functions that it changed have its code, and only the
+tests that call one of them run, the fastest first. A mutant outside a function gets a process that imports it.
 """
 
 import argparse
 import ast
+import contextlib
+import gc
+import importlib.machinery
+import inspect
 import os
 import random
-import shutil
-import subprocess
+import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+import threading
+import time
+import types
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TextIO, TypeAlias
+
+import pytest
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+SOURCE: Final = ROOT / "src" / "tokenferry"
+_BESIDE: Final = {"refresh": ["sim"]}
+"""Other folders of tests that hold a room."""
 _SWAPS: Final[dict[type, type]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -37,30 +52,39 @@ _SWAPS: Final[dict[type, type]] = {
     ast.Sub: ast.Add,
     ast.Mult: ast.Add,
 }
-_SECONDS: Final = 240
+Functions: TypeAlias = dict[tuple[str, int], types.CodeType]
+_QUIET: Final = ("-q", "-s", "-p", "no:cacheprovider")
+_LEAST_SECONDS: Final = 20
+_MOST_SECONDS: Final = 120
 
 
 class Mutant(NamedTuple):
     """One change of one file."""
 
     file: Path
-    """Below src/tokenferry."""
+    number: int
+    """Of the changes of this file."""
     line: int
     before: str
     after: str
-    source: str
-    """Of the whole file."""
 
 
-def mutants(file: Path, source: Path) -> Iterator[Mutant]:
-    """Every mutant of a file below a folder of sources."""
-    text = (source / file).read_text("utf-8")
+def mutants(file: Path) -> Iterator[Mutant]:
+    """Every mutant of a file."""
+    text = file.read_text("utf-8")
     for number in range(len(list(_changes(ast.parse(text))))):
-        tree = ast.parse(text)
-        node, change = list(_changes(tree))[number]
+        node, change = list(_changes(ast.parse(text)))[number]
         before = ast.unparse(node)
         change()
-        yield Mutant(file, node.lineno, before, ast.unparse(node), ast.unparse(tree))
+        yield Mutant(file, number, node.lineno, before, ast.unparse(node))
+
+
+def mutated(mutant: Mutant) -> types.CodeType:
+    """The code of the file with the change made; every line keeps its number."""
+    tree = ast.parse(mutant.file.read_text("utf-8"))
+    _, change = list(_changes(tree))[mutant.number]
+    change()
+    return compile(ast.fix_missing_locations(tree), str(mutant.file), "exec", dont_inherit=True)
 
 
 def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, Callable[[], None]]]:
@@ -91,54 +115,204 @@ def _is_text(node: ast.expr) -> bool:
     )
 
 
-def survives(mutant: Mutant, copy: Path) -> bool:
-    """Whether the tests of the file's own name, and then all of its room, pass with the mutant in place."""
-    path = copy / "src" / "tokenferry" / mutant.file
-    original = path.read_text("utf-8")
-    path.write_text(mutant.source, "utf-8")
-    room = mutant.file.parts[0]
-    own = list((copy / "tests" / room).rglob(f"test_{mutant.file.stem.lstrip('_')}.py"))
-    try:
-        return all(_passes(tests, copy) for tests in ([own] if own else []) + [[copy / "tests" / room]])
-    finally:
-        path.write_text(original, "utf-8")
+def _inside(code: types.CodeType) -> Iterator[types.CodeType]:
+    """The code and everything defined in it, outer ones first."""
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, types.CodeType):
+            yield from _inside(one)
 
 
-def _passes(tests: list[Path], copy: Path) -> bool:
-    variables = os.environ | {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *map(str, tests)]
-    try:
-        done = subprocess.run(command, cwd=copy, env=variables, capture_output=True, timeout=_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    return done.returncode == 0
+def _key(code: types.CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
+
+
+def _own(code: types.CodeType) -> types.CodeType:
+    """The code without what is defined in it."""
+    return code.replace(co_consts=tuple(None if isinstance(one, types.CodeType) else one for one in code.co_consts))
+
+
+def changed(mutant: Mutant) -> Functions | None:
+    """The functions that get new code, by name and line; None if the mutant changes what only an import carries out."""
+    module = mutated(mutant)
+    original = compile(mutant.file.read_text("utf-8"), str(mutant.file), "exec", dont_inherit=True)
+    old = {_key(one): one for one in _inside(original)}
+    different = [one for one in _inside(module) if _own(old[_key(one)]) != _own(one)]
+    if not all(one.co_flags & inspect.CO_NEWLOCALS for one in different):
+        return None
+    holders = [one for one in _inside(module) if any(inner in different for inner in _inside(one))]
+    return {_key(one): one for one in holders if one.co_flags & inspect.CO_NEWLOCALS}
+
+
+class Room:
+    """A plug-in of pytest: in place of one run of the tests that it collected, one for each mutant."""
+
+    def __init__(self, found: Iterable[tuple[Mutant, Functions]], out: TextIO) -> None:
+        self._mutants = list(found)
+        self._out = out
+        self._reached: dict[tuple[str, tuple[str, int]], list[pytest.Item]] = defaultdict(list)
+        self._seconds: dict[pytest.Item, float] = {}
+        self.survivors = 0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        for item in session.items:
+            self._record(item)
+            if session.testsfailed:
+                raise pytest.UsageError(f"{item.nodeid} fails without a mutant")
+        for mutant, functions in self._mutants:
+            self._judge(session, mutant, functions)
+        return True
+
+    def _judge(self, session: pytest.Session, mutant: Mutant, functions: Functions) -> None:
+        reached = {one for key in functions for one in self._reached[str(mutant.file), key]}
+        tests = sorted(reached, key=self._seconds.__getitem__)
+        longest = min(_MOST_SECONDS, _LEAST_SECONDS + 4 * sum(self._seconds[one] for one in tests))
+        if not _is_caught(partial(_run, session, tests, mutant, functions), longest):
+            self.survivors += 1
+            _print(mutant, f"{len(tests)} tests reach it", self._out)
+
+    def _record(self, item: pytest.Item) -> None:
+        seen: set[types.CodeType] = set()
+
+        def look(frame: types.FrameType, event: str, _: object) -> None:
+            if event == "call":
+                seen.add(frame.f_code)
+
+        threading.setprofile(look)
+        sys.setprofile(look)
+        begun = time.monotonic()
+        try:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+        self._seconds[item] = time.monotonic() - begun
+        for code in seen:
+            if code.co_filename.startswith(str(SOURCE)):
+                self._reached[code.co_filename, _key(code)].append(item)
+
+
+def _run(session: pytest.Session, tests: list[pytest.Item], mutant: Mutant, functions: Functions) -> int:
+    """Run tests with the mutant's code in place, until one fails; gives 1 if one does."""
+    for one in gc.get_objects():
+        if isinstance(one, types.FunctionType) and one.__code__.co_filename == str(mutant.file):
+            one.__code__ = functions.get(_key(one.__code__), one.__code__)
+        elif hasattr(one, "cache_clear") and str(getattr(one, "__module__", "")).startswith("tokenferry"):
+            with contextlib.suppress(Exception):
+                one.cache_clear()
+    for item in tests:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        if session.testsfailed:
+            return 1
+    return 0
+
+
+def _run_imported(folders: list[str], mutant: Mutant) -> int:
+    """Import the mutant, and run the room's tests; gives pytest's exit code."""
+    code = mutated(mutant)
+    loader = importlib.machinery.SourceFileLoader
+    real = loader.get_code
+
+    def get_code(self: importlib.machinery.SourceFileLoader, fullname: str) -> types.CodeType | None:
+        return code if self.path == str(mutant.file) else real(self, fullname)
+
+    loader.get_code = get_code  # type: ignore[method-assign, assignment]
+    return int(pytest.main([*_QUIET, "-x", *folders]))
+
+
+def _is_caught(run: Callable[[], int], seconds: float) -> bool:
+    """Whether the run, in a process of its own, fails or doesn't end in time."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nowhere, descriptor)
+        status = 1
+        with contextlib.suppress(BaseException):
+            status = run()
+        os._exit(min(status, 1))
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            _end(child)
+            return status != 0
+        time.sleep(0.01)
+    _end(child)
+    os.waitpid(child, 0)
+    return True
+
+
+def _end(group: int) -> None:
+    """End what a run has left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _print(mutant: Mutant, why: str, out: TextIO) -> None:
+    where = f"{mutant.file.relative_to(SOURCE)}:{mutant.line}"
+    print(f"survived: {where}: {mutant.before!r} became {mutant.after!r} ({why})", file=out, flush=True)
+
+
+def _try_functions(folders: list[str], found: list[tuple[Mutant, Functions]]) -> int:
+    """Give how many mutants of functions survive."""
+    room = Room(found, sys.stdout)
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        status = pytest.main([*_QUIET, *folders], plugins=[room])
+        if status not in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+            raise SystemExit(f"the tests of {folders[0]} fail without a mutant")
+    return room.survivors
+
+
+def _in_process(run: Callable[[], int]) -> int:
+    """Carry out a call in a process of its own, so that nothing it imports stays; gives its number."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, str(run()).encode())
+        except SystemExit as fault:
+            print(fault, file=sys.stderr, flush=True)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    if not text:
+        raise SystemExit(1)
+    return int(text)
 
 
 def main() -> None:
+    """Try each room; end with 1 if its tests fail without a mutant."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("rooms", nargs="+")
-    asked.add_argument("--sample", type=int, default=20, help="mutants of each room")
+    asked.add_argument("--sample", type=int, help="mutants of each room; all if left out")
     asked.add_argument("--seed", type=int, default=1)
     options = asked.parse_args()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
-        copy = Path(folder) / "tree"
-        kept = shutil.ignore_patterns(".git", ".venv", "node_modules", "__pycache__", "site", "dist", ".mypy_cache")
-        shutil.copytree(ROOT, copy, symlinks=True, ignore=kept)
-        for room in options.rooms:
-            if not _passes([copy / "tests" / room], copy):
-                raise SystemExit(f"the tests of {room} fail without any mutant")
-            source = copy / "src" / "tokenferry"
-            files = [path.relative_to(source) for path in sorted((source / room).rglob("*.py"))]
-            found = [one for file in files for one in mutants(file, source)]
-            sample = random.Random(options.seed).sample(found, min(options.sample, len(found)))
-            alive = 0
-            for mutant in sample:
-                if survives(mutant, copy):
-                    alive += 1
-                    print(
-                        f"survived: {mutant.file}:{mutant.line}: {mutant.before!r} became {mutant.after!r}", flush=True
-                    )
-            print(f"{room}: {len(sample) - alive} of {len(sample)} sampled mutants caught, of {len(found)}", flush=True)
+    os.chdir(ROOT)
+    for room in options.rooms:
+        folders = [str(ROOT / "tests" / one) for one in [room, *_BESIDE.get(room, ())]]
+        every = [one for file in sorted((SOURCE / room).rglob("*.py")) for one in mutants(file)]
+        size = len(every) if options.sample is None else min(options.sample, len(every))
+        sample = every if options.sample is None else random.Random(options.seed).sample(every, size)
+        in_functions: list[tuple[Mutant, Functions]] = []
+        imported: list[Mutant] = []
+        for mutant in sample:
+            functions = changed(mutant)
+            if functions is None:
+                imported.append(mutant)
+            else:
+                in_functions.append((mutant, functions))
+        alive = _in_process(partial(_try_functions, folders, in_functions))
+        for mutant in imported:
+            if not _is_caught(partial(_run_imported, folders, mutant), _MOST_SECONDS):
+                alive += 1
+                _print(mutant, "at import", sys.stdout)
+        print(f"{room}: {size - alive} of {size} mutants caught, of {len(every)}", flush=True)
 
 
 if __name__ == "__main__":
