@@ -5,18 +5,32 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 from sim.beside import run_beside
+from sim.fleet import Fleet, run_fleet
 from sim.neighbours import Neighbours
 from sim.schedule import run_schedule
 from sim.workloads import Workload, run_workload
+from sim.world import Machine
 
 _BATCH = 500
 _BESIDE = 4
 """One schedule of so many has Claude Code as a neighbour."""
-_WORKLOADS = 16
-"""One of so many is about a workload's identity, exchanged instead of refreshed."""
+_EACH = 16
+"""One of so many, the second, is about a workload's identity, exchanged instead of refreshed."""
+_FLEETS = 3
+"""This one of them has several hosts, which share a database."""
+
+
+def runner(seed: int) -> Callable[[int], Machine]:
+    """The kind of schedule that a seed stands for."""
+    if seed % _BESIDE == 0:
+        return run_beside
+    if seed % _EACH == 1:
+        return run_workload
+    return run_fleet if seed % _EACH == _FLEETS else run_schedule
 
 
 def run_batch(first: int) -> tuple[Counter[str], list[str]]:
@@ -25,8 +39,7 @@ def run_batch(first: int) -> tuple[Counter[str], list[str]]:
     counts: Counter[str] = Counter()
     failures: list[str] = []
     for seed in range(first, first + _BATCH):
-        run = run_beside if seed % _BESIDE == 0 else run_workload if seed % _WORKLOADS == 1 else run_schedule
-        machine = run(seed)
+        machine = runner(seed)(seed)
         counts["schedules"] += 1
         counts["processes"] += len(machine.processes)
         counts["processes killed"] += sum(process.killed for process in machine.processes)
@@ -40,6 +53,10 @@ def run_batch(first: int) -> tuple[Counter[str], list[str]]:
         if isinstance(machine, Workload):
             counts["schedules of workloads"] += 1
             counts["identity tokens exchanged"] += machine.exchanges
+        if isinstance(machine, Fleet):
+            counts["schedules of several hosts"] += 1
+            counts["hosts cut from the database"] += sum("loses the database" in line for line in machine.log)
+            counts["failovers that lost commits"] += sum("a failover loses" in line for line in machine.log)
         counts["answers lost for good"] += sum(not one.settled for one in machine.sent)
         counts["power cuts"] += sum("power cut" in line for line in machine.log)
         counts["logins lost"] += type(machine.processes[-1].ended).__name__ == "NeedsLogin"

@@ -54,7 +54,8 @@ class VirtualDatabase:
     is_away: bool = False
 
     def commit(self) -> None:
-        self.history.append((self.now(), self.contents.copied()))
+        if not self.history or self.history[-1][1] != self.contents:
+            self.history.append((self.now(), self.contents.copied()))
 
     def restart(self) -> None:
         """The locks are gone, everything else stays."""

@@ -36,6 +36,7 @@ class VirtualDisk(Disk):
         self._open: dict[int, _Inode] = {}
         self._next = 3
         self.operations = 0
+        self.writes = 0
         self.die_at: int | None = None
         self.is_full = False
         self.is_read_only = False
@@ -71,6 +72,7 @@ class VirtualDisk(Disk):
 
     def _step(self, *, writes: bool = True) -> None:
         self.operations += 1
+        self.writes += writes
         if self.is_dying or (self.die_at is not None and self.operations >= self.die_at):
             self.die_at, self.is_dying = None, True
             raise Killed

@@ -18,7 +18,7 @@ from sim.world import BOOT, KEY, NAME, Machine, Process, Sending, VirtualSeal, W
 from tokenferry.errors import StorageFailed, TokenferryError
 from tokenferry.fleet import AccountRecord, FleetJournal, FleetStore, RowLock, Spill
 from tokenferry.oauth import OAuthEndpoints
-from tokenferry.refresh import FlowContext, RefreshRequest
+from tokenferry.refresh import FlowContext, RefreshRequest, Result
 from tokenferry.refresh import _effects as effects
 from tokenferry.refresh._flow import refresh_flow
 from tokenferry.sealing import KeyPlace, Marker
@@ -31,6 +31,8 @@ _HOUR: Final = 3600.0
 _HOME: Final = Home(Path("/virtual"))
 _SPILL: Final = _HOME.path / "spill"
 _BEAT: Final = 5.0
+_PERIOD: Final = 6
+"""Beats in which a heartbeat has done everything that it does."""
 _RESTLESS: Final = 300.0
 """Seconds for which the staying processes beat after something happened."""
 
@@ -99,11 +101,33 @@ class Member:
         self.journal = fleet.code.journal(self.tables, spill, self.heartbeat, host.name, monotonic=lambda: fleet.time)
         self.lock: RowLock | None = None
         self.stamps: Mapping[str, tuple[int, int]] = {}
+        self.seen: object = None
+        self.idle_beats = 0
+        """How many have come and gone in a row without a change of what was seen."""
         self.now: Callable[[], float] = lambda: fleet.time + host.skew + self.heartbeat.offset
 
     def beat(self) -> None:
         with contextlib.suppress(StorageFailed):
             self.heartbeat.beat()
+
+    def catch_up(self, seen: object) -> None:
+        """What a process that stays does every 5 seconds: beat, and read what was changed.
+
+        `seen` stands for all that this depends on: once it has led to nothing for so many beats that everything
+        periodic was among them, it will lead to nothing again.
+        """
+        if seen != self.seen:
+            self.seen, self.idle_beats = seen, 0
+        if self.idle_beats > _PERIOD:
+            return
+        try:
+            self.heartbeat.beat()
+            if (stamps := self.tables.stamps()) != self.stamps:
+                self.store.read(NAME)
+                self.stamps = stamps
+            self.idle_beats += 1
+        except TokenferryError:
+            self.idle_beats += self.host.is_cut
 
 
 class Fleet(Machine):
@@ -117,7 +141,8 @@ class Fleet(Machine):
         self.hosts: list[Host] = []
         self.members: dict[Process, Member] = {}
         self.restless_until = 0.0
-        self.is_over = False
+        self.ends = 0
+        """Processes that ended by themselves."""
         super().__init__(seed, weather, refresh_flow)
         self.staying = [Member(self, host) for host in self.hosts]
         self.disturb()
@@ -184,6 +209,11 @@ class Fleet(Machine):
                 self._check_holders()
             self.later(_BEAT, lambda: self._beat_of(process))
 
+    @override
+    def _end(self, process: Process, ended: Result | TokenferryError) -> None:
+        self.ends += 1
+        super()._end(process, ended)
+
     def disturb(self) -> None:
         """Something happened: the processes that stay beat for a while."""
         if self.time >= self.restless_until:
@@ -192,11 +222,8 @@ class Fleet(Machine):
         self.restless_until = self.time + _RESTLESS
 
     def _stay(self, member: Member) -> None:
-        member.beat()
-        with contextlib.suppress(TokenferryError):
-            if (stamps := member.tables.stamps()) != member.stamps:
-                member.store.read(NAME)
-                member.stamps = stamps
+        host, database = member.host, self.database
+        member.catch_up((len(database.history), database.server, host.is_cut, host.disk.writes, self.kills + self.ends))
         if self.time < self.restless_until:
             self.later(_BEAT, lambda: self._stay(member))
 

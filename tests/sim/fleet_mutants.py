@@ -1,6 +1,4 @@
-"""Journal, store and statements of a fleet with one safeguard taken out at a time. Those that need a rarer
-coincidence than a schedule brings are shown by `tests/fleet/test_replay.py` and `tests/e2e/test_postgres_store.py`.
-"""
+"""Journal, store and statements of a fleet with one safeguard taken out at a time."""
 
 import inspect
 import types
@@ -28,7 +26,11 @@ MUTANTS: Final = {
     "records without comparing": Caught(1, _FAIR, FleetWeather(is_lockless=True)),
     "begins amid the hold-off": Caught(1, _FAIR, _FAILOVER),
     "renews by inserting": Caught(129, Weather(suspend=0.3, slow=1.0), FleetWeather(cut=0.5)),
-    "has locks lapse by the host's clock": Caught(1, Weather(slow=1.0), FleetWeather(skew=1.0)),
+    "records without the row's lock": Caught(1259, Weather(suspend=0.3), FleetWeather(is_lockless=True)),
+    "publishes by generation alone": Caught(
+        638, Weather(slow=1.0), FleetWeather(failover=1.0, login=1.0, longest_lag=60.0)
+    ),
+    "has locks lapse by the host's clock": Caught(2, Weather(slow=1.0), FleetWeather(skew=1.0)),
     "sends however late": Caught(489, Weather(suspend=0.3, slow=1.0), FleetWeather(is_lockless=True)),
     "drops the answer when it is published": Caught(0, _FAIR, _FAILOVER),
     "does not put answers forward": Caught(0, _FAIR, _FAILOVER),
@@ -37,6 +39,8 @@ _RULES: Final = {
     "records without comparing": Rules(compares=False),
     "begins amid the hold-off": Rules(holds_off=False),
     "renews by inserting": Rules(renew_inserts=True),
+    "records without the row's lock": Rules(locks_row=False),
+    "publishes by generation alone": Rules(compares_presented=False),
     "has locks lapse by the host's clock": Rules(lapses_by_host_clock=True),
 }
 
