@@ -1,13 +1,14 @@
 """State and ledger over a real PostgreSQL: the schema's way, and the same contracts as over files."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from e2e.postgres import PostgresServer
-from tokenferry.errors import Conflict, StorageFailed, TokenferryError
+from tokenferry.errors import Conflict, StorageFailed, StoreAway, TokenferryError
 from tokenferry.postgres import (
     ConnectionPool,
     grant,
@@ -114,6 +115,24 @@ def test_a_server_that_is_away_says_so_at_once_and_is_used_again(
         connections.facts()
     postgres.start()
     assert connections.facts().started != facts.started
+
+
+def test_a_frozen_server_is_noticed_within_seconds_and_keeps_no_connection(
+    postgres: PostgresServer, connections: ConnectionPool
+) -> None:
+    with connections.lease(answer_within=0.5) as one:
+        pid = one.info.backend_pid
+    postgres.freeze()
+    try:
+        begun = time.monotonic()
+        with pytest.raises(StoreAway, match="no answer within"), connections.lease(0.5) as one, one.transaction():
+            one.execute("SELECT 1")
+        assert time.monotonic() - begun < 2
+    finally:
+        postgres.thaw()
+    with connections.lease() as one:
+        assert one.info.backend_pid != pid, "a late answer would be taken for the next statement's"
+        assert list(one.execute("SELECT 2").fetchall()[0]) == [2]
 
 
 def test_hosts_begin_and_finish_logins_with_one_secret(connections: ConnectionPool) -> None:

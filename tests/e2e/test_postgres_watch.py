@@ -106,3 +106,14 @@ def test_while_the_database_is_away_known_keys_count_for_as_long_as_is_said(
         within(8, lambda: brief.keys.verify(secret.reveal()))
         within(8, lambda: not patient.keys.is_away())
         within(1, lambda: (brief.away_for(), patient.away_for()) == (0, 0))
+
+
+def test_a_frozen_server_counts_as_away_within_seconds(host: Host, postgres: PostgresServer) -> None:
+    with host() as one:
+        within(3, lambda: not one.keys.is_away())
+        postgres.freeze()
+        try:
+            within(7, one.keys.is_away)
+        finally:
+            postgres.thaw()
+        within(8, lambda: not one.keys.is_away())

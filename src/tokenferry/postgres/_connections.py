@@ -1,9 +1,9 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeVar
 
 import psycopg
 from msgspec import Struct
@@ -25,7 +25,13 @@ from tokenferry.errors import ConfigError, Conflict, StorageFailed, StoreAway, T
 from tokenferry.settings import StoreSettings
 from tokenferry.stores import read_private_file
 
+_Value = TypeVar("_Value")
+
 CONNECT_SECONDS: Final = 5
+ANSWER_SECONDS: Final = 15.0
+"""The longest that one statement takes. A server that is frozen keeps its connections, and answers none."""
+GLANCE_SECONDS: Final = 3.0
+"""The same of one that only shows whether the server is there."""
 _WAIT: Final = 5.0
 _IDLE: Final = 1.0
 """Seconds for which a connection lay idle, after which it is tried before use."""
@@ -61,7 +67,28 @@ class PostgresRow:
         return tuple(self._columns)
 
 
-PostgresConnection: TypeAlias = Connection[PostgresRow]
+class PostgresConnection(Connection[PostgresRow]):
+    """A connection that is closed where a statement isn't answered in time; that raises `OperationalError`."""
+
+    answer_within = ANSWER_SECONDS
+    """In seconds. The server's own limit of a statement, where there is one, must be shorter."""
+
+    def wait(self, gen: Generator[Any, Any, _Value], *arguments: Any, **options: Any) -> _Value:
+        return super().wait(self._bounded(gen), *arguments, **options)
+
+    def _bounded(self, steps: Generator[Any, Any, _Value]) -> Generator[Any, Any, _Value]:
+        deadline = time.monotonic() + self.answer_within
+        try:
+            wanted = next(steps)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() >= deadline:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {self.answer_within:g} s")
+                wanted = steps.send(ready)
+        except StopIteration as end:
+            value: _Value = end.value
+            return value
 
 
 class ServerFacts(Struct, frozen=True):
@@ -108,8 +135,10 @@ class ConnectionPool:
         self._reset()
 
     @contextlib.contextmanager
-    def lease(self) -> Iterator[PostgresConnection]:
+    def lease(self, answer_within: float = ANSWER_SECONDS) -> Iterator[PostgresConnection]:
         """Use a connection; it is in no transaction. Waits 5 s at most for one that others use.
+
+        `answer_within` is how many seconds a statement may take before the server counts as away.
 
         Raises `Conflict` for a row that must be unique, `TryLater` for a statement or a lock that took too long.
         """
@@ -118,6 +147,7 @@ class ConnectionPool:
                 raise TryLater(f"all {self._most} connections to {self.name} are in use; raise [store] pool")
             try:
                 connection = self._take()
+                connection.answer_within = answer_within
                 try:
                     yield connection
                 finally:
@@ -131,7 +161,7 @@ class ConnectionPool:
             options = dict(_OPTIONS)
             if self._password_file is not None:
                 options["password"] = _password(self._password_file)
-            connection: PostgresConnection = Connection.connect(
+            connection = PostgresConnection.connect(
                 self._conninfo,
                 autocommit=True,
                 # What is prepared breaks when a migration changes a table, and behind poolers.
@@ -157,6 +187,9 @@ class ConnectionPool:
     def close(self) -> None:
         """Close idle ones; the others as they are given back. Harmless when they are closed."""
         self._is_closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
         while self._idle:
             self._idle.pop()[1].close()
 
@@ -165,7 +198,7 @@ class ConnectionPool:
             since, connection = self._idle.pop()
             if time.monotonic() - since < _IDLE or _lives(connection):
                 return connection
-            connection.close()
+            self._close_idle()  # with it they have lost their server
         return self.connect()
 
     def _give_back(self, connection: PostgresConnection) -> None:
@@ -212,9 +245,11 @@ def _rows_of(cursor: Cursor[Any]) -> Any:
 
 
 def _lives(connection: PostgresConnection) -> bool:
+    connection.answer_within = GLANCE_SECONDS
     try:
         connection.execute("SELECT 1")
     except psycopg.Error:
+        connection.close()
         return False
     return True
 

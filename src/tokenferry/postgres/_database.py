@@ -6,13 +6,19 @@ from typing import Final, Literal, TypeAlias
 from psycopg import Cursor
 
 from tokenferry.errors import TryLater
-from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
+from tokenferry.postgres._connections import (
+    ANSWER_SECONDS,
+    GLANCE_SECONDS,
+    ConnectionPool,
+    PostgresConnection,
+    PostgresRow,
+)
 from tokenferry.postgres._watch import RevisionWatch
 from tokenferry.state import Transaction, Values
 
 Area: TypeAlias = Literal["state", "ledger"]
 _LOCK_TIMEOUT: Final = "5s"
-_STATEMENT_TIMEOUT: Final = "30s"
+_STATEMENT_SECONDS: Final[dict[Area, int]] = {"state": 10, "ledger": 30}
 _DAYS_AHEAD: Final = 2
 
 
@@ -45,6 +51,7 @@ class PostgresDatabase:
         self._watch = watch
         self._area = area
         self._begin = _begin(area)
+        self._answer_within = max(ANSWER_SECONDS, _STATEMENT_SECONDS[area] + GLANCE_SECONDS)
 
     @property
     def name(self) -> str:
@@ -80,10 +87,10 @@ class PostgresDatabase:
 
     def rows(self, query: str, values: Values = (), *, seconds: float | None = None) -> Sequence[PostgresRow]:
         if seconds is None:
-            with self._connections.lease() as connection:
+            with self._connections.lease(self._answer_within) as connection:
                 return connection.execute(translated(query), values).fetchall()
         try:
-            with self._connections.lease() as connection, connection.transaction():
+            with self._connections.lease(seconds + ANSWER_SECONDS) as connection, connection.transaction():
                 connection.execute(f"SET LOCAL statement_timeout = {int(seconds * 1000)}")  # a number of ours
                 return connection.execute(translated(query), values).fetchall()
         except TryLater:
@@ -96,7 +103,7 @@ class PostgresDatabase:
 
     @contextlib.contextmanager
     def transaction(self, *, overwrites: bool = False) -> Iterator[PostgresTransaction]:  # noqa: ARG002  # VACUUM does
-        with self._connections.lease() as connection, connection.transaction():
+        with self._connections.lease(self._answer_within) as connection, connection.transaction():
             connection.execute(self._begin)
             yield PostgresTransaction(connection)
 
@@ -121,7 +128,7 @@ def _begin(area: Area) -> bytes:
     """What each transaction begins with, as one message."""
     durable = "on" if area == "state" else "off"  # the last moments of the ledger may be lost, as on SQLite
     return (
-        f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'; SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'; "  # noqa: S608  # words of ours
+        f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'; SET LOCAL statement_timeout = '{_STATEMENT_SECONDS[area]}s'; "  # noqa: S608  # words of ours
         f"SET LOCAL synchronous_commit = {durable}; UPDATE revisions SET number = number + 1 WHERE name = '{area}'"
     ).encode()
 

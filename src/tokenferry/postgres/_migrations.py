@@ -12,7 +12,7 @@ from psycopg import sql
 from psycopg.errors import DuplicateTable, UniqueViolation
 
 from tokenferry.errors import Conflict, StorageFailed, TryLater
-from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, ServerFacts
+from tokenferry.postgres._connections import ANSWER_SECONDS, ConnectionPool, PostgresConnection, ServerFacts
 from tokenferry.secret import Secret
 from tokenferry.settings import StoreSettings
 
@@ -21,7 +21,7 @@ _OLDEST_SERVER: Final = 150_000
 _SECRET_BYTES: Final = 32
 _TRIES: Final = 10
 _LOCK_TIMEOUT: Final = "3s"
-_STATEMENT_TIMEOUT: Final = "10min"
+_STATEMENT_SECONDS: Final = 600
 
 
 class Migration(Struct, frozen=True):
@@ -184,5 +184,6 @@ def _standing(connection: PostgresConnection) -> tuple[str, int]:
 def _exclusive(connection: PostgresConnection) -> Iterator[None]:
     with connection.transaction():
         connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-        connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_TIMEOUT}'")
+        connection.execute(f"SET LOCAL statement_timeout = '{_STATEMENT_SECONDS}s'")
+        connection.answer_within = _STATEMENT_SECONDS + ANSWER_SECONDS
         yield

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tokenferry.errors import TokenferryError
-from tokenferry.postgres._connections import ConnectionPool, PostgresConnection
+from tokenferry.postgres._connections import GLANCE_SECONDS, ConnectionPool, PostgresConnection
 from tokenferry.settings import StoreSettings
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class RevisionWatch:
         while not self._closing.is_set():
             try:
                 with self._source.faults(), self._source.connect() as connection:
+                    connection.answer_within = GLANCE_SECONDS
                     if self._listens:
                         connection.execute(f"LISTEN {_CHANNEL}".encode())
                     while not self._closing.is_set():
