@@ -329,6 +329,16 @@ async def test_tokens_are_counted_by_an_upstream_of_its_format(google: Gate, ori
     assert origin.seen[0].target == b"/v1beta/models/gemini-3-pro:countTokens"
 
 
+async def test_a_request_to_be_counted_names_the_mapped_model(google: Gate, origin: Origin) -> None:
+    origin.scripts = [json_answer(b'{"totalTokens":7}')]
+    counted = {"model": "models/own", "contents": [], "unheardOf": 1}
+    body = json.dumps({"generateContentRequest": counted}).encode()
+    reply = await call(google, b"/v1beta/models/own:countTokens", [(b"x-goog-api-key", google.key)], body)
+    assert reply.status == 200
+    sent = json.loads(origin.seen[0].body)
+    assert sent == {"generateContentRequest": counted | {"model": "models/gemini-3-pro"}}
+
+
 @pytest.mark.parametrize("query", [b"?alt=sse", b""])
 async def test_a_stream_of_its_format_is_asked_for_as_events(google: Gate, origin: Origin, query: bytes) -> None:
     event = b"data: " + json.dumps(ANSWER).encode() + b"\r\n\r\n"

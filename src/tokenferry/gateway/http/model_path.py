@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
+import msgspec
 from msgspec import Struct
 
 from tokenferry.gateway.http.errors import GatewayError
@@ -19,6 +20,7 @@ _NOWHERE: Final = frozenset(("", ".", ".."))
 _SAFE: Final = "/@:+"
 _COLLECTIONS: Final = ("models/", "tunedModels/")
 """What the vendor's full names of models begin with."""
+_COUNTED: Final = ("generateContentRequest", "generate_content_request")
 
 
 class ModelPath(Struct, frozen=True):
@@ -37,8 +39,23 @@ class ModelPath(Struct, frozen=True):
 
     def target(self, model: str) -> bytes:
         """The same of a model with this name, below the base URL of the API. Streams are asked for as events."""
-        whole = model if model.startswith(_COLLECTIONS) else f"models/{model}"
-        return f"/{quote(whole, safe=_SAFE)}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
+        path = quote(_full_name(model), safe=_SAFE)
+        return f"/{path}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
+
+    def renamed(self, body: bytes, model: str) -> bytes:
+        """The body for a model with this name: the request whose tokens are to be counted names its model, too."""
+        if not self.is_count or model == self.model:
+            return body
+        document = msgspec.json.decode(body)
+        found = [document[name] for name in _COUNTED if isinstance(document.get(name), dict)]
+        for request in found:
+            if "model" in request:
+                request["model"] = _full_name(model)
+        return msgspec.json.encode(document) if found else body
+
+
+def _full_name(model: str) -> str:
+    return model if model.startswith(_COLLECTIONS) else f"models/{model}"
 
 
 def without_version(target: bytes) -> bytes:

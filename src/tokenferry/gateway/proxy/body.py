@@ -91,7 +91,8 @@ class ProxyRequest(msgspec.Struct, eq=False):
         if facts is None:
             return self.body.chunks
         if is_native and self.path is not None:
-            return self.body.without_members(keep_signatures=not self.without_thinking)
+            pieces = self.body.without_members(keep_signatures=not self.without_thinking)
+            return [self.path.renamed(b"".join(pieces), model)] if self.path.is_count else pieces
         if is_native and (SEALED in facts.body or self.foreign or self.without_thinking):
             found = scan([without_sealed(facts.body, foreign=self.foreign, keep_thinking=not self.without_thinking)])
             facts = facts if isinstance(found, Malformed) else found
