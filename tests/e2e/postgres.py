@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -63,23 +63,26 @@ def _free_port() -> int:
 
 @dataclass
 class PostgresServer:
-    """A server on a port of loopback; everybody there may be `postgres`."""
+    """A server at an address of its own, or on loopback; everybody there may be `postgres`."""
 
     version: str
     folder: Path
     binaries: Path
     port: int = field(default_factory=_free_port)
+    address: str = "127.0.0.1"
+    inside: Sequence[str] = ()
+    """What its programs begin with, where they run on a machine of a test's network."""
 
     @property
     def data(self) -> Path:
         return self.folder / "data"
 
     def url(self, database: str, user: str = "postgres") -> str:
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}@{self.address}:{self.port}/{database}"
 
     def run(self, program: str, *arguments: str) -> str:
         """Run one of its programs, and give what it says. Raises `CalledProcessError`."""
-        command = [*as_user(), str(self.binaries / program), *arguments]
+        command = [*self.inside, *as_user(), str(self.binaries / program), *arguments]
         environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": str(self.folder)}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False
@@ -89,9 +92,12 @@ class PostgresServer:
 
     def initialise(self) -> None:
         self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        with (self.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all,replication all samenet trust\n")
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+        options = f"-p {self.port} -c listen_addresses={self.address} -c fsync=off -c max_connections=500"
+        options = f"{options} -c unix_socket_directories={self.folder}"
         self.run("pg_ctl", "-D", str(self.data), "-l", str(self.folder / "log"), "-w", "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
@@ -112,7 +118,8 @@ class PostgresServer:
         return [int(first), *map(int, children)]
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
-        with psycopg.connect(self.url(database), autocommit=True) as connection:
+        place = f"host={self.folder} port={self.port} user=postgres dbname={database}"
+        with psycopg.connect(place, autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
@@ -132,20 +139,27 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres(version: str) -> Iterator[PostgresServer]:
-    """A new server, ended and removed at the end."""
+def running_postgres(
+    version: str,
+    *,
+    address: str = "127.0.0.1",
+    inside: Sequence[str] = (),
+    begin: Callable[[PostgresServer], None] = PostgresServer.initialise,
+) -> Iterator[PostgresServer]:
+    """A server whose files `begin` makes, ended and removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="tokenferry-postgres-"))
     try:
-        server = PostgresServer(version, folder, _binaries(version, folder))
+        server = PostgresServer(version, folder, _binaries(version, folder), address=address, inside=inside)
         if os.geteuid() == 0:
             shutil.chown(folder, _user(), pwd.getpwnam(_user()).pw_gid)
         folder.chmod(0o755)
-        server.initialise()
+        begin(server)
         server.start()
         try:
             yield server
         finally:
-            server.stop("immediate")
+            if (server.data / "postmaster.pid").exists():
+                server.stop("immediate")
     finally:
         subprocess.run(["rm", "-rf", str(folder)], check=True)  # its files are another user's
 
