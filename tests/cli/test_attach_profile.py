@@ -103,7 +103,7 @@ def test_who_rotates_a_profile_without_a_client_isnt_known(profiles: Profiles, i
     profiles.write(expires_in=-60, client_id="")
     attach(inside)
     assert inside("account", "list", "--json").json[0]["owner"] == "external"
-    assert "the program it comes from has to renew it" in inside("token", "mine").one_line()
+    assert "renew it in the program that it comes from" in inside("token", "mine").one_line()
 
 
 def test_a_token_goes_to_no_other_host_than_the_profiles(profiles: Profiles, inside: Inside) -> None:

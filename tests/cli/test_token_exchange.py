@@ -101,7 +101,7 @@ def test_a_refusal_is_told_in_the_vendors_words_wherever_it_matters(
     refused = inside("refresh", "bot")
     assert refused.code == 5
     assert "HTTP 403 (alice@example.com has no access. Ask the administrator" in refused.err
-    assert "or, if what it lacked is there now, ask again with: tokenferry refresh bot" in refused.err
+    assert "or, after fixing the cause at the vendor, try again with: tokenferry refresh bot" in refused.err
     assert "has no access" in inside("doctor").out
     assert "needs login" in inside("status").out
     copilot.settings("alice", exchange=True)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from leaks import leaks
 from tokenferry.credentials import OAuthToken
 from tokenferry.errors import LoginFailed, NeedsLogin, TryLater
-from tokenferry.login import Addresses, LoginFlow, Paste, Wishes
+from tokenferry.login import Addresses, LoginFlow, LoginOptions, Paste
 from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponse, TokenResponseLost
 from tokenferry.providers import builtin_providers
 from tokenferry.refresh import send
@@ -43,13 +43,13 @@ def browse(url: str) -> httpx2.Response:
         return browser.get(url)
 
 
-def begin(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any) -> LoginFlow:
+def begin(endpoints: OAuthEndpoints, options: LoginOptions | None = None, **given: Any) -> LoginFlow:
     return LoginFlow(
-        endpoints, wishes or Wishes(), **({"show": no_matter, "complain": no_matter, "send": send} | given)
+        endpoints, options or LoginOptions(), **({"show": no_matter, "complain": no_matter, "send": send} | given)
     )
 
 
-def log_in(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any) -> OAuthToken:
+def log_in(endpoints: OAuthEndpoints, options: LoginOptions | None = None, **given: Any) -> OAuthToken:
     """Log in by a browser on this machine."""
     threads: list[threading.Thread] = []
 
@@ -58,7 +58,7 @@ def log_in(endpoints: OAuthEndpoints, wishes: Wishes | None = None, **given: Any
         threads[-1].start()
 
     try:
-        return begin(endpoints, wishes, show=show, **given).run(None)
+        return begin(endpoints, options, show=show, **given).run(None)
     finally:
         for thread in threads:
             thread.join(PATIENCE)
@@ -118,8 +118,8 @@ def test_the_end_of_what_is_pasted_ends_a_login_that_nothing_else_can_answer(
 ) -> None:
     reader, writer = os.pipe()
     os.close(writer)
-    with pytest.raises(LoginFailed, match="nothing was pasted"):
-        begin(endpoints, Wishes(browser=False)).run(Paste(reader))
+    with pytest.raises(LoginFailed, match="without a pasted code"):
+        begin(endpoints, LoginOptions(browser=False)).run(Paste(reader))
     os.close(reader)
 
 
@@ -136,7 +136,7 @@ def test_without_a_hosted_page_the_address_that_the_browser_ends_at_is_pasted(
         type_in(f"{back}\n")
 
     bare = replace(endpoints, redirect_uri=None, loopback_redirect=None)
-    token = begin(bare, Wishes(browser=False, port=8085), show=show).run(paste)
+    token = begin(bare, LoginOptions(browser=False, port=8085), show=show).run(paste)
     assert token.email == "alice@example.com"
 
 

@@ -41,16 +41,16 @@ def test_the_key_is_read() -> None:
 @pytest.mark.parametrize(
     ("transmission", "kind", "words"),
     [
-        (TokenResponseLost("cut"), TryLater, "what became of that isn't known"),
+        (TokenResponseLost("cut"), TryLater, "may or may not have made an API key"),
         (answered(500, error={"type": "api_error", "message": "no"}), TryLater, "made no API key: HTTP 500"),
         (
             answered(403, error={"type": "permission_error", "message": "This account can't"}),
             LoginFailed,
             "This account",
         ),
-        (answered(200, raw_key=None), LoginFailed, "no API key that can be read"),
-        (answered(200, raw_key="with blank"), LoginFailed, "no API key that can be read"),
-        (TokenResponse(200, {}, b"sk-ant"), LoginFailed, "no API key that can be read"),
+        (answered(200, raw_key=None), LoginFailed, "can't be read from its answer"),
+        (answered(200, raw_key="with blank"), LoginFailed, "can't be read from its answer"),
+        (TokenResponse(200, {}, b"sk-ant"), LoginFailed, "can't be read from its answer"),
     ],
 )
 def test_no_key_is_a_sentence(transmission: HttpOutcome, kind: type[Exception], words: str) -> None:

@@ -167,7 +167,7 @@ def test_the_issuer_is_checked_where_one_is_named(declared: str | None, told: st
 
 def test_a_server_that_always_names_its_issuer_has_to() -> None:
     login = Authorization.begin(replace(ENDPOINTS, issuer="https://issuer.example", names_issuer=True))
-    with pytest.raises(LoginFailed, match=r"doesn't say that it is from https://issuer\.example"):
+    with pytest.raises(LoginFailed, match=r"doesn't name its issuer, as those of https://issuer\.example"):
         login.read_redirect(query(login), LOCAL)
 
 

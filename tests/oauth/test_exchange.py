@@ -189,11 +189,11 @@ def test_whether_it_was_revoked_is_reported_without_the_token() -> None:
 @pytest.mark.parametrize(
     ("error", "description", "cure"),
     [
-        ("invalid_client", "who is that?", "look at client_id"),
-        ("unauthorized_client", "", "look at client_id"),
-        ("invalid_grant", "redirect_uri mismatch", "look at redirect_uri"),
-        ("invalid_grant", "The code_verifier is wrong", "the verifier doesn't belong to this code"),
-        ("invalid_grant", "PKCE failed", "the verifier doesn't belong to this code"),
+        ("invalid_client", "who is that?", "check client_id"),
+        ("unauthorized_client", "", "check client_id"),
+        ("invalid_grant", "redirect_uri mismatch", "check redirect_uri"),
+        ("invalid_grant", "The code_verifier is wrong", "the code belongs to another login"),
+        ("invalid_grant", "PKCE failed", "the code belongs to another login"),
         ("invalid_grant", "The authorization code was used before", "the code was used before, has expired"),
         ("invalid_grant", "", "the code was used before, has expired"),
         ("invalid_request", "a redirect, a verifier, anything", "; log in again"),

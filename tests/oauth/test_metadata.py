@@ -74,4 +74,4 @@ def test_an_endpoint_must_be_one_that_could_be_declared(url: str) -> None:
 def test_anything_else_is_reported() -> None:
     assert read_metadata(TokenResponseLost("it broke"), ENDPOINTS, url_fault) == "it broke"
     assert read_metadata(TokenResponse(404, {}, b"{}"), ENDPOINTS, url_fault) == "HTTP 404"
-    assert read_metadata(TokenResponse(200, {}, b"<html>"), ENDPOINTS, url_fault) == "HTTP 200, which is no JSON object"
+    assert read_metadata(TokenResponse(200, {}, b"<html>"), ENDPOINTS, url_fault) == "HTTP 200 without a JSON object"

@@ -154,7 +154,7 @@ def test_requests_go_to_no_host_that_the_declaration_does_not_name(endpoint: Any
 def test_the_address_of_an_allowed_host_is_a_plain_one(endpoint: str) -> None:
     outcome = read(answered(token="short-lived", expires_at=1500, endpoints={"api": endpoint}))
     assert isinstance(outcome, NotGranted)
-    assert "is no https:// URL" in outcome.reason
+    assert "is not an https:// URL" in outcome.reason
 
 
 @pytest.mark.parametrize(

@@ -27,5 +27,5 @@ def test_a_confidential_client_has_its_own_in_a_private_file(tmp_path: Path) -> 
     with pytest.raises(NeedsLogin, match=f"{path} holds no usable client secret"):
         read_client_secret(endpoints)
     path.unlink()
-    with pytest.raises(NeedsLogin, match="client_secret_file names"):
+    with pytest.raises(NeedsLogin, match="correct client_secret_file"):
         read_client_secret(endpoints)

@@ -10,7 +10,16 @@ from tokenferry.cli._output import note, say
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.credentials import Credential, Kind, OAuthToken, SetupToken
 from tokenferry.errors import LoginFailed, UsageError
-from tokenferry.login import Addresses, DeviceLogin, LoginFlow, Paste, Wishes, identified, make_api_key, open_browser
+from tokenferry.login import (
+    Addresses,
+    DeviceLogin,
+    LoginFlow,
+    LoginOptions,
+    Paste,
+    identified,
+    make_api_key,
+    open_browser,
+)
 from tokenferry.oauth import DeviceCode, OAuthEndpoints
 from tokenferry.providers import Provider
 from tokenferry.refresh import send
@@ -18,12 +27,12 @@ from tokenferry.settings import Home
 from tokenferry.units import moment, span
 
 
-def log_in(endpoints: OAuthEndpoints, wishes: Wishes) -> OAuthToken:
+def log_in(endpoints: OAuthEndpoints, options: LoginOptions) -> OAuthToken:
     """Log in by a browser. Raises `LoginFailed`, `TryLater`."""
-    login = LoginFlow(endpoints, wishes, show=_show, complain=note, send=send)
+    login = LoginFlow(endpoints, options, show=_show, complain=note, send=send)
     redactor.know(login.authorization.verifier)
     redactor.know(login.authorization.state)
-    token = login.run(_paste(is_only_way=not wishes.browser))
+    token = login.run(_paste(is_only_way=not options.browser))
     know(token)
     return identified(endpoints, token, send)
 

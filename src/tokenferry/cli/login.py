@@ -13,7 +13,7 @@ from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import Config
 from tokenferry.credentials import Kind
 from tokenferry.errors import ConfigError, PolicyRefused, UnknownProvider, UsageError
-from tokenferry.login import Wishes
+from tokenferry.login import LoginOptions
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.providers import Provider
 from tokenferry.settings import Home
@@ -88,14 +88,14 @@ def login(
     endpoints, device = _endpoints(broker, known, device=device)
     _tell_whose_client(known)
     _check_policy(home, config, known)
-    wishes = Wishes(
+    options = LoginOptions(
         scopes=(_SETUP_SCOPE,) if setup_token else None,
         lifetime=_SETUP_LIFETIME if setup_token else None,
         browser=not no_browser,
         port=callback_port,
     )
     with sentences_on_stderr(wanted=as_json):
-        token = log_in_elsewhere(endpoints) if device else log_in(endpoints, wishes)
+        token = log_in_elsewhere(endpoints) if device else log_in(endpoints, options)
         stored = keep(broker, known, name, token, kind)
     if as_json:
         say_json(row(open_broker(home, config), stored).to_json())

@@ -14,5 +14,5 @@ def make_api_key(
     send: Callable[[TokenRequest, float], HttpOutcome],
     now: Callable[[], float] = time.time,
 ) -> ApiKey:
-    """Have a key made by a login, at the `api_key_url` that must be named. Raises `LoginFailed`, `TryLater`."""
+    """Create an API key with a login's token. Needs an `api_key_url`. Raises `LoginFailed`, `TryLater`."""
     return read_api_key(send(api_key_request(endpoints, token), _TIMEOUT), endpoints, token, now())

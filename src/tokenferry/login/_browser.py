@@ -4,7 +4,7 @@ import threading
 
 
 def open_browser(url: str) -> bool:
-    """Open the person's browser, if there seems to be one; not one that would take the terminal over."""
+    """Open the person's browser, unless it would take over the terminal; False if there seems to be none."""
     if sys.platform.startswith("linux") and not any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))):
         return False
     import webbrowser  # noqa: PLC0415  # which looks for browsers

@@ -27,7 +27,7 @@ _LOOK: Final = 1.0
 class DeviceLogin:
     """One login at a provider whose `device_authorization_endpoint` and `token_endpoint` are known.
 
-    `show` gets the code to confirm, `know` the secret that stands for it, and `tick` each second how many are left.
+    `show` gets the code to confirm, `know` its secret, and `tick` each second the number of seconds left.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class DeviceLogin:
         self._monotonic = monotonic
 
     def run(self) -> OAuthToken:
-        """Log in, and give the tokens. Raises `LoginFailed`, `TryLater`, and what reading the client secret does."""
+        """Log in and return the tokens. Raises `LoginFailed`, `TryLater`, and what `read_client_secret` raises."""
         client_secret = read_client_secret(self._endpoints)
         begun = Authorization.begin(self._endpoints) if self._endpoints.device_grant == "user_code" else None
         if begun is not None:
@@ -71,7 +71,7 @@ class DeviceLogin:
         raise LoginFailed("the code was not confirmed in time; log in again for a new one")
 
     def _wait(self, seconds: float, deadline: float) -> bool:
-        """Wait so long; False where the code ends before that."""
+        """Wait; False if the code expires first."""
         until = self._monotonic() + seconds
         while (left := until - self._monotonic()) > 0:
             if until > deadline and self._monotonic() >= deadline:

@@ -1,4 +1,4 @@
-"""As much of HTTP/1.1 as the end of a login needs: one request head, one small page."""
+"""The part of HTTP/1.1 that a login's callback needs: one request head, one small page."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class CallbackRequest(Concealing, frozen=True):
 
     @classmethod
     def of(cls, head: bytes) -> "CallbackRequest | None":
-        """Read a head without the empty line at its end; None for what is none, or says something twice."""
+        """Parse a head without its final empty line; None if it is malformed or repeats a header."""
         first, *lines = head.decode("latin-1").split("\r\n")
         del head  # a traceback shows the locals of this frame
         line = _REQUEST_LINE.fullmatch(first)
@@ -48,7 +48,7 @@ class CallbackRequest(Concealing, frozen=True):
 
 
 class CallbackReply(Concealing, frozen=True):
-    """A page without anything from elsewhere. Its headers may hold secrets, and aren't shown."""
+    """A self-contained page. Its headers may hold secrets, and aren't shown."""
 
     hidden: ClassVar = ("headers",)
 

@@ -17,33 +17,33 @@ _NO_SUCH_ADDRESS: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class CallbackListener:
-    """Listens on 127.0.0.1 and ::1, at one port of both, while it is open. Nothing in it blocks.
+    """Listens on 127.0.0.1 and ::1, at one port of both, until it is closed. Nothing blocks.
 
-    Who waits for `sockets` with `select` calls `ready` with each that can be read.
+    The caller waits for `sockets` with `select`, and calls `ready` with each readable one.
     """
 
     def __init__(
         self, template: str, port: int | None = None, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """Listen at the port, at that of a template without `{port}`, or at a free one. Raises `LoginFailed`."""
+        """Listen at the port, at the template's fixed port, or at a free one. Raises `LoginFailed`."""
         self._monotonic = monotonic
         self._open: dict[socket.socket, _Connection] = {}
         fixed = None if "{port}" in template else urlsplit(template).port
         if fixed is not None and port not in {None, fixed}:
-            raise LoginFailed(f"the provider's loopback_redirect is for port {fixed} alone; leave --callback-port out")
+            raise LoginFailed(f"the provider's loopback_redirect has the fixed port {fixed}; leave --callback-port out")
         self._listening = _listen(port or fixed)
         self.port: int = self._listening[0].getsockname()[1]
         self.redirect_uri = template.replace("{port}", str(self.port))
 
     def sockets(self) -> list[socket.socket]:
-        """What to wait for; connections that say nothing are dropped."""
+        """Return the sockets to wait for; idle connections are dropped."""
         now = self._monotonic()
         for connection in [one for one, state in self._open.items() if state.until <= now]:
             self._drop(connection)
         return [*self._listening, *self._open]
 
     def ready(self, ready: socket.socket, answer: Callable[[CallbackRequest | None], CallbackReply]) -> None:
-        """Take a connection in, or read from one and reply once its head is there."""
+        """Accept a connection, or read from one and reply once its head is complete."""
         if ready in self._listening:
             with contextlib.suppress(OSError):
                 connection, _ = ready.accept()
@@ -83,7 +83,7 @@ class CallbackListener:
 
 
 class _Connection:
-    """A connection whose head hasn't come whole. `until` is when to give it up."""
+    """A connection with an incomplete head, to be dropped at `until`."""
 
     def __init__(self, until: float) -> None:
         self.until = until
@@ -95,7 +95,7 @@ class _Connection:
 
 
 def _listen(port: int | None) -> tuple[socket.socket, ...]:
-    """Sockets at one port of both addresses: `localhost` may mean either, and none may be another program's."""
+    """Bind one port at both addresses: `localhost` may mean either, and neither may be another program's."""
     fault: OSError | None = None
     for _ in range(1 if port else _TRIES):
         sockets: list[socket.socket] = []
@@ -111,13 +111,13 @@ def _listen(port: int | None) -> tuple[socket.socket, ...]:
     assert fault is not None
     where = f"port {port} of this machine" if port else "any port of this machine"
     raise LoginFailed(
-        f"the login's answer can't be listened for on {where}: {fault.strerror}; give another --callback-port, or "
+        f"the login can't listen for its answer on {where}: {fault.strerror}; give another --callback-port, or use "
         "--no-browser"
     )
 
 
 def _bound(family: socket.AddressFamily, address: str, port: int) -> Iterator[socket.socket]:
-    """The listening socket; none where this machine has no such kind of address, which is not so of IPv4."""
+    """Yield the listening socket; nothing on a machine without IPv6."""
     try:
         one = socket.socket(family, socket.SOCK_STREAM)
     except OSError as fault:

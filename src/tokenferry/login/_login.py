@@ -1,4 +1,4 @@
-"""Drives one login: the listener, what is pasted, and the exchange, whichever answer comes first."""
+"""Drives one login: waits for the browser's callback or a pasted code, then exchanges the code."""
 
 import select
 import socket
@@ -31,11 +31,11 @@ LIMIT: Final = 300.0
 _TIMEOUT: Final = 30.0
 _LOOK: Final = 1.0
 _LOOPBACK: Final = "http://127.0.0.1:{port}/callback"
-_NEVER_CALLED: Final = 49_152  # a port for a redirect that is read by a person
+_NEVER_CALLED: Final = 49_152  # the port of a redirect that a person copies
 
 
-class Wishes(Struct, frozen=True):
-    """How a login is to be made. `lifetime`, in seconds, is what an access token is asked for that lives long."""
+class LoginOptions(Struct, frozen=True):
+    """The options of a login. `lifetime`, in seconds, is that of the access token to ask for."""
 
     scopes: tuple[str, ...] | None = None
     lifetime: int | None = None
@@ -45,7 +45,7 @@ class Wishes(Struct, frozen=True):
 
 
 class Addresses(Struct, frozen=True):
-    """Where a person can log in: the address on this machine that a browser here opens, and the one to paste from."""
+    """Where a person can log in: the address for a browser on this machine, and the one that shows a code to paste."""
 
     local: str | None
     hosted: str | None
@@ -53,21 +53,21 @@ class Addresses(Struct, frozen=True):
 
 
 def redirect_for_paste(endpoints: OAuthEndpoints, port: int | None = None) -> str:
-    """The redirect of a login whose last page is copied by a person: one that is hosted, else nothing listens there."""
+    """Return the redirect URI of a login whose answer a person pastes; nothing listens at it."""
     template = endpoints.redirect_uri or endpoints.loopback_redirect or _LOOPBACK
     return template.replace("{port}", str(port or _NEVER_CALLED))
 
 
 class LoginFlow:
-    """One login at a provider whose endpoints are known whole.
+    """One login at a provider whose endpoints are complete.
 
-    `show` gets the addresses once they work, `complain` the pasted text that is no answer.
+    `show` gets the addresses once they work, `complain` a sentence about pasted text that doesn't answer the login.
     """
 
     def __init__(
         self,
         endpoints: OAuthEndpoints,
-        wishes: Wishes,
+        options: LoginOptions,
         *,
         show: Callable[[Addresses], None],
         complain: Callable[[str], None],
@@ -75,9 +75,9 @@ class LoginFlow:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.authorization = Authorization.begin(endpoints, wishes.scopes)
+        self.authorization = Authorization.begin(endpoints, options.scopes)
         self._endpoints = endpoints
-        self._wishes = wishes
+        self._options = options
         self._show = show
         self._complain = complain
         self._send = send
@@ -85,10 +85,10 @@ class LoginFlow:
         self._monotonic = monotonic
 
     def run(self, paste: Paste | None) -> OAuthToken:
-        """Log in, and give the tokens. Raises `LoginFailed`, `TryLater`, and what reading the client secret does."""
+        """Log in and return the tokens. Raises `LoginFailed`, `TryLater`, and what `read_client_secret` raises."""
         client_secret = read_client_secret(self._endpoints)
         answer = self._answer(paste)
-        request = exchange_request(self.authorization, answer, client_secret, self._wishes.lifetime)
+        request = exchange_request(self.authorization, answer, client_secret, self._options.lifetime)
         sent_at = self._now()
         outcome = self._send(request, _TIMEOUT)
         return read_exchange(outcome, self.authorization, answer, sent_at, self._now())
@@ -96,11 +96,11 @@ class LoginFlow:
     def _answer(self, paste: Paste | None) -> AuthorizationCode:
         hosted = self._endpoints.redirect_uri
         template = self._endpoints.loopback_redirect or (None if hosted else _LOOPBACK)
-        if template is None or not self._wishes.browser:
-            redirect_uri = redirect_for_paste(self._endpoints, self._wishes.port)
+        if template is None or not self._options.browser:
+            redirect_uri = redirect_for_paste(self._endpoints, self._options.port)
             self._show(Addresses(None, self.authorization.url(redirect_uri)))
             return self._wait(None, None, paste, (redirect_uri,))
-        with closing(CallbackListener(template, self._wishes.port, monotonic=self._monotonic)) as listener:
+        with closing(CallbackListener(template, self._options.port, monotonic=self._monotonic)) as listener:
             callback = Callback(self.authorization, listener.redirect_uri)
             url = None if hosted is None else self.authorization.url(hosted)
             self._show(Addresses(listener.redirect_uri, url, listener.port))
@@ -114,10 +114,10 @@ class LoginFlow:
         paste: Paste | None,
         redirects: tuple[str, ...],
     ) -> AuthorizationCode:
-        deadline = self._monotonic() + self._wishes.limit
+        deadline = self._monotonic() + self._options.limit
         while (left := deadline - self._monotonic()) > 0:
             if listener is None and (paste is None or paste.is_over):
-                raise LoginFailed("nothing was pasted, and nothing else could answer the login; log in again")
+                raise LoginFailed("the login ended without a pasted code; log in again")
             sources: list[socket.socket | Paste] = [] if listener is None else [*listener.sockets()]
             sources += [] if paste is None or paste.is_over else [paste]
             readable, _, _ = select.select(sources, [], [], min(left, _LOOK))
@@ -132,13 +132,13 @@ class LoginFlow:
                         raise callback.fault
                     if callback.code is not None:
                         return callback.code
-        minutes = self._wishes.limit / 60
+        minutes = self._options.limit / 60
         raise LoginFailed(f"the login was not completed within {minutes:g} minutes and has ended; log in again")
 
     def _pasted(self, paste: Paste, redirects: tuple[str, ...]) -> AuthorizationCode | None:
-        """The answer in what was pasted. A terminal that wraps a long line copies it as several.
+        """Find the answer in pasted text. A terminal that wraps a long line may copy it as several.
 
-        Of several lines the code's beginning is certain in an address, and in a first line that goes as far as its #.
+        Several lines are joined only if the first one is certain to begin the answer: it has a `#`, or is an address.
         """
         for lines in paste.read():
             is_certain = len(lines) == 1 or "://" in lines[0] or "#" in lines[0]
@@ -148,5 +148,5 @@ class LoginFlow:
                 if code is not None:
                     return code
             how = "as the page shows it" if len(lines) == 1 else "without line breaks"
-            self._complain(f"that is no answer to this login; paste CODE#STATE {how}, or the address of the page")
+            self._complain(f"that doesn't answer this login; paste CODE#STATE {how}, or the address of the page")
         return None

@@ -8,10 +8,10 @@ _PAUSE: Final = 0.25  # seconds after which a paste has ended
 
 
 class Paste:
-    """Lines from a descriptor, as they come; nothing is read beyond what is there."""
+    """Lines pasted into a descriptor; reads only what is available."""
 
     def __init__(self, descriptor: int, *, is_typed: bool | None = None) -> None:
-        """Of a terminal, what follows at once belongs to the same paste. Of a program, each line is one."""
+        """On a terminal, lines that follow at once belong to the same paste; from a program, each line is one."""
         self._descriptor = descriptor
         self._is_typed = os.isatty(descriptor) if is_typed is None else is_typed
         self._rest = bytearray()
@@ -21,16 +21,15 @@ class Paste:
         return self._descriptor
 
     def read(self) -> list[list[str]]:
-        """The pastes that are there by now, each as its lines: whole ones, without blanks around them, none empty.
+        """Return the complete pastes read so far, each as its stripped, non-empty lines.
 
-        To be called when the descriptor can be read; a terminal gives one line at a time. At its end the last line
-        counts, too.
+        Call it when the descriptor is readable. At end of file an unterminated last line counts, too.
         """
         found: list[bytes] = []
         while not self.is_over:
             try:
                 data = os.read(self._descriptor, _LONGEST)
-            except OSError:  # Linux's word for a terminal that is gone
+            except OSError:  # what Linux raises for a closed terminal
                 data = b""
             self.is_over = not data
             self._rest += data or b"\n"

@@ -10,7 +10,7 @@ _TIMEOUT: Final = 10.0
 def identified(
     endpoints: OAuthEndpoints, token: OAuthToken, send: Callable[[TokenRequest, float], HttpOutcome]
 ) -> OAuthToken:
-    """The token with who it is for: asked only where that isn't known and the provider can say it. Raises nothing."""
+    """Return the token with its owner's identity, asked of the provider's profile_url if unknown. Raises nothing."""
     if token.email is not None or token.account_id is not None or endpoints.profile_url is None:
         return token
     return read_profile(send(profile_request(endpoints, token), _TIMEOUT), token)

@@ -1,4 +1,4 @@
-"""An API key that a login has made for itself: what the vendor's Console offers to its own tools."""
+"""The creation of an API key with a login's access token, as the vendor's Console offers it to its own tools."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,22 +14,22 @@ _TOO_MANY: Final = 429
 
 
 def api_key_request(endpoints: OAuthEndpoints, token: OAuthToken) -> TokenRequest:
-    """Ask for a key with the login's access token. An api_key_url must be named."""
+    """Build the request for a key. `endpoints` must have an api_key_url."""
     assert endpoints.api_key_url is not None
     headers = (("accept", "application/json"), ("content-type", "application/json"), *token.headers())
     return TokenRequest(endpoints.api_key_url, headers, b"{}")
 
 
 def read_api_key(outcome: HttpOutcome, endpoints: OAuthEndpoints, token: OAuthToken, now: float) -> ApiKey:
-    """The key that was made. `now` is seconds since 1970 UTC.
+    """Read the new key. `now` is seconds since 1970 UTC.
 
     Raises `TryLater` where a new login may succeed later, `LoginFailed` where something else has to change first.
     """
     host = urlsplit(endpoints.api_key_url or "").hostname
     if not isinstance(outcome, TokenResponse):
         raise TryLater(
-            f"{host} was asked for an API key, and what became of that isn't known: {outcome.reason}; look in the "
-            "provider's own pages, or log in again later"
+            f"{host} may or may not have made an API key: {outcome.reason}; look in the provider's own pages, "
+            "or log in again later"
         )
     fields = parse_object(outcome.body)
     status = outcome.status
@@ -38,7 +38,9 @@ def read_api_key(outcome: HttpOutcome, endpoints: OAuthEndpoints, token: OAuthTo
             return ApiKey(Secret((fields or Fields())["raw_key"]))
         except (KeyError, ValueError, UsageError):
             pass
-        raise LoginFailed(f"{host} answered with no API key that can be read; delete it in the provider's own pages")
+        raise LoginFailed(
+            f"{host} made an API key that can't be read from its answer; delete that key in the provider's own pages"
+        )
     words = server_words(*error_of(fields), (token.secret, token.refresh))
     reason = f"{host} made no API key: HTTP {status}" + (f" ({words})" if words else "")
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors

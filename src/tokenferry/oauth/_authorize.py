@@ -19,20 +19,20 @@ _STATE_BYTES: Final = 32
 _MOST_PARAMETERS: Final = 20
 _REASONS: Final = {
     "access_denied": "the login was refused",
-    "temporarily_unavailable": "the provider can't log anybody in just now; try again later",
+    "temporarily_unavailable": "the provider can't log people in now; try again later",
     "server_error": "the provider failed; try again later",
 }
 
 
 class AuthorizationCode(Struct, frozen=True):
-    """What a login that was agreed to ends with. `redirect_uri` is the address the code came through."""
+    """The code of an approved login, and the redirect URI that it came through."""
 
     code: Secret
     redirect_uri: str
 
 
 class Authorization(Struct, frozen=True):
-    """A login that was begun: what its answer must match, and what only this process knows of it."""
+    """A started login: its state, its verifier and the endpoints that its answer must match."""
 
     endpoints: OAuthEndpoints
     scopes: tuple[str, ...]
@@ -41,15 +41,15 @@ class Authorization(Struct, frozen=True):
 
     @classmethod
     def begin(cls, endpoints: OAuthEndpoints, scopes: Iterable[str] | None = None) -> "Authorization":
-        """Begin a login for these scopes, by default those declared. `endpoints` must name an authorization_endpoint.
+        """Start a login for these scopes, by default those declared. `endpoints` must have an authorization_endpoint.
 
-        The state is independent of the verifier, and hexadecimal: there are pages that mangle other characters.
+        The state is independent of the verifier, and hexadecimal because some pages mangle other characters.
         """
         scopes = endpoints.scopes if scopes is None else tuple(scopes)
         return cls(endpoints, scopes, new_verifier(), Secret(secrets.token_hex(_STATE_BYTES)))
 
     def url(self, redirect_uri: str) -> str:
-        """Where the person logs in."""
+        """Return the address where the person logs in."""
         assert self.endpoints.authorization_endpoint is not None
         parameters = Fields(
             self.endpoints.authorize_parameters,
@@ -65,9 +65,9 @@ class Authorization(Struct, frozen=True):
         return f"{self.endpoints.authorization_endpoint}?{query}"
 
     def read_redirect(self, query: str, redirect_uri: str) -> AuthorizationCode | None:
-        """Read what the redirect to `redirect_uri` carried; None for what is no answer to this login.
+        """Read the query of the redirect to `redirect_uri`; None if it doesn't answer this login.
 
-        Raises `LoginFailed` when the login was refused, or somebody else than the provider answered.
+        Raises `LoginFailed` when the login was refused, or another issuer answered.
         """
         given = _parameters(query)
         del query  # a traceback shows the locals of this frame
@@ -76,7 +76,7 @@ class Authorization(Struct, frozen=True):
     def read_pasted(self, text: str, redirects: Iterable[str]) -> AuthorizationCode | None:
         """Read a pasted `CODE#STATE`, or the address of the page that a login ended at, which is one of `redirects`.
 
-        None for what is no answer to this login. Raises `LoginFailed` as `read_redirect` does.
+        None if it doesn't answer this login. Raises `LoginFailed` as `read_redirect` does.
         """
         if "://" in text:
             page = text.strip().partition("?")[0]
@@ -101,25 +101,25 @@ class Authorization(Struct, frozen=True):
         digest = sha256(state.encode("utf-8", "surrogatepass")).hexdigest()
         return hmac.compare_digest(digest, self.state.sha256)
 
-    def _check_issuer(self, told_issuer: str | None) -> None:
+    def _check_issuer(self, issuer: str | None) -> None:
         endpoints = self.endpoints
-        if told_issuer is None:
+        if issuer is None:
             if endpoints.names_issuer:
                 raise LoginFailed(
-                    f"the answer to the login doesn't say that it is from {endpoints.issuer}, as that server's answers "
-                    "do; it was not accepted"
+                    f"the answer to the login doesn't name its issuer, as those of {endpoints.issuer} must; "
+                    "it was not accepted; log in again"
                 )
             return
         if endpoints.issuer is not None:
-            is_from_there = told_issuer == endpoints.issuer
+            is_expected = issuer == endpoints.issuer
         else:
-            is_from_there = _origin(told_issuer) in {
+            is_expected = _origin(issuer) in {
                 _origin(endpoints.authorization_endpoint),
                 _origin(endpoints.token_endpoint),
             }
-        if not is_from_there:
+        if not is_expected:
             raise LoginFailed(
-                f"the answer to the login is from {server_words('', told_issuer, self._secrets)!r}, not from "
+                f"the answer to the login is from {server_words('', issuer, self._secrets)!r}, not from "
                 f"{endpoints.issuer or _origin(endpoints.authorization_endpoint)}; it was not accepted"
             )
 
@@ -134,14 +134,14 @@ class Authorization(Struct, frozen=True):
 
 
 def pasted_state(text: str) -> str:
-    """The state in a pasted `CODE#STATE` or address; empty if there is none. Nothing is checked here."""
+    """Return the state in a pasted `CODE#STATE` or address, unchecked; empty if there is none."""
     if "://" in text:
         return str(_parameters(text.strip().partition("?")[2].partition("#")[0]).get("state", ""))
     return text.partition("#")[2].strip()
 
 
 def _parameters(query: str) -> Fields:
-    """The parameters of an answer; none of them where one is there twice (RFC 6749 3.1)."""
+    """Parse the parameters of an answer; empty if one occurs twice (RFC 6749 3.1)."""
     try:
         pairs = parse_qsl(query, max_num_fields=_MOST_PARAMETERS)
     except ValueError:

@@ -26,21 +26,21 @@ from tokenferry.oauth._token_answer import (
 from tokenferry.oauth._wire import HttpOutcome, TokenRequest, TokenResponse, client_request, retry_after
 from tokenferry.secret import Concealing, Fields, Secret, parse_object
 
-_PENDING: Final = ("authorization_pending", "pending")  # the standard's word, and another; either with status 200, too
+_PENDING: Final = ("authorization_pending", "pending")  # RFC 8628's code and a variant; status 200 occurs, too
 _GRANT: Final = "urn:ietf:params:oauth:grant-type:"
 _INTERVAL: Final = 5.0  # seconds, RFC 8628 3.2
 _MILLISECONDS_FROM: Final = 1000.0
 """A longer interval than that would outlast the code."""
 _SLOWER: Final = 5.0  # seconds, RFC 8628 3.5
 _LONGEST_PAUSE: Final = 60.0
-_LONGEST: Final = 1800.0  # seconds that anybody waits for a person, whatever the server says
+_LONGEST: Final = 1800.0  # seconds to wait for a person, whatever the server says
 _TOO_MANY: Final = 429
 _SHOWN: Final = re.compile(r"[!-~]{1,500}")
 _CODE: Final = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?")
 
 
 class DeviceCode(Concealing, frozen=True):
-    """What a person is to confirm: `user_code` at `url`, or `direct_url`, which has it in it. Times in seconds."""
+    """A code to confirm: `user_code` at `url`, or `direct_url`, which contains it. Times in seconds."""
 
     hidden: ClassVar = ("direct_url",)
 
@@ -55,9 +55,9 @@ class DeviceCode(Concealing, frozen=True):
 def device_request(
     endpoints: OAuthEndpoints, client_secret: Secret | None, begun: Authorization | None = None
 ) -> TokenRequest:
-    """Ask for a code (RFC 8628 3.1). A device_authorization_endpoint must be named.
+    """Build the request for a code (RFC 8628 3.1). `endpoints` must have a device_authorization_endpoint.
 
-    `begun` is the login where the user code redeems it.
+    `begun` is the login at a provider whose user code redeems it.
     """
     assert endpoints.device_authorization_endpoint is not None
     fields = Fields(scope=" ".join(endpoints.scopes)) if endpoints.scopes else Fields()
@@ -75,7 +75,7 @@ def read_device(
     now: float,
     begun: Authorization | None = None,
 ) -> DeviceCode:
-    """The code that was given. `url_fault` says why a URL can't be one to show; `now` is seconds since 1970 UTC.
+    """Read the code. `url_fault` says why a URL can't be shown; `now` is seconds since 1970 UTC.
 
     Raises `TryLater` where asking again may succeed later, `LoginFailed` where something else has to change first.
     """
@@ -128,14 +128,14 @@ def _device(fields: Fields, url_fault: Callable[[str], str | None], now: float) 
 
 
 def _can_be_shown(url: str, url_fault: Callable[[str], str | None]) -> bool:
-    """Whether it may be shown to a person to open: it is somebody else's text."""
+    """Whether this foreign text may be shown to a person as an address to open."""
     return _SHOWN.fullmatch(url) is not None and url_fault(url.partition("#")[0].partition("?")[0]) is None
 
 
 class DevicePoll:
-    """Asks whether the code was confirmed, no oftener than the server wants. No I/O: the caller sends and waits.
+    """Polls for the confirmation of a code at the server's pace. No I/O: the caller sends and waits.
 
-    `wait` is in seconds: how long to wait before the next `request`.
+    `wait` is the number of seconds to wait before the next `request`.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class DevicePoll:
         self.wait = device.interval
 
     def request(self) -> TokenRequest:
-        """The question (RFC 8628 3.4)."""
+        """Build the token request (RFC 8628 3.4)."""
         assert self._endpoints.token_endpoint is not None
         kind = self._endpoints.device_grant
         fields = Fields({"grant_type": _GRANT + kind, kind: self._device.code.reveal()})
@@ -164,7 +164,7 @@ class DevicePoll:
     def read(self, outcome: HttpOutcome, sent_at: float, now: float) -> OAuthToken | None:
         """The tokens, or None while the person has not answered; `sent_at` and `now` are seconds since 1970 UTC.
 
-        Raises `LoginFailed` when the login was refused or the code is no good any more.
+        Raises `LoginFailed` when the login was refused or the code has expired.
         """
         self.wait = self._interval
         if not isinstance(outcome, TokenResponse):
@@ -200,7 +200,7 @@ class DevicePoll:
         raise LoginFailed(f"{host} refused to complete the login: {reason}; log in again")
 
     def _back_off(self) -> None:
-        """Wait twice as long from now on (RFC 8628 3.5); more than a minute only where the server wanted that."""
+        """Double the interval (RFC 8628 3.5), up to a minute or the server's own interval."""
         self._interval = self.wait = max(self._interval, min(2 * self._interval, _LONGEST_PAUSE))
 
     def _token(self, fields: Fields | None, sent_at: int) -> OAuthToken:

@@ -19,18 +19,18 @@ _URLS: Final = (
     "redirect_uri",
 )
 SUBJECT: Final = "{token}"
-"""What stands for the long-lived token in the declaration of an exchange."""
+"""The placeholder for the long-lived token in the declaration of an exchange."""
 _LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _ADDRESS: Final = re.compile(
     rf"https?://(?:\[[0-9a-f:]+\]|{_LABEL}(?:\.{_LABEL})*)(?::[0-9]+)?(?:/(?!\.{{1,2}}(?:/|$))[a-z0-9._~!$&'()*+,;=:@%-]*)*",
     re.IGNORECASE,
 )
-"""What can be the base URL of an upstream, and nothing that two programs would read differently."""
+"""The base URL of an upstream, in a form that every program parses alike."""
 
 
 class TokenExchange(Struct, frozen=True):
-    """`[providers.token_exchange]`: how a login's token, or one that was added, becomes one that the API takes."""
+    """`[providers.token_exchange]`: how a long-lived token is exchanged for one that the API accepts."""
 
     url: Annotated[
         str | None,
@@ -62,11 +62,11 @@ class TokenExchange(Struct, frozen=True):
     ] = ()
 
     def at(self, base_url: str) -> "TokenExchange":
-        """The same with `{base_url}` filled in."""
+        """Return a copy with `{base_url}` filled in."""
         return replace(self, url=self.url and self.url.replace("{base_url}", base_url))
 
     def endpoint_fault(self, endpoint: str) -> str | None:
-        """Say why requests may not go to the address that an answer named; None if they may."""
+        """Say why requests must not go to the address that an answer named; None if they may."""
         try:
             parts = urlsplit(endpoint)
             host = parts.hostname or ""
@@ -74,10 +74,10 @@ class TokenExchange(Struct, frozen=True):
             parts, host = urlsplit(""), ""
         if not any(host == known or host.endswith(f".{known}") for known in self.endpoint_hosts):
             return (
-                f"its API is at {host[:100]!r}, which endpoint_hosts of [providers.token_exchange] doesn't name; add "
-                "it there if it is the vendor's"
+                f"its API is at {host[:100]!r}, which endpoint_hosts under [providers.token_exchange] doesn't list; "
+                "add it there if it is the vendor's"
             )
-        return None if _is_address(endpoint) else f"the address that it names for its API at {host} is no https:// URL"
+        return None if _is_address(endpoint) else f"the API address that it names at {host} is not an https:// URL"
 
 
 def _is_address(url: str) -> bool:
@@ -97,7 +97,7 @@ class OAuthEndpoints(Struct, frozen=True):
         str | None,
         ConfigKey("Whose metadata (RFC 8414) names what is left out here.", example='"https://auth.example.com"'),
     ] = None
-    """Also who must have answered a login (RFC 9207)."""
+    """Answers to a login must be from it (RFC 9207)."""
     authorization_endpoint: Annotated[
         str | None, ConfigKey("Where people log in.", example='"{base_url}/oauth/authorize"')
     ] = None
@@ -159,10 +159,10 @@ class OAuthEndpoints(Struct, frozen=True):
     names_issuer: bool = False
     """Whether the answer to a login always names the issuer (RFC 9207)."""
     token_exchange: TokenExchange | None = None
-    """What has to be done with a login's token, or another long-lived one, before the API takes it."""
+    """How a long-lived token is exchanged for one that the API accepts."""
 
     def at(self, base_url: str) -> "OAuthEndpoints":
-        """Give these endpoints with `{base_url}` in them filled in."""
+        """Return a copy with `{base_url}` filled in."""
         urls = {name: url.replace("{base_url}", base_url) for name in _URLS if (url := getattr(self, name))}
         exchange = self.token_exchange and self.token_exchange.at(base_url)
         return replace(self, **urls, token_exchange=exchange)

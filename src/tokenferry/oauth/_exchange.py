@@ -20,7 +20,7 @@ _TOO_MANY: Final = 429
 def exchange_request(
     authorization: Authorization, answer: AuthorizationCode, client_secret: Secret | None, lifetime: int | None = None
 ) -> TokenRequest:
-    """The exchange. `lifetime`, in seconds, asks for an access token that lives so long. It needs a token_endpoint."""
+    """Build the exchange, at the token_endpoint. `lifetime`, in seconds, asks for an access token of that lifetime."""
     endpoints = authorization.endpoints
     assert endpoints.token_endpoint is not None
     fields = Fields(
@@ -39,7 +39,7 @@ def exchange_request(
 def read_exchange(
     outcome: HttpOutcome, authorization: Authorization, answer: AuthorizationCode, sent_at: float, now: float
 ) -> OAuthToken:
-    """The tokens that the exchange gave. `sent_at` and `now` are seconds since 1970 UTC.
+    """Read the tokens. `sent_at` and `now` are seconds since 1970 UTC.
 
     Raises `TryLater` where a new login may succeed later, `LoginFailed` where something else has to change first.
     """
@@ -47,7 +47,7 @@ def read_exchange(
     if isinstance(outcome, NotSent):
         raise TryLater(f"the login could not be completed: {outcome.reason}; log in again later")
     if not isinstance(outcome, TokenResponse):
-        raise LoginFailed(f"the login was agreed to, but its tokens were lost: {outcome.reason}; log in again")
+        raise LoginFailed(f"the login was approved, but its tokens were lost: {outcome.reason}; log in again")
     fields = parse_object(outcome.body)
     status = outcome.status
     if status // 100 == 2 and not refuses(fields):  # noqa: PLR2004  # the class of success
@@ -64,27 +64,27 @@ def read_exchange(
     if status == _TOO_MANY or status // 100 == 5:  # noqa: PLR2004  # the class of server errors
         wait = retry_after(outcome.headers, now)
         raise TryLater(f"{host} could not complete the login: {reason}; log in again later", retry_after=wait)
-    raise LoginFailed(f"{host} refused to complete the login: {reason}; {_cure(*error_of(fields))}")
+    raise LoginFailed(f"{host} refused to complete the login: {reason}; {_remedy(*error_of(fields))}")
 
 
-def _cure(error: str, description: str) -> str:
-    """What mends a refused exchange. The description, which has no standard, only tells what else one may look at."""
+def _remedy(error: str, description: str) -> str:
+    """Say how to fix a refused exchange. The description is not standardized and only refines the hint."""
     words = description.lower()
     if error in {"invalid_client", "unauthorized_client"}:
-        return "it doesn't take the client id; look at client_id and client_secret_file under [providers.oauth]"
+        return "it doesn't accept the client; check client_id and client_secret_file under [providers.oauth]"
     if error == "invalid_grant" and "redirect" in words:
-        return "it expects another redirect; look at redirect_uri under [providers.oauth], then log in again"
+        return "it expects another redirect; check redirect_uri under [providers.oauth], then log in again"
     if error == "invalid_grant" and any(word in words for word in ("verifier", "challenge", "pkce")):
-        return "the verifier doesn't belong to this code, which another login was given; log in again"
+        return "the code belongs to another login; log in again"
     if error == "invalid_grant":
         return "the code was used before, has expired, or belongs to another login; log in again"
     return "log in again"
 
 
 def with_identity(token: OAuthToken, fields: Fields) -> OAuthToken:
-    """The token with who it is for, from the id_token where the answer says so nowhere else.
+    """Return the token with its owner's identity, from the id_token if the answer has it nowhere else.
 
-    Its signature need not be checked: it came straight from the token endpoint (OpenID Connect Core 3.1.3.7).
+    The signature need not be checked: the token came directly from the token endpoint (OpenID Connect Core 3.1.3.7).
     """
     if token.account_id or token.email:
         return token

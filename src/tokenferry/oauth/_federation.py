@@ -15,7 +15,7 @@ _GRANT: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 def federation_request(
     endpoints: OAuthEndpoints, federation: Federation, identity: Secret, client_secret: Secret | None
 ) -> TokenRequest:
-    """The exchange. `endpoints` must name a federation_url or a token_endpoint."""
+    """Build the exchange. `endpoints` must have a federation_url or a token_endpoint."""
     url = endpoints.federation_url or endpoints.token_endpoint
     assert url is not None
     fields = Fields(endpoints.federation_parameters)
@@ -30,10 +30,10 @@ def federation_request(
 def read_federation(
     outcome: HttpOutcome, old: FederatedToken | Federation, identity: Secret, sent_at: float, now: float
 ) -> Granted | NotGranted:
-    """Say what became of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
+    """Read the outcome of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
 
-    `old` is the token it is to replace, or the federation where there is none yet. Nothing is used up by it, so
-    whatever isn't a grant leaves everything as it was.
+    `old` is the token to replace, or the federation if there is none yet. The exchange uses nothing up, so a failure
+    changes nothing.
     """
     before, federation = (old, old.federation) if isinstance(old, FederatedToken) else (None, old)
     if not isinstance(outcome, TokenResponse):

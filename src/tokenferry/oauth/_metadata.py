@@ -1,4 +1,4 @@
-"""What an authorization server says of itself (RFC 8414, OpenID Connect Discovery)."""
+"""The metadata of an authorization server (RFC 8414, OpenID Connect Discovery)."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,7 +21,7 @@ _KEYS: Final = {
 
 
 def metadata_requests(issuer: str) -> tuple[TokenRequest, ...]:
-    """Where the issuer's metadata may lie, in the order to ask (RFC 8414 3, 5)."""
+    """Build the requests for the issuer's metadata, in the order to try (RFC 8414 3, 5)."""
     parts = urlsplit(issuer)
     path = parts.path.rstrip("/")
     root = f"{parts.scheme}://{parts.netloc}"
@@ -35,7 +35,7 @@ def metadata_requests(issuer: str) -> tuple[TokenRequest, ...]:
 def read_metadata(
     outcome: HttpOutcome, endpoints: OAuthEndpoints, url_fault: Callable[[str], str | None]
 ) -> OAuthEndpoints | str:
-    """The endpoints, with what isn't declared taken from the answer; or why they can't be.
+    """Return the endpoints, those not declared from the answer; or say why they can't be read.
 
     `url_fault` says why a URL can't be an endpoint.
     """
@@ -43,7 +43,7 @@ def read_metadata(
         return outcome.reason
     fields = parse_object(outcome.body) if outcome.status == _OK else None
     if fields is None:
-        return f"HTTP {outcome.status}" + ("" if outcome.status != _OK else ", which is no JSON object")
+        return f"HTTP {outcome.status}" + ("" if outcome.status != _OK else " without a JSON object")
     if text_of(fields, "issuer") != endpoints.issuer:
         return "it names another issuer"  # RFC 8414 3.3
     found: dict[str, Any] = {}

@@ -16,6 +16,6 @@ def new_verifier() -> Secret:
 
 
 def challenge_of(verifier: Secret) -> str:
-    """The code challenge that stands for the verifier in the authorization request."""
+    """Return the code challenge of a verifier, for the authorization request."""
     digest = sha256(verifier.reveal().encode("ascii")).digest()
     return urlsafe_b64encode(digest).decode("ascii").rstrip("=")

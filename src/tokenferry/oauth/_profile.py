@@ -1,4 +1,4 @@
-"""Whose a login is, where the token answer doesn't say so: the vendor's profile, or OpenID Connect's userinfo."""
+"""The identity of a login's owner: from the vendor's profile, or OpenID Connect's userinfo."""
 
 from typing import Final
 
@@ -14,13 +14,13 @@ _OK: Final = 200
 
 
 def profile_request(endpoints: OAuthEndpoints, token: OAuthToken) -> TokenRequest:
-    """Ask with the login's access token. A profile_url must be named."""
+    """Build the request, with the login's access token. `endpoints` must have a profile_url."""
     assert endpoints.profile_url is not None
     return TokenRequest(endpoints.profile_url, (("accept", "application/json"), *token.headers()), b"", "GET")
 
 
 def read_profile(outcome: HttpOutcome, token: OAuthToken) -> OAuthToken:
-    """The token with who it is for, as far as the answer says it; nothing that is known is replaced, nothing raised."""
+    """Return the token with the identity in the answer; known fields are not replaced. Raises nothing."""
     fields = parse_object(outcome.body) if isinstance(outcome, TokenResponse) else None
     if fields is None or not isinstance(outcome, TokenResponse) or outcome.status != _OK:
         return token

@@ -26,8 +26,8 @@ _TOO_MANY: Final = 429
 class Granted(Struct, frozen=True):
     """The server gave new tokens.
 
-    Without `knows_successor` the refresh token among them is the old one, which may be used up: the answer's own could
-    not be read.
+    Without `knows_successor` the refresh token among them is the old one, which may be spent: the new one could not be
+    read.
     """
 
     token: OAuthToken
@@ -41,14 +41,14 @@ class Denied(Struct, frozen=True):
 
 
 class NotGranted(Struct, frozen=True):
-    """Nothing was granted and nothing decided; the same token may be presented again (seconds, if given)."""
+    """Nothing was granted or decided; the same token may be presented again, after `retry_after` seconds if given."""
 
     reason: str
     retry_after: float | None = None
 
 
 class Uncertain(Struct, frozen=True):
-    """The server may have rotated the token; what it answered is lost."""
+    """The server may have rotated the token; its answer is lost."""
 
     reason: str
 
@@ -57,14 +57,14 @@ Outcome: TypeAlias = Granted | Denied | NotGranted | Uncertain
 
 
 def refresh_request(endpoints: OAuthEndpoints, refresh: Secret, client_secret: Secret | None) -> TokenRequest:
-    """A refresh grant (RFC 6749 6). `endpoints` must name a token_endpoint."""
+    """Build a refresh grant (RFC 6749 6). `endpoints` must have a token_endpoint."""
     assert endpoints.token_endpoint is not None
     fields = Fields(grant_type="refresh_token", refresh_token=refresh.reveal())
     return client_request(endpoints, endpoints.token_endpoint, fields, client_secret)
 
 
 def read_refresh(outcome: HttpOutcome, old: OAuthToken, sent_at: float, now: float) -> Outcome:
-    """Say what became of a refresh grant. `sent_at` and `now` are seconds since 1970 UTC."""
+    """Read the outcome of a refresh grant. `sent_at` and `now` are seconds since 1970 UTC."""
     if isinstance(outcome, NotSent):
         return NotGranted(outcome.reason)
     if not isinstance(outcome, TokenResponse):
@@ -74,10 +74,10 @@ def read_refresh(outcome: HttpOutcome, old: OAuthToken, sent_at: float, now: flo
         token = None if fields is None else read_token(fields, old, int(sent_at), "refresh")
         if fields is None or token is None:
             return Uncertain("the answer could not be read")
-        if (kind := odd_token_type(fields)) is not None:  # the old refresh token may be gone: what was given is kept
+        if (kind := odd_token_type(fields)) is not None:  # the old refresh token may be spent: use what was given
             logger.warning("a refresh was answered with a token of type %s; it is taken as Bearer", kind)
         if odd_refresh(fields):
-            logger.warning("a refresh was answered with a refresh token that can't be read; the old one is kept")
+            logger.warning("a refresh was answered with a refresh token that can't be read; the old one stays")
         return Granted(token, knows_successor=not odd_refresh(fields))
     words = server_words(*error_of(fields), (old.secret, old.refresh))
     decides = outcome.status // 100 in {2, 4} and outcome.status != _TOO_MANY

@@ -8,7 +8,7 @@ from tokenferry.secret import Fields, Secret, parse_object
 
 
 def revocation_request(endpoints: OAuthEndpoints, token: OAuthToken, client_secret: Secret | None) -> TokenRequest:
-    """Revoke the login: its refresh token, which takes the access tokens along. A revocation_endpoint must be named."""
+    """Build the revocation of the refresh token, else of the access token. Needs a revocation_endpoint."""
     assert endpoints.revocation_endpoint is not None
     hint = "access_token" if token.refresh is None else "refresh_token"
     fields = Fields(token=(token.refresh or token.secret).reveal(), token_type_hint=hint)
@@ -16,7 +16,7 @@ def revocation_request(endpoints: OAuthEndpoints, token: OAuthToken, client_secr
 
 
 def read_revocation(outcome: HttpOutcome, token: OAuthToken) -> str | None:
-    """Why the login may not be revoked; None if it is, which a server also says of a token it doesn't know."""
+    """Say why the login may still be valid; None if it is revoked or unknown to the server."""
     if not isinstance(outcome, TokenResponse):
         return outcome.reason
     fields = parse_object(outcome.body)

@@ -1,4 +1,4 @@
-"""What the answers of token endpoints have in common (RFC 6749 5), whichever grant they answer."""
+"""The common part of token endpoints' answers (RFC 6749 5), for every grant."""
 
 import logging
 import re
@@ -19,16 +19,16 @@ _LONGEST_LIFETIME: Final = 365 * 86_400
 _EPOCH_FROM: Final = 1_000_000_000
 _MILLISECONDS_FROM: Final = 100_000_000_000
 _NO_INSTANT: Final = 10**18
-"""What no count of seconds or milliseconds reaches; JSON has numbers that no float holds."""
+"""Above every count of seconds or milliseconds; JSON has numbers that a float can't hold."""
 _SHOWN: Final = 200
 _TYPE_SHOWN: Final = 40
-_TELLING: Final = 20  # so many characters of a token already tell too much
+_TELLING: Final = 20  # characters of a token that identify it
 
 
 def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str) -> OAuthToken | None:
-    """The old token set with what the answer replaces; None if the answer holds no usable access token.
+    """Return the old token with the answer's fields; None if the answer has no usable access token.
 
-    A refresh token that can't be read doesn't make the access token any worse: the old one stays (see `odd_refresh`).
+    If its refresh token can't be read, the access token is still used and the old refresh token stays (`odd_refresh`).
     """
     access = _secret(fields, "access_token")
     if access is None:
@@ -60,9 +60,9 @@ def read_token(fields: Fields, old: OAuthToken | None, sent_at: int, source: str
 
 
 def odd_token_type(fields: Fields) -> str | None:
-    """The type of the token that was given, for a message, if it isn't Bearer; a missing one is taken as that.
+    """Return the token's type, for a message, if it isn't Bearer; a missing type counts as Bearer.
 
-    A client must not use a token whose type it doesn't know (RFC 6749 7.1).
+    A client must not use a token of an unknown type (RFC 6749 7.1).
     """
     kind = fields.get("token_type")
     if kind is None or kind == "" or (isinstance(kind, str) and kind.lower() == "bearer"):
@@ -71,20 +71,20 @@ def odd_token_type(fields: Fields) -> str | None:
 
 
 def odd_refresh(fields: Fields) -> bool:
-    """Whether the answer gives a refresh token that can't be read: the server may have replaced the old one by it."""
+    """Whether the answer has a refresh token that can't be read, which may have replaced the old one."""
     return fields.get("refresh_token") not in (None, "") and _secret(fields, "refresh_token") is None
 
 
 def refuses(fields: Fields | None) -> bool:
-    """Whether an answer with a status of success is an error all the same, and so is judged like a 4xx.
+    """Whether an answer with a status of success is an error, as some servers send, and counts like a 4xx.
 
-    There are servers that answer so. An answer with a usable access token is a grant, whatever else it holds.
+    An answer with a usable access token is a grant, whatever else it holds.
     """
     return fields is not None and bool(error_codes(fields)) and _secret(fields, "access_token") is None
 
 
 def error_codes(fields: Fields | None) -> tuple[str, ...]:
-    """What the answer calls its error: RFC 6749's `error`, or the `type` and `code` of an object there."""
+    """Return the answer's error codes: RFC 6749's `error`, or the `type` and `code` of an object there."""
     error = None if fields is None else fields.get("error")
     if isinstance(error, dict):
         found = (error.get("type"), error.get("code"))
@@ -93,14 +93,14 @@ def error_codes(fields: Fields | None) -> tuple[str, ...]:
 
 
 def error_of(fields: Fields | None) -> tuple[str, str]:
-    """The error code and its description, from an RFC 6749 body or an Anthropic envelope."""
+    """Return error code and description, from an RFC 6749 body or an Anthropic envelope."""
     error = None if fields is None else fields.get("error")
     table, name = (error, "message") if isinstance(error, dict) else (fields, "error_description")
     return next(iter(error_codes(fields)), ""), text_of(table, name) or ""
 
 
 def server_words(code: str, description: str, secrets: Iterable[Secret | None]) -> str:
-    """The server's words, fit for a message: without our secrets, without control characters, cut to a line."""
+    """Make the server's error fit for a message: without our secrets and control characters, cut to a line."""
     text = f"{code}: {description}" if code and description else code or description
     for secret in secrets:
         if secret is not None:
@@ -109,13 +109,13 @@ def server_words(code: str, description: str, secrets: Iterable[Secret | None]) 
 
 
 def text_of(table: Any, key: str) -> str | None:
-    """The text under a key; None if there is none, or an empty one."""
+    """Return the text under a key; None if absent or empty."""
     value = table.get(key) if isinstance(table, dict) else None
     return value if isinstance(value, str) and value else None
 
 
 def number_of(table: Any, key: str) -> float | None:
-    """The number under a key, also one written as digits; None if there is none."""
+    """Return the number under a key, also one written as digits; None if absent."""
     value = table.get(key) if isinstance(table, dict) else None
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:12])
@@ -130,7 +130,7 @@ def _secret(fields: Fields, key: str) -> Secret | None:
 
 
 def lifetime_of(value: Any) -> int:
-    """`expires_in` in seconds; an odd one never discards tokens."""
+    """Read `expires_in` in seconds; an invalid value never discards a token."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value[:12])
     if value is None or not _is_number(value):
@@ -142,9 +142,9 @@ def lifetime_of(value: Any) -> int:
 
 
 def seconds_until(value: Any, now: float) -> Any:
-    """Seconds from `now` (since 1970 UTC) of a span in seconds, or of an instant in seconds, milliseconds or ISO 8601.
+    """Return the seconds from `now` (since 1970 UTC) to an instant in seconds, milliseconds or ISO 8601.
 
-    Anything else as it is.
+    A span in seconds, and anything else, is returned unchanged.
     """
     if isinstance(value, str) and not (value.isascii() and value.isdigit()):
         try:

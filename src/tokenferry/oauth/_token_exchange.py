@@ -1,6 +1,6 @@
 """A long-lived token, exchanged for a short-lived one of the API as a provider declares it.
 
-RFC 8693 gives the words: what is presented is the subject token. The exchanges in use differ from it and from each
+In RFC 8693's terms the long-lived token is the subject token. The exchanges in use differ from the RFC and from each
 other, so the request and the places of the answer's fields are data.
 """
 
@@ -19,7 +19,7 @@ _REFUSED: Final = frozenset((401, 403))
 
 
 def token_exchange_request(exchange: TokenExchange, subject: Secret) -> TokenRequest:
-    """The exchange as declared; `exchange` must name a url."""
+    """Build the declared exchange; it must have a url."""
     assert exchange.url is not None
 
     def filled(pairs: tuple[tuple[str, str], ...]) -> Fields:
@@ -41,9 +41,9 @@ def read_token_exchange(
     sent_at: float,
     now: float,
 ) -> Granted | Denied | NotGranted:
-    """Say what became of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
+    """Read the outcome of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
 
-    `old` is the token to replace, None for the first. 401 and 403 are a verdict about the long-lived token.
+    `old` is the token to replace, None for the first. 401 and 403 mean that the long-lived token is refused.
     """
     if not isinstance(outcome, TokenResponse):
         return NotGranted(outcome.reason)
@@ -77,14 +77,14 @@ def _token(fields: Fields, exchange: TokenExchange, old: ExchangedToken | None, 
 
 
 def _at(fields: Any, path: str) -> Any:
-    """What is at a place of the answer: names with dots between them. None if nothing is."""
+    """Return the value at a path of names with dots between them; None if there is none."""
     for name in path.split("."):
         fields = fields.get(name) if isinstance(fields, dict) else None
     return fields
 
 
 def _error(fields: Fields | None) -> tuple[str, str]:
-    """The code and the sentence of an error, where it has the shape of OAuth or one of the usual others."""
+    """Return code and description of an error, in OAuth's shape or another usual one."""
     code, description = error_of(fields)
     details = None if fields is None else fields.get("error_details")
     return code, description or text_of(details, "message") or text_of(fields, "message") or ""

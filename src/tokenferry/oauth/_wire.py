@@ -25,7 +25,7 @@ class TokenRequest(Concealing, frozen=True):
 
 
 class TokenResponse(Concealing, frozen=True):
-    """A complete HTTP answer; its body may hold secrets and isn't shown. Header names are lower-case."""
+    """A complete HTTP answer; headers and body may hold secrets and aren't shown. Header names are lower-case."""
 
     hidden: ClassVar = ("headers", "body")
 
@@ -41,7 +41,7 @@ class NotSent(Struct, frozen=True):
 
 
 class TokenResponseLost(Struct, frozen=True):
-    """The request was, or may have been, received, and no complete answer came back."""
+    """The request may have been received, and no complete answer came back."""
 
     reason: str
 
@@ -52,7 +52,7 @@ HttpOutcome: TypeAlias = TokenResponse | NotSent | TokenResponseLost
 def client_request(
     endpoints: OAuthEndpoints, url: str, fields: Mapping[str, str | int], client_secret: Secret | None
 ) -> TokenRequest:
-    """A request to a token or revocation endpoint that says which client it is from, as declared (RFC 6749 2.3.1)."""
+    """Build a request to a token or revocation endpoint that authenticates the client as declared (RFC 6749 2.3.1)."""
     fields = Fields(fields)
     if client_secret is not None and endpoints.client_auth == "basic":
         request = encode_request(url, fields, endpoints.token_body)
@@ -81,9 +81,9 @@ def encode_request(url: str, fields: Mapping[str, str | int], encoding: Literal[
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds from a `Retry-After` header (RFC 9110 10.2.3), given as seconds or as a date; None if unusable."""
     value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit() and len(value) < 10:  # noqa: PLR2004  # more digits are no wait
+    if value.isascii() and value.isdigit() and len(value) < 10:  # noqa: PLR2004  # more digits can't be a wait
         return float(value)
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # brings much that few answers need
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  # a slow import that few answers need
 
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now)

@@ -1,4 +1,4 @@
-"""What a grant that gave nothing means for the next ones, of whichever process."""
+"""The back-off after a failed grant, shared by all processes."""
 
 from collections.abc import Generator
 from typing import Any, Final, TypeAlias, TypeVar
@@ -28,22 +28,22 @@ def check_backoff(
     adopt_from: float | None,
     forced: bool = False,
 ) -> None:
-    """Raise what an earlier grant for the very token to be presented (its sha256) ended with, while that still counts.
+    """Raise the recorded failure of the token to be presented (`presented`, its sha256) while it is in force.
 
-    Who waited for the lock (`adopt_from`: since when) takes a failure during its wait as its own.
+    A caller that has waited for the lock since `adopt_from` also adopts a failure recorded during its wait.
     """
     name, now = document.account.name, context.now()
     if failure is None or failure.token != presented:
         return
     if failure.kind == "needs-login":
         if forced and document.account.kind == ExchangedToken.kind:
-            return  # nothing is used up by asking again: what was missing at the vendor may be there by now
+            return  # asking again uses nothing up, and the operator may have fixed the cause at the vendor
         raise NeedsLogin(f"account {name!r}: {failure.reason}; {log_in_again(document.account)}")
     if failure.kind != "failed":
         return
     left = failure.until - now
-    counts = 0 < left <= _LONGEST_RETRY_AFTER and not forced  # a longer one is a clock that was set back
-    if counts or (adopt_from is not None and adopt_from <= failure.at <= now):
+    is_in_force = 0 < left <= _LONGEST_RETRY_AFTER and not forced  # a longer wait: the clock was set back
+    if is_in_force or (adopt_from is not None and adopt_from <= failure.at <= now):
         wait = max(left, 1.0)
         raise RefreshFailed(
             f"account {name!r} could not be refreshed: {failure.reason}; the next try is in {wait:.0f} s",
@@ -54,7 +54,7 @@ def check_backoff(
 def back_off(
     outcome: NotGranted, presented: Secret, now: float, last: RefreshFailure | None, jitter: float
 ) -> RefreshFailure:
-    """What to record of a grant that decided nothing: when the same token may be presented again."""
+    """Return the failure to record after a grant without a decision, with the time of the next try."""
     kind: VerdictKind = "failed"
     is_repeated = last is not None and last.kind == kind and last.token == presented.sha256
     failures = last.failures + 1 if last is not None and is_repeated else 1

@@ -1,4 +1,4 @@
-"""Endpoints that aren't declared, asked of the issuer (RFC 8414) when they are first needed."""
+"""Discovery of endpoints that a provider doesn't declare, from its issuer's metadata (RFC 8414), at first use."""
 
 import threading
 import time
@@ -13,13 +13,13 @@ Needed: TypeAlias = Literal[
     "authorization_endpoint", "token_endpoint", "revocation_endpoint", "device_authorization_endpoint"
 ]
 
-_KEPT_FOR: Final = 86_400.0
-_FAILED_FOR: Final = 10.0
+_CACHE_SECONDS: Final = 86_400.0
+_FAILURE_SECONDS: Final = 10.0
 _TIMEOUT: Final = 10.0
 
 
 class Discovery:
-    """Completes endpoints that name an `issuer`, and remembers for a day what it said. Thread-safe."""
+    """Completes endpoints that name an `issuer`, and caches its metadata for a day. Thread-safe."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class Discovery:
         self._found: dict[OAuthEndpoints, tuple[OAuthEndpoints | str, float]] = {}
 
     def complete(self, endpoints: OAuthEndpoints, *needed: Needed) -> OAuthEndpoints:
-        """The endpoints with what their issuer says; where those needed are declared, it isn't asked.
+        """Return the endpoints, completed from the issuer's metadata unless all that are `needed` are declared.
 
-        Raises `RefreshFailed` when it can't be asked now. What it doesn't say stays None.
+        An endpoint missing there stays None. Raises `RefreshFailed` when the metadata can't be read now.
         """
         if endpoints.issuer is None or all(getattr(endpoints, name) for name in needed):
             return endpoints
@@ -43,13 +43,13 @@ class Discovery:
             found, until = self._found.get(endpoints, ("", 0.0))
             if self._monotonic() >= until:
                 found = self._ask(endpoints)
-                kept_for = _FAILED_FOR if isinstance(found, str) else _KEPT_FOR
-                self._found[endpoints] = found, self._monotonic() + kept_for
+                lifetime = _FAILURE_SECONDS if isinstance(found, str) else _CACHE_SECONDS
+                self._found[endpoints] = found, self._monotonic() + lifetime
         if isinstance(found, str):
             raise RefreshFailed(
-                f"the metadata of {endpoints.issuer} can't be had: {found}; try again, or declare "
+                f"the metadata of {endpoints.issuer} can't be read: {found}; try again, or declare "
                 f"{' and '.join(needed)} under [providers.oauth] in config.toml",
-                retry_after=_FAILED_FOR,
+                retry_after=_FAILURE_SECONDS,
             )
         return found
 

@@ -20,18 +20,18 @@ _LOCK_SLICE: Final = 0.5
 
 
 class Sender(Protocol):
-    """What talks to an authorization server. It calls `sending` right before the first byte of the request leaves.
+    """Sends a request to an authorization server and returns the `HttpOutcome`; raises nothing.
 
-    If that raises, no byte leaves. It gives a `HttpOutcome` and raises nothing.
+    It calls `sending` right before the first byte of the request leaves. If that raises, no byte leaves.
     """
 
     def __call__(self, request: TokenRequest, timeout: float, sending: Callable[[], None] = ..., /) -> HttpOutcome: ...
 
 
 class Driver:
-    """Carries out a flow's effects, blocking, for one account.
+    """Carries out a flow's effects for one account; blocks.
 
-    Verdicts say which access token (sha256) was refused before, if one was.
+    `refused` is the sha256 of the access token that the provider refused; failures are recorded with it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Driver:
         """Seconds spent waiting for the lock."""
 
     def run(self, flow: Generator[effects.Effect, Any, Result]) -> Result:
-        """Run the flow to its end and give its result; raises what it raises. The lock is never left behind."""
+        """Run the flow to its end and return its result; raises what the flow raises. Always releases the lock."""
         try:
             effect = next(flow)
             while True:
@@ -125,7 +125,7 @@ class Driver:
         return True
 
     def _acquire(self, timeout: float) -> str | None:
-        """Wait in slices: a process that wants to end does not wait for another one's refresh."""
+        """Wait in slices, so that a process can end without waiting for another one's refresh."""
         lock = self._store.lock(self._name)
         began = time.monotonic()
         left = timeout
@@ -149,7 +149,7 @@ class Driver:
 
 
 def main_thread_lives(seconds: float, stopping: threading.Event) -> bool:
-    """Wait; False as soon as the process wants to end, which a non-daemon thread would otherwise keep from ending."""
+    """Wait; return False as soon as the process wants to end, which a waiting non-daemon thread would prevent."""
     main = threading.main_thread()
     if stopping.is_set():
         return False

@@ -1,4 +1,4 @@
-"""What the refresh flow asks its driver to do. Each effect says what it is answered with."""
+"""What the refresh flow asks its driver to do, and what each effect is answered with."""
 
 from typing import TypeAlias
 
@@ -17,7 +17,7 @@ class Acquire(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """Let go of the lock."""
+    """Release the lock."""
 
 
 class Read(Struct, frozen=True):
@@ -33,9 +33,9 @@ class ReadFailure(Struct, frozen=True):
 
 
 class RecordAttempt(Struct, frozen=True):
-    """Make the attempt durable in place of the one with the id `replaces`; None for no attempt.
+    """Make the attempt durable in place of the one with the id `replaces`; None: no attempt.
 
-    `Conflict` is thrown in when another one is on record, `StorageFailed` when it can't be written.
+    Throws `Conflict` into the flow when another one is on record, `StorageFailed` when it can't be written.
     """
 
     attempt: RefreshAttempt
@@ -43,43 +43,43 @@ class RecordAttempt(Struct, frozen=True):
 
 
 class RecordAnswer(Struct, frozen=True):
-    """Make the attempt's answer durable. `StorageFailed` is thrown in."""
+    """Make the attempt's answer durable. Throws `StorageFailed` into the flow."""
 
     attempt: RefreshAttempt
     token: OAuthToken
 
 
 class Mark(Struct, frozen=True):
-    """Note, in place, how the attempt ended. `StorageFailed` is thrown in."""
+    """Mark, in place, how the attempt ended. Throws `StorageFailed` into the flow."""
 
     attempt: RefreshAttempt
     state: AttemptState
 
 
 class Close(Struct, frozen=True):
-    """Forget the attempt, and no other one. `StorageFailed` is thrown in."""
+    """Remove this attempt from the record, and no other one. Throws `StorageFailed` into the flow."""
 
     attempt: RefreshAttempt
 
 
 class RecordFailure(Struct, frozen=True):
-    """Keep a failure for every process, or clear it with None. Answered with whether that could be done."""
+    """Record a failure for all processes, or clear it with None. Answered with whether it was written."""
 
     failure: RefreshFailure | None
 
 
 class CheckReplaceable(Struct, frozen=True):
-    """See that the document could be replaced. What keeps it from that is thrown in; nothing is written."""
+    """Check, without writing, that the document could be replaced. Throws the reason into the flow if not."""
 
 
 class StillHeld(Struct, frozen=True):
-    """Answered with whether the lock is still held, and no other process has taken it over."""
+    """Answered with whether this process still holds the lock."""
 
 
 class Send(Struct, frozen=True):
     """POST the request. Answered with a `HttpOutcome`.
 
-    That bytes of it may leave is noted in the attempt, durably, before the first one does; without that note none does.
+    The attempt says durably that bytes may have left before the first one does. If that can't be written, none leaves.
     """
 
     request: TokenRequest
@@ -90,7 +90,7 @@ class Send(Struct, frozen=True):
 class Publish(Struct, frozen=True):
     """Swap the document in, if its generation is `expected` and it holds the token that was presented (sha256).
 
-    `Conflict` and `StorageFailed` are thrown in.
+    Throws `Conflict` and `StorageFailed` into the flow.
     """
 
     expected: int
@@ -99,7 +99,7 @@ class Publish(Struct, frozen=True):
 
 
 class Deliver(Struct, frozen=True):
-    """Give callers this document now: the flow goes on, but they need not wait for it."""
+    """Give the waiting callers this document now, while the flow goes on."""
 
     document: Document
 

@@ -29,7 +29,7 @@ class RefreshStatistics(Struct, frozen=True):
 
     grants: int = 0
     adopted: int = 0
-    """Flows that ended with a token somebody else had renewed."""
+    """Flows that ended with a token renewed by another process."""
     failures: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """By the name of the error."""
     waiters: int = 0
@@ -40,33 +40,33 @@ class RefreshStatistics(Struct, frozen=True):
 
 
 class RefreshHistory(Struct, frozen=True):
-    """What lies on disk of one account's refreshes, by whichever process. Times in seconds."""
+    """What is on disk about one account's refreshes, of all processes. Times in seconds."""
 
     totals: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """How they ended: granted, failed, uncertain, needs-login."""
     last_failure: RefreshFailure | None = None
-    """What the last one ended with, if that was no grant."""
+    """The last failure, None after a grant."""
     token_age: float | None = None
 
 
 class Flight(Pending[Result]):
-    """One running refresh of one account, and all who wait for it."""
+    """One running refresh of one account, and its waiters."""
 
     def __init__(self, job: RefreshRequest) -> None:
         super().__init__()
         self.job = job
 
     def deliver(self, document: Document) -> None:
-        """Let the waiters go with this document while the flight goes on."""
+        """Give the waiters this document while the flight goes on."""
         self.end(Result(document, granted=True), None)
 
 
 class RefreshEngine:
     """Runs refreshes: at most one flight per account, each on a non-daemon thread of its own.
 
-    Callers only wait for a flight's future, so neither a cancelled task nor a closed event loop nor an impatient
-    thread ends a grant half-way. `renewed` is called with the account whose document a flight found or made, before
-    any waiting caller continues; `settled` is called with the same on the flight's thread afterwards, and may be slow.
+    Callers only wait for a flight's future, so a cancelled task, a closed event loop or an impatient thread can't
+    interrupt a grant. `renewed` is called with the account's name when a flight has found or made a document, before
+    any waiting caller continues; `settled` is called with it afterwards on the flight's thread, and may be slow.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class RefreshEngine:
         fault: BaseException | None = None
         try:
             result = driver.run(refresh_flow(flight.job, self._context))
-        except BaseException as caught:  # noqa: BLE001  # whatever it is, the waiters must hear of it
+        except BaseException as caught:  # noqa: BLE001  # the waiters must get it
             fault = caught
         with self._guard:
             self._count(name, result, fault)
@@ -191,13 +191,13 @@ class RefreshEngine:
             return tuple(sorted(self._flights))
 
     def drain(self, timeout: float) -> bool:
-        """Begin no further flight, and wait for those under way. Tells whether all ended in time (seconds)."""
+        """Begin no further flight and wait up to `timeout` seconds for those under way; True if all have ended."""
         self._stopping.set()
         with self._guard:
             return self._idle.wait_for(lambda: not self._flights and not self._settling, timeout)
 
     def _forget_flights(self) -> None:
-        """In a forked child: the parent's threads don't run here, and its attempts aren't this process's."""
+        """Reset in a forked child, where the parent's threads don't run and its attempts belong to the parent."""
         self._flights = {}
         self._settling = 0
         self._guard = threading.Lock()

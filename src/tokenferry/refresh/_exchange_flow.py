@@ -1,7 +1,7 @@
-"""The whole of an exchange, of a workload's identity token or of a long-lived token, without I/O.
+"""The exchange of a workload's identity token or of a long-lived token, without I/O.
 
-Nothing single-use is presented, so nothing has to be journalled: what was lost is asked for again. One process does it
-for all, under the account's lock, and what came of it is shared as for refreshes.
+Nothing single-use is presented, so there is no journal: a lost answer is asked for again. One process does it for all,
+under the account's lock, and shares its token or failure as a refresh does.
 """
 
 import logging
@@ -46,14 +46,14 @@ Exchangeable: TypeAlias = FederatedToken | ExchangedToken
 
 
 def presented_by(token: Exchangeable, context: FlowContext) -> Secret:
-    """What an exchange presents: the long-lived token, or the workload's identity token as it is now."""
+    """Return what an exchange presents: the long-lived token, or the workload's present identity token."""
     return token.subject if isinstance(token, ExchangedToken) else context.identity(token.federation)
 
 
 def exchange(
     job: RefreshRequest, context: FlowContext, document: Document, token: Exchangeable, started: float
 ) -> Flow[Result]:
-    """Give a document that satisfies the job, for `refresh_flow`, which holds the account's lock since it was read.
+    """Return a document that satisfies the job, for `refresh_flow`, which read `document` under the account's lock.
 
     Raises `RefreshFailed`, `NeedsLogin`, `CredentialRefused` and what reading the identity token raises.
     """
@@ -65,8 +65,10 @@ def exchange(
     age = granted_ago(token, context.now())
     if token.secret.sha256 == job.refused and 0 <= age < context.settings.settle:
         raise CredentialRefused(
-            f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago; another one would "
-            "not help: check what the account may do there"
+            f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago, so another one "
+            "would "
+            ""
+            "not help; check what the account may do there"
         )
     yield from _forget_attempt(document)
     endpoints = context.endpoints(document)
@@ -92,7 +94,7 @@ def exchange(
 def _request(
     context: FlowContext, document: Document, token: Exchangeable, presented: Secret, endpoints: OAuthEndpoints
 ) -> TokenRequest:
-    """The exchange. Raises `RefreshFailed` where the provider declares none."""
+    """Build the request. Raises `RefreshFailed` where the provider declares no exchange."""
     if isinstance(token, ExchangedToken):
         missing = endpoints.token_exchange is None or endpoints.token_exchange.url is None
         what, where, table = "its token", "token_exchange", "[[providers]] as [providers.token_exchange]"
@@ -101,8 +103,8 @@ def _request(
         what, where, table = "its identity token", "federation_url", "[providers.oauth]"
     if missing:
         raise RefreshFailed(
-            f"account {document.account.name!r}: provider {document.account.provider!r} declares no {where}, where "
-            f"{what} could be exchanged; add one under {table}"
+            f"account {document.account.name!r}: provider {document.account.provider!r} declares no {where} to "
+            f"exchange {what} at; add one under {table}"
         )
     if isinstance(token, ExchangedToken):
         assert endpoints.token_exchange is not None
@@ -126,7 +128,7 @@ def _read(
 
 
 def _forget_attempt(document: Document) -> Flow[None]:
-    """What an earlier login under this name left behind is about a token family that is no more."""
+    """Close an attempt left by an earlier login under this name: its token family is gone."""
     try:
         if (attempt := (yield effects.ReadAttempt())) is not None:
             yield effects.Close(attempt)
@@ -135,7 +137,7 @@ def _forget_attempt(document: Document) -> Flow[None]:
 
 
 def _keep(context: FlowContext, document: Document, replaced: Secret, outcome: Granted) -> Flow[Result]:
-    """Publish the token. While a full disk hinders that, callers are served from memory, and no other process asks."""
+    """Publish the token. While the disk is full, serve callers from memory and hold the lock."""
     name, token, is_reported = document.account.name, outcome.token, False
     while True:
         granted = replace(document, credential=token, machine=context.machine, generation=document.generation + 1)
@@ -144,7 +146,7 @@ def _keep(context: FlowContext, document: Document, replaced: Secret, outcome: G
             break
         except Conflict:
             document = yield effects.Read()
-            if document.credential.secret != replaced:  # somebody put another one there: never overwrite it
+            if document.credential.secret != replaced:  # another program has written one: never overwrite it
                 return Result(document, granted=False)
         except StorageFailed as fault:
             if not is_reported:

@@ -1,6 +1,6 @@
-"""The whole of a refresh, without I/O: what is looked at, in which order, and what each answer leads to.
+"""The refresh of one account as a generator, without I/O: it yields effects and decides on their results.
 
-The order is the safety: attempt on disk, then the POST, then the answer on disk, then publish, then release.
+The order makes it safe: attempt on disk, then the POST, then the answer on disk, then publish, then release.
 """
 
 import logging
@@ -46,17 +46,17 @@ _SIBLING_WAIT: Final = 1.0
 _REPUBLISH_EVERY: Final = 1.0
 _SHORTEST_TIMEOUT: Final = 5.0
 _SECOND_PRESENTATION: Final = 120.0
-"""Seconds after the first presentation: by then its answer is on its way no more, nor is a sibling's write."""
+"""Seconds after the first presentation. No answer to it, and no sibling's write, is still under way then."""
 _ORPHAN_WAIT: Final = 120.0
-"""Seconds after the access token's end in which another host, cut off amid a refresh, may come back with its answer."""
+"""Seconds after the access token's expiry in which a host cut off during a refresh may return with its answer."""
 _CLAUDE_CODE_TIMEOUT: Final = 20.0  # it gives up on a held lock after 33 seconds
 
 
 def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
-    """Give a document that satisfies the job, by somebody else's grant or by one of its own.
+    """Return a document that satisfies the job, by another process's grant or by one of its own.
 
     Raises `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`, `NeedsLogin`, `ChainCopied`, `CredentialRefused`,
-    `StorageFailed` and whatever reading the document raises.
+    `StorageFailed`, and what reading the document raises.
     """
     started = context.now()
     document: Document = yield effects.Read()
@@ -79,7 +79,7 @@ def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
         )
     try:
         result = yield from _under_lock(job, context, started)
-    except Exception:  # not GeneratorExit: a flow that is dropped releases nothing, its driver does
+    except Exception:  # not GeneratorExit: the driver releases the lock of a flow that is closed early
         yield effects.Release()
         raise
     yield effects.Release()
@@ -87,7 +87,7 @@ def refresh_flow(job: RefreshRequest, context: FlowContext) -> Flow[Result]:
 
 
 def _presented(document: Document, context: FlowContext) -> str | None:
-    """The sha256 of what a grant would present: what is exchanged, or the refresh token."""
+    """Return the sha256 of what a grant would present: the token to exchange, or the refresh token."""
     token = document.credential
     if isinstance(token, FederatedToken | ExchangedToken):
         return presented_by(token, context).sha256
@@ -108,13 +108,13 @@ def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Fl
     if token.secret.sha256 == job.refused and 0 <= age < context.settings.settle:
         raise CredentialRefused(
             f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago; refreshing again "
-            "would not help: check that the account may use the API"
+            "would not help; check that the account may use the API"
         )
 
     endpoints = context.endpoints(document)
     tries, since = 1, context.now()
     if attempt is not None:
-        since = attempt.at  # a grace is counted from the first presentation
+        since = attempt.at  # the grace counts from the first presentation
         tries = attempt.tries if attempt.state == "closed" else attempt.tries + 1
         _weigh_retry(job, context, document, attempt, endpoints)
     while True:
@@ -135,15 +135,14 @@ def _under_lock(job: RefreshRequest, context: FlowContext, started: float) -> Fl
 def _recover(
     job: RefreshRequest, context: FlowContext, document: Document
 ) -> Flow[tuple[Document, RefreshAttempt | None]]:
-    """Finish what an attempt on record began. Gives the attempt back only if its outcome stays unknown."""
+    """Finish the attempt on record. Returns it only if its outcome stays unknown."""
     attempt: RefreshAttempt | None = yield effects.ReadAttempt()
     if attempt is None:
         return document, None
     token = document.credential
     if not isinstance(token, OAuthToken) or _refresh_digest(document) != attempt.token:
-        yield effects.Close(
-            attempt
-        )  # the token family has moved on: the attempt was published, or there is a new login
+        # The token family has moved on: the attempt was published, or there is a new login.
+        yield effects.Close(attempt)
         return document, None
     if attempt.answer is not None and attempt.state != "uncertain":
         answer = Granted(attempt.answer, knows_successor=attempt.state != "answered")
@@ -152,8 +151,10 @@ def _recover(
             kept = yield from _keep(context, document, answer, attempt)
             if not kept.published and not job.is_satisfied_by(kept.document, context.now()):
                 raise StorageFailed(
-                    f"account {job.name!r}: a renewed token waits in the journal to be written, so no other is asked "
-                    "for; make room on the disk"
+                    f"account {job.name!r}: its renewed token is in the journal and can't be written to the account "
+                    "yet; "
+                    ""
+                    "make room on the disk"
                 )
             return kept.document, None if answer.knows_successor else (yield effects.ReadAttempt())
         if answer.knows_successor:
@@ -174,7 +175,7 @@ def _recover(
             "wait for it, or end it",
             retry_after=1.0,
         )
-    if attempt.state == "begun":  # its process ended before the first byte left: it was no presentation
+    if attempt.state == "begun":  # its process ended before the first byte left, so nothing was presented
         yield from _quietly(document, _withdrawn(attempt))
         return document, replace(attempt, state="closed") if attempt.may_be_spent else None
     context.first_saw(document.account.name, attempt.token)
@@ -182,12 +183,12 @@ def _recover(
 
 
 def _withdrawn(attempt: RefreshAttempt) -> effects.Effect:
-    """End an attempt that came to nothing, which doesn't undo that the handling of an earlier one is unknown."""
+    """End an attempt that presented nothing; an earlier one with an unknown outcome stays on record."""
     return effects.Mark(attempt, "closed") if attempt.tries > 1 else effects.Close(attempt)
 
 
 def _renewable(job: RefreshRequest, document: Document, context: FlowContext) -> tuple[OAuthToken, Secret]:
-    """The token set, if its token family is ours to move. Raises otherwise."""
+    """Return the token and its refresh token, if tokenferry may refresh them. Raises otherwise."""
     token, account = document.credential, document.account
     if not isinstance(token, OAuthToken):
         raise CredentialRefused(f"account {job.name!r} holds an API key or setup token, which can't be refreshed")
@@ -205,7 +206,8 @@ def _renewable(job: RefreshRequest, document: Document, context: FlowContext) ->
         )
     if token.refresh is None:
         raise NeedsLogin(
-            f"account {job.name!r}: refresh token absent, and the access token is used up; {log_in_again(account)}"
+            f"account {job.name!r}: it has no refresh token, and its access token has expired or was refused; "
+            f"{log_in_again(account)}"
         )
     if context.endpoints(document).token_endpoint is None:
         raise NeedsLogin(
@@ -216,7 +218,7 @@ def _renewable(job: RefreshRequest, document: Document, context: FlowContext) ->
 
 
 def _check_claude_code(job: RefreshRequest, token: OAuthToken, context: FlowContext) -> None:
-    """Raise unless Claude Code's token family may be moved by us: only when its access token is used up or refused."""
+    """Raise unless the access token of Claude Code's login has expired or was refused: only then may we refresh it."""
     left = seconds_left(token, context.now())
     if left > 0 and token.secret.sha256 != job.refused:
         raise TryLater(
@@ -227,7 +229,7 @@ def _check_claude_code(job: RefreshRequest, token: OAuthToken, context: FlowCont
 
 
 def _refresh_digest(document: Document) -> str | None:
-    """The sha256 of the document's refresh token, by which attempts and failures name it."""
+    """Return the sha256 of the document's refresh token, which identifies it in attempts and failures."""
     refresh = getattr(document.credential, "refresh", None)
     return None if refresh is None else refresh.sha256
 
@@ -235,7 +237,7 @@ def _refresh_digest(document: Document) -> str | None:
 def _weigh_retry(
     job: RefreshRequest, context: FlowContext, document: Document, attempt: RefreshAttempt, endpoints: OAuthEndpoints
 ) -> None:
-    """Raise unless presenting a refresh token again, whose handling is unknown, is the best that is left to do."""
+    """Raise unless it is right to present a refresh token again whose first presentation has an unknown outcome."""
     if attempt.tries >= _MOST_TRIES and attempt.state != "closed":
         handling = "no refresh token in them could be read" if attempt.answer is not None else "both answers were lost"
         raise NeedsLogin(
@@ -269,9 +271,9 @@ def _weigh_retry(
 
 
 def _second_presentation_in(context: FlowContext, name: str, attempt: RefreshAttempt) -> float:
-    """Seconds until a refresh token may be presented again whose first presentation was not answered.
+    """Seconds until a refresh token with an unanswered presentation may be presented again.
 
-    Counted from that one, however the wall clock was set since: never longer than from when this process saw it.
+    The wall clock may have been set since, so the wait never exceeds the one counted from this process's first sight.
     """
     if attempt.answer is not None:
         return 0.0
@@ -280,7 +282,7 @@ def _second_presentation_in(context: FlowContext, name: str, attempt: RefreshAtt
 
 
 def _in_grace(context: FlowContext, attempt: RefreshAttempt, endpoints: OAuthEndpoints) -> bool:
-    """Whether the server declares that it forgives a replay still."""
+    """Whether the attempt is still within the declared time in which the server accepts a replay."""
     return endpoints.reuse_grace > 0 and 0 <= context.now() - attempt.at < endpoints.reuse_grace
 
 
@@ -295,13 +297,13 @@ def _attempt(
 ) -> Flow[tuple[Outcome, RefreshAttempt]]:
     endpoints = context.endpoints(document)
     request = refresh_request(endpoints, refresh, context.client_secret(endpoints))
-    if document.account.owner != "claude-code":  # whose lock looks at that itself
+    if document.account.owner != "claude-code":  # the lock of Claude Code checks that itself
         yield effects.CheckReplaceable()
     try:
         yield effects.RecordAttempt(attempt, replaces)
     except Conflict as fault:
         raise RefreshBusy(str(fault), retry_after=1.0) from None
-    if not (yield effects.StillHeld()):  # as happens to a process that was suspended for long
+    if not (yield effects.StillHeld()):  # after a long suspension, for example
         yield from _withdraw(document, attempt)
         raise RefreshBusy(
             f"account {document.account.name!r}: another program took its lock before anything was sent; try again",
@@ -321,17 +323,17 @@ def _attempt(
 
 
 def _withdraw(document: Document, attempt: RefreshAttempt) -> Flow[None]:
-    """Take an unsent attempt back, unless the record is another's by now."""
+    """Withdraw an unsent attempt, unless another one has replaced it on record."""
     recorded: RefreshAttempt | None = yield effects.ReadAttempt()
     if recorded is not None and recorded.id == attempt.id:
         yield from _quietly(document, _withdrawn(attempt))
 
 
 def _keep(context: FlowContext, document: Document, answer: Granted, attempt: RefreshAttempt) -> Flow[Result]:
-    """Make the grant durable, then publish it. A full disk delays that; it loses nothing.
+    """Make the grant durable, then publish it. A full disk delays that and loses nothing.
 
-    Where the answer's refresh token could not be read the attempt stays on record: the old one was presented, and may
-    be once more.
+    If the answer's refresh token could not be read, the attempt stays on record, and the old one may be presented
+    once more.
     """
     name, token, is_reported = document.account.name, answer.token, False
     is_kept = yield from _record(document, answer, attempt)
@@ -369,7 +371,7 @@ def _keep(context: FlowContext, document: Document, answer: Granted, attempt: Re
 
 
 def _record(document: Document, answer: Granted, attempt: RefreshAttempt) -> Flow[bool]:
-    """Make the answer durable in the journal. Tells whether it is."""
+    """Write the answer to the journal; True if it is durable."""
     if attempt.answer is not None:
         return True
     if not answer.knows_successor:
@@ -385,7 +387,7 @@ def _record(document: Document, answer: Granted, attempt: RefreshAttempt) -> Flo
 def _fail(
     job: RefreshRequest, context: FlowContext, document: Document, outcome: Outcome, attempt: RefreshAttempt
 ) -> Flow[Result]:
-    """Record what a grant that gave nothing means, and raise it."""
+    """Record the failure of a grant, and raise it."""
     refresh = document.credential.refresh  # type: ignore[union-attr]  # `_renewable` saw one
     assert refresh is not None
     now = context.now()
@@ -404,7 +406,7 @@ def _fail(
     if isinstance(outcome, Denied):
         yield effects.Sleep(_SIBLING_WAIT)
         document = yield effects.Read()
-        if _refresh_digest(document) != refresh.sha256:  # somebody refreshed without our lock and won
+        if _refresh_digest(document) != refresh.sha256:  # another program has refreshed it without our lock
             yield from _quietly(document, effects.Close(attempt))
             if job.is_satisfied_by(document, context.now()):
                 return Result(document, granted=False)
@@ -417,7 +419,7 @@ def _fail(
     assert isinstance(outcome, NotGranted)
     try:
         known: RefreshFailure | None = yield effects.ReadFailure()
-    except StorageFailed:  # the store is away: that nothing was granted must be noted all the same
+    except StorageFailed:  # without the store the failure must still be recorded
         known = None
     failure = back_off(outcome, refresh, now, known, context.jitter())
     yield effects.RecordFailure(failure)
@@ -430,7 +432,7 @@ def _fail(
 
 
 def _quietly(document: Document, effect: effects.Effect) -> Flow[None]:
-    """Close or mark an attempt; should the disk refuse, what stays on record makes later refreshes more careful."""
+    """Close or mark an attempt. A failing disk is logged: the attempt left on record only delays later refreshes."""
     try:
         yield effect
     except TokenferryError as fault:

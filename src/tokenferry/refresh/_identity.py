@@ -12,9 +12,9 @@ _FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOE
 
 
 def read_identity(federation: Federation) -> Secret:
-    """A workload's identity token as it is now. Raises `RefreshFailed`.
+    """Read a workload's present identity token. Raises `RefreshFailed`.
 
-    Its file belongs to the platform, which often makes it a symbolic link that others may read: neither is judged here.
+    The platform owns its file and often makes it a world-readable symbolic link, so neither is refused here.
     """
     try:
         return Secret(_in_file(Path(federation.file).expanduser()) if federation.file else _in_variable(federation))
@@ -29,7 +29,7 @@ def _in_file(path: Path) -> str:
     descriptor = os.open(path, _FLAGS)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a regular file")
         return _checked(os.read(descriptor, _MOST_BYTES + 1).decode("ascii", "replace"))
     finally:
         os.close(descriptor)

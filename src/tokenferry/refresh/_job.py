@@ -1,4 +1,4 @@
-"""What a refresh is asked for, what it gives, and what it knows of its surroundings."""
+"""The request for a refresh, its result, and the context it runs in."""
 
 import random
 import time
@@ -15,11 +15,11 @@ from tokenferry.stores import Account, Document, ProcessIdentity
 
 
 class RefreshRequest(Struct, frozen=True):
-    """One wish for a better token.
+    """A request for a token that lives longer, or is another one.
 
-    `refused` is the sha256 of an access token that was answered with 401, `superseded` that of one which shall be
-    replaced though it works. `needs` and `wait` are in seconds: the life a token must have left to satisfy, and the
-    longest wait for the lock. `forced` wants a grant whatever is there.
+    `refused` is the sha256 of an access token that was answered with 401, `superseded` that of a working one to
+    replace. `needs` is the life in seconds that a token must have left, `wait` the longest wait for the lock in
+    seconds. `forced` asks for a grant in any case.
     """
 
     name: str
@@ -39,7 +39,7 @@ class RefreshRequest(Struct, frozen=True):
 
 
 class Result(Struct, frozen=True):
-    """A flow's result: the document to use, whether its own grant made it, and whether it is stored safely."""
+    """A flow's result: the document to use, whether the flow's own grant made it, and whether it is in the store."""
 
     document: Document
     granted: bool
@@ -47,7 +47,7 @@ class Result(Struct, frozen=True):
 
 
 class FlowContext(Struct, frozen=True):
-    """What the flow knows of its surroundings."""
+    """What the flow needs from outside: endpoints, clocks, the identities of machine and process."""
 
     endpoints: Callable[[Document], OAuthEndpoints]
     """The provider's endpoints. Raises `UnknownProvider`."""
@@ -56,15 +56,15 @@ class FlowContext(Struct, frozen=True):
     machine: str
     process: ProcessIdentity
     identify: Callable[[], ProcessIdentity] = ProcessIdentity.own
-    """This process, asked again behind a fork."""
+    """This process's identity; called again after a fork."""
     is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone
     identity: Callable[[Federation], Secret] = read_identity
-    """A workload's identity token, as it is now. Raises `RefreshFailed`."""
+    """Gives a workload's present identity token. Raises `RefreshFailed`."""
     settings: RefreshSettings = field(default_factory=RefreshSettings)
     jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0)  # noqa: S311  # spreads retries, guards nothing
     monotonic: Callable[[], float] = time.monotonic
     sightings: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """By account: its refresh token (sha256) with a presentation of unknown outcome, and when this process saw that."""
+    """By account: the refresh token (sha256) with an unanswered presentation, and when this process first saw that."""
 
     def first_saw(self, name: str, token: str) -> float:
         """When this process first saw that a presentation of this refresh token was not answered (monotonic)."""
@@ -76,9 +76,9 @@ class FlowContext(Struct, frozen=True):
 
 
 def is_of_unknown_age(document: Document) -> bool:
-    """Whether a token family is ours and its access token's expiry unknown, so that it is renewed at first use.
+    """Whether the token family is ours and its access token's expiry unknown, so that it is renewed at first use.
 
-    A token family with another owner is renewed by that one's windows.
+    The owner of another token family decides when to renew it.
     """
     token = document.credential
     if not isinstance(token, OAuthToken) or document.account.owner != "tokenferry":
@@ -87,33 +87,33 @@ def is_of_unknown_age(document: Document) -> bool:
 
 
 def seconds_left(token: OAuthToken, now: float) -> float:
-    """Seconds until the access token expires; infinite when it isn't known to."""
+    """Seconds until the access token expires; infinite when its expiry is unknown."""
     return float("inf") if token.expires_at is None else token.expires_at - now
 
 
 def granted_ago(token: OAuthToken, now: float) -> float:
-    """Seconds since a refresh made this access token; infinite if it came otherwise, by a login or an import."""
+    """Seconds since a refresh made this access token; infinite if it came by a login or an import."""
     return now - token.obtained_at if token.source == "refresh" and token.obtained_at is not None else float("inf")
 
 
 def window(token: OAuthToken, seconds: float) -> float:
-    """A window in seconds, no longer than half the life that the token was granted with."""
+    """Return a window in seconds, at most half the token's lifetime."""
     return seconds if token.lifetime is None else min(seconds, token.lifetime / 2)
 
 
 def log_in_again(account: Account) -> str:
-    """The owner's login command, as the end of a sentence."""
+    """Return the command that logs in again, as the end of a sentence."""
     if account.owner == "claude-code":
         return "log in again with: claude /login"
     if account.owner == "ant":
         return f"log in again with: ant auth login --profile {account.labels.get('profile', account.name)}"
     if account.owner == "external":
-        return "the program it comes from has to renew it"
+        return "renew it in the program that it comes from"
     if account.kind == FederatedToken.kind:
-        return f"see what its identity token is worth with: tokenferry refresh {account.name}"
+        return f"check its identity token with: tokenferry refresh {account.name}"
     if account.kind == ExchangedToken.kind:
         return (
-            f"get another token with: tokenferry login {account.name}; or, if what it lacked is there now, "
-            f"ask again with: tokenferry refresh {account.name}"
+            f"get another token with: tokenferry login {account.name}; or, after fixing the cause at the vendor, "
+            f"try again with: tokenferry refresh {account.name}"
         )
     return f"log in again with: tokenferry login {account.name}"

@@ -1,4 +1,4 @@
-"""What lies beside a token family while and after it is refreshed: the attempt with its answer, the last failure."""
+"""The refresh journal: the attempt in progress with its answer, and the last failure, by account."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ VerdictKind: TypeAlias = Literal["failed", "uncertain", "needs-login"]
 
 _HEADER: Final = 4096
 _NOTE: Final = _HEADER - 32
-"""Where the time of sending is noted, in room that is there from the beginning."""
+"""The offset of the time of sending; its room is allocated with the file."""
 _ROOM: Final = 60 * 1024
 _PURPOSE: Final = "answer"
 _MARKS: Final[dict[bytes, AttemptState]] = {
@@ -38,15 +38,15 @@ _MARKS: Final[dict[bytes, AttemptState]] = {
 
 
 class RefreshAttempt(Struct, frozen=True):
-    """One presentation of one refresh token, known to the disk before it is sent.
+    """One presentation of one refresh token, written to disk before it is sent.
 
     `token` is the sha256 of the refresh token; `at`, in seconds since 1970 UTC, is when the first presentation with
     unknown outcome was sent, which may be this one; `tries` counts the presentations whose outcome is unknown, this one
-    among them unless it is `begun` or `closed`.
+    included unless it is `begun` or `closed`.
 
     While it is `begun` no byte of the request has left; `open` means that bytes may have. `answered` means that the
     answer's refresh token could not be read: once its access token is published the attempt is `uncertain`, and keeps
-    its answer. `orphaned` is one of another host that can't be asked: that may be gone, or cut off and come back.
+    its answer. `orphaned` belongs to an unreachable host, which may be gone or may come back.
     """
 
     id: str
@@ -63,7 +63,7 @@ class RefreshAttempt(Struct, frozen=True):
 
     @property
     def presentations(self) -> int:
-        """How often the server may have seen the refresh token in a presentation whose outcome is unknown."""
+        """The number of presentations with an unknown outcome that the server may have seen."""
         return self.tries - (self.state in {"begun", "closed"})
 
     @property
@@ -73,10 +73,10 @@ class RefreshAttempt(Struct, frozen=True):
 
 
 class RefreshFailure(Struct, frozen=True):
-    """What the last grant that gave nothing ended with, bound to the refresh token (sha256) that it was about.
+    """How the last failed grant ended, bound to the refresh token (sha256) that it presented.
 
     `until` is when the token may be presented again; times in seconds since 1970 UTC. `refused` is the access token
-    (sha256) that the provider had refused, where that was why a grant was asked for.
+    (sha256) whose refusal by the provider caused the grant, if one did.
     """
 
     kind: VerdictKind
@@ -89,10 +89,10 @@ class RefreshFailure(Struct, frozen=True):
 
 
 class Journal(Protocol):
-    """Keeps attempts and failures, by account. Written only by the holder of the account's lock.
+    """Stores attempts and failures by account. Only the holder of the account's lock writes.
 
-    The lock may be lost without notice, so `begin` compares: it raises `Conflict`, and writes nothing, unless the
-    attempt on record is the one with the id `replaces` (None for no attempt).
+    A lock may be lost without notice, so `begin` compares: it raises `Conflict` and writes nothing unless the attempt
+    on record has the id `replaces` (None: no attempt).
     """
 
     def attempt(self, name: str) -> RefreshAttempt | None: ...
@@ -110,11 +110,10 @@ class Journal(Protocol):
 class FileJournal:
     """The journal as two 0600 files per account.
 
-    NAME.attempt is made at its full size before the request is sent, so that neither marking it nor writing the
-    answer into it can fail for want of space: one mark byte, the attempt, from byte 4064 on the time of sending, and
-    from byte 4096 on the answer behind its own checksum, sealed where the home is, and else in clear. NAME.verdict is
-    a small JSON document: the failure in force, and how often refreshes ended how. Neither of these holds a token. The
-    folder lies in the home.
+    NAME.attempt is made at its full size before the request is sent, so that marking it and writing the answer into
+    it need no more space: one mark byte, the attempt, from byte 4064 on the time of sending, and from byte 4096 on the
+    answer after its checksum, sealed if the home is. NAME.verdict is a small JSON document without tokens: the failure
+    in force, and counts of refreshes by outcome. The folder is in the home.
     """
 
     def __init__(self, folder: Path, *, disk: Disk = DISK, seal: Seal | None = None) -> None:
@@ -125,7 +124,7 @@ class FileJournal:
         self._begun: dict[str, tuple[str, SealKey | None]] = {}
 
     def attempt(self, name: str) -> RefreshAttempt | None:
-        """The attempt on record. Raises `CorruptFile`, `UnsafeFile`, and for a sealed answer `NeedsUnlock`."""
+        """Return the attempt on record. Raises `CorruptFile`, `UnsafeFile`, and for a sealed answer `NeedsUnlock`."""
         path = self._attempt(name)
         try:
             raw = self._disk.read(path)
@@ -157,7 +156,7 @@ class FileJournal:
     def begin(self, name: str, attempt: RefreshAttempt, *, replaces: str | None = None) -> None:
         """Put the attempt on disk, with room for its answer.
 
-        In a sealed home the key that will seal the answer is in memory afterwards. Raises `Conflict`, `StorageFailed`,
+        In a sealed home this also loads the key that will seal the answer. Raises `Conflict`, `StorageFailed`,
         `NeedsUnlock`, `SealKeyLost`; then nothing may be sent.
         """
         check_replaced(name, self._recorded(name), replaces)
@@ -173,7 +172,7 @@ class FileJournal:
         replace_private_file(path, header.ljust(_HEADER) + bytes(_ROOM), disk=self._disk)
 
     def _recorded(self, name: str) -> str | None:
-        """The id of the attempt on record; an unreadable one has an id that no other has."""
+        """Return the id of the attempt on record; "" for an unreadable one."""
         try:
             head = HiddenBytes(self._disk.read(self._attempt(name))[1:_NOTE])
         except FileNotFoundError:
@@ -181,9 +180,9 @@ class FileJournal:
         return str((parse_object(head.rstrip(b"\0 \n")) or Fields()).get("id", ""))
 
     def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None:
-        """Note that bytes of the request may leave from now on (`at`, seconds since 1970 UTC).
+        """Record that bytes of the request may have left at `at` (seconds since 1970 UTC).
 
-        Raises `StorageFailed`; then none may.
+        Raises `StorageFailed`; then none may leave.
         """
         with self._open(name, attempt) as descriptor:
             self._disk.write(descriptor, b"%.3f" % at, _NOTE)
@@ -191,7 +190,7 @@ class FileJournal:
             self._disk.fsync(descriptor)
 
     def answer(self, name: str, attempt: RefreshAttempt, token: OAuthToken) -> None:
-        """Write the answer into the room kept for it. Raises `StorageFailed`."""
+        """Write the answer into its preallocated room. Raises `StorageFailed`."""
         begun, key = self._begun.get(name, (None, None))
         if begun != attempt.id:
             key = self._seal.for_writing(self._seal.used(name), is_new=False)
@@ -213,7 +212,7 @@ class FileJournal:
         replace_private_file(path, whole, disk=self._disk)
 
     def _opened(self, name: str, head: Fields, body: Fields | None) -> Fields | None:
-        """What is in an answer, sealed or not. Raises `BrokenSeal`, `NeedsUnlock`, `SealKeyLost`."""
+        """Return the fields of an answer, sealed or not. Raises `BrokenSeal`, `NeedsUnlock`, `SealKeyLost`."""
         if body is None:
             return None
         if "sealed" not in body:
@@ -225,18 +224,18 @@ class FileJournal:
         return parse_object(open_box(key, str(body["sealed"]), _PURPOSE, about))
 
     def mark(self, name: str, attempt: RefreshAttempt, state: AttemptState) -> None:
-        """Note how the attempt ended, by its one mark byte. Raises `StorageFailed`."""
+        """Mark how the attempt ended, in its one mark byte. Raises `StorageFailed`."""
         mark = next(byte for byte, known in _MARKS.items() if known == state)
         with self._open(name, attempt) as descriptor:
             self._disk.write(descriptor, mark, 0)
             self._disk.fsync(descriptor)
 
     def close(self, name: str, attempt: RefreshAttempt) -> None:  # noqa: ARG002  # under a flock there is no other one
-        """Forget the attempt: its outcome is known and kept. Raises `StorageFailed`."""
+        """Remove the attempt, whose outcome is known and stored. Raises `StorageFailed`."""
         remove_file(self._attempt(name), disk=self._disk)
 
     def failure(self, name: str) -> RefreshFailure | None:
-        """The failure in force; None as well for one that can't be read, for it only advises."""
+        """Return the failure in force; None also for an unreadable one, since it is only advice."""
         fields = self._history(name).get("last")
         try:
             known = RefreshFailure.__struct_fields__
@@ -245,7 +244,7 @@ class FileJournal:
             return None
 
     def record_failure(self, name: str, failure: RefreshFailure | None) -> None:
-        """Keep the failure for every process; None stands for a grant that succeeded. Raises `StorageFailed`."""
+        """Record the failure for all processes; None for a grant that succeeded. Raises `StorageFailed`."""
         last = None if failure is None else {key: getattr(failure, key) for key in RefreshFailure.__struct_fields__}
         totals = Counter(self.totals(name))
         totals["granted" if failure is None else failure.kind] += 1
@@ -255,13 +254,13 @@ class FileJournal:
         replace_private_file(path, data, disk=self._disk)
 
     def forget(self, name: str) -> None:
-        """Remove all that is kept of an account that is no more. Raises `StorageFailed`."""
+        """Remove the files of a removed account. Raises `StorageFailed`."""
         for path in (self._attempt(name), self._failure(name)):
             remove_leftovers(path, disk=self._disk)
             remove_file(path, disk=self._disk)
 
     def totals(self, name: str) -> Mapping[str, int]:
-        """How often refreshes ended how, by all processes, since the account was first refreshed here."""
+        """Count refreshes by outcome, of all processes, since the account was first refreshed here."""
         totals = self._history(name).get("totals")
         counted = totals.items() if isinstance(totals, dict) else ()
         return {kind: count for kind, count in counted if isinstance(count, int)}
@@ -292,7 +291,7 @@ class FileJournal:
 
 
 class MemoryJournal:
-    """The journal of a store without a disk: it lasts as long as the process, as does the store."""
+    """The journal of a store without a disk; it lasts as long as the process."""
 
     def __init__(self) -> None:
         self._attempts: dict[str, RefreshAttempt] = {}
@@ -363,7 +362,7 @@ def _write_body(content: Fields) -> HiddenBytes:
 
 
 def _read_body(raw: bytes) -> Fields | None:
-    """What was journalled, or None when there is nothing or its writing was cut short."""
+    """Read the journalled answer; None if there is none or its writing was cut short."""
     head, _, rest = raw.partition(b"\n")
     del raw
     digest, _, length = head.partition(b" ")

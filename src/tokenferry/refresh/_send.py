@@ -1,4 +1,4 @@
-"""The one place that talks to authorization servers: a blocking call that says what became of it and never raises."""
+"""The only code that talks to authorization servers: a blocking call that returns an outcome and never raises."""
 
 import os
 import time
@@ -28,9 +28,9 @@ def send(
 ) -> HttpOutcome:
     """Send it once, within `timeout` seconds. Redirects are not followed: a 307 would send the body again.
 
-    `sending` is called right before the first byte of the request leaves; if it raises, none does. Whatever fails
-    before that point is `NotSent`, and whatever fails after it is `TokenResponseLost`: a proxy's CONNECT carries
-    nothing of the request. Nothing is sent again, and no connection is kept: on a kept one the peer's silent close
+    `sending` is called right before the first byte of the request leaves; if it raises, none leaves. A failure before
+    that is `NotSent`, also during a proxy's CONNECT, which carries nothing of the request; a failure after it is
+    `TokenResponseLost`. Nothing is sent again, and no connection is reused: on a reused one the peer's silent close
     looks like a lost answer.
     """
     is_sent = False
@@ -61,7 +61,7 @@ def send(
 
 
 def _proxy_variable(url: str) -> str | None:
-    """The variable with the proxy for this very URL; the others aren't read. This machine is reached without one."""
+    """Return the environment variable with the proxy for this URL; None for none, and for loopback addresses."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme, 0)
     environ = Fields(os.environ)  # whose repr shows no password
@@ -103,7 +103,7 @@ def _exchange(
             body += chunk
             if len(body) > MAX_ANSWER:
                 return TokenResponseLost("the answer is larger than any token endpoint's")
-            # What is there whole counts, however late: a process that was suspended must not throw it away.
+            # A complete answer counts, however late: a process that was suspended must not discard it.
             if monotonic() > deadline and str(len(body)) != response.headers.get("content-length"):
                 raise TimeoutError
         headers = {name.lower(): value for name, value in response.headers.items()}
@@ -111,7 +111,7 @@ def _exchange(
 
 
 def _unsent(host: str, variable: str | None, fault: Exception) -> str:
-    """Why the request never left, and where to look."""
+    """Say why the request was not sent, and what to check."""
     if isinstance(fault, TokenferryError):
         return str(fault)
     reason = f"{host} could not be reached ({_reason(fault)})"
@@ -122,7 +122,7 @@ def _unsent(host: str, variable: str | None, fault: Exception) -> str:
 
 
 def _reason(fault: BaseException) -> str:
-    """The system's words for it, else the kind of failure: library messages may quote what they choked on."""
+    """Return the system's message, else the error's class: messages of libraries may quote secrets."""
     cause: BaseException | None = fault
     while cause is not None:
         if words := getattr(cause, "strerror", None):
