@@ -30,8 +30,8 @@ class FleetHost:
         store = f'[store]\nurl = "{url}"\nshare_accounts = true\npool = 2\n'
         write_config(self.home, f'{store}[[providers]]\nname = "sandbox"\nbase_url = "{provider}"\n')
 
-    def begin(self, *words: str, stdin: str = "") -> "Popen[str]":
-        return begin(*self._inside, *words, stdin=stdin, stdin_open=False, **self.environment)
+    def begin(self, *words: str, stdin: str | None = None, stdin_open: bool = False) -> "Popen[str]":
+        return begin(*self._inside, *words, stdin=stdin, stdin_open=stdin_open, **self.environment)
 
     def run(self, *words: str, stdin: str = "") -> Outcome:
         return end(self.begin(COMMAND, *words, stdin=stdin))
@@ -58,15 +58,15 @@ class Fleet:
         outcomes += [host.run("encryption", "enable") for host in self.hosts]
         assert [outcome.err for outcome in outcomes if outcome.code] == []
 
-    def add_expired(self, name: str = "alice") -> None:
-        """Share a login whose access token has run out."""
-        login = self.sandbox.issue(name, expires_in=-3600)
-        outcome = self.hosts[0].run("account", "add", name, "--provider", "sandbox", stdin=json.dumps(login))
+    def add_expired(self) -> None:
+        """Share Alice's login, whose access token has run out."""
+        login = self.sandbox.issue("alice", expires_in=-3600)
+        outcome = self.hosts[0].run("account", "add", "alice", "--provider", "sandbox", stdin=json.dumps(login))
         assert outcome.code == 0, outcome.err
 
-    def figures(self, name: str = "alice") -> tuple[int, int]:
-        """How many grants there were, and how many presentations of a used-up refresh token."""
-        counters = self.sandbox.counters(name)
+    def figures(self) -> tuple[int, int]:
+        """How many grants there were for Alice, and how many presentations of a used-up refresh token."""
+        counters = self.sandbox.counters()
         return counters["grants"], counters["reuses"]
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.fleet import Fleet, FleetHost
-from e2e.parties import COMMAND, PATIENCE, SandboxProcess, Server, begin, end, eventually, running
+from e2e.parties import PATIENCE, SandboxProcess, Server, begin, end, eventually, running
 from e2e.postgres import VERSIONS, PostgresServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.parametrize("postgres", VERSIONS[:1], indirect=True)]
@@ -66,22 +66,6 @@ def test_a_renewal_that_a_failover_loses_comes_back_from_its_host(fleet: Fleet, 
     assert fleet.hosts[0].run("token", "alice").out.strip() == token
     assert fleet.hosts[1].run("token", "alice").out.strip() == token
     assert fleet.figures() == (1, 0)
-
-
-def test_a_host_says_what_became_of_a_process_that_was_killed(fleet: Fleet, sandbox: SandboxProcess) -> None:
-    fleet.add_expired()
-    sandbox.fault("hang", path="/v1/oauth/token")
-    killed = fleet.hosts[0].begin(COMMAND, "token", "alice")
-    eventually(lambda: sandbox.is_asked("/v1/oauth/token"), "the refresh")
-    busy = fleet.hosts[1].run("refresh", "alice")
-    assert busy.code == 6
-    killed.kill()
-    end(killed)
-    told = fleet.hosts[0].run("token", "alice")
-    assert (told.code, "its last refresh was lost" in told.err) == (6, True)
-    other = fleet.hosts[1].run("token", "alice")
-    assert (other.code, "its last refresh was lost" in other.err) == (6, True), other.err
-    assert sandbox.counters()["reuses"] == 0
 
 
 def shell(*words: object) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from tokenferry import Broker
 from tokenferry.config import load
 from tokenferry.oauth import HttpOutcome, TokenRequest
-from tokenferry.refresh import FileJournal, send
+from tokenferry.refresh import FileJournal, Sender, send
 from tokenferry.settings import Home
 from tokenferry.stores import Disk, FileStore
 
@@ -108,8 +108,8 @@ class FatalDisk(Disk):
         return super().names(folder)
 
 
-def main(name: str, last: int, log: Path) -> None:
-    fatal = Fatal(last, log)
+def fatal_send(fatal: Fatal) -> Sender:
+    """Send a refresh, and note that its first byte leaves."""
 
     def post(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> HttpOutcome:
         def leave() -> None:
@@ -121,13 +121,18 @@ def main(name: str, last: int, log: Path) -> None:
         fatal.step("answer")
         return answer
 
+    return post
+
+
+def main(name: str, last: int, log: Path) -> None:
+    fatal = Fatal(last, log)
     home = Home.from_environment()
     broker = Broker(
         store=FileStore(home, disk=FatalDisk(fatal, "store")),
         journal=FileJournal(home.journal, disk=FatalDisk(fatal, "journal")),
         providers=load(home.config).providers,
         home=home,
-        send=post,
+        send=fatal_send(fatal),
     )
     token = broker.resolve(name).secret.sha256
     fatal.note("done")
