@@ -127,7 +127,7 @@ class Member:
                 self.stamps = stamps
             self.idle_beats += 1
         except TokenferryError:
-            self.idle_beats += self.host.is_cut
+            self.idle_beats = self.idle_beats + 1 if self.host.is_cut else 0
 
 
 class Fleet(Machine):
