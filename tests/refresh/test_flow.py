@@ -290,7 +290,10 @@ def test_a_token_that_another_program_renewed_without_our_lock_is_not_taken_for_
         return DEAD
 
     broker = rig.broker(send=sibling)
+    marks: list[str] = []
+    monkeypatch.setattr(broker.journal, "mark", lambda *given: marks.append(given[-1]))
     assert value(broker.resolve(NAME)) == "access-6"
+    assert marks == ["denied"], "noted first: a failover may lose what the other one wrote"
     assert broker.journal.failure(NAME) is None
     assert broker.journal.attempt(NAME) is None
 

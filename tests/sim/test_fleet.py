@@ -24,6 +24,10 @@ def test_no_schedule_presents_a_token_twice_or_loses_a_login(first: int) -> None
         assert not fleet.violations, report(seed, fleet)
 
 
+def test_a_denial_is_known_after_a_failover_that_lost_the_login_found_behind_it() -> None:
+    assert not run_fleet(11197).violations
+
+
 @pytest.mark.parametrize("name", sorted(MUTANTS))
 def test_every_mutant_of_a_fleet_is_caught(name: str) -> None:
     one = MUTANTS[name]

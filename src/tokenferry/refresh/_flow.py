@@ -404,6 +404,7 @@ def _fail(
             retry_after=_SECOND_PRESENTATION,
         )
     if isinstance(outcome, Denied):
+        yield from _quietly(document, effects.Mark(attempt, "denied"))  # a failover may lose what is read below
         yield effects.Sleep(_SIBLING_WAIT)
         document = yield effects.Read()
         if _refresh_digest(document) != refresh.sha256:  # another program has refreshed it without our lock
@@ -412,7 +413,6 @@ def _fail(
                 return Result(document, granted=False)
             raise RefreshFailed(f"account {job.name!r} was refreshed by another program; try again", retry_after=1.0)
         reason = f"the provider says that its refresh token is dead ({outcome.reason})"
-        yield from _quietly(document, effects.Mark(attempt, "denied"))
         if (yield effects.RecordFailure(RefreshFailure("needs-login", refresh.sha256, context.now(), reason))):
             yield from _quietly(document, effects.Close(attempt))
         raise NeedsLogin(f"account {job.name!r}: {reason}; {log_in_again(document.account)}")
