@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 from typing_extensions import override
@@ -291,6 +291,15 @@ class Fleet(Machine):
             lock.release()
 
     # -- what is on record
+
+    @override
+    def _perform_now(self, process: Process, effect: effects.Effect) -> Any:
+        replaced, _ = self.database.contents.attempts.get(NAME, (None, 0.0))
+        done = super()._perform_now(process, effect)
+        if isinstance(effect, effects.RecordAttempt) and replaced and effect.attempt.tries > replaced.tries:
+            for sending in self.sent:  # nobody but its own host can know that it was never sent
+                sending.is_noted |= sending.id == replaced.id
+        return done
 
     @override
     def _publish(self, process: Process, expected: int, document: Document, presented: str | None) -> None:
