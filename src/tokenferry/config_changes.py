@@ -1,4 +1,4 @@
-"""Changes to config.toml as `config set` and the dashboard make them: proposed, checked, written, taken back."""
+"""Changes to config.toml as `config set` and the dashboard make them: propose, check, write, undo."""
 
 import contextlib
 import json
@@ -14,6 +14,7 @@ from msgspec import Struct
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker, settle_default_provider
 from tokenferry.config import (
+    HIDDEN,
     Config,
     Effective,
     Examined,
@@ -46,7 +47,6 @@ __all__ = [
     "write_undo",
 ]
 
-HIDDEN: Final = "(hidden)"
 _COMMAND_SECTIONS: Final = frozenset(("policy", "plugins", "store"))
 _COMMAND_KEYS: Final = frozenset(
     ("command", "allow_remote", "trusted_proxies", "user_header", "admins", "ca_file", "api_key", "google_credentials")
@@ -56,7 +56,7 @@ _ADDRESS: Final = re.compile(r"url|uri|issuer|endpoint|redirect|provider_type|re
 
 
 class ConfigChange(Struct, frozen=True):
-    """What config.toml would hold next, and what it holds now (None: there is no file)."""
+    """The next content of config.toml, and the present one (None: there is no file)."""
 
     path: Path
     names: tuple[str, ...]
@@ -71,7 +71,7 @@ class ConfigChange(Struct, frozen=True):
 
     @property
     def digest(self) -> str:
-        """Says which content is changed: sha256 in hexadecimal."""
+        """The sha256 of the present content, in hexadecimal."""
         return sha256(self.before or b"").hexdigest()
 
     def diff(self) -> list[str]:
@@ -81,10 +81,10 @@ class ConfigChange(Struct, frozen=True):
 
 
 def propose_change(path: Path, given: Sequence[tuple[str, str | None]]) -> ConfigChange:
-    """What the file would be with settings set, or taken out for None: all of them or none. Nothing is written.
+    """Propose a change that sets settings, or removes them for None: all or none. Nothing is written.
 
-    Raises `ConfigError` for a fault that it would have then and has not now, `PolicyRefused` for a statement that a
-    person makes on a terminal, `UnknownName`, `StorageFailed` where it can't be written.
+    Raises `ConfigError` for a fault that the change would add, `PolicyRefused` for a statement that a person must make
+    on a terminal, `UnknownName`, `StorageFailed` if the file can't be written.
     """
     check_writable(path)
     before = read_content(path)
@@ -99,12 +99,12 @@ def propose_change(path: Path, given: Sequence[tuple[str, str | None]]) -> Confi
         )
     former = {fault.text for fault in old.faults}
     if faults := tuple(str(fault) for fault in new.faults if fault.text not in former):
-        raise ConfigError(f"nothing was written, for {path} could not be used then:", faults)
+        raise ConfigError(f"nothing was written, since {path} could not be used after this change:", faults)
     return ConfigChange(path, tuple(name for name, _ in given), before, content, old, new)
 
 
 def write_change(home: Home, change: ConfigChange, *, by: str | None = None) -> None:
-    """Put it in place, unless the file has changed since (`Conflict`). `undo_of` gives the way back."""
+    """Write the change. Raises `Conflict` if the file has changed since. `undo_of` reverts it."""
     if change.is_empty:
         return
     if not change.old.faults:
@@ -112,14 +112,14 @@ def write_change(home: Home, change: ConfigChange, *, by: str | None = None) -> 
     write_content(change.path, change.content, change.before, home.locks)
     note_change(home, "config.set", ",".join(change.names), client=by)
     if change.path == home.config:
-        with contextlib.suppress(TokenferryError):  # the change is made, if it can be taken back or not
-            _keep(home, change)
+        with contextlib.suppress(TokenferryError):  # the change is made, even if it can't be undone
+            _record_undo(home, change)
 
 
 def check_use(
     home: Home, config: Config, keys: Iterable[ClientKey] | None, *, tell: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Raise `ConfigError` for what `serve` would refuse, and for names that nothing in the home has."""
+    """Raise `ConfigError` for what `serve` would refuse, and for names that don't exist in the home."""
     check_host(config.server)
     check_upstreams(config.providers.values(), config.server)
     try:
@@ -128,11 +128,12 @@ def check_use(
         tell(str(fault))
         return
     if found:
-        raise ConfigError(f"{config.path} names what is not there:", tuple(f"{one.where} {one.what}" for one in found))
+        problems = tuple(f"{one.where} {one.what}" for one in found)
+        raise ConfigError(f"{config.path} names things that don't exist:", problems)
 
 
 def protected_by(change: ConfigChange, providers_in_use: Collection[str]) -> str | None:
-    """The first setting that a change sets, changes or takes out and no web page may; None if there is none."""
+    """Return the first setting in a change that no web page may change; None if there is none."""
     old = {one.path: one for one in change.old.effective()}
     new = {one.path: one for one in change.new.effective()}
     for path in sorted(old.keys() | new.keys()):
@@ -163,12 +164,12 @@ class SettingNow(Struct, frozen=True):
 
     @property
     def is_hidden(self) -> bool:
-        """Whether its value may hold a secret, so that it is not shown."""
+        """Whether its value may hold a secret and is not shown."""
         return bool(self.value == HIDDEN)
 
     @property
     def section(self) -> str:
-        """What it is listed under: `server`, `providers.NAME`."""
+        """The section it is listed under: `server`, `providers.NAME`."""
         return self.path.rpartition(".")[0]
 
     @property
@@ -177,17 +178,18 @@ class SettingNow(Struct, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is one of a section that is there once."""
+        """Whether its section occurs only once."""
         return self.path.count(".") == 1
 
 
 def _may_hold_secret(setting: Effective) -> bool:
-    """A key, or an address whose path lets in; the name of a variable is none."""
-    return setting.key.name in {"api_key", "webhook"} and bool(setting.value) and not str(setting.value).startswith("$")
+    """Whether the value must not be shown: also a path in `api_key`, since a key may have been put there by mistake."""
+    is_key = setting.key.name == "api_key" and bool(setting.value) and not str(setting.value).startswith("$")
+    return is_key or bool(setting.hidden)
 
 
 class SettingsNow(Struct, frozen=True):
-    """Every setting, and what is wrong with the file; `digest` says which content of it that is."""
+    """Every setting, and the file's faults."""
 
     path: Path
     exists: bool
@@ -198,7 +200,7 @@ class SettingsNow(Struct, frozen=True):
 
 
 def settings_now(home: Home, providers_in_use: Collection[str]) -> SettingsNow:
-    """What config.toml says, and what holds without it. Raises `ConfigError` for what is no TOML, `UnsafeFile`."""
+    """Read every setting, set or default. Raises `ConfigError` if the file is not valid TOML, `UnsafeFile`."""
     examined = examine(home.config, statement=home.statement)
     settings = tuple(
         SettingNow(
@@ -223,10 +225,10 @@ def settings_now(home: Home, providers_in_use: Collection[str]) -> SettingsNow:
 
 
 def command_for(setting: Effective, providers_in_use: Iterable[str]) -> str | None:
-    """The command that changes a setting which no web page may change; None for one that it may.
+    """Return the command that changes a setting, if no web page may change it; else None.
 
-    Those decide what runs on the machine, what is read from it, who is let in, and where credentials are sent:
-    commands, file paths, plugins, policy, trusted proxies, and the addresses of providers that have accounts.
+    Such settings decide what runs on the machine, which files are read, who has access, and where credentials are
+    sent: commands, file paths, plugins, policy, trusted proxies, and the addresses of providers that have accounts.
     """
     section, *rest = setting.path.split(".")
     key = setting.key
@@ -240,18 +242,18 @@ def command_for(setting: Effective, providers_in_use: Iterable[str]) -> str | No
     return None
 
 
-# What was written last can be taken back.
+# -- undo
 
 
 def undo_of(home: Home) -> ConfigChange | None:
-    """The change that takes back the last one that was written, while the file still holds that; None else."""
+    """Return the change that undoes the last one written; None if the file has changed since."""
     try:
-        kept: dict[str, Any] = parse_object(read_private_file(home.config_undo)) or {}
+        record: dict[str, Any] = parse_object(read_private_file(home.config_undo)) or {}
         content = read_content(home.config) or b""
     except (FileNotFoundError, TokenferryError):
         return None
-    former = kept.get("content")
-    if not isinstance(former, str) or kept.get("written") != sha256(content).hexdigest():
+    former = record.get("content")
+    if not isinstance(former, str) or record.get("written") != sha256(content).hexdigest():
         return None
     before = former.encode("utf-8")
     try:
@@ -262,14 +264,14 @@ def undo_of(home: Home) -> ConfigChange | None:
 
 
 def write_undo(home: Home, digest: str, *, by: str | None = None) -> ConfigChange:
-    """Take back the last change, if the file holds what `digest` says. Raises `Conflict`."""
+    """Undo the last change, if the file's content has this digest. Raises `Conflict`."""
     change = undo_of(home)
     if change is None or change.digest != digest:
-        raise Conflict(f"{home.config} was changed since; nothing was taken back")
+        raise Conflict(f"{home.config} was changed since; nothing was undone")
     write_change(home, change, by=by)
     return change
 
 
-def _keep(home: Home, change: ConfigChange) -> None:
-    kept = {"written": sha256(change.content).hexdigest(), "content": (change.before or b"").decode("utf-8")}
-    replace_private_file(home.config_undo, json.dumps(kept).encode("ascii"))
+def _record_undo(home: Home, change: ConfigChange) -> None:
+    record = {"written": sha256(change.content).hexdigest(), "content": (change.before or b"").decode("utf-8")}
+    replace_private_file(home.config_undo, json.dumps(record).encode("ascii"))

@@ -92,7 +92,7 @@ def test_check_lists_every_fault(home: Home, inside: Inside) -> None:
     assert inside("config", "check").code == 3
     told = inside("config", "check", "--json")
     assert told.code == 3
-    assert "is no TOML" in told.json["problems"][0]
+    assert "is not valid TOML" in told.json["problems"][0]
     home.config.write_text(TEXT)
     assert inside("config", "check").out == f"{home.config} can be used\n"
     assert inside("config", "check", "--json").json["problems"] == []
@@ -123,6 +123,23 @@ def test_show_tells_each_setting_its_source_and_no_secret(
     assert len(key["fingerprint"]) == 8
     assert shown.hides(KEY)
     assert told.hides(KEY)
+
+
+def test_show_and_get_hide_texts_that_may_be_secrets(home: Home, inside: Inside) -> None:
+    home.config.write_text(
+        '[alerts]\nwebhook = "https://hooks.example/T0/in-the-path"\n'
+        '[[providers]]\nname = "idp"\nbase_url = "https://x.example"\nheaders = { x-team = "in-the-header" }\n'
+        '[providers.token_exchange]\nurl = "https://x.example/token"\nmethod = "GET"\n'
+        'headers = { authorization = "Bearer {token}", x-key = "in-the-exchange" }\n'
+    )
+    home.config.chmod(0o600)
+    for arguments in (("show",), ("show", "--json"), ("get", "providers.idp"), ("get", "alerts.webhook", "--json")):
+        outcome = inside("config", *arguments)
+        assert outcome.code == 0, outcome.err
+        assert "(hidden)" in outcome.out
+        for text in ("in-the-path", "in-the-header", "in-the-exchange"):
+            assert outcome.hides(text)
+    assert 'headers = {"authorization" = "Bearer {token}", "x-key" = "(hidden)"}' in inside("config", "show").out
 
 
 def test_show_lists_every_key_that_there_is(home: Home, inside: Inside) -> None:
@@ -233,7 +250,7 @@ def test_edit_keeps_no_copy_of_what_was_not_changed(
 
 @pytest.mark.parametrize(
     ("new", "code", "words"),
-    [("99999", 0, "must be a whole number"), ("[", 0, "is no TOML"), ("9090", 3, "exit code 3")],
+    [("99999", 0, "must be a whole number"), ("[", 0, "is not valid TOML"), ("9090", 3, "exit code 3")],
 )
 def test_edit_keeps_the_text_that_can_not_be_used(
     written: Path,

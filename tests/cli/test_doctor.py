@@ -69,7 +69,7 @@ def test_a_file_that_is_no_toml_is_one_finding_wherever_it_is_read(sound: Home, 
     assert [(one["where"], one["cure"]) for one in found] == [
         (str(sound.config), "correct it with: tokenferry config edit")
     ]
-    assert found[0]["what"].startswith("is no TOML: ")
+    assert found[0]["what"].startswith("is not valid TOML: ")
 
 
 def test_a_warning_names_the_configuration_once(sound: Home, inside: Inside) -> None:

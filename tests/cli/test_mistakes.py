@@ -109,9 +109,9 @@ def test_one_sentence_names_the_cure(
 @pytest.mark.parametrize(
     ("content", "word"),
     [
-        (b"[server\nport = 1", "(at line 1, column"),
-        (b'{"server": {"port": 1}}', "is no TOML"),
-        (b"server:\n  port: 1\n", "is no TOML"),
+        (b"[server\nport = 1", "line 1, column"),
+        (b'{"server": {"port": 1}}', "is not valid TOML"),
+        (b"server:\n  port: 1\n", "is not valid TOML"),
         (b"\xff\xfe[server]\n", "byte order mark"),
         (b"\x00\x01\x02", "config.toml"),
         (b"server = 3\n", "line 1: server must be a table"),

@@ -123,7 +123,7 @@ def test_providers_of_another_shape_are_left_to_a_person() -> None:
 
 
 def test_what_is_no_toml_is_reported() -> None:
-    with pytest.raises(ConfigError, match="is no TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         set_("server = [", ("server.port", "1"))
 
 

@@ -98,7 +98,7 @@ def test_the_package_of_the_example_is_built_installed_and_used(
     ("declaration", "says"),
     [
         (None, "has no tokenferry.toml"),
-        ("[", "is no TOML"),
+        ("[", "is not valid TOML"),
         ("[server]\nport = 1\n", "holds something besides"),
         ("providers = 1\n", "holds something besides"),
         ('[[providers]]\nbase_url = "https://a.example"\n', "can't be used"),

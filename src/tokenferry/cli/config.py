@@ -98,7 +98,7 @@ def show(
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Show every key, its value and where it comes from. Secrets are shown by their fingerprint."""
+    """Show every key, its value and where it comes from; a secret only by its fingerprint, or as (hidden)."""
     home, path = _find(config)
     examined = examine(path, statement=home.statement)
     _must_exist(examined, config)
@@ -132,7 +132,7 @@ def get(
     examined.raise_problems()
     found = {one.path: one for one in examined.effective()}
     if key in found:
-        value = found[key].value
+        value = found[key].shown
         if as_json:
             say_json(value)
         else:
@@ -142,7 +142,7 @@ def get(
     if not section:
         raise nearest_setting(key, examined)
     if as_json:
-        say_json({name: one.value for name, one in section.items()})
+        say_json({name: one.shown for name, one in section.items()})
     else:
         say_lines(_line(one) for one in section.values() if one.value is not None)
 
@@ -298,7 +298,7 @@ def _pairs(given: Sequence[str]) -> list[tuple[str, str | None]]:
 
 def _line(one: Effective) -> str:
     """As it would stand in the file."""
-    value = one.value
+    value = one.shown
     if isinstance(value, dict):
         pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(text)}" for name, text in value.items())
         return redacted(f"{one.path} = {{{pairs}}}")
@@ -320,7 +320,7 @@ def _origin(one: Effective, path: Path) -> str:
 
 
 def _to_json(one: Effective) -> dict[str, Any]:
-    value = one.value
+    value = one.shown
     if isinstance(value, str):
         value = redacted(value)
     further = {"line": one.line, "variable": one.variable, "fingerprint": one.fingerprint}

@@ -7,7 +7,7 @@ from tokenferry.deferred import deferred
 
 if TYPE_CHECKING:
     from tokenferry.config._edit import changed, nearest_setting, with_provider
-    from tokenferry.config._effective import Effective, Examined, examine, examine_content
+    from tokenferry.config._effective import HIDDEN, Effective, Examined, examine, examine_content
     from tokenferry.config._follow import ConfigSource, Follower
     from tokenferry.config._lists import with_model, without_entry
     from tokenferry.config._sections import SECTIONS, Section
@@ -18,7 +18,7 @@ else:
         __name__,
         {
             "_edit": ("changed", "nearest_setting", "with_provider"),
-            "_effective": ("Effective", "Examined", "examine", "examine_content"),
+            "_effective": ("HIDDEN", "Effective", "Examined", "examine", "examine_content"),
             "_follow": ("ConfigSource", "Follower"),
             "_lists": ("with_model", "without_entry"),
             "_sections": ("SECTIONS", "Section"),
@@ -28,6 +28,7 @@ else:
     )
 
 __all__ = [
+    "HIDDEN",
     "SECTIONS",
     "Config",
     "ConfigSource",

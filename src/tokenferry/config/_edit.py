@@ -1,4 +1,4 @@
-"""Changes to the text of a configuration that leave its comments and layout alone."""
+"""Changes to a configuration's text that preserve comments and layout."""
 
 import re
 import tomllib
@@ -18,10 +18,10 @@ _OF_PROVIDER: Final = re.compile(r"providers\.(?P<name>.+?)\.(?:oauth\.)?[^.]+")
 
 
 def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:
-    """Give the file's text with a setting (`server.port`, `providers.NAME.base_url`) set, or removed for None.
+    """Return the file's text with a setting (`server.port`, `providers.NAME.base_url`) set, or removed for None.
 
-    The value is TOML, or a text or list without its quotes. Whether the result can be used is not looked at.
-    Raises `ConfigError` for what is no TOML, `UnknownName`.
+    The value is TOML, or a text or list without quotes. It doesn't check whether the result can be used.
+    Raises `ConfigError` if the text is not valid TOML, `UnknownName`.
     """
     import tomlkit  # noqa: PLC0415  # 60 ms that only edits need
 
@@ -54,7 +54,7 @@ def changed(content: bytes, path: Path, name: str, value: str | None) -> bytes:
 
 
 def typed_value(text: str, kind: KeyKind) -> Any:
-    """What a text means as a setting of this kind; the text itself where it means nothing."""
+    """Parse a text as a setting of this kind; the text itself if it can't be parsed."""
     try:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
     except ValueError:
@@ -85,7 +85,7 @@ def nearest_setting(name: str, examined: Examined) -> UnknownName:
 
 
 def _in_new_table(data: dict[str, Any], path: Path, name: str) -> Setting | None:
-    """The setting, if it is one of a table that only has to be there, as `[accounts.NAME]`."""
+    """Return the setting, if it belongs to a table that only has to be added, as `[accounts.NAME]`."""
     *tables, _ = name.split(".")
     with_table: Any = {}
     for table in reversed(tables):
@@ -98,7 +98,7 @@ def _in_new_table(data: dict[str, Any], path: Path, name: str) -> Setting | None
 
 
 def _new_provider(examined: Examined, name: str) -> str | None:
-    """The provider that a path names and the file does not declare."""
+    """Return the provider that a path names, if the file doesn't declare it."""
     found = _OF_PROVIDER.fullmatch(name)
     if found is None:
         return None
@@ -126,12 +126,12 @@ def _add_provider(document: "TOMLDocument", name: str) -> None:
 
 
 def _gap(before: str) -> str:
-    """An empty line, where there is none yet."""
+    """Return an empty line, unless the text ends with one."""
     return "\n" if before and not before.endswith("\n\n") else ""
 
 
 def _plain(data: dict[str, Any], place: Sequence[str | int]) -> dict[str, Any]:
-    """The table at a place, made where it is missing."""
+    """Return the table at a place, creating it if missing."""
     at: Any = data
     for step in place:
         at = at[step] if isinstance(step, int) else at.setdefault(step, {})
@@ -154,7 +154,7 @@ def _table(document: "TOMLDocument", place: Sequence[str | int]) -> MutableMappi
 
 
 def _put(document: "TOMLDocument", setting: Setting, value: Any) -> None:
-    """Set it in its place, or after the last key of its table: comments at the end belong to what follows."""
+    """Set it in place, or after the last key of its table: comments at the end belong to what follows."""
     from tomlkit.items import Table  # noqa: PLC0415  # see above
 
     table = _table(document, setting.table)
@@ -172,9 +172,9 @@ def _put(document: "TOMLDocument", setting: Setting, value: Any) -> None:
 
 
 def with_provider(content: bytes, path: Path, name: str, values: Mapping[str, str]) -> bytes:
-    """Give the file's text with a provider declared behind those that are. Raises `ConfigError` for what is no TOML.
+    """Return the file's text with one more provider declared. Raises `ConfigError` if the text is not valid TOML.
 
-    Whether the result can be used is not looked at.
+    It doesn't check whether the result can be used.
     """
     import tomlkit  # noqa: PLC0415  # see above
 

@@ -1,6 +1,7 @@
 """What the configuration comes to, value by value, and where each one is from."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -8,19 +9,26 @@ from typing import Any, Final, Literal, TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tokenferry.config._alerts import WEBHOOK
 from tokenferry.config._lines import line_of, lines_of, with_lines
-from tokenferry.config._load import Config, parse, read
+from tokenferry.config._load import Config, read
 from tokenferry.config._place import read_config_file
 from tokenferry.config._providers import VARIABLE
 from tokenferry.config._sections import SECTIONS
+from tokenferry.config._toml import parse
 from tokenferry.config_key import ConfigKey
 from tokenferry.errors import ConfigError
+from tokenferry.oauth import SUBJECT
 from tokenferry.policy_statement import stated_at
 from tokenferry.providers import Fault, Reading, Setting, Table, builtin_providers, declare
 from tokenferry.secret import Fields
 
 _SECTION_ORDER: Final = {section.path[0]: number for number, section in enumerate(SECTIONS)}
 
+HIDDEN: Final = "(hidden)"
+_SENT: Final = frozenset(("headers", "federation_headers", "parameters"))
+"""Keys with texts that are sent to a provider as they are."""
+_PLACEHOLDER: Final = re.compile(r"(\w+ )?" + re.escape(SUBJECT))
 Source: TypeAlias = Literal["config.toml", "statement", "built-in", "default"]
 
 
@@ -37,6 +45,24 @@ class Effective(Struct, frozen=True):
     """The environment variable that the value names."""
     fingerprint: str | None = None
     """Of the secret that it leads to."""
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """The texts in the value that may be secrets: fixed headers of the file, and the address of a webhook."""
+        if self.source != "config.toml" or not self.value:
+            return frozenset()
+        if self.key.name == WEBHOOK.name:
+            return frozenset() if VARIABLE.fullmatch(self.value) else frozenset((self.value,))
+        if self.key.name not in _SENT or not self.path.startswith("providers."):
+            return frozenset()
+        return frozenset(text for text in self.value.values() if not _PLACEHOLDER.fullmatch(text))
+
+    @property
+    def shown(self) -> Any:
+        """The value with `(hidden)` in place of what may be a secret."""
+        if isinstance(self.value, dict):
+            return {name: HIDDEN if text in self.hidden else text for name, text in self.value.items()}
+        return HIDDEN if self.hidden else self.value
 
 
 class Examined(Struct, frozen=True):
@@ -85,7 +111,7 @@ class Examined(Struct, frozen=True):
 
 
 def examine(path: Path, *, environ: Mapping[str, str] | None = None, statement: Path | None = None) -> Examined:
-    """Look at a file, or at what holds without one. Raises `ConfigError` for what is no TOML, `UnsafeFile`."""
+    """Look at a file, or at what holds without one. Raises `ConfigError` for what is not valid TOML, `UnsafeFile`."""
     try:
         content = read_config_file(path)
     except FileNotFoundError:
@@ -101,7 +127,7 @@ def examine_content(
     environ: Mapping[str, str] | None = None,
     statement: Path | None = None,
 ) -> Examined:
-    """Look at what a file holds, or may hold next. Raises `ConfigError` for what is no TOML."""
+    """Look at what a file holds, or may hold next. Raises `ConfigError` for what is not valid TOML."""
     config, reading = read(parse(content, path), path, Fields(os.environ if environ is None else environ))
     declared = {one.path for one in reading.settings if one.key.name == "base_url"}
     builtin = builtin_providers()

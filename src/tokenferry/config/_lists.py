@@ -16,7 +16,7 @@ _HEADER: Final = re.compile(r"\s*\[\[?\s*([^\]\s]+)\s*\]")
 
 
 def with_model(content: bytes, path: Path, name: str, mappings: Sequence[ModelMapping]) -> bytes:
-    """Give the text with a model added behind those that are. Raises `ConfigError` for what is no TOML.
+    """Give the text with a model added behind those that are. Raises `ConfigError` for what is not valid TOML.
 
     Whether the result can be used is not looked at.
     """
@@ -43,7 +43,7 @@ def with_model(content: bytes, path: Path, name: str, mappings: Sequence[ModelMa
 def without_entry(content: bytes, path: Path, section: ConfigList, name: str) -> bytes:
     """Give the text without the entry of that name; comments around it stay.
 
-    Raises `ConfigError` for what is no TOML, `UnknownName` for what the list doesn't hold.
+    Raises `ConfigError` for what is not valid TOML, `UnknownName` for what the list doesn't hold.
     """
     examine_content(content, path)
     wanted: dict[str, Any] = tomllib.loads(content.decode("utf-8"))

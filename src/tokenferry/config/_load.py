@@ -1,7 +1,5 @@
-import codecs
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +23,7 @@ from tokenferry.config._renamed import RENAMED
 from tokenferry.config._router import read_router
 from tokenferry.config._server import read_log, read_server
 from tokenferry.config._store import read_store
+from tokenferry.config._toml import parse
 from tokenferry.config._upstream import read_upstream
 from tokenferry.credentials import ApiKey
 from tokenferry.errors import ConfigError, nearest
@@ -147,19 +146,6 @@ def _rules_credentials(problem: str) -> bool:
         return not problem.startswith(("providers.", "providers["))  # those are of one provider
     section = _SECTION.match(problem)
     return section is None or nearest(section[0], _RULING, cutoff=_NEAR) is not None
-
-
-def parse(content: bytes, path: Path) -> Fields:
-    """Raises `ConfigError` for what is no TOML."""
-    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ConfigError(f"{path} begins with a byte order mark, which TOML has none of; save it as UTF-8 without BOM")
-    try:
-        return Fields(tomllib.loads(content.decode("utf-8")))
-    except RecursionError:
-        reason = "it is nested too deep"
-    except ValueError as fault:
-        reason = str(fault)
-    raise ConfigError(f"{path} is no TOML: {reason}; correct it with: tokenferry config edit")
 
 
 def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tuple[Config, Reading]:

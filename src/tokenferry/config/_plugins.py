@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec.structs import replace
 
+from tokenferry.config._toml import toml_fault
 from tokenferry.limits import Action, CooldownRule, Rule, Scope
 from tokenferry.manifest import depend_on
 from tokenferry.providers import Provider, Reading, Table, declare, is_builtin_vendor, presets
@@ -94,7 +95,7 @@ def _tables(file: Path) -> list[dict[str, Any]]:
     try:
         data = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as fault:
-        raise ValueError(f"has a {PLUGIN_FILE} that is no TOML: {fault}") from None
+        raise ValueError(f"has a {PLUGIN_FILE} that is not valid TOML: {toml_fault(fault)}") from None
     tables = data.get("providers")
     if not isinstance(tables, list) or set(data) != {"providers"} or not all(isinstance(one, dict) for one in tables):
         raise ValueError(f"has a {PLUGIN_FILE} that holds something besides [[providers]]")

@@ -31,7 +31,7 @@ def write_content(path: Path, content: bytes, expected: bytes | None, locks: Pat
     check_writable(path)
     with FileLock(path, locks).held(_SECONDS):
         if read_content(path) != expected:
-            raise Conflict(f"{path}was changed by another program; look at it, then try again")
+            raise Conflict(f"{path} was changed by another program; look at it, then try again")
         target = target_of(path)
         mode = _PRIVATE if expected is None else stat.S_IMODE(target.stat().st_mode)
         try:

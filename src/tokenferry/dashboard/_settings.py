@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -52,7 +53,7 @@ def _list(visit: Visit) -> Variables:
         "sections": [_Section(name, members) for name, members in sections.items()],
         "shows_all": shows_all,
         "undo": undo,
-        "undo_lines": [] if undo is None else _shown(undo.diff()),
+        "undo_lines": [] if undo is None else _shown(undo),
         "value_of": _value,
     }
 
@@ -89,7 +90,7 @@ def _preview(visit: Visit) -> Shown:
             "heading": "Save this change?",
             "name": visit.path["name"],
             "change": change,
-            "lines": _shown(change.diff()),
+            "lines": _shown(change),
             "needs_restart": _restarts(visit.path["name"]),
             "asked": {name: visit.form.get(name, "") for name in ("value", "unset")},
         },
@@ -148,8 +149,12 @@ def _value(value: Any) -> str:
     return without_secrets(json.encode(value).decode())
 
 
-def _shown(lines: Sequence[str]) -> list[str]:
-    return [without_secrets(_KEY_LINE.sub(r"\1…", line)) for line in lines]
+def _shown(change: ConfigChange) -> list[str]:
+    """The lines of a change's diff without what may be a secret."""
+    settings = (*change.old.effective(), *change.new.effective())
+    hidden = sorted({text for one in settings for text in one.hidden}, key=len, reverse=True)
+    lines = [_KEY_LINE.sub(r"\1…", line) for line in change.diff()]
+    return [without_secrets(reduce(lambda shown, text: shown.replace(text, "…"), hidden, line)) for line in lines]
 
 
 def _place(name: str) -> str:

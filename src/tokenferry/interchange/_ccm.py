@@ -52,7 +52,7 @@ def upsert_ccm(raw: bytes | None, token: OAuthToken, provider_id: str) -> bytes:
 
 
 def parse_ccm_config(raw: bytes, environ: Mapping[str, str]) -> tuple[Entry, ...]:
-    """The keys that its `[[providers]]` name, by a variable or literally. Raises `UsageError` for what is no TOML."""
+    """Read the keys of its `[[providers]]`, by variable or literal. Raises `UsageError` if it is not valid TOML."""
     return tuple(_key(table, environ) for table in _tables(raw) if "api_key" in table)
 
 
@@ -114,7 +114,7 @@ def _tables(raw: bytes) -> Iterator[Fields]:
         tables = None  # a parser's error carries the text that it failed on
     if not isinstance(tables, list):
         del tables
-        raise UsageError("it is no TOML with [[providers]]")
+        raise UsageError("it is not valid TOML with [[providers]]")
     yield from (Fields(table) for table in tables if isinstance(table, dict))
 
 

@@ -34,7 +34,7 @@ class RoutingTable(Struct, frozen=True):
 
 
 def routing_table(home: Home) -> RoutingTable:
-    """Read it. Raises `ConfigError` for what is no TOML, `UnsafeFile`."""
+    """Read it. Raises `ConfigError` for what is not valid TOML, `UnsafeFile`."""
     examined = examine(home.config, statement=home.statement)
     config = Config() if examined.faults else examined.config
     rules = [RoutingRule(rule.name, rule.model, tuple(_conditions(rule))) for rule in config.router.rules]
