@@ -218,9 +218,9 @@ def test_another_logins_code_is_refused_by_the_verifier(api: Api, sandbox: Sandb
 @pytest.mark.parametrize(
     ("kind", "words", "cure"),
     [
-        ("invalid_client", "Who is that?", "look at client_id"),
-        ("invalid_grant", "The redirect_uri is another one.", "look at redirect_uri"),
-        ("invalid_grant", "The code_verifier is wrong.", "the verifier doesn't belong to this code"),
+        ("invalid_client", "Who is that?", "check client_id"),
+        ("invalid_grant", "The redirect_uri is another one.", "check redirect_uri"),
+        ("invalid_grant", "The code_verifier is wrong.", "the code belongs to another login"),
         ("invalid_grant", "No such code.", "the code was used before, has expired, or belongs to another login"),
     ],
 )

@@ -197,12 +197,12 @@ def test_implicit_accounts_say_where_they_come_from(
     home: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
-    assert "ready (from the environment)" in inside("account", "list").out
+    assert "fresh (from the environment)" in inside("account", "list").out
     monkeypatch.setenv("MY_KEY", KEY)
     configure(home, "http://127.0.0.1:1", '[[providers]]\nname = "anthropic"\napi_key = "$MY_KEY"\n')
     out = inside("account", "list").out
-    assert "ready (from config)" in out
-    assert "ready (from the environment)" not in out  # it counts only while no other is there
+    assert "fresh (from config)" in out
+    assert "fresh (from the environment)" not in out  # it counts only while no other is there
     refused = inside("account", "remove", "anthropic", "--yes")
     assert (refused.code, refused.out) == (2, "")
     assert "remove it there" in refused.err

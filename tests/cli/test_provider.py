@@ -41,6 +41,17 @@ def test_a_server_on_this_machine_is_added_without_a_key_and_with_one_where_it_i
     assert tokenferry("token", "guarded").out.strip() == "real-key"
 
 
+def test_a_key_of_another_vendors_shape_is_stored_with_a_warning(home: Home) -> None:
+    key = "sk-ant-api03-abcdefghijklmnop"
+    added = tokenferry("provider", "add", "gemini", stdin=key)
+    more = tokenferry("account", "add", "second", "--provider", "gemini", stdin=key)
+    for outcome, name in ((added, "gemini"), (more, "second")):
+        assert outcome.code == 0, outcome.err
+        assert "the key looks like an API key of Anthropic; if it isn't the one you meant" in outcome.err
+        assert f"tokenferry account add {name} --replace" in outcome.err
+        assert (home.accounts / f"{name}.json").exists()
+
+
 def test_a_region_becomes_part_of_the_address(home: Home) -> None:
     outcome = tokenferry("provider", "add", "bedrock", "--region", "eu-central-1", stdin="ABSK0123456789abcdef")
     assert outcome.code == 0, outcome.err

@@ -109,9 +109,9 @@ def test_a_refusal_is_told_in_the_vendors_words_wherever_it_matters(
     assert "needs login" not in inside("status").out
 
 
-def test_a_token_that_is_not_taken_is_not_stored(home: Home, copilot: Sandbox) -> None:
+def test_a_refused_token_is_not_stored_and_exits_with_5(home: Home, copilot: Sandbox) -> None:
     outcome = tokenferry("account", "add", "bot", "--provider", "copilot", stdin="gho_somebody-elses-token")
-    assert outcome.code == 1
+    assert outcome.code == 5
     assert "HTTP 401 (Bad credentials); nothing was stored" in outcome.err
     assert not (home.accounts / "bot.json").exists()
 

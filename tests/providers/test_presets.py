@@ -126,6 +126,17 @@ def test_a_version_of_azures_api_is_one(table: dict[str, str], problem: str) -> 
     assert [one for one in problems if one.startswith(problem)], problems
 
 
+@pytest.mark.parametrize(
+    "prefix", ["sk-ant-api03-", *(prefix for one in presets().values() for prefix in one.prefixes)]
+)
+def test_a_key_of_another_vendor_is_doubted_or_refused_at_every_preset(prefix: str) -> None:
+    key = ApiKey(Secret(f"{prefix}0123456789abcdef"))
+    for preset in presets().values():
+        provider = preset.provider
+        if prefix not in preset.prefixes and not provider.is_local:
+            assert provider.key_fault(key) or provider.key_doubt(key), preset.name
+
+
 @pytest.mark.parametrize(("name", "key"), [("openai", "sk-proj-0123456789abcdef"), ("groq", "gsk_0123456789abcdef")])
 def test_a_vendors_own_key_raises_no_doubt_there(name: str, key: str) -> None:
     assert presets()[name].provider.key_doubt(ApiKey(Secret(key))) is None

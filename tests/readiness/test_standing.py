@@ -91,7 +91,7 @@ def test_a_workloads_token_expires_backs_off_and_never_needs_a_login() -> None:
 
 def test_keys_and_setup_tokens_are_ready_until_they_expire() -> None:
     key = Document(Account("work", "anthropic", "api-key"), ApiKey(Secret("k")))
-    assert standing(key, None, None, "here", NOW) == ("fresh", "ready")
+    assert standing(key, None, None, "here", NOW) == ("fresh", "fresh")
     token = SetupToken(Secret("sk-ant-oat01-" + "s" * 90), expires_at=NOW + 86_400 * 30)
     setup = Document(Account("work", "claude-max", "setup-token"), token)
     assert standing(setup, None, None, "here", NOW) == ("fresh", "fresh, expires in 30 d")

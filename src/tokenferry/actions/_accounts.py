@@ -79,8 +79,9 @@ def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> Acc
         client=by.name or None,
     )
     verb, policy = "replaced" if has_replaced else "stored", _policy(broker, account, credential)
+    doubt = f"; {warning}" if (warning := provider.key_warning(name, credential)) else ""
     kind = AccountReplaced if has_replaced else AccountAdded
-    return kind(message=f"{verb} account {name}{policy}", account=account_info(context, name))
+    return kind(message=f"{verb} account {name}{policy}{doubt}", account=account_info(context, name))
 
 
 def create_api_key(context: ActionContext, by: Actor, name: str, asked: ApiKeyRequest) -> AccountAdded:

@@ -476,7 +476,7 @@ class Broker:
     def exchanged(self, provider: Provider, credential: Credential) -> Credential:
         """The credential as an account of the provider holds it: where it declares a token_exchange, exchanged.
 
-        Raises `LoginFailed` where the provider refuses that, `TryLater`, `NeedsUnlock` among that.
+        Raises `CredentialRefused` where the provider refuses it, `LoginFailed`, `TryLater`, `NeedsUnlock`.
         """
         if provider.oauth.token_exchange is None or isinstance(credential, ExchangedToken):
             return credential

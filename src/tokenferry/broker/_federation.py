@@ -6,7 +6,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tokenferry.credentials import ExchangedToken, FederatedToken, Federation, OAuthToken
-from tokenferry.errors import LoginFailed, TryLater
+from tokenferry.errors import CredentialRefused, LoginFailed, TryLater
 from tokenferry.oauth import (
     Denied,
     Granted,
@@ -56,7 +56,8 @@ def exchange_token(
 ) -> ExchangedToken:
     """The API token for a long-lived token; `login` is the login that this is of, and says whose it is.
 
-    Raises `LoginFailed` where something has to change first, `TryLater` where not.
+    Raises `CredentialRefused` where the provider refuses the token (401, 403), `LoginFailed` where the declaration is
+    wrong, `TryLater` otherwise.
     """
     sent_at = now()
     transmission = send(token_exchange_request(declared, subject), _TIMEOUT)
@@ -66,7 +67,7 @@ def exchange_token(
         known = {} if login is None else {name: getattr(login, name) for name in _WHOSE}
         return replace(outcome.token, **known)
     if isinstance(outcome, Denied):
-        raise LoginFailed(f"{outcome.reason}; nothing was stored: use another token, or have this one admitted there")
+        raise CredentialRefused(f"{outcome.reason}; nothing was stored; use another token, or get access for this one")
     if isinstance(transmission, TokenResponse) and transmission.status // 100 in {2, 4}:
         raise LoginFailed(f"{outcome.reason}; nothing was stored")
     raise TryLater(f"{outcome.reason}; nothing was stored, try again later", retry_after=outcome.retry_after)

@@ -151,11 +151,8 @@ def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, 
     say(f"{verb} account {name} ({provider}, {credential.kind}, fingerprint {credential.secret.fingerprint})")
     if verified is not None:
         note(verified.reason if verified.result == "accepted" else f"it was not checked: {verified.reason}")
-    if doubt := known.key_doubt(credential):
-        note(
-            f"{doubt}; if it isn't the one you meant, put another in its place with: tokenferry account add {name} "
-            "--replace"
-        )
+    if warning := known.key_warning(name, credential):
+        note(warning)
     if unread := unread_expiry(credential):
         note(f'when it expires is unknown, for "{unread}" is not a field that is read; "expires_at" is, in seconds')
     tell_policy(broker, account, credential)

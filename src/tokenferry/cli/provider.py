@@ -251,6 +251,8 @@ def _tell(
     say(f"declared provider {name} ({config.providers[name].base_url}) in {home.config}, after {preset.source}")
     if fingerprint:
         say(f"stored account {name} ({name}, api-key, fingerprint {fingerprint})")
+    if credential is not None and (warning := preset.provider.key_warning(name, credential)):
+        note(warning)
     if preset.second_hand:
         note(f"the address of {preset.title} was seen second hand; compare it with what the vendor tells you")
     broker = open_broker(home, config)

@@ -98,7 +98,7 @@ class _Shown(Struct, frozen=True):
         text = self.row.text.removeprefix(word.replace("-", " ")).lstrip(",:; ")
         if word == "paused" and self.row.until is not None:
             text = text.partition("; ")[2]
-        return "" if text in {"ready", ""} else text
+        return text
 
     @property
     def note(self) -> str:

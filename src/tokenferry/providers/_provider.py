@@ -37,15 +37,18 @@ _SUBSCRIPTION_HOSTS: Final = ("claude.ai", "claude.com")
 _CONSOLE_HOSTS: Final = ("platform.claude.com",)
 _VENDOR_HOSTS: Final = ("anthropic.com", "claude.ai", "claude.com")
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
-_FOREIGN_KEYS: Final = {
+_KNOWN_KEYS: Final = {
     "sk-ant-admin": "an Admin API key of Anthropic, which answers no model request",
+    "sk-ant-api": "an API key of Anthropic",
     "sk-ant-ort": "a refresh token",
     "sk-proj-": "a key of OpenAI",
     "sk-or-": "a key of OpenRouter",
     "AIza": "a key of Google",
+    "ya29.": "an access token of Google",
     "gsk_": "a key of Groq",
     "xai-": "a key of xAI",
 }
+"""What keys that begin so are, for a warning where they are given to another vendor's provider."""
 _ODD: Final = "doesn't"
 NOWHERE: Final = "https://nowhere.invalid"
 """Stands in for a base_url that is missing or wrong."""
@@ -194,6 +197,13 @@ class Provider(Struct, frozen=True):
         looks = _looks_like(credential)
         return None if looks == _ODD and len(credential.secret.reveal()) >= _SHORT_KEY else f"the key {looks}"
 
+    def key_warning(self, account: str, credential: Credential) -> str:
+        """What to say where a stored key may not be the one that was meant; empty if nothing suggests it."""
+        doubt = self.key_doubt(credential)
+        if doubt is None:
+            return ""
+        return f"{doubt}; if it isn't the one you meant, replace it with: tokenferry account add {account} --replace"
+
     @property
     def kind(self) -> Kind:
         """The kind of credential it takes where nothing else is said; one to exchange is given as it is."""
@@ -275,7 +285,7 @@ class Provider(Struct, frozen=True):
 
 def _looks_like(credential: ApiKey) -> str:
     value = credential.secret.reveal()
-    known = next((what for prefix, what in _FOREIGN_KEYS.items() if value.startswith(prefix)), None)
+    known = next((what for prefix, what in _KNOWN_KEYS.items() if value.startswith(prefix)), None)
     short = "has only a few characters" if len(value) < _SHORT_KEY else _ODD
     return f"looks like {known}" if known else short
 

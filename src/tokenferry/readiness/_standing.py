@@ -376,7 +376,7 @@ def _standing(  # noqa: PLR0911  # a list of rules, one return each
 
 def _standing_of_fixed(expires_at: int | None, now: float) -> Standing:
     if expires_at is None:
-        return "fresh", "ready"
+        return _fresh(float("inf"))
     return _fresh(expires_at - now) if expires_at > now else ("needs-login", "needs login: expired")
 
 

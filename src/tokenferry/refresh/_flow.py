@@ -206,7 +206,7 @@ def _renewable(job: RefreshRequest, document: Document, context: FlowContext) ->
         )
     if token.refresh is None:
         raise NeedsLogin(
-            f"account {job.name!r}: it has no refresh token, and its access token has expired or was refused; "
+            f"account {job.name!r}: refresh token absent, and its access token has expired or was refused; "
             f"{log_in_again(account)}"
         )
     if context.endpoints(document).token_endpoint is None:
