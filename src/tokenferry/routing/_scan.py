@@ -64,27 +64,22 @@ class Malformed(Struct, frozen=True):
     cause: str = "no_json"
 
 
-class BodyFacts:
+class BodyFacts(msgspec.Struct, eq=False):
     """A JSON object's facts. What only some rules ask for is found when it is asked for."""
 
-    __slots__ = ("_last", "_members", "_size", "_tag", "_text", "_thinking", "_web_search", "body", "model", "model_at")
-
-    def __init__(
-        self, body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw], last: Mapping[str, msgspec.Raw]
-    ) -> None:
-        self.body = body
-        """All of it in one piece; it can take the place of the chunks it came in."""
-        self._text = text
-        self.model: str | None = None
-        """As the top level names it; None where it is missing or no text."""
-        self.model_at: tuple[int, int] = (0, 0)
-        """Where that is in the body, with its quotes."""
-        self._members = members
-        self._last = last
-        self._thinking: str | None = _NOT_LOOKED
-        self._web_search: bool | None = None
-        self._size: BodySize | None = None
-        self._tag: Tag | str | None = _NOT_LOOKED
+    body: bytes
+    """All of it in one piece; it can take the place of the chunks it came in."""
+    _text: bytes
+    _members: Mapping[Key, msgspec.Raw]
+    _last: Mapping[str, msgspec.Raw]
+    model: str | None = None
+    """As the top level names it; None where it is missing or no text."""
+    model_at: tuple[int, int] = (0, 0)
+    """Where that is in the body, with its quotes."""
+    _thinking: str | None = _NOT_LOOKED
+    _web_search: bool | None = None
+    _size: BodySize | None = None
+    _tag: Tag | str | None = _NOT_LOOKED
 
     def __repr__(self) -> str:
         return f"BodyFacts({self.model!r}, {len(self.body)} bytes)"

@@ -3,6 +3,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import msgspec
+
 from tokenferry.upstream._origin import Origin
 
 __all__ = ["FRAMING_HEADERS", "Body", "UpstreamRequest", "build_request"]
@@ -31,16 +33,17 @@ _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 _COPIED = 16 * 1024  # a body of this size costs less to copy than to write apart from its head
 _BODIED = frozenset({"POST", "PUT", "PATCH"})
+_NUL = 0  # a number is found in bytes for a tenth of what bytes cost
 
 
-class UpstreamRequest:
+class UpstreamRequest(msgspec.Struct, frozen=True, eq=False):
     """A request ready for the wire. It has no telling `repr`: the head holds a credential."""
 
-    __slots__ = ("head_only", "pieces")
+    pieces: Sequence[Piece]
+    head_only: bool
 
-    def __init__(self, pieces: Sequence[Piece], *, head_only: bool) -> None:
-        self.pieces = pieces
-        self.head_only = head_only
+    def __repr__(self) -> str:
+        return "UpstreamRequest()"
 
 
 class _Name(NamedTuple):
@@ -80,7 +83,7 @@ def build_request(
     head = b"".join(lines)
     # Each piece above ends one line, the first one two; a line end more was smuggled in by a value.
     line_ends = len(lines) + 1
-    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or b"\0" in head:
+    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or _NUL in head:
         return "a header's value holds CR, LF or NUL"
     if not length:
         pieces: Sequence[Piece] = (head,)

@@ -14,6 +14,7 @@ SMALLEST_FILE: Final = 1024
 _INLINE: Final = re.compile(
     rb'(?:"data"\s{0,10}:\s{0,10}"|"data:[^"]{0,100};base64,)((?:[A-Za-z0-9+/]|\\/){%d,}={0,2})"' % SMALLEST_FILE
 )
+_INLINE_START: Final = b'"data'
 _PDF: Final = b"JVBERi0"
 _IMAGE_TOKENS: Final = 1600
 """Of the largest image that models look at whole; larger ones are made smaller."""
@@ -36,6 +37,8 @@ class BodySize(Struct, frozen=True):
 def measure(body: bytes) -> BodySize:
     """Look at a request's body in any format; nothing is decoded."""
     text, tokens = len(body), 0
+    if body.find(_INLINE_START) < 0:  # most bodies, and this search costs a tenth
+        return BodySize(text)
     for found in _INLINE.finditer(body):
         data = found[1]
         text -= len(data)

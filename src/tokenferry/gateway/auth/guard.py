@@ -74,6 +74,7 @@ def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
     return frozenset(name.lower().encode("utf-8") for name in hosts)
 
 
+@lru_cache(maxsize=64)  # of those that pass, for what raises is not kept
 def check_query(target: bytes) -> None:
     """Refuse a key in an address, which programs on the way log. Raises `GatewayError`, which doesn't repeat it."""
     if _KEY_IN_QUERY.search(target):
@@ -176,7 +177,8 @@ class Guard:
         that a page can send across sites without asking. A key in `x-tokenferry-key` is the only one that counts: what
         is in the other headers then is the client's own credential.
         """
-        self._check_hosts(head.hosts, on_unix_socket=address is None)
+        if len(head.hosts) != 1 or head.hosts[0] not in self._hosts:
+            self._check_hosts(head.hosts, on_unix_socket=address is None)
         if head.origins or head.sites:
             self._check_page(head.origins, head.sites)
         if has_body:

@@ -267,7 +267,7 @@ class Exchange:
         if not head.has_room:
             raise no_room()
         read = head.read
-        if b"?" in head.target:
+        if head.target != head.path:
             self._check_query(read)
         self._key = state.guard.admit(read, head.address, has_body=self._is_json and head.method == "POST")
         record.client, record.key_id = self._key.name, self._key.id

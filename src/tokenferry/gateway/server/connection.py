@@ -28,6 +28,7 @@ _DISCARD_LIMIT: Final = 64 * 1024 * 1024
 _SPARE: Final = 32
 _MANY: Final = 2
 _NEVER: Final = float("inf")
+_FRAGMENT: Final = ord("#")
 
 _LARGE_HEAD: Final = f"the request's head is larger than {HEAD_LIMIT} bytes"
 _ENDING: Final = "the gateway is shutting down; send the request again when it is back"
@@ -431,7 +432,7 @@ def _fault(  # noqa: PLR0911  # one line for each
         return 417, "the only expectation understood is 100-continue"
     if parser.get_http_version() != "1.1":
         return 505, "speak HTTP/1.1"
-    if not url.startswith(b"/") or b"#" in url or not url.isascii():
+    if not url.startswith(b"/") or _FRAGMENT in url or not url.isascii():
         return 400, "the request's target must be a path, with a query perhaps"
     if len(head.hosts) != 1:
         return 400, "the request must have exactly one Host header"
