@@ -1,9 +1,10 @@
 import itertools
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenferry.wire import EventBoundary, end_of, parse, split
+from tokenferry.wire import EventBoundary, end_of, next_event, parse, split
 
 STREAM = b"event: a\ndata: 1\n\n: note\n\ndata: 2\r\ndata: 3\r\n\r\nevent: b\rdata: 4\r\rdata: 5\n\n"
 
@@ -47,6 +48,7 @@ def test_events_are_split_at_blank_lines_of_every_kind() -> None:
     ends = [end_of(STREAM, number) for number in range(len(split(STREAM)))]
     assert [STREAM[start:end].rstrip(b"\r\n") for start, end in itertools.pairwise((0, *ends))] == split(STREAM)
     assert ends[-1] == len(STREAM)
+    assert list(one_by_one(STREAM)) == split(STREAM)
     assert [parse(event) for event in split(STREAM)] == [
         ("a", b"1"),
         ("", b""),
@@ -54,6 +56,18 @@ def test_events_are_split_at_blank_lines_of_every_kind() -> None:
         ("b", b"4"),
         ("", b"5"),
     ]
+
+
+@given(st.lists(st.sampled_from((b"data: 1", b"x", b"\n", b"\n\n", b"\r", b"\r\n", b"\r\n\r\n"))).map(b"".join))
+def test_events_one_by_one_are_those_of_all_at_once(events: bytes) -> None:
+    assert list(one_by_one(events)) == split(events)
+
+
+def one_by_one(events: bytes) -> Iterator[bytes]:
+    start = 0
+    while start < len(events):
+        event, start = next_event(events, start)
+        yield event
 
 
 def test_what_has_no_blank_line_behind_it_is_the_last_event() -> None:

@@ -1,7 +1,7 @@
 from typing import Final, Literal
 
 from tokenferry.streaming._usage import json_object, type_of
-from tokenferry.wire import FAILED, PREFACE, EventBoundary, event_stage, parse, split
+from tokenferry.wire import FAILED, PREFACE, EventBoundary, event_stage, next_event, parse
 
 GATE_LIMIT: Final = 64 * 1024
 """Bytes; what is longer without content passes."""
@@ -28,7 +28,9 @@ class FirstContentBuffer:
         """Take what came next; tell what it brought."""
         self.held.append(chunk)
         self._size += len(chunk)
-        for event in split(self._events.feed(chunk)):
+        events, start = self._events.feed(chunk), 0
+        while start < len(events):  # of what one read brings the first few decide
+            event, start = next_event(events, start)
             if b"data" not in event and b"event" not in event:  # a comment
                 continue
             name, data = parse(event)

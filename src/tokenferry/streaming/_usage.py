@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tokenferry.wire import end_of, parse, split
+from tokenferry.wire import next_event, parse
 
 _ERROR_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Unescaped quotation marks: no text of a model can hold these.
@@ -28,6 +28,9 @@ _CHARACTERS_A_TOKEN: Final = 4
 _DECODER: Final = json.JSONDecoder()
 _object: Final = msgspec.json.Decoder(dict[str, Any])
 _CONTENT: Final = b"event: content_block_"
+_NO_CONTENT: Final = re.compile(rb"\n\n(?!event: content_block_)")
+"""Where a run of such events ends, if their lines end in LF alone: this passes a burst of them in one search."""
+_NO_CONTENT_OF_ANY: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}(?!event: content_block_)")
 _QUIET: Final = frozenset(("content_block_start", "content_block_delta", "content_block_stop"))
 
 
@@ -179,13 +182,17 @@ class SseUsageReader:
     def read(self, events: bytes) -> int:
         """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
         if _USAGE in events or b"error" in events or b"message_stop" in events or self.is_complete:
-            for number, event in enumerate(split(events)):
-                if event.startswith(_CONTENT):  # nearly all of them, as they are written
+            start = 0
+            while start < len(events):
+                if events.startswith(_CONTENT, start):  # nearly all of them, as they are written
                     self.is_complete = False
+                    other = (_NO_CONTENT if events.find(b"\r") < 0 else _NO_CONTENT_OF_ANY).search(events, start)
+                    start = len(events) if other is None else other.end()
                     continue
+                event, start = next_event(events, start)
                 self._note(event)
                 if self.error is not None:
-                    return end_of(events, number)
+                    return start
         return len(events)
 
     def _note(self, event: bytes) -> None:

@@ -10,7 +10,7 @@ from tokenferry.wire._event_stage import event_stage
 from tokenferry.wire._model_lists import LIST_FIELDS, UNKNOWN_DATE, ModelsCodec, model_entry, model_list
 from tokenferry.wire._openai_errors import chat_error_event, openai_envelope
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._sse import EventBoundary, end_of, parse, split
+from tokenferry.wire._sse import EventBoundary, end_of, next_event, parse, split
 from tokenferry.wire._translation import codec, count_codec, load_codecs
 from tokenferry.wire.chat._first_content import ChatStage, chat_stage
 from tokenferry.wire.gemini._errors import gemini_envelope, gemini_error_event, gemini_refusal
@@ -54,6 +54,7 @@ __all__ = [
     "measure",
     "model_entry",
     "model_list",
+    "next_event",
     "openai_envelope",
     "parse",
     "refuses_reasoning",

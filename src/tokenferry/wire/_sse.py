@@ -82,6 +82,17 @@ def split(events: bytes) -> list[bytes]:
     return found
 
 
+def next_event(events: bytes, start: int) -> tuple[bytes, int]:
+    """Give the event that begins at `start`, as `split` does, and where the one behind it begins."""
+    if events.find(b"\r", start) < 0:
+        end = events.find(b"\n\n", start)
+        behind = end + 2
+    else:
+        blank = _BLANK_LINE.search(events, start)
+        end, behind = (-1, 0) if blank is None else blank.span()
+    return (events[start:], len(events)) if end < 0 else (events[start:end], behind)
+
+
 def end_of(events: bytes, number: int) -> int:
     """Where the event of that number (from 0) ends, its blank line included."""
     blank = next(islice(_BLANK_LINE.finditer(events), number, None), None)

@@ -453,9 +453,6 @@ class AttemptRunner:
         self._cancel_timer()
         held = self._held
         assert held is not None
-        self._guarded(self._serve, held)
-
-    def _serve(self, held: _HeldResponse) -> None:
         head = held.head
         self.advance(Served(head.status, head.headers, self._fingerprint))
         self._forward(head, held.headers, held.chunks)
