@@ -441,9 +441,6 @@ class StoreSettings(Struct, frozen=True):
     serve_stale: Annotated[
         float, ConfigKey("How long keys and accounts count while the database is away.", 1, 86_400, "duration")
     ] = 900.0
-    share_accounts: Annotated[
-        bool, ConfigKey("Whether accounts are kept there, too, so that one login serves every host.")
-    ] = False
     unsealed: Annotated[bool, ConfigKey("Whether accounts may be kept there in clear.")] = False
 
 

@@ -19,8 +19,8 @@ class Book(Accounts):
 
     meanwhile: Callable[[], None] = staticmethod(lambda: None)
 
-    def listing(self) -> AccountList:
-        found = super().listing()
+    def listing(self, *, known: bool = False) -> AccountList:
+        found = super().listing(known=known)
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()
         return found

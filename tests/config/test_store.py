@@ -34,15 +34,19 @@ def test_what_cannot_be_used_is_named_and_no_password_is_shown(tmp_path: Path, t
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["share_accounts = true", "unsealed = true"])
-def test_what_does_nothing_without_a_database_is_said(tmp_path: Path, text: str) -> None:
+def test_what_does_nothing_without_a_database_is_said(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     for url, notes in (("", 1), ('url = "postgresql://me@db/x"\n', 0)):
-        path.write_text(f"[store]\n{url}{text}\n")
+        path.write_text(f"[store]\n{url}unsealed = true\n")
         path.chmod(0o600)
         warnings = load(path).warnings
         assert len(warnings) == notes
         assert all("does nothing: no url names a database" in one for one in warnings)
+
+
+def test_that_accounts_are_shared_is_no_longer_a_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"share_accounts is now so wherever .* remove the key"):
+        read(tmp_path, "share_accounts = true")
 
 
 def test_several_hosts_in_one_url_are_taken(tmp_path: Path) -> None:

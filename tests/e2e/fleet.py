@@ -27,7 +27,7 @@ class FleetHost:
             "TMPDIR": str(folder / "temporary"),
         }
         folder.mkdir(mode=0o700)
-        store = f'[store]\nurl = "{url}"\nshare_accounts = true\npool = 2\n'
+        store = f'[store]\nurl = "{url}"\npool = 2\n'
         write_config(self.home, f'{store}[[providers]]\nname = "sandbox"\nbase_url = "{provider}"\n')
 
     def begin(self, *words: str, stdin: str | None = None, stdin_open: bool = False) -> "Popen[str]":

@@ -58,6 +58,16 @@ def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     assert (refused.code, "holds the fleet 'prod'" in refused.err) == (1, True)
 
 
+def test_accounts_left_in_files_are_found(home: Home, postgres: PostgresServer, connections: ConnectionPool) -> None:
+    added = tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-" + "x" * 95)
+    assert added.code == 0, added.err
+    with connections.lease() as connection:
+        configure(home, postgres.url(connection.info.dbname))
+    assert json.loads(tokenferry("account", "list", "--json").out) == []
+    (found,) = findings(str(home.accounts))
+    assert ("work" in found["what"], found["cure"]) == (True, "tokenferry store migrate")
+
+
 def test_a_home_of_files_never_imports_the_driver(home: Home) -> None:
     home.config.write_text('[router]\nproviders = ["anthropic"]\n')
     home.config.chmod(0o600)

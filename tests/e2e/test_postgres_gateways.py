@@ -165,12 +165,10 @@ def test_a_key_that_no_gateway_has_heard_of_is_looked_up_before_it_is_refused(
     within(5, partial(answers, gateways[0], 401, key=unknown))
 
 
-@pytest.mark.parametrize(("workers", "store"), [(1, ""), (2, "share_accounts = true\nunsealed = true\n")])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_gateway_that_starts_while_the_database_is_away_becomes_ready_by_itself(
-    homes: list[Home], postgres: PostgresServer, workers: int, store: str
+    homes: list[Home], postgres: PostgresServer, workers: int
 ) -> None:
-    config = homes[-1].config
-    config.write_text(config.read_text().replace("[store]\n", f"[store]\n{store}"))
     key = json.loads(tokenferry("key", "create", "ci", "--json").out)["key"]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -98,6 +98,20 @@ def test_a_generation_that_came_again_is_not_overwritten(hosts: tuple[Host, Host
     assert store.read("work") == replace(document(6), generation=3)
 
 
+def test_an_account_that_got_a_removed_ones_name_is_not_overwritten(hosts: tuple[Host, Host]) -> None:
+    (store, _), (other, _) = hosts[0].open(), hosts[1].open()
+    store.swap("work", None, document())
+    store.swap("work", 1, document(1))
+    store.read("work")
+    other.swap("work", 2, None)
+    other.swap("work", None, document(7))
+    store.replay()
+    assert other.read("work") == document(7)
+    (row,) = hosts[0].tables.accounts(["work"])
+    assert not hosts[0].tables.put_forward(replace(row, added=row.added - 1, generation=9))
+    assert hosts[0].tables.put_forward(replace(row, generation=9))
+
+
 def test_nothing_is_stored_in_clear_unless_that_is_allowed(hosts: tuple[Host, Host]) -> None:
     store, _ = hosts[0].open(unsealed=False)
     with pytest.raises(UsageError, match=r"encryption enable .*unsealed = true"):

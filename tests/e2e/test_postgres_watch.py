@@ -3,13 +3,17 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from contracts import document
 from e2e.postgres import PostgresServer
-from tokenferry.errors import StorageFailed
-from tokenferry.postgres import ConnectionPool, PostgresDatabase, RevisionWatch
-from tokenferry.settings import StoreSettings
+from tokenferry.broker import Broker, open_backend
+from tokenferry.broker._fleet_backend import FleetBackend
+from tokenferry.errors import StorageFailed, StoreAway
+from tokenferry.postgres import ConnectionPool, PostgresDatabase, PostgresTables, RevisionWatch
+from tokenferry.settings import Home, StoreSettings
 from tokenferry.state import Cooldown, Scope, State
 
 pytestmark = pytest.mark.e2e
@@ -117,3 +121,108 @@ def test_a_frozen_server_counts_as_away_within_seconds(host: Host, postgres: Pos
         finally:
             postgres.thaw()
         within(8, lambda: not one.keys.is_away())
+
+
+@pytest.fixture
+def gateway(
+    postgres: PostgresServer, connections: ConnectionPool, host: Host, tmp_path: Path
+) -> Callable[..., contextlib.AbstractContextManager[Broker]]:
+    with connections.lease() as connection:
+        url = postgres.url(connection.info.dbname)
+
+    @contextlib.contextmanager
+    def made(name: str, **settings: float) -> Iterator[Broker]:
+        """The broker of a gateway on a host of its own."""
+        home = Home(tmp_path / name)
+        home.path.mkdir(mode=0o700)
+        stored = StoreSettings(url=url, unsealed=True, **settings)  # type: ignore[arg-type]
+        backend = open_backend(home, stored)
+        assert isinstance(backend, FleetBackend)
+        broker = Broker(backend=backend)
+        broker.listing()
+        with host(**settings) as state:
+            broker.follow(state.follow)
+            yield broker
+            broker.drain(0)
+            backend.store.heartbeat._thread.stop()
+            backend._pool.close()
+
+    return made
+
+
+Gateway = Callable[..., contextlib.AbstractContextManager[Broker]]
+
+
+def add(broker: Broker, name: str, number: int = 0) -> None:
+    made = document(number, name)
+    broker.add(made.account, made.credential)
+
+
+def serves(broker: Broker, name: str, number: int = 0) -> bool:
+    is_listed = name in {account.name for account in broker.listing().accounts}
+    return is_listed and broker.resolve(name) == document(number).credential
+
+
+def test_accounts_of_one_host_serve_on_the_other(gateway: Gateway) -> None:
+    with gateway("h1") as one, gateway("h2") as other:
+        add(one, "work")
+        assert serves(one, "work"), "its own change counts at once"
+        within(1, lambda: serves(other, "work"))
+        one.remove("work")
+        within(1, lambda: other.listing().accounts == ())
+        add(one, "work", 7)
+        within(1, lambda: serves(other, "work", 7))
+
+
+def test_accounts_that_nobody_was_told_of_are_found_by_asking(gateway: Gateway, connections: ConnectionPool) -> None:
+    with gateway("h1") as one, gateway("h2") as other:
+        add(one, "work")
+        within(1, lambda: serves(other, "work"))
+        with connections.lease() as connection, connection.transaction():
+            connection.execute("UPDATE revisions SET number = number + 1 WHERE name = 'accounts'")
+            connection.execute("DELETE FROM accounts")
+        within(3, lambda: other.listing().accounts == ())
+
+
+def test_no_request_asks_the_database_for_an_account(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    with gateway("h1") as one, gateway("h2") as other:
+        add(one, "work")
+        within(1, lambda: serves(other, "work"))
+
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("the database was asked")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(PostgresTables, "_lease", refuse)
+            other.invalidate("work", document(3).credential.secret)
+            for _ in range(2):
+                assert serves(other, "work")
+                other._entries.clear()
+
+
+def test_while_the_database_is_away_known_accounts_serve_for_as_long_as_is_said(
+    gateway: Gateway, postgres: PostgresServer
+) -> None:
+    with gateway("h1", serve_stale=1.0) as brief, gateway("h2") as patient:
+        add(patient, "work")
+        within(1, lambda: serves(brief, "work"))
+        postgres.stop("immediate")
+        try:
+            assert serves(brief, "work")
+            within(5, lambda: raises_away(brief))
+            assert serves(patient, "work")
+            with pytest.raises(StorageFailed):
+                add(patient, "other")
+        finally:
+            postgres.start()
+        within(8, lambda: not raises_away(brief))
+        assert serves(brief, "work")
+
+
+def raises_away(broker: Broker) -> bool:
+    try:
+        broker.resolve("work")
+        broker.listing()
+    except StoreAway:
+        return True
+    return False

@@ -84,6 +84,23 @@ def test_a_login_of_the_new_epoch_is_not_overwritten(fleet: TwoHosts) -> None:
     assert other.read("work").credential == granted(7)
 
 
+def test_an_account_that_got_a_removed_ones_name_is_not_overwritten(fleet: TwoHosts) -> None:
+    """Its first generation is older than the removed one's last by number alone."""
+    (store, _), (other, _) = fleet.process("h1"), fleet.process("h2")
+    store.swap("work", None, document())
+    store.swap("work", 1, document(1))
+    store.read("work")
+    other.swap("work", 2, None)
+    other.swap("work", None, document(7))
+    store.heartbeat.beat()
+    assert other.read("work").credential == granted(7)
+    other.read("work")
+    fleet.database.fail_over(0)
+    for one in (store, other):
+        one.heartbeat.beat()
+    assert store.read("work").credential == granted(7)
+
+
 def test_a_generation_that_came_again_is_not_overwritten(fleet: TwoHosts) -> None:
     store, _ = fleet.process()
     store.swap("work", None, document())

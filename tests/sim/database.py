@@ -2,14 +2,14 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
 
 from tokenferry.errors import Conflict, RefreshBusy, StorageFailed
-from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch
+from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Order
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 
 _Value = TypeVar("_Value")
@@ -49,6 +49,8 @@ class VirtualDatabase:
     locks: dict[str, tuple[str, float]] = field(default_factory=dict)
     history: list[tuple[float, Contents]] = field(default_factory=list)
     server: int = 1
+    added: int = 0
+    """How many accounts were."""
     wiped_at: float = float("-inf")
     """When locks were lost with a server."""
     is_away: bool = False
@@ -138,10 +140,13 @@ class VirtualTables:
     def account(self, name: str) -> AccountRecord | None:
         return self._reach().accounts.get(name)
 
+    def accounts(self, names: Collection[str]) -> Sequence[AccountRecord]:
+        return [row for name, row in self._reach().accounts.items() if name in names]
+
     def names(self) -> list[str]:
         return sorted(self._reach().accounts)
 
-    def stamps(self) -> Mapping[str, tuple[int, int]]:
+    def stamps(self) -> Mapping[str, Order]:
         return {name: row.order for name, row in self._reach().accounts.items()}
 
     def insert(self, record: AccountRecord) -> None:
@@ -149,7 +154,8 @@ class VirtualTables:
             rows = self._db.contents.accounts
             if record.name in rows:
                 raise Conflict(record.name)
-            rows[record.name] = self._present(record)
+            self._db.added += 1
+            rows[record.name] = self._present(record, self._db.added)
 
         self._write(insert)
 
@@ -162,7 +168,7 @@ class VirtualTables:
             if presented is not None and self._rules.compares_presented and row.refresh != presented:
                 return False
             self._db.replaced(row, record, is_later=False)
-            rows[record.name] = self._present(record)
+            rows[record.name] = self._present(record, row.added)
             return True
 
         return self._write(put)
@@ -179,8 +185,8 @@ class VirtualTables:
 
         return self._write(put)
 
-    def _present(self, record: AccountRecord) -> AccountRecord:
-        return msgspec.structs.replace(record, epoch=record.epoch or self._db.contents.run.number)
+    def _present(self, record: AccountRecord, added: int) -> AccountRecord:
+        return msgspec.structs.replace(record, epoch=record.epoch or self._db.contents.run.number, added=added)
 
     def remove(self, name: str, expected: int | None) -> bool:
         def remove() -> bool:

@@ -16,7 +16,7 @@ from sim.disk import VirtualDisk
 from sim.schedule import check, heal_and_try
 from sim.world import BOOT, KEY, NAME, Machine, Process, Sending, VirtualSeal, Weather
 from tokenferry.errors import StorageFailed, TokenferryError
-from tokenferry.fleet import AccountRecord, FleetJournal, FleetStore, RowLock, Spill
+from tokenferry.fleet import AccountRecord, FleetJournal, FleetStore, Order, RowLock, Spill
 from tokenferry.oauth import OAuthEndpoints
 from tokenferry.refresh import FlowContext, RefreshRequest, Result
 from tokenferry.refresh import _effects as effects
@@ -100,7 +100,7 @@ class Member:
         self.heartbeat = self.store.heartbeat
         self.journal = fleet.code.journal(self.tables, spill, self.heartbeat, host.name, monotonic=lambda: fleet.time)
         self.lock: RowLock | None = None
-        self.stamps: Mapping[str, tuple[int, int]] = {}
+        self.stamps: Mapping[str, Order] = {}
         self.seen: object = None
         self.idle_beats = 0
         """How many have come and gone in a row without a change of what was seen."""

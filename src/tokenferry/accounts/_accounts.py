@@ -22,6 +22,8 @@ from tokenferry.stores import (
     Account,
     Attaching,
     Document,
+    Mirror,
+    Mirrored,
     Sealable,
     Store,
     check_account_name,
@@ -75,6 +77,8 @@ class Accounts:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self.known: Store | Mirror = store.mirror if isinstance(store, Mirrored) else store
+        """What a request's way reads: the store, or what this process knows of one that takes its time."""
         self._now = now
         self._implicit = MappingProxyType(dict(implicit or {}))
         self._sources = key_sources(sources, {}, now)
@@ -110,13 +114,14 @@ class Accounts:
             account = replace(account, paused=override.paused, paused_until=None)
         return account if override.priority is None else replace(account, priority=override.priority)
 
-    def read(self, name: str) -> Document:
+    def read(self, name: str, *, known: bool = False) -> Document:
         """Give an account's document; the key of some is asked for, which may take its time.
 
-        Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `KeyCommandFailed`.
+        With `known` as this process knows it, so that no database is waited for. Raises `UnknownAccount`, `UnsafeFile`,
+        `CorruptFile`, `KeyCommandFailed`, and `StorageFailed` where the store is a database.
         """
         try:
-            return self._store.read(name)
+            return (self.known if known else self._store).read(name)
         except UnknownAccount:
             if (document := self._implicit.get(name)) is not None:
                 return document
@@ -130,7 +135,7 @@ class Accounts:
         A key that the provider `refused` is asked for again.
         """
         source = self._sources.get(name)
-        return None if source is None or name in self._store.names() else source.pending(refused)
+        return None if source is None or name in self.known.names() else source.pending(refused)
 
     def _unstored(self, name: str) -> Account | None:
         """The account of that name if it isn't one of the store's."""
@@ -140,23 +145,25 @@ class Accounts:
             return document.account
         return self._sources[name].account if name in self._sources else None
 
-    def listing(self) -> AccountList:
-        return self.read_all()[0]
+    def listing(self, *, known: bool = False) -> AccountList:
+        """All accounts. With `known` as `read` says."""
+        return self.read_all(known=known)[0]
 
-    def read_all(self) -> tuple[AccountList, Mapping[str, Document]]:
+    def read_all(self, *, known: bool = False) -> tuple[AccountList, Mapping[str, Document]]:
         """The listing, and the documents that were read for it: those of the store, by name."""
+        store = self.known if known else self._store
         accounts: list[Account] = []
         documents: dict[str, Document] = {}
         broken: dict[str, TokenferryError] = {}
         locked: dict[str, TokenferryError] = {}
-        for name in self._store.names():
+        for name in store.names():
             try:
-                documents[name] = self._store.read(name)
+                documents[name] = store.read(name)
                 accounts.append(documents[name].account)
             except UnknownAccount:
                 continue  # removed since the names were read
             except NeedsUnlock as fault:
-                account = self._in_clear(name)
+                account = _in_clear(store, name)
                 if account is None:
                     broken[name] = fault
                 else:
@@ -172,16 +179,6 @@ class Accounts:
     def names(self) -> list[str]:
         """The accounts by name, implicit ones and those that can't be read among them."""
         return sorted({*self._store.names(), *self._implicit, *self._sources})
-
-    def _in_clear(self, name: str) -> Account | None:
-        """What is in clear of a sealed account."""
-        if not isinstance(self._store, Sealable):
-            return None
-        try:
-            header = self._store.header(name)
-        except TokenferryError:
-            return None
-        return None if header is None else header.account
 
     def listed_anew(self, listing: AccountList) -> AccountList:
         """The same with the implicit accounts and overrides of now; nothing is read."""
@@ -250,7 +247,7 @@ class Accounts:
         """
         if name := name or os.environ.get("TOKENFERRY_ACCOUNT") or self.active():
             return name
-        listing = self.listing()
+        listing = self.listing(known=True)
         names = [account.name for account in listing.accounts if account.store != ENVIRONMENT]
         names += listing.broken
         names = names or [account.name for account in listing.accounts][:1]
@@ -271,7 +268,7 @@ class Accounts:
         """
         if name or os.environ.get("TOKENFERRY_ACCOUNT"):
             return []
-        accounts = self.listing().accounts
+        accounts = self.listing(known=True).accounts
         providers = [one.provider for one in accounts if one.in_use]
         return [one.name for one in accounts if one.provider in providers and not one.in_use]
 
@@ -398,6 +395,15 @@ class Accounts:
             return self._store.read(name)
         except UnknownAccount:
             return None
+
+
+def _in_clear(store: Store | Mirror, name: str) -> Account | None:
+    """What is in clear of a sealed account."""
+    try:
+        header = store.header(name) if isinstance(store, Sealable | Mirror) else None
+    except TokenferryError:
+        return None
+    return None if header is None else header.account
 
 
 def _origin(account: Account) -> str:

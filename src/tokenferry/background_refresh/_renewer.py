@@ -201,7 +201,7 @@ class Renewer:
         home = self._home
         try:
             stamps = (
-                *self._broker.book.store.stamps().items(),
+                *self._broker.book.known.stamps().items(),
                 *DISK.stamps(home.published).items(),
                 ("local key", home.local_key.stat().st_mtime_ns if home.local_key.exists() else None),
                 ("move", home.move_to_claude_code.exists()),
@@ -214,7 +214,7 @@ class Renewer:
     def _sweep(self) -> None:
         """Complete what others left half done, and read what there is to keep."""
         self._complete_move()
-        names = self._broker.book.store.names()
+        names = self._broker.book.known.names()
         kept = {"", _MOVE, *names, *(f"{_AGE}{name}" for name in names)}
         self._reported = {about: text for about, text in self._reported.items() if about in kept}
         self._documents = [document for name in names if (document := self._read(name))]
@@ -245,7 +245,7 @@ class Renewer:
 
     def _read(self, name: str) -> Document | None:
         try:
-            document = self._broker.book.read(name)
+            document = self._broker.book.read(name, known=True)
         except UnknownAccount:
             return None
         except TokenferryError as fault:

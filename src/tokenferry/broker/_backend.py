@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from tokenferry.accounts import Sealing, machine_id
+from tokenferry.accounts import Accounts, Sealing, machine_id
 from tokenferry.broker._store_factory import PendingMove, open_attached
 from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError, UsageError
@@ -101,8 +101,8 @@ class FileBackend(GivenBackend):
 
 
 def open_backend(home: Home, settings: StoreSettings) -> Backend:
-    """The files of the home, or the database where `[store]` keeps accounts. Raises `ConfigError`, `StorageFailed`."""
-    if not settings.url or not settings.share_accounts:
+    """The files of the home, or the database that `[store]` names. Raises `ConfigError`, `StorageFailed`."""
+    if not settings.url:
         return FileBackend(home)
     from tokenferry.broker._fleet_backend import FleetBackend  # noqa: PLC0415  # few homes have one
 
@@ -115,9 +115,9 @@ def open_sealing(home: Home) -> Sealing:
     return Sealing(home, store.files, store, FileJournal(home.journal, seal=store.seal), PendingMove(home))
 
 
-def stamps(backend: Backend) -> dict[str, Hashable]:
-    """The store's stamps, those of what else a listing shows, and what changes when a key was missed."""
-    found = dict(backend.store.stamps())
+def stamps(book: Accounts, backend: Backend) -> dict[str, Hashable]:
+    """The accounts' stamps, those of what else a listing shows, and what changes when a key was missed."""
+    found: dict[str, Hashable] = dict(book.known.stamps())
     if backend.seal is not None:
         found[":seal"] = backend.seal.try_again()  # no account's name has a colon
     if (home := backend.home) is not None:

@@ -66,7 +66,7 @@ from tokenferry.refresh import (
 )
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import AccountSettings, Home, PolicySettings, RefreshSettings
-from tokenferry.stores import Account, Attaching, Document, Store, check_account_name
+from tokenferry.stores import Account, Attaching, Document, Follow, Mirrored, Store, check_account_name
 
 if TYPE_CHECKING:
     from tokenferry.state import ClientKey  # brings SQLite, which few things here need
@@ -128,7 +128,7 @@ class Broker:
         self._send = send
         warm = WarmCredentials()
         self._entries = warm.entries
-        self._listing = WatchedListing(self.book, warm, partial(stamps, backend), self.settings.watch)
+        self._listing = WatchedListing(self.book, warm, partial(stamps, self.book, backend), self.settings.watch)
         self._logins = Logins(lambda: self._rules, send, now, backend.seal)
         self.publisher = Publisher(
             home if backend.seal else None,
@@ -199,6 +199,11 @@ class Broker:
         self.book.adopt(_implicit(config), config.pool.accounts, sources)
         self._rules = Rules(config.providers, config.policy)
         self._listing.adopt()
+
+    def follow(self, follow: Follow) -> None:
+        """Hear by `follow` of what other hosts change, where accounts are in a database."""
+        if isinstance(self.backend.store, Mirrored):
+            self.backend.store.mirror.follow(follow)
 
     # -- giving credentials
 
@@ -541,7 +546,7 @@ class Broker:
 
     def _read(self, name: str) -> Document:
         """The document, if policy allows its use here and it isn't too old; its key as its provider takes it."""
-        document = self.book.read(name)
+        document = self.book.read(name, known=True)
         self.check_policy(document)
         check_age(document, self._now())
         if isinstance(key := document.credential, ApiKey):

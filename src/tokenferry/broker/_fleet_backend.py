@@ -23,6 +23,8 @@ class FleetBackend:
     machine id or a volume are hosts of their own. Raises `ConfigError` where the extra isn't installed.
     """
 
+    home: Home
+
     def __init__(self, home: Home, settings: StoreSettings) -> None:
         doubt()  # what `token` prints can't be recalled by files alone
         self.home = home
@@ -33,7 +35,12 @@ class FleetBackend:
         self._pool = postgres().ConnectionPool(settings)
         tables = postgres().PostgresTables(self._pool)
         spill = Spill(home.spill, seal=self.seal)
-        self.store = FleetStore(tables, self.seal, spill, unsealed=settings.unsealed, is_gone=self.is_gone)
+        self.store = FleetStore(
+            *(tables, self.seal, spill),
+            unsealed=settings.unsealed,
+            serve_stale=settings.serve_stale,
+            is_gone=self.is_gone,
+        )
         self.journal = FleetJournal(tables, spill, self.store.heartbeat, self._host)
 
     def now(self) -> float:
@@ -50,7 +57,6 @@ class FleetBackend:
 
     @contextmanager
     def state(self) -> Iterator[State | None]:
-        assert self.home is not None
         with open_state(self.home, self._settings) as state:
             yield state
 

@@ -3,7 +3,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from tokenferry.accounts import AccountList, Accounts
 from tokenferry.errors import TokenferryError
 from tokenferry.refresh import WarmCredentials
-from tokenferry.stores import Watch
+from tokenferry.stores import Mirrored, Watch
 
 
 class WatchedListing:
@@ -21,6 +21,8 @@ class WatchedListing:
         self._listing: AccountList | None = None
         self._configured = object()
         self.watch = Watch(stamps, interval, self._notice)
+        if isinstance(book.store, Mirrored):
+            book.store.mirror.notify(self.watch.wake)
 
     def get(self) -> AccountList:
         """One object as long as nothing changed."""
@@ -28,7 +30,7 @@ class WatchedListing:
         if listing is None:
             self.watch.ensure_running()
             revision = self._warm.revision
-            self._listing = listing = self._book.listing()
+            self._listing = listing = self._book.listing(known=True)
             if revision is not self._warm.revision:
                 self._listing = None
         return listing
@@ -51,7 +53,7 @@ class WatchedListing:
         if self._listing is not None:
             configured = self._configured
             try:
-                self._listing = self._book.listing()
+                self._listing = self._book.listing(known=True)
             except TokenferryError:  # the next caller gets the error
                 self._listing = None
             if configured is not self._configured:  # it may lack accounts that have been configured since

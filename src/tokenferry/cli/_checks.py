@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from tokenferry.accounts import completion, pending_hand_over
 from tokenferry.background_refresh import next_renewal, renewer_of
-from tokenferry.broker import Broker, interrupted_move
+from tokenferry.broker import Broker, FileBackend, interrupted_move
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import open_broker
 from tokenferry.cli._output import notes_once
@@ -79,7 +79,7 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
         lambda: check_files(home, now),
         lambda: check_clock(now),
         read_configuration,
-        lambda: check_store(settings.store),
+        lambda: check_store(home, settings.store),
         lambda: check_state(home),
         lambda: check_ledger(home, now),
         lambda: check_budgets(home, settings, now),
@@ -201,7 +201,7 @@ def check_clock(now: float) -> Iterator[Finding]:
         )
 
 
-def check_store(settings: StoreSettings) -> Iterator[Finding]:
+def check_store(home: Home, settings: StoreSettings) -> Iterator[Finding]:
     """Whether the database that several hosts share can be used, and what a failover of it would lose."""
     if not settings.url:
         return
@@ -225,6 +225,9 @@ def check_store(settings: StoreSettings) -> Iterator[Finding]:
             "name one in synchronous_standby_names of PostgreSQL",
             is_note=True,
         )
+    if names := FileBackend(home).store.names():
+        what = f"accounts in files serve nothing while [store] url names a database: {', '.join(names)}"
+        yield Finding(what, str(home.accounts), "tokenferry store migrate")
 
 
 def _place(home: Home, file: Path) -> str:

@@ -28,6 +28,7 @@ RENAMED: Final[Mapping[str, str]] = MappingProxyType(
         "router.rules.at_most": "max_bytes",
         "server.drain": "server.drain_timeout",
         "server.log_format": "log.format",
+        "store.share_accounts": "so wherever store.url is set; remove the key",
     }
 )
 """Keys that tokenferry had, with what they are now. Each is a fault that says so."""

@@ -6,20 +6,23 @@ token.
 
 from tokenferry.fleet._heartbeat import Heartbeat
 from tokenferry.fleet._journal import FleetJournal
+from tokenferry.fleet._mirror import AccountMirror
 from tokenferry.fleet._row_lock import RowLock
 from tokenferry.fleet._spill import Spill
 from tokenferry.fleet._store import FleetStore
-from tokenferry.fleet._tables import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Tables
+from tokenferry.fleet._tables import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Order, Tables
 
 __all__ = [
     "HOLD_OFF",
     "LOCK_SECONDS",
+    "AccountMirror",
     "AccountRecord",
     "AttemptRecord",
     "Epoch",
     "FleetJournal",
     "FleetStore",
     "Heartbeat",
+    "Order",
     "RowLock",
     "Spill",
     "Tables",

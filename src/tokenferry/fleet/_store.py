@@ -1,6 +1,6 @@
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from msgspec.structs import replace
@@ -8,9 +8,10 @@ from msgspec.structs import replace
 from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import Conflict, CorruptFile, UnknownAccount, UnsafeFile, UsageError
 from tokenferry.fleet._heartbeat import Heartbeat
+from tokenferry.fleet._mirror import SERVE_STALE, AccountMirror
 from tokenferry.fleet._row_lock import RowLock
 from tokenferry.fleet._spill import Spill
-from tokenferry.fleet._tables import AccountRecord, Tables, withdraw
+from tokenferry.fleet._tables import AccountRecord, Order, Tables, withdraw
 from tokenferry.refresh import RefreshAttempt
 from tokenferry.secret import HiddenBytes, parse_object
 from tokenferry.stores import (
@@ -40,6 +41,7 @@ class FleetStore:
         spill: Spill,
         *,
         unsealed: bool = False,
+        serve_stale: float = SERVE_STALE,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone,
@@ -52,6 +54,7 @@ class FleetStore:
         self._is_gone = is_gone
         self._known: dict[str, AccountRecord] = {}
         self.heartbeat = Heartbeat(tables, self.replay, monotonic=monotonic, now=now)
+        self.mirror = AccountMirror(self, tables, serve_stale=serve_stale, monotonic=monotonic)
 
     @property
     def seal(self) -> Seal:
@@ -66,12 +69,11 @@ class FleetStore:
 
     def read(self, name: str) -> Document:
         """Give the current document. Raises `StorageFailed`, and what a store of files does."""
-        return self._opened(self._record(name))
+        return self.document_of(self._record(name))
 
     def header(self, name: str) -> Header | None:
         """What is in clear of a sealed document; None for one that isn't sealed."""
-        sealed = self._parsed(self._record(name))
-        return None if sealed is None else sealed.header
+        return self.header_of(self._record(name))
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`, `UsageError`.
@@ -82,11 +84,12 @@ class FleetStore:
             is_done = self._tables.remove(name, expected) if expected is not None else name not in self.names()
         elif expected is None:
             self._tables.insert(self._closed(replace(new, generation=1)))
-            return
+            is_done = True
         else:
             is_done = self._tables.replace(self._closed(replace(new, generation=expected + 1)), expected)
         if not is_done:
             raise Conflict(f"{self.place(name)} was changed by another program; nothing was written")
+        self.mirror.wrote()
 
     def publish(self, name: str, expected: int, new: Document, presented: str) -> None:
         """Put a renewed token in the place of the one that was presented (sha256), and of no other.
@@ -95,6 +98,7 @@ class FleetStore:
         """
         if not self._tables.replace(self._closed(replace(new, generation=expected + 1)), expected, presented):
             raise Conflict(f"{self.place(name)} was changed by another program; nothing was written")
+        self.mirror.wrote()
 
     def discard(self, name: str) -> None:
         """Remove a document that can't be read. Raises `Conflict` if it can."""
@@ -102,6 +106,7 @@ class FleetStore:
             self.read(name)
         except (CorruptFile, UnsafeFile):
             self._tables.remove(name, None)
+            self.mirror.wrote()
         except UnknownAccount:
             return
         else:
@@ -115,7 +120,7 @@ class FleetStore:
         """Hold the account's lock for a block. Raises `LockTimeout`, `StorageFailed`."""
         return held(self.lock(name), timeout)
 
-    def stamps(self) -> Mapping[str, Hashable]:
+    def stamps(self) -> Mapping[str, Order]:
         """By account, a value that changes whenever its document does."""
         self.heartbeat.start()
         return self._tables.stamps()
@@ -126,8 +131,10 @@ class FleetStore:
         Documents that this process read, then answers and attempts in the spill whose token is still the account's. Of
         attempts whose process is gone everybody learns what became of them. Raises `StorageFailed`.
         """
+        stamps = self._tables.stamps() if self._known else {}
         for record in list(self._known.values()):
-            self._tables.put_forward(record)
+            if stamps.get(record.name, record.order) < record.order:
+                self._tables.put_forward(record)
         for name in self._spill.accounts():
             attempts = [self._concluded(name, attempt) for attempt in self._spill.attempts(name)]
             while (row := self._tables.account(name)) is not None and self._put_answer_forward(row, attempts):
@@ -152,7 +159,7 @@ class FleetStore:
         for attempt in attempts:
             if attempt.answer is None or attempt.token != row.refresh or attempt.state in {"answered", "uncertain"}:
                 continue
-            renewed = replace(self._opened(row), credential=attempt.answer, generation=row.generation + 1)
+            renewed = replace(self.document_of(row), credential=attempt.answer, generation=row.generation + 1)
             if self._tables.replace(self._closed(renewed, row.epoch), row.generation, attempt.token):
                 logger.warning("account %s: the answer to attempt %s was put forward", row.name, attempt.id)
                 return True
@@ -162,15 +169,25 @@ class FleetStore:
         row = self._tables.account(check_account_name(name))
         if row is None:
             raise UnknownAccount.among("account", name, self.names(), "tokenferry account list")
-        if (known := self._known.get(name)) is None or row.order >= known.order:
-            self._known[name] = row
+        self.remember(row)
         return row
+
+    def remember(self, row: AccountRecord) -> None:
+        """Keep the row, unless a later one was read: that one is put forward if a failover lost it."""
+        if (known := self._known.get(row.name)) is None or row.order >= known.order:
+            self._known[row.name] = row
+
+    def header_of(self, row: AccountRecord) -> Header | None:
+        """What is in clear of a row's document."""
+        sealed = self._parsed(row)
+        return None if sealed is None else sealed.header
 
     def _parsed(self, row: AccountRecord) -> SealedDocument | None:
         fields = parse_object(row.body)
         return None if fields is None else parse_sealed(row.body, fields, row.name, self.place(row.name))
 
-    def _opened(self, row: AccountRecord) -> Document:
+    def document_of(self, row: AccountRecord) -> Document:
+        """Open a row. Raises what a store of files does."""
         place = self.place(row.name)
         sealed = self._parsed(row)
         if sealed is not None:

@@ -1,7 +1,7 @@
 """What the store of a fleet asks its database: each method is one transaction, whose outcome may stay unknown."""
 
-from collections.abc import Collection, Mapping
-from typing import Final, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -14,10 +14,15 @@ HOLD_OFF: Final = 90.0
 """Seconds after a restart or failover in which no attempt begins: what was lost is put forward again in that time."""
 
 
+Order: TypeAlias = tuple[int, int, int]
+"""Epoch of the last write, `added`, generation."""
+
+
 class AccountRecord(Struct, frozen=True):
     """A row of `accounts`. `refresh` is the sha256 of the refresh token, `epoch` that of the last write.
 
-    Rows are ordered by epoch, then generation: after a failover that lost writes the database may hold an older one.
+    Rows are ordered: after a failover that lost writes the database may hold an older one. `added` is higher for an
+    account that got the name of one that was removed.
     """
 
     name: str
@@ -25,10 +30,11 @@ class AccountRecord(Struct, frozen=True):
     refresh: str | None
     body: HiddenBytes
     epoch: int = 0
+    added: int = 0
 
     @property
-    def order(self) -> tuple[int, int]:
-        return self.epoch, self.generation
+    def order(self) -> Order:
+        return self.epoch, self.added, self.generation
 
 
 class AttemptRecord(Struct, frozen=True):
@@ -53,11 +59,11 @@ class Tables(Protocol):
     """All methods raise `StorageFailed` where the database can't be asked, or a commit's outcome is unknown."""
 
     def account(self, name: str) -> AccountRecord | None: ...
-
+    def accounts(self, names: Collection[str]) -> Sequence[AccountRecord]: ...
     def names(self) -> list[str]: ...
 
-    def stamps(self) -> Mapping[str, tuple[int, int]]:
-        """Epoch and generation of every account. Asks for them only when one was changed."""
+    def stamps(self) -> Mapping[str, Order]:
+        """The order of every account's row. Asks for them only when one was changed."""
         ...
 
     def insert(self, record: AccountRecord) -> None:

@@ -1,10 +1,10 @@
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from tokenferry.errors import Conflict, RefreshBusy, StorageFailed, TryLater
-from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch
+from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Order
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 from tokenferry.secret import HiddenBytes
@@ -42,8 +42,9 @@ _REASSERT: Final = (
     + b"WHERE attempts.token <> excluded.token OR attempts.presentations < excluded.presentations"
 )
 _INSERT: Final = b"""
-INSERT INTO accounts (name, generation, refresh, body, epoch)
-SELECT %(name)s, %(generation)s, %(refresh)s, %(body)s, epoch FROM fleet ON CONFLICT DO NOTHING
+INSERT INTO accounts (name, generation, refresh, body, epoch, added)
+SELECT %(name)s, %(generation)s, %(refresh)s, %(body)s, fleet.epoch, revisions.number + 1 FROM fleet, revisions
+WHERE revisions.name = 'accounts' ON CONFLICT DO NOTHING
 """
 _REPLACE: Final = b"""
 UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %(body)s,
@@ -51,8 +52,9 @@ UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %
 WHERE name = %(name)s AND generation = %(expected)s AND (%(presented)s::text IS NULL OR refresh = %(presented)s)
 """
 _PUT_FORWARD: Final = b"""
-UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %(body)s, epoch = %(epoch)s
-WHERE name = %(name)s AND (epoch, generation) < (%(epoch)s, %(generation)s)
+UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %(body)s, epoch = %(epoch)s,
+    added = %(added)s
+WHERE name = %(name)s AND (epoch, added, generation) < (%(epoch)s, %(added)s, %(generation)s)
 """
 _TAKE: Final = b"""
 WITH held AS (SELECT program FROM locks WHERE name = %(name)s AND until >= clock_timestamp()), taken AS (
@@ -78,7 +80,7 @@ class PostgresTables:
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self._stamps: tuple[object, Mapping[str, tuple[int, int]]] = (None, {})
+        self._stamps: tuple[object, Mapping[str, Order]] = (None, {})
 
     @contextmanager
     def _transaction(self, begin: bytes = _DURABLE) -> Iterator[PostgresConnection]:
@@ -116,15 +118,23 @@ class PostgresTables:
     # -- accounts
 
     def account(self, name: str) -> AccountRecord | None:
-        row = self._row(b"SELECT * FROM accounts WHERE name = %(name)s", {"name": name})
-        if row is None:
-            return None
-        return AccountRecord(name, row["generation"], row["refresh"], HiddenBytes(row["body"]), row["epoch"])
+        return next(iter(self.accounts((name,))), None)
+
+    def accounts(self, names: Collection[str]) -> Sequence[AccountRecord]:
+        with self._lease() as connection:
+            rows = connection.execute(
+                b"SELECT name, generation, refresh, body, epoch, added FROM accounts WHERE name = ANY(%s)",
+                (list(names),),
+            ).fetchall()
+        return [
+            AccountRecord(name, generation, refresh, HiddenBytes(body), *order)
+            for name, generation, refresh, body, *order in rows
+        ]
 
     def names(self) -> list[str]:
         return sorted(self.stamps())
 
-    def stamps(self) -> Mapping[str, tuple[int, int]]:
+    def stamps(self) -> Mapping[str, Order]:
         with self._lease() as connection:
             row = connection.execute(
                 b"SELECT number, epoch, pg_postmaster_start_time()::text AS started FROM revisions, fleet "
@@ -132,8 +142,8 @@ class PostgresTables:
             ).fetchone()
             revision = None if row is None else tuple(row)
             if revision is None or revision != self._stamps[0]:
-                rows = connection.execute(b"SELECT name, epoch, generation FROM accounts").fetchall()
-                self._stamps = revision, {name: (epoch, generation) for name, epoch, generation in rows}
+                rows = connection.execute(b"SELECT name, epoch, added, generation FROM accounts").fetchall()
+                self._stamps = revision, {name: (epoch, added, generation) for name, epoch, added, generation in rows}
         return self._stamps[1]
 
     def insert(self, record: AccountRecord) -> None:

@@ -109,9 +109,10 @@ class RevisionWatch:
         """Read what has changed since the last time. Raises `StorageFailed`."""
         rows = connection.execute("SELECT name, number FROM revisions").fetchall()
         found = {row["name"]: row["number"] for row in rows}
-        for name, readers in self._readers.items():
-            if self._is_stale or self.numbers.get(name) != found.get(name):
-                for read in readers:
+        for name, readers in tuple(self._readers.items()):  # any thread may add one
+            # A failover may have lost changes, and have counted others with their numbers.
+            if self._is_away or self.numbers.get(name) != found.get(name):
+                for read in tuple(readers):
                     read()
         self.numbers = found
         self._seen_at = self._monotonic()

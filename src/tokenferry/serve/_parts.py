@@ -180,7 +180,11 @@ def explainer_of(
 
 
 def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
-    """What keeps a pool in step with the cooldowns on record, and asks usage endpoints about those."""
+    """What keeps a pool in step with the cooldowns on record, and asks usage endpoints about those.
+
+    What other hosts change of accounts is heard of from here on, too.
+    """
+    broker.follow(state.follow)
     probe = UsageProbe(
         state.cooldowns,
         providers=lambda: broker.providers,
@@ -200,7 +204,7 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
     sync = CooldownSync(
         pool,
         state,
-        fingerprint=lambda name: broker.book.read(name).credential.secret.fingerprint,
+        fingerprint=lambda name: broker.book.read(name, known=True).credential.secret.fingerprint,
         accounts=accounts,
         look=probe.look,
     )
@@ -219,6 +223,6 @@ def login_ages(broker: Broker) -> dict[str, float]:
     ages: dict[str, float] = {}
     for account in broker.listing().accounts:
         with contextlib.suppress(TokenferryError):  # its state is in another metric
-            if (since := credential_since(broker.book.read(account.name))) is not None:
+            if (since := credential_since(broker.book.read(account.name, known=True))) is not None:
                 ages[account.name] = max(time.time() - since, 0.0)
     return ages

@@ -57,9 +57,12 @@ class State:
         """Whether several hosts share it."""
         return self.database.is_shared
 
-    def follow(self, table: str, read: Callable[[], object]) -> bool:
-        """Have `read` called when others have changed a table, if the database can; tells whether it can."""
-        return self.database.follow(table, read)
+    def follow(self, table: str, read: Callable[[], object], forget: Callable[[], object] | None = None) -> bool:
+        """Have `read` called when others have changed a table, if the database can; tells whether it can.
+
+        `forget` is called once what was read is too old.
+        """
+        return self.database.follow(table, read, forget)
 
     def away_for(self) -> float:
         """For how many seconds the database hasn't answered; 0 while it does, and of a file."""

@@ -35,7 +35,18 @@ from tokenferry.stores._process import ProcessIdentity
 from tokenferry.stores._replaceable import check_replaceable
 from tokenferry.stores._seal import KEY_FILE, Seal, key_place
 from tokenferry.stores._sealed import Header, SealedDocument, parse_sealed
-from tokenferry.stores._store import Attaching, Lock, Publishing, Replacing, Sealable, Store, held
+from tokenferry.stores._store import (
+    Attaching,
+    Follow,
+    Lock,
+    Mirror,
+    Mirrored,
+    Publishing,
+    Replacing,
+    Sealable,
+    Store,
+    held,
+)
 from tokenferry.stores._watch import Watch
 
 __all__ = [
@@ -55,10 +66,13 @@ __all__ = [
     "Document",
     "FileLock",
     "FileStore",
+    "Follow",
     "Header",
     "HiddenBytes",
     "Lock",
     "MemoryStore",
+    "Mirror",
+    "Mirrored",
     "Moves",
     "Owner",
     "ProcessIdentity",

@@ -1,4 +1,4 @@
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -82,6 +82,44 @@ class Attaching(Protocol):
     def amend(self, account: Account) -> None: ...
     def detach(self, name: str) -> None: ...
     def is_attached(self, name: str) -> bool: ...
+
+
+class Follow(Protocol):
+    """Has a reader called whenever a table has changed, and `forget` once the table can't be read for too long.
+
+    Tells whether it does, which not every database can.
+    """
+
+    def __call__(self, table: str, read: Callable[[], object], forget: Callable[[], object], /) -> bool: ...
+
+
+@runtime_checkable
+class Mirror(Protocol):
+    """The documents as this process knows them, a moment behind. Its methods raise what those of the store do.
+
+    Reading it waits for no database, and raises `StoreAway` once what it knows is too old.
+    """
+
+    def follow(self, follow: Follow) -> None:
+        """Have `follow` say when they have changed, so that nobody has to ask."""
+        ...
+
+    def notify(self, changed: Callable[[], object]) -> None:
+        """Have `changed` called after each change, on another thread."""
+        ...
+
+    def names(self) -> list[str]: ...
+    def read(self, name: str) -> Document: ...
+    def header(self, name: str) -> "Header | None": ...
+    def stamps(self) -> Mapping[str, Hashable]: ...
+
+
+@runtime_checkable
+class Mirrored(Protocol):
+    """A store that several hosts share, so that reading it takes its time."""
+
+    @property
+    def mirror(self) -> Mirror: ...
 
 
 class Store(Protocol):

@@ -27,6 +27,10 @@ class Watch:
         """Begin to watch; what happened before this call isn't reported."""
         self._thread.start(self._begin)
 
+    def wake(self) -> None:
+        """Look at once: whoever calls it knows of a change."""
+        self._thread.wake()
+
     def stop(self) -> None:
         self._thread.stop(0)
 
