@@ -14,11 +14,21 @@ if TYPE_CHECKING:
 
     from tokenferry.ledger import Ledger
     from tokenferry.postgres import ConnectionPool
+    from tokenferry.rates import SharedRates
     from tokenferry.secret import Secret
     from tokenferry.settings import Home
     from tokenferry.state import State
 
-__all__ = ["has_ledger", "has_state", "open_ledger", "open_login_secret", "open_state", "postgres", "store_settings"]
+__all__ = [
+    "has_ledger",
+    "has_state",
+    "open_ledger",
+    "open_login_secret",
+    "open_rates",
+    "open_state",
+    "postgres",
+    "store_settings",
+]
 
 
 def postgres() -> Any:
@@ -83,6 +93,14 @@ def open_login_secret(home: Home, settings: StoreSettings) -> Secret:
         found: Secret = postgres().shared_login_secret(connections)
     finally:
         connections.close()
+    return found
+
+
+def open_rates(settings: StoreSettings) -> SharedRates | None:
+    """Where several hosts add up what is asked with client keys; None without a database. Connects when used."""
+    if not settings.url:
+        return None
+    found: SharedRates = postgres().PostgresRates(postgres().ConnectionPool(settings))
     return found
 
 

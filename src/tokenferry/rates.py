@@ -4,12 +4,24 @@ One limiter for both sides: a client key towards the gateway, an account and a p
 I/O; each call is given the time, in seconds of a clock that never goes back.
 """
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
 
 from tokenferry.settings import Caps
 
-__all__ = ["EVERYTHING", "GcraBucket", "Permit", "RateLimiter", "Share"]
+__all__ = [
+    "EVERYTHING",
+    "FleetRates",
+    "GcraBucket",
+    "Permit",
+    "RateLimiter",
+    "RateReport",
+    "Share",
+    "SharedLimiter",
+    "SharedRates",
+    "SubjectUse",
+]
 
 _MINUTE: Final = 60.0
 _INSTANT: Final = 1e-6
@@ -57,6 +69,14 @@ class GcraBucket:
         owed = max(self.full_at - at, 0.0) * self.per_second
         self.per_second, self.burst = per_second, burst
         self.full_at = at + owed / per_second
+
+    def room(self, at: float) -> float:
+        """How many units conform now; negative where some are owed beyond `burst`."""
+        return self.burst - max(self.full_at - at, 0.0) * self.per_second
+
+    def let_through(self, at: float, units: float) -> None:
+        """Have room for so many units now, at most for `burst`, whatever was owed."""
+        self.full_at = at + (self.burst - min(units, self.burst)) / self.per_second
 
 
 class RateLimiter:
@@ -114,6 +134,128 @@ class RateLimiter:
             self._requests.charge(at, requests)
         if self._tokens is not None and tokens:
             self._tokens.charge(at, tokens)
+
+
+class RateReport(NamedTuple):
+    """What one process has charged to a subject since its last report, and what it has under way."""
+
+    subject: str
+    requests: float
+    tokens: float
+    busy: int
+    caps: Caps
+
+
+class SubjectUse(NamedTuple):
+    """What all processes together owe of a subject's rates, and what the others have under way."""
+
+    requests: float
+    tokens: float
+    busy_elsewhere: int
+
+
+class FleetRates(NamedTuple):
+    """What a process learns when it reports."""
+
+    share: Share
+    """Its number among the processes that live, and how many live."""
+    uses: Mapping[str, SubjectUse]
+    """By the subject of each report."""
+
+
+class SharedRates(Protocol):
+    """Where the processes of several hosts add up what they have charged."""
+
+    def exchange(self, reports: Sequence[RateReport]) -> FleetRates:
+        """Add what was charged, and give what is known then. Waits for the disk. Raises `StorageFailed`."""
+        ...
+
+    def leave(self) -> None:
+        """This process has nothing under way any more. Raises `StorageFailed`."""
+        ...
+
+
+class SharedLimiter(RateLimiter):
+    """The caps of a subject that several processes have together. They exchange what they charged once in a while.
+
+    Until it hears of the others a process goes ahead by half of its even part of the burst, and of the requests at a
+    time, by one request at least; then by its even part of the rate. So all of them together are never further ahead
+    than by half of the burst, or one request each, and by what the rate lets through between two exchanges.
+    """
+
+    __slots__ = ("_ahead", "_charged", "_elsewhere", "_lent", "_reported", "is_ahead", "used_at")
+
+    def __init__(self, where: str, caps: Caps, share: Share = EVERYTHING, at: float = 0.0) -> None:
+        self.used_at = at
+        self.is_ahead = True
+        """Whether more is left than this process may let through before it hears of the others again."""
+        self._charged = self._lent = (0.0, 0.0)
+        """Requests and tokens since the last report, and in one that isn't answered yet."""
+        self._reported = self._elsewhere = 0
+        """Requests under way here that the others know of, and those of the others."""
+        super().__init__(where, caps, share, at)
+
+    def configure(self, caps: Caps, share: Share, at: float) -> None:
+        buckets = (self._requests, self._tokens)
+        rooms = [math.inf if one is None else one.room(at) for one in buckets]
+        super().configure(caps, share, at)
+        parts = 1 if share.workers == 1 else 2 * share.workers
+        slots = max(caps.max_concurrency // parts, 1)
+        self._ahead = max(caps.burst / parts, 1.0), max(caps.tokens_per_minute / parts, 1.0), slots
+        for bucket, room, most in zip((self._requests, self._tokens), rooms, self._ahead[:2], strict=True):
+            if bucket is not None:
+                bucket.burst = most
+                bucket.let_through(at, room)
+        if caps.max_concurrency:
+            free = max(caps.max_concurrency - self._elsewhere, 0)
+            self.most = min(free, self._reported + slots) or -1  # 0 is no limit
+
+    def charge(self, at: float, requests: int, tokens: float) -> None:
+        super().charge(at, requests, tokens)
+        self._charged = self._charged[0] + requests, self._charged[1] + tokens
+        self.used_at = at
+
+    @property
+    def is_due(self) -> bool:
+        """Whether half is used of what it may let through before it hears of the others."""
+        used = (*self._charged, self.busy - self._reported)
+        capped = (self._requests is not None, self._tokens is not None, self.most != 0)
+        return any(2 * one >= most for one, most, is_capped in zip(used, self._ahead, capped, strict=True) if is_capped)
+
+    @property
+    def has_news(self) -> bool:
+        return any(self._charged) or self.busy != self._reported
+
+    def report(self, subject: str) -> RateReport:
+        """What the others have to know. `adopt` or `lose` follows, before the next report."""
+        self._lent, self._charged, self._reported = self._charged, (0.0, 0.0), self.busy
+        requests, tokens = self._lent
+        return RateReport(
+            subject, requests * (self._requests is not None), tokens * (self._tokens is not None), self.busy, self.caps
+        )
+
+    def adopt(self, at: float, share: Share, use: SubjectUse) -> None:
+        """Go by what all processes together have charged and have under way."""
+        self._lent, self._elsewhere = (0.0, 0.0), use.busy_elsewhere
+        self.configure(self.caps, share, at)
+        self.is_ahead = self.caps.max_concurrency - use.busy_elsewhere > self.most > 0
+        left = self.caps.burst - use.requests, self.caps.tokens_per_minute - use.tokens
+        for bucket, rest, most, charged in zip(
+            (self._requests, self._tokens), left, self._ahead[:2], self._charged, strict=True
+        ):
+            if bucket is not None:
+                bucket.let_through(at, min(rest, most) - charged)
+                self.is_ahead |= rest > most
+
+    def lose(self, at: float, share: Share) -> None:
+        """No answer: the report may have come or not, and is made again. Until one comes, go by the even part."""
+        self._charged = tuple(map(sum, zip(self._charged, self._lent, strict=True)))  # type: ignore[assignment]  # two
+        self._lent, self.is_ahead = (0.0, 0.0), False
+        rooms = [math.inf if one is None else one.room(at) for one in (self._requests, self._tokens)]
+        super().configure(self.caps, share, at)
+        for bucket, room in zip((self._requests, self._tokens), rooms, strict=True):
+            if bucket is not None:
+                bucket.let_through(at, room)
 
 
 def _bucket(bucket: GcraBucket | None, at: float, per_second: float, burst: float) -> GcraBucket | None:

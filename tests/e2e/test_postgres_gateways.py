@@ -165,6 +165,24 @@ def test_a_key_that_no_gateway_has_heard_of_is_looked_up_before_it_is_refused(
     within(5, partial(answers, gateways[0], 401, key=unknown))
 
 
+def test_gateways_share_the_rate_of_a_key(gateways: list[Server], tell: Callable[[str], None]) -> None:
+    key = json.loads(tokenferry("key", "create", "ci", "--rpm", "20", "--json").out)["key"]
+    for server in gateways:
+        within(2, partial(answers, server, 200, key=key))
+    begun, passed = time.monotonic(), [0, 0]
+    for number in range(80):
+        place = urlsplit(gateways[number % 2].url)
+        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
+        with contextlib.closing(connection):
+            headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
+            connection.request("POST", "/v1/messages", b'{"model":"fast","max_tokens":1,"messages":[]}', headers)
+            passed[number % 2] += connection.getresponse().status != 429
+    seconds = time.monotonic() - begun
+    tell(f"of 80 requests at two gateways in {seconds:.1f} s, {passed} passed a rate of 20 a minute")
+    assert 20 <= sum(passed) <= 20 + 10 + (seconds + 1) / 3
+    assert min(passed) > 0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_gateway_that_starts_while_the_database_is_away_becomes_ready_by_itself(
     homes: list[Home], postgres: PostgresServer, workers: int

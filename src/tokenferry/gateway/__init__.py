@@ -10,6 +10,7 @@ from tokenferry.gateway.auth.dashboard_guard import DashboardGuard
 from tokenferry.gateway.auth.ephemeral_key import EphemeralKey
 from tokenferry.gateway.auth.exposure import check_reach, is_remote, remote_keys, remote_lines
 from tokenferry.gateway.auth.guard import Guard, own_hosts, store_away
+from tokenferry.gateway.auth.shared_key_rates import RateExchange, SharedKeyRates
 from tokenferry.gateway.auth.trusted_proxies import TrustedProxies
 from tokenferry.gateway.control.applications import ControlApplications, LazyApplication
 from tokenferry.gateway.control.control_plane import Control
@@ -81,12 +82,14 @@ __all__ = [
     "Lifespan",
     "Listening",
     "Metrics",
+    "RateExchange",
     "ReasoningOwners",
     "ReloadHooks",
     "RequestHandler",
     "RequestHead",
     "RequestLine",
     "Server",
+    "SharedKeyRates",
     "SharedMemory",
     "Supervisor",
     "Terminal",

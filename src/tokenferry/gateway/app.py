@@ -70,6 +70,7 @@ class Gateway:
         body_limit: int = BODY_LIMIT,
         budget: BodyBudget | None = None,
         budgets: BudgetBook | None = None,
+        key_rates: KeyRates | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         unready: Callable[[], str] = str,
@@ -79,7 +80,7 @@ class Gateway:
         self.forwarder = forwarder
         self.budget = budget or BodyBudget()
         self.budgets = budgets or BudgetBook()
-        self.key_rates = KeyRates(clock)
+        self.key_rates = key_rates or KeyRates(clock)
         self.token_ratios = TokenRatios()
         self.body_limit = body_limit
         self.clock = clock

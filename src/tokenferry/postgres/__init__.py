@@ -12,6 +12,7 @@ from tokenferry.postgres._migrations import (
     shared_login_secret,
     upgrade,
 )
+from tokenferry.postgres._rates import PostgresRates
 from tokenferry.postgres._tables import PostgresTables
 from tokenferry.postgres._watch import RevisionWatch
 
@@ -19,6 +20,7 @@ __all__ = [
     "ConnectionPool",
     "PostgresConnection",
     "PostgresDatabase",
+    "PostgresRates",
     "PostgresTables",
     "RevisionWatch",
     "SchemaStatus",

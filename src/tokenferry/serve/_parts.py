@@ -12,13 +12,16 @@ from msgspec.structs import replace
 from tokenferry.accounts import credential_since
 from tokenferry.broker import Broker
 from tokenferry.config import Config
+from tokenferry.databases import open_rates
 from tokenferry.errors import PolicyRefused, TokenferryError, UnknownName, UsageError
 from tokenferry.gateway import (
     BaseLifespan,
     CooldownSync,
     Gateway,
     Listening,
+    RateExchange,
     Server,
+    SharedKeyRates,
     UpstreamClients,
     WorkerSlot,
     connection_limit,
@@ -35,7 +38,7 @@ from tokenferry.readiness import (
 )
 from tokenferry.refresh import send
 from tokenferry.routing import Malformed, Router, scan
-from tokenferry.settings import Home
+from tokenferry.settings import Home, StoreSettings
 from tokenferry.state import ClientKey, State, UsageProbe, is_local_key, local_key_name
 from tokenferry.stores import Account
 from tokenferry.views import RunningRequest, RunningRequests
@@ -210,6 +213,12 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
     )
     state.follow("cooldowns", sync.wake)
     return sync
+
+
+def rate_exchange_of(settings: StoreSettings) -> RateExchange | None:
+    """What shares the rates of client keys with gateways of other hosts; None where there is no database."""
+    shared = open_rates(settings)
+    return None if shared is None else RateExchange(SharedKeyRates(), shared)
 
 
 def look_at_accounts(broker: Broker) -> None:

@@ -26,6 +26,7 @@ from tokenferry.gateway import (
     LazyApplication,
     Listening,
     Metrics,
+    RateExchange,
     ReasoningOwners,
     SharedMemory,
     TrustedProxies,
@@ -44,6 +45,7 @@ from tokenferry.serve._parts import (
     explainer_of,
     login_ages,
     look_at_accounts,
+    rate_exchange_of,
     readiness_of,
     recorder_of,
     router_of,
@@ -71,8 +73,11 @@ class _ServeLifespan(GatewayLifespan):
     on_hangup: Callable[[], bool]
     is_ending: threading.Event
     share: Callable[[], None]
+    rates: RateExchange | None
 
     async def started(self) -> None:
+        if self.rates is not None:
+            await self.rates.start()
         await self.begin()
         threading.Thread(target=load_codecs, name="tokenferry-codecs").start()  # a start is not held up by it
 
@@ -96,6 +101,8 @@ class _ServeLifespan(GatewayLifespan):
 
     async def last(self) -> None:
         self.renewer.stop()
+        if self.rates is not None:
+            await self.rates.stop()
         await super().last()
 
 
@@ -153,7 +160,7 @@ def run_gateway(
             place=place,
         )
         own_hosts = set(where.hosts)
-        in_force, is_ending = [config], threading.Event()
+        in_force, is_ending, rates = [config], threading.Event(), rate_exchange_of(config.store)
         parts = ActionContext(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),
@@ -188,6 +195,7 @@ def run_gateway(
             decision_log=decision_log,
             usage_log=usage_log,
             budgets=usage_log.budgets.book,
+            key_rates=None if rates is None else rates.rates,
             control=control,
             metrics=metrics,
             unready=lambda: "the database is away" if state.away_for() > config.store.serve_stale else "",
@@ -230,6 +238,7 @@ def run_gateway(
             *(begin, ending, tell_whose, (lambda: False) if reloading is None else reloading.hang_up),
             is_ending=is_ending,
             share=share,
+            rates=rates,
         )
         listener = server_of(
             *(gateway, where, lifespan),

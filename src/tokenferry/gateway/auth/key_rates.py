@@ -33,28 +33,34 @@ class KeyRates:
     def admit(self, key: ClientKey, tokens: int) -> Permit:
         """Count a request that is expected to use so many tokens. Raises `GatewayError`: 429."""
         at = self._clock()
+        limiter = self._find(key, at)
+        if not limiter.has_slot or limiter.delay(at, tokens):
+            raise self._refusal(key, limiter, at, tokens)
+        return Permit((limiter,), at, tokens)
+
+    def _find(self, key: ClientKey, at: float) -> RateLimiter:
         limiter = self._limiters.get(key.id)
         if limiter is None:
             limiter = self._limiters[key.id] = RateLimiter("its key", key.caps, self._share, at)
         elif limiter.caps is not key.caps:
             limiter.configure(key.caps, self._share, at)
-        if not limiter.has_slot or limiter.delay(at, tokens):
-            raise _too_many(key, limiter, at, tokens)
-        return Permit((limiter,), at, tokens)
+        return limiter
+
+    def _refusal(self, key: ClientKey, limiter: RateLimiter, at: float, tokens: int) -> GatewayError:
+        seconds = min(max(math.ceil(limiter.delay(at, tokens)), 1), _LONGEST_WAIT)
+        message = (
+            f"client key {key.name} has {limiter.reason(at, tokens)}, as many as it may; try again in {seconds} s, or "
+            f"have it raised with: tokenferry key set {key.name}"
+        )
+        return key_rate_limited(message, seconds)
 
     def settle(self, permit: Permit, used: int | None) -> None:
         """The request has ended; `used` is None for as many tokens as were expected."""
         permit.settle(self._clock(), used)
 
 
-def _too_many(key: ClientKey, limiter: RateLimiter, at: float, tokens: int) -> GatewayError:
-    seconds = min(max(math.ceil(limiter.delay(at, tokens)), 1), _LONGEST_WAIT)
+def key_rate_limited(message: str, seconds: int) -> GatewayError:
+    """The answer to a request that comes too early, by so many seconds."""
     return GatewayError(
-        429,
-        "rate_limit_error",
-        f"client key {key.name} has {limiter.reason(at, tokens)}, as many as it may; try again in {seconds} s, or have "
-        f"it raised with: tokenferry key set {key.name}",
-        should_retry=True,
-        retry_after=seconds,
-        cause="key_rate_limited",
+        *(429, "rate_limit_error", message), should_retry=True, retry_after=seconds, cause="key_rate_limited"
     )
