@@ -9,7 +9,7 @@ export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
 # Without byte code on disk each worker would rewrite and compile every test: a minute of each run.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo serve test test-full coverage lint format prices grafana docs release fuzz sim bench e2e model architecture lock clean
+.PHONY: setup demo serve test test-full coverage lint format prices grafana docs release fuzz sim bench e2e model architecture recording lock clean
 .DEFAULT_GOAL := setup
 .NOTPARALLEL:
 
@@ -67,6 +67,9 @@ bench: $(VENV)/.bench
 
 architecture: $(VENV)/.test ## draw docs/architecture.svg from the imports
 	@"$(BIN)/python" scripts/architecture.py
+
+recording: $(VENV)/.test ## record `tokenferry demo` as docs/images/demo.svg
+	@"$(BIN)/python" scripts/recording.py
 
 docs: $(VENV)/.docs ## the site, in the folder site
 	@NO_MKDOCS_2_WARNING=1 "$(BIN)/mkdocs" build --quiet --strict
