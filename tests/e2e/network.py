@@ -88,10 +88,15 @@ class Machine:
 def _forward(listening: socket.socket, port: int) -> None:
     with listening:
         while True:
-            one, _ = listening.accept()
-            other = socket.create_connection(("127.0.0.1", port))
-            for source, target in ((one, other), (other, one)):
-                threading.Thread(target=_pump, args=(source, target), daemon=True).start()
+            threading.Thread(target=_relay, args=(listening.accept()[0], port), daemon=True).start()
+
+
+def _relay(one: socket.socket, port: int) -> None:
+    with one, socket.create_connection(("127.0.0.1", port)) as other:
+        back = threading.Thread(target=_pump, args=(other, one), daemon=True)
+        back.start()
+        _pump(one, other)
+        back.join()
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:

@@ -95,6 +95,15 @@ class PostgresServer:
         with (self.data / "pg_hba.conf").open("a") as rules:
             rules.write("host all,replication all samenet trust\n")
 
+    def follow(self, primary: "PostgresServer") -> None:
+        """Begin as a standby of another server, which has whatever reaches it in time."""
+        place = ("-h", primary.address, "-p", str(primary.port), "-U", "postgres")
+        self.run("pg_basebackup", *place, "-D", str(self.data), "-R", "--checkpoint=fast", "--no-sync")
+
+    def promote(self) -> None:
+        """Let a standby become a primary."""
+        self.run("pg_ctl", "-D", str(self.data), "-w", "promote")
+
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses={self.address} -c fsync=off -c max_connections=500"
         options = f"{options} -c unix_socket_directories={self.folder}"

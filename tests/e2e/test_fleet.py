@@ -28,7 +28,7 @@ def fleet(sandbox: SandboxProcess, postgres: PostgresServer, tmp_path: Path) -> 
 
 
 def test_no_secret_is_in_a_dump_of_a_sealed_store(fleet: Fleet, postgres: PostgresServer) -> None:
-    fleet.add_expired()
+    fleet.add()
     token = fleet.hosts[1].run("token", "alice").out.strip()
     dump = postgres.run("pg_dump", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres", fleet.database)
     assert "alice" in dump
@@ -48,12 +48,12 @@ def test_a_host_without_the_key_stores_nothing_in_clear(fleet: Fleet, sandbox: S
 
 def test_a_renewal_that_a_failover_loses_comes_back_from_its_host(fleet: Fleet, postgres: PostgresServer) -> None:
     """The server goes on from what it had before the refresh, as a standby does that lags behind."""
-    fleet.add_expired()
+    fleet.add()
     standby = postgres.data.with_name("standby")
     postgres.stop()
     shell("cp", "-a", postgres.data, standby)
     postgres.start()
-    fleet.let_pass(90)
+    fleet.end_hold_off()
     token = fleet.hosts[0].run("token", "alice").out.strip()
     assert token
     assert fleet.hosts[1].run("token", "alice").out.strip() == token
@@ -80,7 +80,7 @@ def test_gateways_of_two_hosts_serve_one_login_and_hear_of_what_another_one_chan
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fleet.add_expired()
+    fleet.add()
     made = fleet.hosts[2].run("key", "create", "ci")
     (key,) = re.findall(r"tfk_[\w-]+", made.out)
     with contextlib.ExitStack() as stack:

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import pytest
 from e2e.conftest import Tell
 from e2e.fleet import Fleet, FleetHost
 from e2e.network import Machine, Network, new_network
-from e2e.parties import CHILDREN, SandboxProcess, end
+from e2e.parties import CHILDREN, SandboxProcess, end, eventually
 from e2e.postgres import VERSIONS, PostgresServer, running_postgres
 
 pytestmark = pytest.mark.e2e
@@ -44,22 +45,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture
 def fleet(site: Site, sandbox: SandboxProcess, tmp_path: Path) -> Fleet:
     database = site.postgres.create()
-    return fleet_of(site, sandbox, tmp_path, site.postgres.url(database), database)
-
-
-def fleet_of(site: Site, sandbox: SandboxProcess, folder: Path, url: str, database: str) -> Fleet:
-    hosts = []
-    for machine in site.machines:
-        machine.forward(sandbox.url)
-        hosts.append(FleetHost(folder / machine.name, url, sandbox.url, folder / "keys" / "seal", machine=machine))
+    hosts = hosts_of(site, sandbox, tmp_path, site.postgres.url(database))
     made = Fleet(hosts, site.postgres, database, sandbox)
     made.form()
     return made
 
 
+def hosts_of(site: Site, sandbox: SandboxProcess, folder: Path, url: str) -> list[FleetHost]:
+    for machine in site.machines:
+        machine.forward(sandbox.url)
+    key = folder / "keys" / "seal"
+    return [FleetHost(folder / one.name, url, sandbox.url, key, machine=one) for one in site.machines]
+
+
 def test_one_login_serves_every_host_and_is_refreshed_once(fleet: Fleet, tell: Tell) -> None:
     """Two hundred processes of three hosts ask at once for a login that has expired."""
-    fleet.add_expired()
+    fleet.add()
     assert [host.run("account", "list").out.count("alice") for host in fleet.hosts] == [1, 1, 1]
     start = time.time() + 10
     child = (sys.executable, str(CHILDREN / "crowd.py"), "alice", str(_PROCESSES), str(start))
@@ -75,3 +76,95 @@ def test_one_login_serves_every_host_and_is_refreshed_once(fleet: Fleet, tell: T
     assert given[0] == fleet.hosts[2].token()
     assert not any(host.home.accounts.exists() for host in fleet.hosts)
     tell(f"{len(given)} processes of 3 hosts were served after {time.time() - start:.1f} s, by one grant")
+
+
+_TOKEN = "/v1/oauth/token"
+
+
+def hold_answers(fleet: Fleet, count: int = 1) -> None:
+    """Let the provider grant, and keep the answers until `clear`."""
+    fleet.sandbox.fault("hang", path=_TOKEN, after_work=True, times=count)
+
+
+def are_asked(fleet: Fleet, count: int = 1) -> bool:
+    return [request["status"] for request in fleet.sandbox.requests(_TOKEN)].count(None) == count
+
+
+def test_a_host_that_is_cut_off_amid_a_refresh_loses_and_overwrites_nothing(fleet: Fleet, site: Site) -> None:
+    """It serves its own callers from memory. What it writes late lands, unless another host has taken over."""
+    first, second, third = fleet.hosts
+    for name in ("alice", "bob"):
+        fleet.add(name)
+    fleet.sandbox.settings(account="bob", reuse_grace=3600)  # so that the second presentation is granted, too
+    hold_answers(fleet, 2)
+    cut = {name: first.linger(name) for name in ("alice", "bob")}
+    eventually(lambda: are_asked(fleet, 2), "both refreshes")
+    site.network.unplug(site.machines[0])
+    fleet.let_pass(21)
+    for name in cut:
+        waits = second.run("token", name)
+        assert (waits.code, "is with host" in waits.err) == (6, True), waits
+    fleet.sandbox.clear()
+    given = {name: process.hear() for name, process in cut.items()}
+    assert [fleet.figures(name) for name in given] == [(1, 0), (1, 0)], given
+    fleet.let_pass(121)
+    taken = second.token("bob")
+    assert taken != given["bob"]
+    site.network.plug(site.machines[0])
+    eventually(
+        lambda: fleet.execute("SELECT * FROM accounts WHERE name = 'alice' AND generation = 2"), "it is published"
+    )
+    eventually(lambda: cut["bob"].ask() == taken, "the host that came back serves what the other one was granted")
+    for host in (second, third):
+        assert (host.token("alice"), host.token("bob")) == (given["alice"], taken)
+    assert (fleet.figures("alice"), fleet.figures("bob")) == ((1, 0), (2, 0))
+    assert fleet.execute("SELECT generation FROM accounts WHERE name = 'bob'") == [(2,)]
+
+
+def test_the_promotion_of_a_standby_that_lost_an_attempt_presents_nothing_twice(
+    site: Site, sandbox: SandboxProcess, tmp_path: Path
+) -> None:
+    """Nothing begins in the hold-off. In it the host that sent the refresh puts its attempt forward again."""
+    places = [site.network.add(name) for name in ("db2", "db3")]
+    primary, standby = (partial(running_postgres, VERSIONS[0], address=p.address, inside=p.on_network) for p in places)
+    with primary() as lost, standby(begin=lambda server: server.follow(lost)) as promoted:
+        database = lost.create()
+        servers = f"{lost.address}:{lost.port},{promoted.address}:{promoted.port}"
+        url = f"postgresql://postgres@{servers}/{database}?target_session_attrs=read-write"
+        before = Fleet(hosts_of(site, sandbox, tmp_path, url), lost, database, sandbox)
+        fleet = Fleet(before.hosts, promoted, database, sandbox)
+        before.form()
+        before.add()
+        eventually(lambda: fleet.execute("SELECT * FROM accounts"), "the standby has the account")
+        site.network.unplug(places[1])
+        hold_answers(fleet)
+        sending = fleet.hosts[0].linger()
+        eventually(lambda: are_asked(fleet), "the refresh")
+        assert before.execute("SELECT state FROM attempts") == [("open",)]
+        lost.stop("immediate")
+        site.network.plug(places[1])
+        promoted.promote()
+        assert fleet.execute("SELECT * FROM attempts") == []
+        refused = fleet.hosts[1].run("token", "alice")
+        assert (refused.code, "was restarted" in refused.err) == (6, True), refused
+        eventually(lambda: fleet.execute("SELECT * FROM attempts"), "the attempt is put forward")
+        fleet.end_hold_off()
+        busy = fleet.hosts[1].run("token", "alice")
+        assert (busy.code, "in flight" in busy.err) == (6, True), busy
+        sandbox.clear()
+        token = sending.hear()
+        assert [host.token() for host in fleet.hosts] == [token] * 3
+        assert fleet.figures() == (1, 0)
+
+
+def test_hosts_whose_clocks_are_wrong_go_by_that_of_the_database(fleet: Fleet) -> None:
+    """One is 20 minutes fast, one is slow: neither serves a token that has expired, nor renews one that has not."""
+    fleet.add("alice", expires_in=-100)
+    fleet.add("bob", expires_in=1000)
+    for host, seconds in zip(fleet.hosts, ("+1200s", "-1200s"), strict=False):
+        host.inside = (*host.inside, "faketime", "--exclude-monotonic", "-f", seconds)
+    fast, slow, right = fleet.hosts
+    assert slow.token("bob") == fast.token("bob") == right.token("bob")
+    assert fleet.figures("bob") == (0, 0)
+    assert slow.token("alice") == fast.token("alice") == right.token("alice")
+    assert fleet.figures("alice") == (1, 0)
