@@ -395,7 +395,7 @@ class PoolSettings(Struct, frozen=True):
 
 
 class LedgerSettings(Struct, frozen=True):
-    """`[ledger]`: how long it is kept what was used, in seconds. Sums by the day are kept for ever."""
+    """`[ledger]`: how long what was used is kept, in seconds, and what holds without it. Daily sums stay."""
 
     keep_requests: Annotated[float, ConfigKey("How long each request is kept.", 3600, 36_500 * 86_400, "duration")] = (
         90 * 86_400.0
@@ -404,6 +404,13 @@ class LedgerSettings(Struct, frozen=True):
         float,
         ConfigKey("How long sums by the hour are kept; not less than requests.", 3600, 36_500 * 86_400, "duration"),
     ] = 400 * 86_400.0
+    on_store_away: Annotated[
+        Literal["allow", "refuse"],
+        ConfigKey(
+            "While the ledger's database is away. allow: what each budget's on_error says, and of rates each gateway's "
+            "even part. refuse: a 503 once what was taken ahead is used."
+        ),
+    ] = "allow"
 
 
 class DashboardSettings(Struct, frozen=True):

@@ -193,6 +193,21 @@ def test_what_a_ledger_never_said_is_allowed_or_refused_as_on_error_says() -> No
     assert not refusal.is_final
 
 
+@pytest.mark.parametrize("refuses_away", [False, True])
+def test_one_word_refuses_for_every_budget_while_the_ledger_is_away(*, refuses_away: bool) -> None:
+    """Those of keys, too, though their reservations count on; and a reload may take it back."""
+    key, outcome = Key(budgets=("1usd/day",)), (taken, refused)
+    book = book_of()
+    book.adopt([], refuses_away=refuses_away)
+    book.watch([key], NOW)
+    read(book, others=900_000, holders=2)
+    book.is_away = True
+    taken(book.reserve(key, size(50_000), NOW, "tf_1"))
+    outcome[refuses_away](book.reserve(key, size(800_000), NOW, "tf_2"))
+    book.adopt([], refuses_away=not refuses_away)
+    outcome[not refuses_away](book.reserve(key, size(800_000), NOW, "tf_3"))
+
+
 @pytest.mark.parametrize("on_error", ["allow", "refuse"])
 @pytest.mark.parametrize("strict", [True, False])
 def test_until_the_ledger_was_read_one_request_goes_or_as_many_as_a_sixteenth_is_enough_for(

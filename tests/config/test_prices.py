@@ -22,6 +22,7 @@ def write(tmp_path: Path) -> Callable[[str], Config]:
 def test_what_is_left_out_is_kept_for_90_and_400_days(write: Callable[[str], Config]) -> None:
     assert write("[ledger]").ledger == LedgerSettings(90 * 86_400, 400 * 86_400)
     assert write('[ledger]\nkeep_requests = "7d"\nkeep_hours = "30d"').ledger == LedgerSettings(7 * 86_400, 30 * 86_400)
+    assert write('[ledger]\non_store_away = "refuse"').ledger == LedgerSettings(on_store_away="refuse")
 
 
 def test_prices_are_read_in_their_order(write: Callable[[str], Config]) -> None:

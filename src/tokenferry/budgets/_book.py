@@ -104,9 +104,16 @@ class BudgetBook:
     """
 
     def __init__(
-        self, budgets: Iterable[Budget] = (), *, counts_of: Callable[[Any], TokenCounts] = lambda usage: usage
+        self,
+        budgets: Iterable[Budget] = (),
+        *,
+        refuses_away: bool = False,
+        counts_of: Callable[[Any], TokenCounts] = lambda usage: usage,
     ) -> None:
-        """`counts_of` makes counts of what is given to `settle`."""
+        """With `refuses_away` each budget is as if its `on_error` said `refuse`.
+
+        `counts_of` makes counts of what is given to `settle`.
+        """
         self.estimates = UsageEstimates()
         self.wake: Callable[[], None] = lambda: None
         """Has the ledger's thread exchange soon."""
@@ -115,7 +122,8 @@ class BudgetBook:
         """What has ended, and is settled when it matters: by the ledger's thread, or when room is short."""
         self.is_away = False
         """Whether the ledger could not be used the last time."""
-        self._budgets = tuple(budgets)
+        self._refuses_away = refuses_away
+        self._budgets = tuple(map(self._strictly, budgets))
         self.is_active = bool(self._budgets)
         """Whether there is anything to count, or was."""
         self._lock = threading.Lock()
@@ -124,16 +132,20 @@ class BudgetBook:
         self._unwritten: dict[str, Reservation] = {}
         self._holders = 1
 
-    def adopt(self, budgets: Iterable[Budget]) -> None:
+    def adopt(self, budgets: Iterable[Budget], *, refuses_away: bool = False) -> None:
         """Go by these from the next request on. What is used of one that only changes its amount stays counted."""
         with self._lock:
-            self._budgets = tuple(budgets)
+            self._refuses_away = refuses_away
+            self._budgets = tuple(map(self._strictly, budgets))
             self.is_active = self.is_active or bool(self._budgets)
             self._of_keys.clear()
             by_identity = {budget.identity: budget for budget in self._budgets}
             for counter in self._counters.values():
                 counter.apply(by_identity.get(counter.budget.identity, counter.budget))
         self.wake()
+
+    def _strictly(self, budget: Budget) -> Budget:
+        return budget.refusing() if self._refuses_away else budget
 
     def counters_of(self, key: BudgetSubject, at: float) -> tuple[Counter, ...]:
         """Those that the requests of a key count for at a time."""
@@ -156,7 +168,7 @@ class BudgetBook:
                     # Until the ledger was read, in some milliseconds, it may use a small part: all may be used up.
                     counter.slice = counter.limit // _FIRST_PART // self._holders
                     known = self._counters[counter.key] = counter
-                known.apply(counter.budget)
+                known.apply(self._strictly(counter.budget))
                 counters.append(known)
                 start, end = max(start, counter.key.start), min(end, counter.end)
             mine = self._of_keys[key.id] = _OfKey(key, start / 1000, end / 1000, tuple(counters))

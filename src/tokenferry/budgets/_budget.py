@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple, Self, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from tokenferry.budgets._calendar import PeriodName, Span, span_of
 from tokenferry.settings import BudgetSettings
@@ -118,6 +119,10 @@ class Budget(Struct, frozen=True):
     def of_key(cls, key_id: str, limit: str) -> Self:
         """The budget that is stored with a client key. Raises `ValueError`."""
         return cls.of(BudgetSettings(f"key:{key_id}", limit))
+
+    def refusing(self) -> Self:
+        """The same, but that nothing more is sent while nobody can say what is left."""
+        return replace(self, settings=replace(self.settings, on_error="refuse"))
 
     @property
     def identity(self) -> str:

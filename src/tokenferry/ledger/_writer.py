@@ -104,7 +104,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
     def adopt(self, prices: Callable[[], PriceTable], kept: LedgerSettings, budgets: Iterable[Budget] = ()) -> None:
         """Go by these from the next batch on."""
         self._make_prices, self._prices, self._kept = prices, None, kept
-        self.budgets.book.adopt(budgets)
+        self.budgets.book.adopt(budgets, refuses_away=kept.on_store_away == "refuse")
 
     def start(self, before: Callable[[], object] = lambda: None) -> None:
         super().start(before)

@@ -215,10 +215,12 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
     return sync
 
 
-def rate_exchange_of(settings: StoreSettings) -> RateExchange | None:
+def rate_exchange_of(settings: StoreSettings, in_force: Callable[[], Config]) -> RateExchange | None:
     """What shares the rates of client keys with gateways of other hosts; None where there is no database."""
     shared = open_rates(settings)
-    return None if shared is None else RateExchange(SharedKeyRates(), shared)
+    if shared is None:
+        return None
+    return RateExchange(SharedKeyRates(refuses_away=lambda: in_force().ledger.on_store_away == "refuse"), shared)
 
 
 def look_at_accounts(broker: Broker) -> None:

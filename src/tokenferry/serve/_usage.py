@@ -43,7 +43,10 @@ def usage_log_of(
         price_table_of(config),
         kept=config.ledger,
         points=points,
-        budgets=BudgetExchange(BudgetBook(config.budgets, counts_of=token_counts), keys),
+        budgets=BudgetExchange(
+            BudgetBook(config.budgets, refuses_away=config.ledger.on_store_away == "refuse", counts_of=token_counts),
+            keys,
+        ),
     )
 
 

@@ -140,7 +140,7 @@ def run_gateway(
         upstreams = UpstreamClients.configured(
             config.upstream, trust=None if reloading is None else reloading.trust, gateway_id=gateway_id(home)
         )
-        place = 0 if worker is None else worker.number - 1
+        place, rates = 0 if worker is None else worker.number - 1, rate_exchange_of(config.store, lambda: in_force[0])
 
         renewer = Renewer(broker)
 
@@ -160,7 +160,7 @@ def run_gateway(
             place=place,
         )
         own_hosts = set(where.hosts)
-        in_force, is_ending, rates = [config], threading.Event(), rate_exchange_of(config.store)
+        in_force, is_ending = [config], threading.Event()
         parts = ActionContext(
             *(home, broker, state, secret, where.urls, own_hosts, states),
             readiness=readiness_of(in_force, broker, state, states),

@@ -91,3 +91,25 @@ async def test_one_line_says_that_the_others_are_not_heard(caplog: pytest.LogCap
         "client keys have an even part of their rates here, until it is known again: the database is away"
     ]
     await exchange.stop()
+
+
+async def test_while_the_others_are_not_heard_a_gateway_has_its_part_or_refuses_as_is_said() -> None:
+    now, says = [1000.0], [False]
+    rates = SharedKeyRates(lambda: now[0], refuses_away=lambda: says[0])
+    rates.adopt(FleetRates(Share(0, 2), {}))
+    rates.admit(KEY, 0)
+    rates.lose(rates.reports())
+    rates.admit(KEY, 0)
+    now[0] += 60  # its part is 4 a minute
+    for _ in range(4):
+        rates.admit(KEY, 0)
+    with pytest.raises(GatewayError, match="8 requests a minute"):
+        rates.admit(KEY, 0)
+    now[0] += 60
+    says[0] = True
+    with pytest.raises(GatewayError, match="rates of client key laptop") as refused:
+        rates.admit(KEY, 0)
+    assert (refused.value.status, refused.value.cause) == (503, "store_away")
+    rates.adopt(FleetRates(Share(0, 2), {}))
+    rates.lose(rates.reports())
+    rates.admit(KEY, 0)  # a short outage refuses nothing

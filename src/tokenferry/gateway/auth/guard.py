@@ -311,13 +311,12 @@ def _too_many(wait: int, how: str) -> GatewayError:
     )
 
 
-def store_away() -> GatewayError:
-    """The answer while no client key can be looked up."""
+def store_away(what: str = "client keys can't be looked up") -> GatewayError:
+    """The answer while no client key can be looked up, or `what` else a request needs of the database."""
     return GatewayError(
         503,
         "api_error",
-        "client keys can't be looked up, because this gateway's database is away; try again soon (for its operator: "
-        "tokenferry store status)",
+        f"{what}, because this gateway's database is away; try again soon (for its operator: tokenferry store status)",
         retry_after=_STORE_RETRY,
         cause="store_away",
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tokenferry.errors import TokenferryError
+from tokenferry.gateway.auth.guard import store_away
 from tokenferry.gateway.auth.key_rates import KeyRates, key_rate_limited
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.rates import FleetRates, RateLimiter, RateReport, Share, SharedLimiter, SharedRates
@@ -20,16 +21,22 @@ _ACTIVE: Final = 0.5
 _IDLE: Final = 5.0
 _PAUSE: Final = 0.05
 _USED: Final = 5.0
+_PATIENCE: Final = 5.0
 
 
 class SharedKeyRates(KeyRates):
     """Admits requests by the caps of all hosts together. What it charges it reports, and goes by the answer.
 
-    It belongs to one event loop. `wake` is called where an exchange is due.
+    It belongs to one event loop. `wake` is called where an exchange is due. `refuses_away` says whether requests are
+    refused once there was no answer for 5 seconds; if not, this process goes by its even part of each cap.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, refuses_away: Callable[[], bool] = lambda: False
+    ) -> None:
         super().__init__(clock)
+        self._refuses_away = refuses_away
+        self._lost_at: float | None = None
         self.wake: Callable[[], object] = lambda: None
         self._limiters: dict[str, SharedLimiter] = {}  # type: ignore[assignment]  # of this kind alone
 
@@ -47,17 +54,21 @@ class SharedKeyRates(KeyRates):
 
     def adopt(self, found: FleetRates) -> None:
         """Go by the answer to the reports."""
-        at, self._share = self._clock(), found.share
+        at, self._share, self._lost_at = self._clock(), found.share, None
         for key_id, use in found.uses.items():
             self._limiters[key_id].adopt(at, found.share, use)
 
     def lose(self, reports: Sequence[RateReport]) -> None:
-        """There was no answer: until one comes, this process goes by its even part of each cap."""
+        """There was no answer."""
         at = self._clock()
+        if self._lost_at is None:
+            self._lost_at = at
         for one in reports:
             self._limiters[one.subject].lose(at, self._share)
 
     def _find(self, key: ClientKey, at: float) -> SharedLimiter:
+        if self._lost_at is not None and at - self._lost_at > _PATIENCE and self._refuses_away():
+            raise store_away(f"what is left of the rates of client key {key.name} isn't known")
         limiter = self._limiters.get(key.id)
         if limiter is None:
             limiter = self._limiters[key.id] = SharedLimiter("its key", key.caps, self._share, at)
