@@ -8,7 +8,8 @@ import pytest
 
 from e2e.parties import COMMAND, begin, end, tokenferry
 from e2e.postgres import PostgresServer
-from tokenferry.databases import open_state
+from ledger.books import PRICES, entry
+from tokenferry.databases import open_ledger, open_state
 from tokenferry.postgres import ConnectionPool
 from tokenferry.settings import Home
 
@@ -77,23 +78,39 @@ def test_a_home_of_files_never_imports_the_driver(home: Home) -> None:
         assert "psycopg" not in outcome.err
 
 
-def test_keys_of_a_home_open_the_same_once_it_shares_a_database(
+def test_keys_and_accounts_of_a_home_work_as_before_once_it_shares_a_database(
     home: Home, postgres: PostgresServer, connections: ConnectionPool, tmp_path: Path
 ) -> None:
     with connections.lease() as connection:
         url = postgres.url(connection.info.dbname)
     made = json.loads(tokenferry("key", "create", "ci", "--json").out)
+    added = tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-" + "x" * 95)
+    assert added.code == 0, added.err
+    token = tokenferry("token", "work").out
+    with open_ledger(home) as ledger:
+        ledger.write([entry(number) for number in range(3)], PRICES)
     configure(home, url)
     assert "ci" not in tokenferry("key", "list").out
+    sealed = tokenferry("store", "migrate", "--json")
+    assert (sealed.code, "encryption enable" in json.loads(sealed.out)["accounts_left"]["work"]) == (1, True)
+    configure(home, url, "unsealed = true\n")
+    with open_ledger(home) as ledger:
+        assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 3
     moved = json.loads(tokenferry("store", "migrate", "--json").out)
-    assert (moved["keys"], moved["left"]) == (1, [])
+    assert (moved["keys"], moved["left"], moved["requests"]) == (0, [], 0)
+    assert (moved["accounts"], moved["accounts_left"]) == (["work"], {})
+    assert (tokenferry("token", "work").out, list(home.accounts.iterdir())) == (token, [])
     with open_state(home) as state:
         found = state.keys.verify(made["key"])
         assert found is not None
         assert found.name == "ci"
     other = Home(tmp_path / "other")
-    configure(other, url)
+    configure(other, url, "unsealed = true\n")
     back = tokenferry("--home", str(other.path), "store", "migrate", "--from", url, "--to", "files")
     assert back.code == 0, back.err
     other.config.unlink()
     assert "ci" in tokenferry("--home", str(other.path), "key", "list").out
+    assert tokenferry("--home", str(other.path), "token", "work").out == token
+    with open_ledger(other) as ledger:
+        assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 3
+    assert json.loads(tokenferry("account", "list", "--json").out) == []

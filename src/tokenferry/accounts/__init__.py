@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokenferry.accounts._import import check_again, make_offers
     from tokenferry.accounts._offer import Found, Offer
     from tokenferry.accounts._presence import Presence, find_presences, read_presence
+    from tokenferry.accounts._relocation import AccountPlace, MovedAccounts, move_accounts
     from tokenferry.accounts._sealed_export import open_export, seal_export
     from tokenferry.accounts._sources import Surroundings, attachable, look_around, look_into, look_through
 else:
@@ -32,6 +33,7 @@ else:
             "_import": ("check_again", "make_offers"),
             "_offer": ("Found", "Offer"),
             "_presence": ("Presence", "find_presences", "read_presence"),
+            "_relocation": ("AccountPlace", "MovedAccounts", "move_accounts"),
             "_sealed_export": ("open_export", "seal_export"),
             "_sources": ("Surroundings", "attachable", "look_around", "look_into", "look_through"),
         },
@@ -43,6 +45,7 @@ __all__ = [
     "SHARED_TARGETS",
     "AccountChanges",
     "AccountList",
+    "AccountPlace",
     "Accounts",
     "Aging",
     "Content",
@@ -51,6 +54,7 @@ __all__ = [
     "KeyCommandSettings",
     "KeySourceSettings",
     "Limit",
+    "MovedAccounts",
     "Offer",
     "Presence",
     "Publication",
@@ -83,6 +87,7 @@ __all__ = [
     "look_through",
     "machine_id",
     "make_offers",
+    "move_accounts",
     "open_export",
     "parse_max_age",
     "pending_hand_over",

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from msgspec.structs import replace
 
+from tokenferry.accounts import move_accounts
+from tokenferry.broker import FileBackend, open_backend
 from tokenferry.cli._home import find
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
-from tokenferry.databases import open_state, postgres
+from tokenferry.databases import open_ledger, open_state, postgres
 from tokenferry.errors import ConfigError, TryLater, UsageError
+from tokenferry.ledger import Ledger, copy_ledger
 from tokenferry.state import State, copy_state, gateway_records
 
 if TYPE_CHECKING:
@@ -89,10 +92,10 @@ def migrate(
     ] = "",
     as_json: JSON = False,
 ) -> None:
-    """Copy client keys and cooldowns from this home's files into a database, or back.
+    """Move accounts, and copy client keys, cooldowns and usage, from this home's files into a database, or back.
 
-    The keys open the same as before; their secrets are not needed. What is there already stays, so the command can be
-    repeated. Accounts, and what was used, are not copied. Stop this home's gateways first.
+    At every moment one side at most may refresh a login: repeat the command after it was cut short. The keys open the
+    same as before. What is there already stays. Stop this home's gateways first.
     """
     with outcome_json(wanted=as_json) as document:
         home, config = find()
@@ -102,13 +105,25 @@ def migrate(
             raise TryLater("a gateway of this home runs, and would miss what is changed; end it with: tokenferry stop")
         url = to if from_ == _FILES else from_
         settings = replace(config.store, url=url or _settings().url)
+        is_shared = from_ == _FILES  # whether it goes to the database
         with State(home.state) as files, open_state(home, settings) as shared:
-            found = copy_state(files, shared) if from_ == _FILES else copy_state(shared, files)
+            found = copy_state(files, shared) if is_shared else copy_state(shared, files)
         say(f"copied {found.keys} client keys and {found.cooldowns} cooldowns; {found.present} keys were there already")
         for name in found.left:
             note(f"client key {name} was left out: another key has its name there; rename one, then run this again")
-        document |= {"keys": found.keys, "cooldowns": found.cooldowns, "left": list(found.left)}
-    if found.left:
+        places = FileBackend(home), open_backend(home, settings)
+        accounts = move_accounts(*(places if is_shared else reversed(places)))
+        say(f"moved {len(accounts.moved)} accounts{': ' * bool(accounts.moved)}{', '.join(accounts.moved)}")
+        for name, why in accounts.left.items():
+            note(f"account {name} was left where it is: {why}")
+        requests = 0
+        if home.ledger.exists() or not is_shared:
+            with Ledger(home.ledger) as own, open_ledger(home, settings) as all_hosts:
+                requests = copy_ledger(own, all_hosts) if is_shared else copy_ledger(all_hosts, own)
+        say(f"copied what was used: {requests} requests that were not there")
+        document |= {"keys": found.keys, "cooldowns": found.cooldowns, "left": list(found.left), "requests": requests}
+        document |= {"accounts": list(accounts.moved), "accounts_left": accounts.left}
+    if found.left or accounts.left:
         raise typer.Exit(1)
 
 

@@ -1,6 +1,7 @@
 """What was used, by which key, account and model, at what price: `ledger.db` (SQLite), a file of its own."""
 
 from tokenferry.ledger._budgets import BudgetExchange, BudgetState, spent_of
+from tokenferry.ledger._copy import copy_ledger
 from tokenferry.ledger._costs import CostCounters, CostRoute, Spent, cost_route
 from tokenferry.ledger._entry import Billing, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.ledger._ledger import Ledger
@@ -54,6 +55,7 @@ __all__ = [
     "UsageRow",
     "WindowHistory",
     "WindowPoint",
+    "copy_ledger",
     "cost_route",
     "periods",
     "spent_of",

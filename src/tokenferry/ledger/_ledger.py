@@ -102,7 +102,7 @@ class Ledger:
                         connection.execute(sql.insert_requests(rows), values[at : at + step])
                         at += step
                 if entries:
-                    _roll_up(connection, sql.SUM_UP, last, _LAST)
+                    roll_up(connection, sql.SUM_UP, last, _LAST)
                 for point in points:
                     connection.execute(sql.INSERT_WINDOW, self._point(point))
         except BaseException:
@@ -220,7 +220,7 @@ class Ledger:
         erased = 0
         with self._database.transaction(overwrites=True) as connection:
             for (found,) in connection.execute(sql.FIND_NAMES, (kind, value, value)).fetchall():
-                _roll_up(connection, sql.sum_up(f"{kind} = ?", sign="-"), found)
+                roll_up(connection, sql.sum_up(f"{kind} = ?", sign="-"), found)
                 for statement in sql.erase(kind):
                     changed = connection.execute(statement, (found,)).rowcount
                     erased += changed if statement.startswith("DELETE FROM requests") else 0
@@ -242,7 +242,7 @@ class Ledger:
             try:
                 with self._database.transaction() as connection:
                     self._names.begin(connection, prices)
-                    _roll_up(connection, sql.sum_up(sql.BETWEEN, sign="-"), first, last)
+                    roll_up(connection, sql.sum_up(sql.BETWEEN, sign="-"), first, last)
                     for row in rows:
                         entry = _entry_of(row)
                         price, cost = priced(entry, prices, entry.counts)
@@ -250,7 +250,7 @@ class Ledger:
                         connection.execute(sql.REPRICE, (cost, self._names.price(price), model, row["id"]))
                         changed += cost != row["cost_micros"]
                         before, after = before + row["cost_micros"], after + cost
-                    _roll_up(connection, sql.SUM_UP, first, last)
+                    roll_up(connection, sql.SUM_UP, first, last)
                     for statement in sql.EMPTY_SUMS:
                         connection.execute(statement)
                     connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))  # others know sums of these rows
@@ -281,7 +281,7 @@ class Ledger:
         raise UsageError(f"this ledger is a part of {self._database.name}; copy it with pg_dump and pg_restore")
 
 
-def _roll_up(connection: Transaction, sum_up: str, *values: int) -> None:
+def roll_up(connection: Transaction, sum_up: str, *values: int) -> None:
     """Add the rows that a statement sums up to the sums by hour and day."""
     connection.execute(sql.MAKE_FRESH)
     connection.execute(sum_up, values)

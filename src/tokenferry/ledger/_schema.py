@@ -223,6 +223,27 @@ def sum_up(where: str, *, sign: Literal["", "-"] = "") -> str:
     )
 
 
+def all_sums(table: str) -> str:
+    """The sums of every period up to one."""
+    return f"SELECT {_FRESH} FROM {table} WHERE period <= ?"  # noqa: S608  # names of ours
+
+
+def request_sums(milliseconds: int) -> str:
+    """What the requests before a time amount to by periods of so many milliseconds, in the columns of `all_sums`."""
+    dimensions = ", ".join(DIMENSIONS)
+    sums = ", ".join(f"sum({value})" for value in _SUMS.values())
+    return (
+        f"SELECT at_ms / {milliseconds}, {dimensions}, {sums} FROM requests WHERE at_ms < ? "  # noqa: S608  # names of ours
+        f"GROUP BY 1, {dimensions}"
+    )
+
+
+def add_sums(table: str) -> str:
+    """Add to the sums of one period."""
+    places = ", ".join("?" * (1 + len(DIMENSIONS) + len(SUMS)))
+    return f"INSERT INTO {table} ({_FRESH}) VALUES ({places}) {_upsert(table)}"  # noqa: S608  # names of ours
+
+
 BETWEEN: Final = "id > ? AND id <= ?"
 SUM_UP: Final = sum_up(BETWEEN)
 
@@ -232,6 +253,12 @@ UPSERT_NAME: Final = (
     "DO UPDATE SET label = excluded.label, "
     "day = CASE WHEN excluded.day > names.day THEN excluded.day ELSE names.day END RETURNING id"
 )
+COPY_NAME: Final = (
+    "INSERT INTO names (kind, value, label, day) VALUES (?, ?, ?, ?) ON CONFLICT (kind, value) "
+    "DO UPDATE SET label = CASE WHEN excluded.day > names.day THEN excluded.label ELSE names.label END, "
+    "day = CASE WHEN excluded.day > names.day THEN excluded.day ELSE names.day END RETURNING id"
+)
+"""The later label stays."""
 NAME: Final = "SELECT id FROM names WHERE kind = ? AND value = ?"
 COUNT_NAMES: Final = "SELECT count(*) FROM names WHERE kind = ?"
 INSERT_PRICE: Final = (
