@@ -93,7 +93,7 @@ def test_several_are_listed_with_the_command_that_picks_one(book: Accounts, add:
     with pytest.raises(UnknownAccount) as caught:
         book.choose(None)
     assert str(caught.value) == (
-        "several accounts are here: broken, home, work; name one, or pick one with: tokenferry use NAME"
+        "there are several accounts: broken, home, work; name one, or pick one with: tokenferry use NAME"
     )
 
 
@@ -387,7 +387,7 @@ def test_the_configuration_goes_before_the_store_and_leaves_it_as_it_is(book: Ac
     assert [(one.priority, one.paused) for one in listing.accounts] == [(5, False), (100, False), (100, True)]
     assert book.read("two").account.priority == 100
     book.adopt({}, {})
-    assert book.listed_anew(listing).accounts == stored
+    assert book.relisted(listing).accounts == stored
 
 
 def test_a_pause_is_over_at_its_end_and_the_document_stays(book: Accounts, add: Add) -> None:

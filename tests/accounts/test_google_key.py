@@ -143,12 +143,12 @@ def test_a_refusal_is_told_in_the_servers_words_with_a_cure(file: File) -> None:
     ("content", "words"),
     [
         (None, "can't be read: No such file or directory"),
-        ("no json", "are none that can be used"),
-        ("[]", "are none that can be used"),
-        ('{"type": "service_account"}', "are none that can be used"),
-        ('{"type": "external_account_authorized_user"}', "are none that can be used"),
-        ('{"type": "authorized_user", "client_id": "c"}', "are none that can be used"),
-        ('{"type": "external_account", "audience": "a"}', "are none that can be used"),
+        ("no json", "can't be used"),
+        ("[]", "can't be used"),
+        ('{"type": "service_account"}', "can't be used"),
+        ('{"type": "external_account_authorized_user"}', "can't be used"),
+        ('{"type": "authorized_user", "client_id": "c"}', "can't be used"),
+        ('{"type": "external_account", "audience": "a"}', "can't be used"),
     ],
 )
 def test_a_file_that_is_none_is_told_without_its_content(tmp_path: Path, content: str | None, words: str) -> None:

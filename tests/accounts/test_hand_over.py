@@ -143,7 +143,7 @@ def test_killed_at_any_step_exactly_one_side_renews_it_and_the_same_call_complet
 
 def test_a_hand_over_that_was_cut_short_can_be_taken_back(book: Accounts, home: Home, target_file: Path) -> None:
     before = book.read("work")
-    with pytest.raises(UsageError, match="none to take back"):
+    with pytest.raises(UsageError, match="nothing to take back"):
         take_back(book, "work")
     with pytest.raises(Killed):
         give(book, home, target_file, disk=Mortal(3))
@@ -194,7 +194,7 @@ def test_a_login_that_came_later_is_none_that_was_handed_over(book: Accounts, ho
         give(book, home, target_file)
     document = book.read("work")
     assert (document.credential, document.account.owner) == (new, "tokenferry")
-    with pytest.raises(UsageError, match="none to take back"):
+    with pytest.raises(UsageError, match="nothing to take back"):
         take_back(book, "work")
 
 
@@ -210,7 +210,7 @@ def test_what_can_t_be_written_stays_ours(book: Accounts, home: Home, target_fil
     target_file.write_text("something of somebody's")  # which may be read by others
     with pytest.raises(UsageError, match="is not written over"):
         give(book, home, target_file)
-    with pytest.raises(UsageError, match="holds one token and no token family"):
+    with pytest.raises(UsageError, match="holds one token and no refresh token"):
         give(book, home, target_file.with_name("x.env"), "env")
     assert ours_may_renew(book)
     assert pending_hand_over(book.read("work")) is None

@@ -38,7 +38,7 @@ def found(
 
 
 def offers(*ones: Found, store: MemoryStore | None = None, beside: tuple[Found, ...] = ()) -> list[Offer]:
-    return make_offers(ones, Accounts(store or MemoryStore()), builtin_providers(), NOW, beside=beside)
+    return make_offers(ones, Accounts(store or MemoryStore()), builtin_providers(), NOW, attached=beside)
 
 
 def only(*ones: Found, store: MemoryStore | None = None, beside: tuple[Found, ...] = ()) -> Offer:
@@ -53,7 +53,7 @@ def test_a_chain_is_taken_over_and_a_key_copied() -> None:
         found(OAuthToken(Secret("access-alone"))),
     )
     assert [one.action for one in (chain, key, setup, view)] == ["take-over", "store", "store", "store"]
-    assert "must not use this login any more" in chain.note
+    assert "must stop using this login" in chain.note
     assert "no refresh token" in view.note
     assert chain.account == Account("me@m.example", "claude-max", "oauth", created_at=NOW)
 

@@ -41,7 +41,7 @@ def test_a_token_that_ends_who_knows_when_is_read_at_every_request_and_one_for_a
 
 
 def test_an_api_key_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match=r"a profile holds a token.*tokenferry token mine"):
+    with pytest.raises(UsageError, match=r"a profile can hold only a token.*tokenferry token mine"):
         Content.of("mine", ApiKey(Secret("sk-ant-api03-x")), URL)
 
 

@@ -44,7 +44,7 @@ def test_whatever_is_changed_of_it_is_refused(seal: Seal) -> None:
         ("sealed", whole["sealed"][:-4]),
         ("more", 1),
     ):
-        with pytest.raises(CorruptFile, match="not as it was sealed"):
+        with pytest.raises(CorruptFile, match="sealed export that was modified"):
             open_export(HiddenBytes(json.dumps(whole | {key: value}).encode()), seal, "file")
 
 

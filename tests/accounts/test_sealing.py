@@ -224,7 +224,7 @@ def test_a_file_that_holds_a_key_already_is_used_with_that_key(world: World, els
 def test_a_key_beside_what_it_seals_or_under_the_temporary_folder_is_refused(
     world: World, home: Home, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="a copy of that folder has the key"):
+    with pytest.raises(UsageError, match="a copy of the folder would have the key"):
         world.sealing.seal(KeyPlace(home.path / "keys" / "key"))
     with pytest.raises(UnsafeFile, match="temporary folder"):
         world.sealing.seal(KeyPlace(tmp_path / "temporary" / "key"))

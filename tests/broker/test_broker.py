@@ -154,7 +154,7 @@ def test_without_a_name_it_is_the_account_in_use_else_the_only_one(rig: Rig, mon
     assert value(broker.resolve()) == "access-0"
     rig.put(token(left=3600, number=7), "other")
     second = rig.broker()
-    with pytest.raises(UnknownAccount, match="several accounts are here: other, work"):
+    with pytest.raises(UnknownAccount, match="there are several accounts: other, work"):
         second.resolve()
     second.book.use("other")
     assert value(second.resolve()) == "access-7"

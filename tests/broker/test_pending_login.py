@@ -92,5 +92,5 @@ def test_what_add_stores_can_be_read_again_whatever_numbers_it_was_given(broker:
     broker.add(Account("a", "sandbox", "oauth"), token)
     assert [account.name for account in broker.accounts()] == ["b", "a"]
     assert broker.accounts()[0].created_at == 1_700_000_000
-    with pytest.raises(UsageError, match="is to hold an api-key, and an oauth was given"):
+    with pytest.raises(UsageError, match="takes an api-key, and an oauth was given"):
         broker.add(Account("c", "sandbox", "api-key"), token)

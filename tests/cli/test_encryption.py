@@ -251,7 +251,7 @@ def test_the_key_is_not_laid_beside_what_it_seals(home: Home, monkeypatch: pytes
     monkeypatch.setenv("TOKENFERRY_SEAL_KEY_FILE", str(home.path / "key"))
     outcome = tokenferry("encryption", "enable")
     assert outcome.code == 2
-    assert "a copy of that folder has the key" in outcome.one_line()
+    assert "a copy of the folder would have the key" in outcome.one_line()
 
 
 def test_a_sealed_login_is_renewed_and_stays_sealed(login: Login, sandbox: Sandbox, home: Home) -> None:

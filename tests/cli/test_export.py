@@ -152,7 +152,7 @@ def test_a_hand_over_that_was_cut_short_is_found_and_taken_back(person: Path, lo
     assert taken.out == "the login of account work is tokenferry's again\n"
     assert json.loads(path.read_text())["owner"] == "tokenferry"
     assert tokenferry("refresh", "work").code == 0
-    assert "none to take back" in tokenferry("export", "work", "--take-back", "--yes").one_line()
+    assert "nothing to take back" in tokenferry("export", "work", "--take-back", "--yes").one_line()
 
 
 def test_a_subscription_is_handed_to_no_program_without_the_policy(person: Path, home: Home) -> None:
@@ -172,7 +172,7 @@ def test_a_subscription_is_handed_to_no_program_without_the_policy(person: Path,
         (("--to", "bundle"), 2, "name the file to write"),
         (("--to", "claude-code"), 2, "tokenferry claude-code switch NAME"),
         (("--to", "bundle", "-", "--with-refresh-token"), 2, "so that it is on disk"),
-        (("--to", "env", "x.env", "--with-refresh-token", "--yes"), 2, "holds one token and no token family"),
+        (("--to", "env", "x.env", "--with-refresh-token", "--yes"), 2, "holds one token and no refresh token"),
         (("--to", "bundle", "temporary/x.json"), 8, "under the temporary folder"),
     ],
 )

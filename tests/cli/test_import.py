@@ -63,7 +63,7 @@ def names(inside: Inside) -> dict[str, str]:
 def test_what_a_new_user_sees(neighbours: Path, home: Home) -> None:
     outcome = tokenferry("import")
     assert outcome.code == 0
-    other = "must not use this login any more"
+    other = "must stop using this login"
     assert [line.split(maxsplit=9) for line in outcome.out.splitlines()] == [
         ["ACCOUNT", "PROVIDER", "KIND", "FINGERPRINT", "EMAIL", "PLAN", "EXPIRES", "SOURCE", "WHERE", "MEANS"],
         [
@@ -73,7 +73,7 @@ def test_what_a_new_user_sees(neighbours: Path, home: Home) -> None:
         ],
         [
             *("anthropic-key", "anthropic", "api-key", fingerprint(KEY), "-", "-", "-", "env", "ANTHROPIC_API_KEY"),
-            "stored: a copy, good beside the other",
+            "stored: a copy, and both stay valid",
         ],
         [
             *("you@mail.example", "claude-max", "oauth", fingerprint(POOL_ACCESS), "you@mail.example", "pro"),

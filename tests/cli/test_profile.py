@@ -97,7 +97,7 @@ def test_an_api_key_is_refused_with_what_to_do_instead(sandbox: Sandbox, home: H
     tokenferry("account", "add", "key", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
     outcome = tokenferry("profile", "publish", "key")
     assert outcome.code == 2
-    assert "printed by: tokenferry token key --env" in outcome.one_line()
+    assert "which this prints: tokenferry token key --env" in outcome.one_line()
     assert not folder.exists()
 
 

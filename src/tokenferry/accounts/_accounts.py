@@ -38,30 +38,30 @@ _LIMIT: Final = 1024
 
 
 class AccountList(Concealing, frozen=True):
-    """The accounts in order (priority, then creation), and those whose document can't be read, with the reason."""
+    """The accounts in order (priority, then creation), and those with an unreadable document, with the reason."""
 
     hidden: ClassVar = ("stored",)
 
     accounts: tuple[Account, ...]
     broken: Mapping[str, TokenferryError]
     locked: Mapping[str, TokenferryError] = MappingProxyType({})
-    """Those among the accounts whose sealed document can't be opened now; of these the labels aren't known."""
+    """Accounts in the list whose sealed document can't be opened now; their labels are unknown."""
     in_use: str | None = None
-    """The account that `use` picked, whether it is there or not."""
+    """The account that `use` picked, even if it doesn't exist."""
     default_provider: str | None = None
-    """The provider on record for models that nothing maps; without a record the one that would be decided now.
+    """The recorded provider of unmapped models; without a record, the one that would be decided now.
 
-    It is empty where the record can't be trusted.
+    Empty if the record can't be trusted.
     """
     stored: tuple[Account, ...] = ()
-    """Those of the store, as they are stored."""
+    """The accounts of the store, as they are stored."""
 
 
 class Accounts:
     """All accounts: those of the store, and the implicit ones of the environment and the configuration.
 
-    Implicit accounts of the environment count only while no other account is there, when named, or while the default
-    provider has no other account. `decide` gives the default provider for accounts of which none was ever recorded.
+    An implicit account of the environment counts only if no other account exists, if it is named, or if the default
+    provider has no other account. `decide` gives the default provider while none is recorded.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Accounts:
         self._implicit = MappingProxyType(dict(implicit or {}))
         self._sources = key_sources(sources, {}, now)
         self.overrides = overrides or {}
-        """What the configuration says of accounts in place of what is stored, by name."""
+        """The configuration's overrides of stored accounts, by name."""
         self._active = active
         self._default_provider = default_provider
         self._decide = decide
@@ -98,13 +98,13 @@ class Accounts:
         overrides: Mapping[str, AccountSettings],
         sources: Iterable[KeySourceSettings] = (),
     ) -> None:
-        """Have these implicit accounts, overrides and sources of keys from here on."""
+        """Replace the implicit accounts, the overrides and the key sources."""
         self._implicit = MappingProxyType(dict(implicit))
         self._sources = key_sources(sources, self._sources, self._now)
         self.overrides = overrides
 
     def effective(self, account: Account) -> Account:
-        """The account as it serves: with the priority and pause that config.toml says, without a pause that is over."""
+        """Return the account with the priority and pause of config.toml, and without an expired pause."""
         if account.paused_until is not None and account.paused_until <= self._now():
             account = replace(account, paused=False, paused_until=None)
         override = self.overrides.get(account.name)
@@ -115,7 +115,7 @@ class Accounts:
         return account if override.priority is None else replace(account, priority=override.priority)
 
     def read(self, name: str, *, known: bool = False) -> Document:
-        """Give an account's document; the key of some is asked for, which may take its time.
+        """Return an account's document; blocks while a key source fetches its key.
 
         With `known` as this process knows it, so that no database is waited for. Raises `UnknownAccount`, `UnsafeFile`,
         `CorruptFile`, `KeyCommandFailed`, and `StorageFailed` where the store is a database.
@@ -130,15 +130,15 @@ class Accounts:
         return source.document()
 
     def pending(self, name: str, refused: Secret | None = None) -> Pending[ApiKey] | None:
-        """What `read` would wait for: the run that fetches the account's key; None for nothing.
+        """Return the run that fetches the account's key and that `read` would wait for; None if there is none.
 
-        A key that the provider `refused` is asked for again.
+        A key that the provider `refused` is fetched again.
         """
         source = self._sources.get(name)
         return None if source is None or name in self.known.names() else source.pending(refused)
 
     def _unstored(self, name: str) -> Account | None:
-        """The account of that name if it isn't one of the store's."""
+        """Return the account of that name if it isn't in the store."""
         if name in self._store.names():
             return None
         if (document := self._implicit.get(name)) is not None:
@@ -150,7 +150,7 @@ class Accounts:
         return self.read_all(known=known)[0]
 
     def read_all(self, *, known: bool = False) -> tuple[AccountList, Mapping[str, Document]]:
-        """The listing, and the documents that were read for it: those of the store, by name."""
+        """Return the listing, and the documents of the store that were read for it, by name."""
         store = self.known if known else self._store
         accounts: list[Account] = []
         documents: dict[str, Document] = {}
@@ -177,11 +177,11 @@ class Accounts:
         return self._listed(accounts, broken, locked, in_use, self._recorded()), documents
 
     def names(self) -> list[str]:
-        """The accounts by name, implicit ones and those that can't be read among them."""
+        """Return the names of all accounts, including implicit and unreadable ones."""
         return sorted({*self._store.names(), *self._implicit, *self._sources})
 
-    def listed_anew(self, listing: AccountList) -> AccountList:
-        """The same with the implicit accounts and overrides of now; nothing is read."""
+    def relisted(self, listing: AccountList) -> AccountList:
+        """Return the listing with the present implicit accounts and overrides; reads nothing."""
         return self._listed(
             list(listing.stored),
             listing.broken,
@@ -223,14 +223,14 @@ class Accounts:
         try:
             return self.default_provider()
         except UnsafeFile:
-            return ""  # another provider than the one on record mustn't serve in its place; `doctor` names the file
+            return ""  # no other provider may take its place; `doctor` names the file
 
     def default_provider(self) -> str | None:
-        """The provider on record for models that nothing maps, if one is. Raises `UnsafeFile`."""
+        """Return the recorded provider of unmapped models, if any. Raises `UnsafeFile`."""
         return None if self._default_provider is None else _name_in(self._default_provider)
 
     def set_default_provider(self, name: str, *, replacing: bool = True) -> None:
-        """Put it on record; without `replacing` only if none is. Raises `StorageFailed`, `UnsafeFile`."""
+        """Record it; without `replacing` only if none is recorded. Raises `StorageFailed`, `UnsafeFile`."""
         if self._default_provider is None:
             return
         content = f"{name}\n".encode()
@@ -241,9 +241,9 @@ class Accounts:
             create_private_file(self._default_provider, content)
 
     def choose(self, name: str | None) -> str:
-        """The account meant: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.
+        """Choose the account: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.
 
-        Raises `UnknownAccount`, listing what there is.
+        Raises `UnknownAccount`, which lists the accounts.
         """
         if name := name or os.environ.get("TOKENFERRY_ACCOUNT") or self.active():
             return name
@@ -258,13 +258,13 @@ class Accounts:
                 "there is no account yet; add one with: tokenferry account add NAME --provider anthropic"
             )
         raise UnknownAccount(
-            f"several accounts are here: {', '.join(sorted(names))}; name one, or pick one with: tokenferry use NAME"
+            f"there are several accounts: {', '.join(sorted(names))}; name one, or pick one with: tokenferry use NAME"
         )
 
     def stand_ins(self, name: str | None) -> list[str]:
-        """The accounts that may stand in for the one that `choose` gives for this name: its provider's, in order.
+        """Return the accounts that may replace the one that `choose` returns: those of its provider, in order.
 
-        There are some only where `use` picked it. A name pins, and so does TOKENFERRY_ACCOUNT.
+        None if the account was pinned by a name or TOKENFERRY_ACCOUNT, and not picked by `use`.
         """
         if name or os.environ.get("TOKENFERRY_ACCOUNT"):
             return []
@@ -273,7 +273,7 @@ class Accounts:
         return [one.name for one in accounts if one.provider in providers and not one.in_use]
 
     def active(self) -> str | None:
-        """The account in `use`, if one is."""
+        """Return the account in `use`, if any."""
         return None if self._active is None else _name_in(self._active)
 
     def use(self, name: str) -> None:
@@ -291,13 +291,13 @@ class Accounts:
         replacing: bool = False,
         origin: Fields | None = None,
     ) -> bool:
-        """Store an account; tells whether it took the place of one. Raises `UsageError` when the name is taken.
+        """Store an account; True if it replaced one. Raises `UsageError` when the name is taken.
 
-        `origin` is what its document shall say of where it was imported from.
+        `origin` is where it was imported from, for its document.
         """
         name = check_account_name(account.name)
         if account.kind != credential.kind:
-            raise UsageError(f"account {name!r} is to hold an {account.kind}, and an {credential.kind} was given")
+            raise UsageError(f"account {name!r} takes an {account.kind}, and an {credential.kind} was given")
         account = replace(account, created_at=int(account.created_at))
         with self._store.exclusive(name, _LOCK_WAIT):
             old = self._find(name)
@@ -308,7 +308,7 @@ class Accounts:
             if not replacing:
                 raise UsageError(f"account {name!r} exists already; give --replace to put this in its place")
             _check_is_ours(old)
-            kept = replace(
+            merged = replace(
                 account,
                 labels={**without_identity(old.account.labels), **account.labels},
                 priority=old.account.priority,
@@ -317,15 +317,15 @@ class Accounts:
                 paused=old.account.paused,
                 paused_until=old.account.paused_until,
             )
-            new = Document(kept, credential, machine=machine, unknown=old.unknown)
+            new = Document(merged, credential, machine=machine, unknown=old.unknown)
             self._store.swap(name, old.generation, new)
             return True
 
     def attach(self, account: Account, *, check: Callable[[Document], None] = lambda _: None) -> Document:
-        """Take in an account whose login is stored in another program's store, and give that login.
+        """Attach an account whose login is in another program's store, and return its document.
 
-        `check` raises what speaks against it; then nothing was attached. Raises `UsageError` when the name is taken or
-        stores can't be attached here, `NeedsLogin` when there is none.
+        If `check` raises, nothing is attached. Raises `UsageError` when the name is taken or stores can't be attached
+        here, `NeedsLogin` when there is no login.
         """
         if not isinstance(self._store, Attaching):
             raise UsageError("accounts can be attached to a home of files alone")
@@ -340,7 +340,7 @@ class Accounts:
         return document
 
     def remove(self, name: str) -> None:
-        """Remove an account, also one whose document can't be read. Raises `UnknownAccount`, `UsageError`."""
+        """Remove an account, even an unreadable one. Raises `UnknownAccount`, `UsageError`."""
         if (account := self._unstored(name)) is not None:
             raise UsageError(f"account {name!r} comes from the {_origin(account)}; remove it there")
         if isinstance(self._store, Attaching) and self._store.is_attached(name):
@@ -358,16 +358,16 @@ class Accounts:
                 self._store.discard(name)
 
     def confirm(self, name: str, machine: str) -> None:
-        """Say that a copied document's token family is in use here alone. Raises `UnknownAccount`."""
+        """Record that a copied document's token family is used only here. Raises `UnknownAccount`."""
         with self._store.exclusive(name, _LOCK_WAIT):
             document = self._store.read(name)
             _check_is_ours(document)
             self._store.swap(name, document.generation, replace(document, machine=machine))
 
     def amend(self, name: str, changes: AccountChanges) -> Account:
-        """Change what is known of an account besides its credential; gives the account.
+        """Change an account's settings other than its credential, and return it.
 
-        Raises `UnknownAccount`, and `UsageError` for what can't be said of this account.
+        Raises `UnknownAccount`, and `UsageError` for a change that this account doesn't allow.
         """
         if (unstored := self._unstored(name)) is not None:
             raise UsageError(f"account {name!r} comes from the {_origin(unstored)}; change it there")
@@ -378,8 +378,8 @@ class Accounts:
                 _check_is_ours(document)
                 if document.account.kind not in {"api-key", "setup-token"}:
                     raise UsageError(
-                        f"account {name!r} is a login, which gets new tokens all the time; only API keys and setup "
-                        "tokens grow old"
+                        f"account {name!r} is a login, whose tokens are renewed; --max-age is for API keys and setup "
+                        "tokens"
                     )
             account = changes.applied(document.account)
             if account == document.account:
@@ -418,7 +418,7 @@ def _name_in(path: Path) -> str | None:
 
 
 def _check_is_ours(document: Document) -> None:
-    """Raise for an attached account: what is stored in another program's store is that program's to change."""
+    """Raise for an attached account: only the program that owns its store may change it."""
     account = document.account
     if account.store != "file":
         raise UsageError(

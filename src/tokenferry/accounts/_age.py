@@ -1,4 +1,4 @@
-"""How old credentials may become, and when one that no renewer renews ends. No I/O."""
+"""The maximum age of credentials, and the end of those that are not renewed. No I/O."""
 
 import time
 from typing import Final, Literal, TypeAlias
@@ -31,9 +31,9 @@ _HOUR: Final = 3600
 
 
 class Aging(Struct, frozen=True):
-    """When a credential is too old, and why; `at` in seconds since 1970 UTC, `notice` in seconds before that.
+    """The end of a credential's life and its cause; `at` in seconds since 1970 UTC, `notice` in seconds before that.
 
-    `is_estimate` says that the end is not known: it is taken from when it was stored, or from what is usual.
+    `is_estimate`: the end is unknown, and estimated from the time of storing or the usual lifetime.
     """
 
     cause: Cause
@@ -47,7 +47,7 @@ class Aging(Struct, frozen=True):
         return "soon" if now >= self.at - self.notice else "fine"
 
     def text(self, now: float) -> str:
-        """What people should know of it, without a subject; nothing while there is time."""
+        """Return a remark without a subject; empty before the notice."""
         stage = self.stage(now)
         if stage == "fine":
             return ""
@@ -57,7 +57,7 @@ class Aging(Struct, frozen=True):
 
 
 def aging(document: Document) -> Aging | None:
-    """The end that comes first; None for a credential that has none, or whose beginning isn't known."""
+    """Return the earliest end; None if the credential has none, or its start is unknown."""
     ends = [end for end in (_by_max_age(document), _by_itself(document)) if end is not None]
     return min(ends, key=lambda end: end.at, default=None)
 
@@ -87,7 +87,7 @@ def _by_itself(document: Document) -> Aging | None:
 
 
 def _has_chain(document: Document) -> bool:
-    """Whether it is a login that is ours to renew; the owner of another one renews it."""
+    """Whether it is a login that tokenferry renews."""
     credential = document.credential
     if not isinstance(credential, OAuthToken) or credential.is_exchanged:
         return False
@@ -95,7 +95,7 @@ def _has_chain(document: Document) -> bool:
 
 
 def _granted_at(token: OAuthToken) -> int | None:
-    """When its tokens were granted, as well as they tell."""
+    """Return when its tokens were granted, if that can be derived."""
     if token.obtained_at is not None or token.expires_at is None:
         return token.obtained_at
     return token.expires_at - (_USUAL_LIFE if token.lifetime is None else token.lifetime)
@@ -107,7 +107,7 @@ def credential_since(document: Document) -> int | None:
 
 
 def too_old_at(document: Document) -> int | None:
-    """From when on `max_age` forbids its use, in seconds since 1970 UTC; None without such a limit."""
+    """Return when `max_age` begins to forbid its use, in seconds since 1970 UTC; None without a limit."""
     limit = _by_max_age(document)
     return None if limit is None else limit.at
 
@@ -128,7 +128,7 @@ def parse_max_age(text: str) -> int | None:
     """Read 90d, 12w, 36h or none, in seconds. Raises `UsageError`."""
     if text == "none":
         return None
-    seconds = None if text.isdecimal() else parse_duration(text)  # 90 would be seconds, and days may be meant
+    seconds = None if text.isdecimal() else parse_duration(text)  # a bare 90 would be seconds where days may be meant
     if seconds is None or not _HOUR <= seconds <= 100 * YEAR:
         raise UsageError("--max-age takes a time of an hour or more, such as 36h, 90d or 12w; or none")
     return int(seconds)

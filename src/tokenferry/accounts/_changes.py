@@ -16,7 +16,7 @@ _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 _LONGEST: Final = 256
 _MOST_LABELS: Final = 32
 _RESERVED: Final = frozenset({"config_dir", "profile", "base_url"})
-"""By which an attached account names the place of its login."""
+"""Labels that locate the login of an attached account."""
 
 
 class AccountChanges(Struct, frozen=True):
@@ -28,17 +28,17 @@ class AccountChanges(Struct, frozen=True):
     """A label of None is removed."""
     paused: bool | None = None
     paused_until: int | None = None
-    """When a pause ends by itself, in seconds since 1970 UTC; None for when it is resumed."""
+    """When a pause ends, in seconds since 1970 UTC; None: until it is resumed."""
     max_age: int | Literal["none"] | None = None
-    """How many seconds old its API key or setup token may become."""
+    """The maximum age of its API key or setup token, in seconds."""
 
     def check(self, now: float) -> None:
-        """Raise `UsageError` for a priority, label or end that can't be, and for labels that tokenferry uses itself.
+        """Raise `UsageError` for an invalid priority, label or end, and for labels that tokenferry reserves.
 
         `now` is in seconds since 1970 UTC.
         """
         if self.paused_until is not None and not (self.paused and now < epoch_seconds(self.paused_until)):
-            raise UsageError("only a pause has an end, and that lies ahead; give a later time")
+            raise UsageError("only a pause has an end, and it must be in the future; give a later time")
         if self.priority is not None and abs(self.priority) > _MOST:
             raise UsageError(f"a priority is a number from -{_MOST} to {_MOST}, and lower serves first")
         for name, value in self.labels.items():
@@ -48,11 +48,9 @@ class AccountChanges(Struct, frozen=True):
                     "first"
                 )
             if name in _RESERVED or not without_identity({name: ""}):
-                raise UsageError(
-                    f"label {name} says where or whose the login is and can't be changed; use another name"
-                )
+                raise UsageError(f"label {name} is reserved for the place and owner of the login; use another name")
             if value is not None and (len(value) > _LONGEST or not value.isprintable()):
-                raise UsageError(f"the value of label {name} must be printable, and of {_LONGEST} characters at most")
+                raise UsageError(f"the value of label {name} must be printable and at most {_LONGEST} characters long")
 
     def applied(self, account: Account) -> Account:
         """The account with these changes. Raises `UsageError` for too many labels."""

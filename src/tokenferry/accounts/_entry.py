@@ -1,4 +1,4 @@
-"""Reading the secret that a person or a program hands over for an account."""
+"""Reads the credential that a person types or a program pipes in."""
 
 from typing import Final
 
@@ -20,9 +20,9 @@ _ALIASES: Final = {"account_email": "email", "scope": "scopes", "account_uuid": 
 
 
 def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
-    """Make a credential of what was typed or piped in: a bare key or token, or a JSON object for OAuth.
+    """Parse a credential: a bare key or token, or a JSON object for OAuth.
 
-    `kind` defaults to what the prefix says, then to `default`. Raises `UsageError`, which never quotes the input.
+    `kind` defaults to the kind of the prefix, then to `default`. Raises `UsageError`, which never quotes the input.
     """
     text = HiddenBytes(decode_text(raw).strip().encode())
     del raw  # a traceback shows the locals of this frame
@@ -30,7 +30,7 @@ def read_credential(raw: bytes, kind: Kind | None, default: Kind) -> Credential:
     if kind in {FederatedToken.kind, ExchangedToken.kind}:
         del text
         raise UsageError(
-            "an API token that is exchanged isn't given; leave out --kind for a long-lived token, or for a workload: "
+            "an exchanged token can't be added; leave out --kind to add the long-lived token, or for a workload run: "
             "tokenferry account add NAME --workload-identity"
         )
     try:

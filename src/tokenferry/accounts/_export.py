@@ -31,14 +31,14 @@ from tokenferry.stores import (
 Target: TypeAlias = Literal["bundle", "claude-code", "pool", "profile", "ccm", "env", "key-file"]
 
 SHARED_TARGETS: Final[tuple[Target, ...]] = ("pool", "ccm")
-"""Files of several accounts, in which one is put or brought up to date; the others are made, never written over."""
+"""Files of several accounts, in which one is added or updated. Other files are created and never overwritten."""
 
 _PLAIN: Final[tuple[Target, ...]] = ("env", "key-file")
 _LOCK_WAIT: Final = 60.0
 
 
 class Limit(NamedTuple):
-    """What a pool file shall say of an account's limits; `until` in seconds since 1970 UTC."""
+    """An account's limit as a pool file records it; `until` in seconds since 1970 UTC."""
 
     is_limited: bool
     until: int | None = None
@@ -53,18 +53,18 @@ def exported(
     present: bytes | None = None,
     limit: Limit | None = None,
 ) -> bytes:
-    """The credential in a format, secrets revealed: the access token alone, unless it is `with_chain`.
+    """Render the credential in a format, secrets revealed: the access token alone, unless `with_chain`.
 
-    `key` is what a shared file calls it, and the variable of `env` (None: that of Anthropic's programs); `present` is
-    the shared file as it is; `limit` None leaves what a pool says of limits as it is. Raises `UsageError` where the
-    format can't hold the credential.
+    `key` names it in a shared file, or is the variable of `env` (None: the one of Anthropic's programs). `present` is
+    the shared file's present content. A `limit` of None preserves what a pool says of limits. Raises `UsageError` if
+    the format can't hold the credential.
     """
     if with_chain and (not isinstance(credential, OAuthToken) or credential.refresh is None):
         raise UsageError("it has no refresh token, so there is nothing to hand over; leave --with-refresh-token out")
     if target in _PLAIN:
         if with_chain:
             raise UsageError(
-                f"{target} holds one token and no token family; leave --with-refresh-token out, or take another format"
+                f"{target} holds one token and no refresh token; leave --with-refresh-token out, or use another format"
             )
         return render_environment(credential, key) if target == "env" else render_key_file(credential)
     if not isinstance(credential, OAuthToken):
@@ -93,10 +93,10 @@ def write_export(
     wrap: Callable[[HiddenBytes], bytes] = lambda content: content,
     disk: Disk = DISK,
 ) -> None:
-    """Put the credential into a file of that format, durably and 0600; `wrap` makes another content of a new file's.
+    """Write the credential to a file of that format, durable and 0600; `wrap` transforms a new file's content.
 
-    Raises `UsageError` for a file that is there already (of several accounts: for what can't be put into it) or that
-    lies under the temporary folder, `UnsafeFile`, `CorruptFile`, `Conflict`, `StorageFailed`.
+    Raises `UsageError` if the file exists (for a shared file: if the credential can't be added to it), `UnsafeFile`
+    also for a file under the temporary folder, `CorruptFile`, `Conflict`, `StorageFailed`.
     """
     refuse_temporary(path)
     with FileLock(path, locks).held(_LOCK_WAIT):

@@ -1,4 +1,4 @@
-"""A token of Google's, by google-auth: application default credentials, a service account's file, or a workload's."""
+"""Google access tokens by google-auth: application default credentials, or a service account's or workload's file."""
 
 import json
 import logging
@@ -22,14 +22,14 @@ _DEFAULT: Final = "default"
 _SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 _TIMEOUT: Final = 30.0
 _MARGIN: Final = 300.0
-"""Seconds before its end at which a token is fetched again: an answer of a model takes minutes."""
+"""Seconds before a token's end at which it is fetched again, since a model's answer takes minutes."""
 _LIFETIME: Final = 3600.0
 _SHOWN: Final = 200
 _LOG_IN: Final = "log in with: gcloud auth application-default login, or name a file in google_credentials"
 
 
 class GoogleKeySettings(KeySettings, frozen=True):
-    """With which of Google's credentials the token of which account is fetched: `default`, or a file's path."""
+    """The account, and the Google credentials that fetch its token: `default`, or a file's path."""
 
     credentials: str
 
@@ -38,7 +38,7 @@ class GoogleKeySettings(KeySettings, frozen=True):
 
 
 class GoogleKey(KeySource):
-    """Has google-auth fetch an account's token, and keeps it until shortly before its end."""
+    """Fetches an account's token with google-auth, and caches it until shortly before its end."""
 
     store = GOOGLE
 
@@ -57,7 +57,7 @@ class GoogleKey(KeySource):
         except ImportError:
             missing = "need google-auth, which is not installed; install it with: pip install 'tokenferry[vertex]'"
             raise self.failed(missing) from None
-        logging.getLogger("google.auth").setLevel(logging.ERROR)  # what it warns of is in the sentences below
+        logging.getLogger("google.auth").setLevel(logging.ERROR)  # the sentences below say what it warns of
         try:
             credentials = self._load()
             credentials.refresh(_transport())
@@ -69,7 +69,7 @@ class GoogleKey(KeySource):
         except OSError as fault:
             raise self.failed(f"can't be read: {fault.strerror}; {self._cure}") from None
         except (exceptions.GoogleAuthError, ValueError, TypeError, KeyError):
-            what = "were not found" if self._file is None else "are none that can be used"
+            what = "were not found" if self._file is None else "can't be used"
             raise self.failed(f"{what}; {self._cure}") from None
         return ApiKey(token, until=self._valid_until(credentials))
 
@@ -78,7 +78,7 @@ class GoogleKey(KeySource):
         return _LOG_IN if self._file is None else "name another file in google_credentials"
 
     def _load(self) -> "Credentials":
-        """The credentials as they are now. Raises `OSError`, and what is no file of Google's raises."""
+        """Load the present credentials. Raises `OSError`, and google-auth's errors for other files."""
         if self._file is None:
             import google.auth  # noqa: PLC0415  # an extra
 
@@ -110,7 +110,7 @@ class GoogleKey(KeySource):
 
 
 class _Answer:
-    """An answer as google-auth reads it."""
+    """An HTTP answer in the shape that google-auth reads."""
 
     def __init__(self, answer: TokenResponse) -> None:
         self.status = answer.status
@@ -119,7 +119,7 @@ class _Answer:
 
 
 def _transport() -> Callable[..., _Answer]:
-    """What google-auth sends with: as all that goes to authorization servers, with its proxies and certificates."""
+    """Return google-auth's transport: our sender to authorization servers, with its proxies and certificates."""
     from google.auth.exceptions import TransportError  # noqa: PLC0415  # an extra
 
     def transport(
@@ -136,6 +136,6 @@ def _transport() -> Callable[..., _Answer]:
 
 
 def _words(fault: Exception) -> str:
-    """The server's words, fit for a message."""
+    """Make the server's error fit for a message."""
     text = str(fault.args[0]) if fault.args else type(fault).__name__
     return "".join(one if one.isprintable() else " " for one in text)[:_SHOWN].rstrip(". ")

@@ -1,4 +1,4 @@
-"""Giving a login up to another program: at every moment exactly one side may renew it."""
+"""The hand-over of a login to another program: at every moment exactly one side may renew it."""
 
 import contextlib
 import shlex
@@ -22,9 +22,9 @@ _LOCK_WAIT: Final = 60.0
 
 
 class HandOver(Struct, frozen=True):
-    """Where a login goes: `refresh` is the sha256 of its refresh token, `at` in seconds since 1970 UTC.
+    """The target of a login; `refresh` is the sha256 of its refresh token, `at` is in seconds since 1970 UTC.
 
-    It is in the account's document before the file is written. From then on no program here renews the login.
+    It is recorded in the account's document before the file is written. From then on tokenferry doesn't renew it.
     """
 
     target: Target
@@ -34,10 +34,10 @@ class HandOver(Struct, frozen=True):
     at: int
 
     def has_arrived(self) -> bool:
-        """Whether the file holds the login. Raises `UnsafeFile` when that can't be known."""
+        """Whether the file holds the login. Raises `UnsafeFile` if the file can't be trusted."""
         try:
             entries = parse(read_private_file(self.path), self.target)
-        except (FileNotFoundError, UsageError):  # none is there, or something else
+        except (FileNotFoundError, UsageError):  # no file, or another content
             return False
         tokens = (getattr(entry.credential, "refresh", None) for entry in entries)
         return any(token is not None and token.sha256 == self.refresh for token in tokens)
@@ -47,7 +47,7 @@ class HandOver(Struct, frozen=True):
 
 
 def pending_hand_over(document: Document) -> HandOver | None:
-    """The hand-over of the account's login that was begun, if one was; one of a login it had before is none."""
+    """Return the hand-over in progress of the account's present login; None if there is none."""
     fields, present = document.unknown.get(_RECORD), getattr(document.credential, "refresh", None)
     if not isinstance(fields, Fields) or fields.get("target") not in get_args(Target):
         return None
@@ -64,7 +64,7 @@ def pending_hand_over(document: Document) -> HandOver | None:
 
 
 def hand_over(
-    book: Accounts,
+    accounts: Accounts,
     journal: Journal,
     name: str,
     *,
@@ -77,16 +77,15 @@ def hand_over(
     limit: Limit | None = None,
     disk: Disk = DISK,
 ) -> None:
-    """Write the account's login with its refresh token to a file, whose it is from then on; then remove the account.
+    """Write the account's login with its refresh token to a file, to whose user it then belongs.
 
-    First the document says that the login is another's and where it goes, then the file is written, and when that is
-    on disk the account is to be removed. If it is killed in between,
-    no program here renews the login, and the same call completes it.
+    The document first records the hand-over, then the file is written durably, and the caller removes the account. If
+    the process is killed in between, tokenferry doesn't renew the login, and the same call completes the hand-over.
     Raises `UsageError` for a token family that isn't ours, `TryLater` while a refresh is unsettled, `ChainCopied`, and
-    what `write_export` does; then the login stays ours, unless the file holds it.
+    what `write_export` raises; then the login stays ours, unless the file holds it.
     """
-    with book.store.exclusive(name, _LOCK_WAIT):
-        document = book.store.read(name)
+    with accounts.store.exclusive(name, _LOCK_WAIT):
+        document = accounts.store.read(name)
         begun = pending_hand_over(document)
         if begun is not None:
             _check_same(name, begun, path)
@@ -95,7 +94,7 @@ def hand_over(
                     remove_leftovers(path, disk=disk)
                 return
         token = _ours(document, journal, machine, is_begun=begun is not None)
-        exported(target, token, key=key, with_chain=True)  # what the format can't hold is refused before anything
+        exported(target, token, key=key, with_chain=True)  # refuse what the format can't hold before any change
         assert token.refresh is not None
         record = HandOver(target, path, key, token.refresh.sha256, int(now))
         given = replace(
@@ -103,46 +102,46 @@ def hand_over(
             account=replace(document.account, owner="external"),
             unknown=Fields(document.unknown, **{_RECORD: record.to_json()}),
         )
-        book.store.swap(name, document.generation, given)
+        accounts.store.swap(name, document.generation, given)
         try:
             write_export(path, target, token, key=key, with_chain=True, locks=locks, limit=limit, disk=disk)
         except TokenferryError as fault:
-            with contextlib.suppress(TokenferryError):  # the reason why it wasn't written is the one to tell
-                # Only a disk that fails may have failed after the file was in place.
+            with contextlib.suppress(TokenferryError):  # report the first error
+                # Only a failing disk can fail after the file was in place.
                 if not isinstance(fault, StorageFailed) or not record.has_arrived():
-                    _take_back(book, name, replace(given, generation=document.generation + 1))
+                    _take_back(accounts, name, replace(given, generation=document.generation + 1))
             raise
 
 
-def take_back(book: Accounts, name: str) -> None:
-    """Make the login ours again, whose hand-over was begun and came to nothing.
+def take_back(accounts: Accounts, name: str) -> None:
+    """Undo an interrupted hand-over.
 
-    Raises `UsageError` when none was begun, or the file holds the login.
+    Raises `UsageError` if there is none, or the file holds the login.
     """
-    with book.store.exclusive(name, _LOCK_WAIT):
-        document = book.store.read(name)
+    with accounts.store.exclusive(name, _LOCK_WAIT):
+        document = accounts.store.read(name)
         begun = pending_hand_over(document)
         if begun is None:
-            raise UsageError(f"account {name!r}: no hand-over of its login was begun, so there is none to take back")
+            raise UsageError(f"account {name!r}: its login is not being handed over, so there is nothing to take back")
         if begun.has_arrived():
             raise UsageError(
                 f"account {name!r}: {begun.path} holds its login, which belongs to the user of that file; complete "
                 f"it with: {completion(name, begun)}"
             )
-        _take_back(book, name, document)
+        _take_back(accounts, name, document)
 
 
 def completion(name: str, begun: HandOver) -> str:
-    """The command that completes a hand-over that was begun."""
+    """Return the command that completes an interrupted hand-over."""
     key = f" --key {shlex.quote(begun.key)}" if begun.key else ""
     return f"tokenferry export {name} --to {begun.target} --with-refresh-token{key} {shlex.quote(str(begun.path))}"
 
 
-def _take_back(book: Accounts, name: str, document: Document) -> None:
+def _take_back(accounts: Accounts, name: str, document: Document) -> None:
     ours = replace(
         document, account=replace(document.account, owner="tokenferry"), unknown=document.unknown.without(_RECORD)
     )
-    book.store.swap(name, document.generation, ours)
+    accounts.store.swap(name, document.generation, ours)
 
 
 def _check_same(name: str, begun: HandOver, path: Path) -> None:
@@ -154,11 +153,11 @@ def _check_same(name: str, begun: HandOver, path: Path) -> None:
 
 
 def _ours(document: Document, journal: Journal, machine: str, *, is_begun: bool) -> OAuthToken:
-    """The login, if it is ours to give, and whole. Raises otherwise."""
+    """Return the login, if it is ours and complete. Raises otherwise."""
     account, token = document.account, document.credential
     if not isinstance(token, OAuthToken) or token.refresh is None:
         raise UsageError(
-            f"account {account.name!r} has no refresh token, so there is no token family to hand over; leave "
+            f"account {account.name!r} has no refresh token, so there is no login to hand over; leave "
             "--with-refresh-token out"
         )
     if account.owner != "tokenferry" and not is_begun:

@@ -17,10 +17,10 @@ _VENDOR_URL: Final = "https://api.anthropic.com"
 
 
 def accounts_from_environment(environ: Mapping[str, str]) -> dict[str, Document]:
-    """The accounts that ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN stand for, by the variable's name.
+    """Return the accounts in ANTHROPIC_API_KEY and ANTHROPIC_AUTH_TOKEN, by the variable's name.
 
-    Left out are a key of our own gateway, which would call itself, tokens that aren't the vendor's, and all of them
-    when ANTHROPIC_BASE_URL names another host, for which they are then meant.
+    It leaves out keys of our own gateway, which would call itself, and tokens of other vendors. It leaves out both
+    variables if ANTHROPIC_BASE_URL names another host, since they are meant for that.
     """
     found: dict[str, Document] = {}
     if not _is_vendor(environ.get("ANTHROPIC_BASE_URL") or _VENDOR_URL):
@@ -56,7 +56,7 @@ def _classify(secret: Secret) -> tuple[Credential, str]:
 
 
 def accounts_from_keys(keys: Mapping[str, ApiKey]) -> dict[str, Document]:
-    """The accounts that exist because a provider's `api_key` in the configuration says so, by name."""
+    """Return the accounts that providers' `api_key` in the configuration creates, by name."""
     found = {}
     for provider, key in keys.items():
         name = account_of_key(provider)

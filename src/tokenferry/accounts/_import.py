@@ -11,24 +11,24 @@ from tokenferry.stores import Document, check_account_name
 
 def make_offers(
     found: Iterable[Found],
-    book: Accounts,
+    accounts: Accounts,
     providers: Mapping[str, Provider],
     now: float,
     *,
     name: str | None = None,
     provider: str | None = None,
-    beside: Iterable[Found] = (),
+    attached: Iterable[Found] = (),
 ) -> list[Offer]:
-    """Say of everything found what taking it in would mean; `now` in seconds since 1970 UTC.
+    """Turn everything found into offers; `now` in seconds since 1970 UTC.
 
-    `name` is for the one that can be imported, `provider` for all. `beside` are logins that are used where they are:
-    a copy of one of those is offered as nothing. Raises `UsageError` for a name that is taken, or meant for several.
+    `name` is for the only importable one, `provider` for all. `attached` are logins that are used in place; a copy of
+    one is not importable. Raises `UsageError` for a name that is taken, or given for several.
     """
-    taken = {one.casefold() for one in book.store.names()}
+    taken = {one.casefold() for one in accounts.store.names()}
     if name is not None and check_account_name(name).casefold() in taken:
         raise UsageError(f"account {name!r} exists already; use another name, or remove it first")
-    holdings = Holdings(_documents(book))
-    for other in beside:
+    holdings = Holdings(_documents(accounts))
+    for other in attached:
         if other.is_unread and other.entry.provider:
             holdings.note_unread(other.entry.provider)
         if other.entry.credential is not None:
@@ -38,12 +38,12 @@ def make_offers(
         return offers
     usable = [offer for offer in offers if offer.account is not None]
     if len(usable) > 1:
-        raise UsageError(f"there are {len(usable)} logins to import, and {name!r} can name one; leave --name out")
+        raise UsageError(f"{name!r} can name one login, and there are {len(usable)} to import; leave --name out")
     return [replace(offer, account=offer.account and replace(offer.account, name=name)) for offer in offers]
 
 
 def check_again(offer: Offer, offers: Iterable[Offer]) -> Offer:
-    """The same offer as it stands now. Raises `Conflict` if what it was made of has changed since."""
+    """Return the same offer from a second look. Raises `Conflict` if its source has changed since."""
     for other in offers:
         if (other.source, other.where, other.key) != (offer.source, offer.where, offer.key):
             continue
@@ -60,11 +60,11 @@ def _of(found: Found, provider: str | None) -> Found:
     return replace(found, entry=replace(found.entry, provider=provider), account=account)
 
 
-def _documents(book: Accounts) -> Iterator[Document]:
-    for name in book.store.names():
+def _documents(accounts: Accounts) -> Iterator[Document]:
+    for name in accounts.store.names():
         try:
-            yield book.store.read(name)
+            yield accounts.store.read(name)
         except NeedsUnlock:
-            raise  # what can't be seen now may be the login that is offered
+            raise  # it may be the offered login
         except TokenferryError:
             continue

@@ -18,11 +18,11 @@ _TIMEOUT: Final = 30.0
 _LOOK: Final = 0.02
 """Seconds between two looks at whether the program has ended."""
 _GRACE: Final = 0.5
-"""Seconds for which its output is read on when it has ended, where others keep it open."""
+"""Seconds for which output is still read after the program's end, if other processes keep the pipe open."""
 
 
 class KeyCommandSettings(KeySettings, frozen=True):
-    """Which command prints the key of which account. `ttl` is in seconds."""
+    """The account, and the command that prints its key. `ttl` is in seconds."""
 
     argv: tuple[str, ...]
     ttl: float
@@ -32,7 +32,7 @@ class KeyCommandSettings(KeySettings, frozen=True):
 
 
 class KeyCommand(KeySource):
-    """Runs an account's command, and keeps the key for as long as the settings say."""
+    """Runs an account's command, and caches the key for the configured time."""
 
     store = COMMAND
 
@@ -63,14 +63,14 @@ class KeyCommand(KeySource):
 
 
 def run(argv: Sequence[str], timeout: float) -> tuple[int | None, HiddenBytes]:
-    """Run a program to its end: its exit code, None if the time (seconds) was up, and the beginning of its output.
+    """Run a program; return its exit code, None after `timeout` seconds, and the beginning of its output.
 
-    It has no terminal, no input and no shell. With it ends whatever it started in its session; a program in another
-    session that keeps the output open is not waited for. Raises `OSError`.
+    It has no terminal, no input and no shell. Everything that it started in its session is killed at its end; a program
+    in another session that keeps the output open is not waited for. Raises `OSError`.
     """
-    import subprocess  # noqa: PLC0415  # 10 ms that those without such an account are spared
+    import subprocess  # noqa: PLC0415  # 10 ms, for accounts of this kind alone
 
-    with subprocess.Popen(  # noqa: S603  # what the operator's own configuration names, without a shell
+    with subprocess.Popen(  # noqa: S603  # from the operator's own configuration, without a shell
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
     ) as process:
         assert process.stdout is not None
@@ -83,12 +83,12 @@ def run(argv: Sequence[str], timeout: float) -> tuple[int | None, HiddenBytes]:
 
 
 def _output_of(process: int, pipe: int, end: float) -> tuple[bool, HiddenBytes]:
-    """Whether the program still runs at `end` (monotonic seconds), and what it printed until it ended, or too much."""
+    """Return whether the program still runs at `end` (monotonic seconds), and its output up to the limit."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     output, is_open = HiddenBytes(), True
     while len(output) <= _LONGEST:
-        # Until it is reaped, its number is its own.
+        # Until the process is reaped, its number is not reused.
         has_ended = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
         now = time.monotonic()
         if has_ended:

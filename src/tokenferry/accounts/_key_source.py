@@ -1,4 +1,4 @@
-"""A key that has to be fetched: by a command that prints it, or with Google's credentials."""
+"""Keys that are fetched: from a command's output, or with Google's credentials."""
 
 import threading
 import time
@@ -17,21 +17,20 @@ from tokenferry.stores import Account, Document
 
 _TIMEOUT: Final = 30.0
 _PAUSE: Final = 30.0
-"""Seconds for which a failure stands: a locked vault is not asked by each request."""
+"""Seconds for which a failure is cached, so that not every request asks a locked vault."""
 
 
 class KeySettings(Struct, frozen=True):
-    """Of which account the key is fetched."""
+    """The account whose key is fetched."""
 
     account: str
     provider: str
 
 
 class KeySource(ABC):
-    """Fetches an account's key, one run at a time, and keeps it until the key says.
+    """Fetches an account's key, one run at a time, and caches it until the key's `until`.
 
-    Any thread may use it. A run is on a thread of its own, so that an event loop only waits. `now` gives seconds since
-    1970 UTC.
+    Thread-safe. A run has a thread of its own, so that an event loop only waits. `now` gives seconds since 1970 UTC.
     """
 
     store: ClassVar[str]
@@ -47,9 +46,9 @@ class KeySource(ABC):
         after_fork_in_child(self._forget_run)
 
     def pending(self, refused: Secret | None = None) -> Pending[ApiKey] | None:
-        """The run to wait for, begun where none is under way; None while what the last one gave holds.
+        """Return the run to wait for, starting one if needed; None while the last result is valid.
 
-        A key that the provider `refused` no longer does.
+        A key that the provider `refused` is no longer valid.
         """
         with self._guard:
             if self._pending is not None:
@@ -63,7 +62,7 @@ class KeySource(ABC):
             return pending
 
     def document(self) -> Document:
-        """The account with its key; blocks while that is fetched. Raises `KeyCommandFailed`."""
+        """Return the account with its key; blocks while it is fetched. Raises `KeyCommandFailed`."""
         if (pending := self.pending()) is not None:
             pending.wait(_TIMEOUT + 1)
         last = self._last
@@ -76,11 +75,11 @@ class KeySource(ABC):
     @property
     @abstractmethod
     def subject(self) -> str:
-        """What fetches the key, as the beginning of a sentence."""
+        """The source of the key, as the beginning of a sentence."""
 
     @abstractmethod
     def fetch(self) -> ApiKey:
-        """The key, and until when it holds; it may block. Raises `KeyCommandFailed`."""
+        """Fetch the key with its `until`; may block. Raises `KeyCommandFailed`."""
 
     def failed(self, why: str) -> KeyCommandFailed:
         return KeyCommandFailed(f"{self.subject} {why}", retry_after=_PAUSE)
@@ -101,5 +100,5 @@ class KeySource(ABC):
         pending.end(found, fault)
 
     def _forget_run(self) -> None:
-        """In a forked child: the parent's threads don't run here."""
+        """Reset in a forked child, where the parent's threads don't run."""
         self._guard, self._pending = threading.Lock(), None

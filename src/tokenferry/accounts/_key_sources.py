@@ -1,4 +1,4 @@
-"""Which accounts of the configuration have a key that is fetched, and how."""
+"""The accounts of the configuration whose key is fetched, and their sources."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
@@ -13,7 +13,7 @@ KeySourceSettings: TypeAlias = KeyCommandSettings | GoogleKeySettings
 
 
 def key_sources_of(providers: Iterable[Provider], accounts: Mapping[str, AccountSettings]) -> list[KeySourceSettings]:
-    """What the configuration says: of a provider for an account of its name, and of accounts."""
+    """Return the key sources in the configuration: of providers, for an account of that name, and of accounts."""
     found: list[KeySourceSettings] = []
     for one in providers:
         if one.command:
@@ -33,7 +33,7 @@ def key_sources_of(providers: Iterable[Provider], accounts: Mapping[str, Account
 def key_sources(
     wanted: Iterable[KeySourceSettings], present: Mapping[str, KeySource], now: Callable[[], float]
 ) -> dict[str, KeySource]:
-    """The sources by account; those that are there already, with what they know."""
+    """Return the sources by account, reusing present ones with unchanged settings."""
     return {
         one.account: known
         if (known := present.get(one.account)) is not None and known.settings == one

@@ -1,4 +1,4 @@
-"""Which account a login belongs to."""
+"""Decides which account a login belongs to."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from tokenferry.errors import UsageError
 from tokenferry.stores import Document, check_account_name, refuse_twin
 
 ORIGIN: Final = "origin"
-"""Under which a document says where its account was imported from."""
+"""The key of a document under which it says where its account was imported from."""
 
 _LONGEST: Final = 64
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
-_UNKNOWN: Final = "somebody else's"
+_UNKNOWN: Final = "another person's"
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -27,18 +27,18 @@ class _Person(Struct, frozen=True):
 
 
 def identity_labels(token: OAuthToken) -> dict[str, str]:
-    """Whose login this is, as labels of an account whose credential can't say so itself."""
+    """Return the login's owner as labels, for a credential that can't hold that itself."""
     person = {name: getattr(token, name) for name in _Person.__struct_fields__}
     return {name: value for name, value in person.items() if value}
 
 
 def without_identity(labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels that stay when an account gets another credential."""
+    """Return the labels that an account keeps when its credential is replaced."""
     return {name: value for name, value in labels.items() if name not in _Person.__struct_fields__}
 
 
 def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, Document], taken: Iterable[str]) -> None:
-    """Raise `UsageError` unless a login at the provider could be kept under this name."""
+    """Raise `UsageError` unless a login at the provider can be stored under this name."""
     check_account_name(name)
     refuse_twin(name, taken)
     held = documents.get(name)
@@ -47,10 +47,10 @@ def check_wanted(name: str, provider: str, kind: Kind, documents: Mapping[str, D
     account = held.account
     if account.store != "file" or account.owner != "tokenferry":
         whose = account.store if account.store != "file" else account.owner
-        raise UsageError(f"account {name!r} is the login of {whose}, which keeps it itself; use another name")
+        raise UsageError(f"account {name!r} is the login of {whose}, which stores it itself; use another name")
     if account.kind == FederatedToken.kind:
         raise UsageError(
-            f"account {name!r} is a workload's, which has no login; use another name, or renew it with: tokenferry "
+            f"account {name!r} has a workload's identity and no login; use another name, or renew it with: tokenferry "
             f"refresh {name}"
         )
     if (account.provider, account.kind) != (provider, kind):
@@ -69,11 +69,10 @@ def account_for(
     *,
     kind: Kind = "oauth",
 ) -> tuple[str, bool]:
-    """The account to keep a login under, and whether it is there and known to be the same person's.
+    """Return the account for a login, and whether it exists and is known to be the same person's.
 
-    That is the one of this person, whatever is wanted; else the one wanted; else a new one called by e-mail address.
-    `documents` are all that can be read; `kind` is what the login is to become. Raises `UsageError` if the one wanted
-    is another person's.
+    It is this person's present account, else the one wanted, else a new one named by e-mail address. `documents` are
+    all readable ones; `kind` is what the login is to become. Raises `UsageError` if the one wanted is another person's.
     """
     person = _person(login, _NOTHING)
     known = [name for name, held in documents.items() if _is_same(held, person, provider, kind)]
@@ -118,7 +117,7 @@ def _have_one_email(one: _Person, other: _Person) -> bool:
 
 
 def _free_name(email: str | None, provider: str, taken: set[str]) -> str:
-    """A name that no account has, in any case: the e-mail address, then with the provider, then with a number."""
+    """Return a free name, case-insensitively: the e-mail address, else with the provider, else with a number."""
     base = _valid(email or "") or _valid(provider) or "login"
     names = [base, *([_joined(base, provider)] if email else [])]
     free = next((name for name in names if name.casefold() not in taken), None)

@@ -7,7 +7,7 @@ _SOURCES: Final = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
 def machine_id() -> str:
-    """A name for this machine that other machines don't have: a digest, so that it tells nothing else."""
+    """Return a unique name of this machine: a digest, which reveals nothing about it."""
     for source in _SOURCES:
         try:
             value = source.read_text(encoding="ascii", errors="replace").strip()

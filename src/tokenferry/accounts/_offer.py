@@ -1,4 +1,4 @@
-"""What was found outside, and what taking it in would mean."""
+"""Credentials found in other programs, and what importing each would mean."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -27,9 +27,9 @@ _OTHERS: Final = {
 
 
 class Found(Struct, frozen=True):
-    """A credential, or why there is none, with its place: `source` is a format, or the store or program it is of.
+    """A credential found, or why there is none; `source` is a format, or the store or program that has it.
 
-    `account` is given for what can be attached where it is; `hint` is what to call another account.
+    `account` is set if it can be attached in place; `hint` is a name for another account.
     """
 
     source: str
@@ -38,11 +38,11 @@ class Found(Struct, frozen=True):
     hint: str
     account: Account | None = None
     is_unread: bool = False
-    """There may be a login, and it can't be looked at."""
+    """There may be a login that can't be read now."""
 
 
 class Offer(Struct, frozen=True):
-    """A credential that was found, as the account it would become. With the action `none` the note says why not."""
+    """A found credential as the account it would become. With the action `none` the note says why not."""
 
     source: str
     where: str
@@ -52,14 +52,14 @@ class Offer(Struct, frozen=True):
     account: Account | None = None
     credential: Credential | None = None
     present: str | None = None
-    """The account here that has this login already."""
+    """The account that has this login already."""
     is_limited: bool = False
     limited_until: int | None = None
-    """What a pool says of its limits, in seconds since 1970 UTC."""
+    """The end of its limit according to a pool, in seconds since 1970 UTC."""
 
     @property
     def origin(self) -> Fields:
-        """What the account's document shall say of where it is from."""
+        """Where it is from, for the account's document."""
         refresh = getattr(self.credential, "refresh", None)
         return Fields(source=self.source, where=self.where, refresh=refresh and refresh.sha256)
 
@@ -88,7 +88,7 @@ class Offer(Struct, frozen=True):
 
 
 class Holdings:
-    """Which logins are known already, by the sha256 of their tokens: those of accounts, and those offered before."""
+    """The known logins, by the sha256 of their tokens: those of accounts, and those offered before."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
         self._accounts: dict[str, str] = {}
@@ -102,7 +102,7 @@ class Holdings:
                 self._used[origin["refresh"]] = name
 
     def known(self, credential: Credential) -> tuple[str, str | None] | None:
-        """How the login is known, in words, and the account that has it; None if it isn't known."""
+        """Describe how the login is known, and name the account that has it; None if it is unknown."""
         digests = _digests(credential)
         for one in digests:
             if name := self._accounts.get(one):
@@ -113,15 +113,15 @@ class Holdings:
         return None if offered is None else (f"the same login as in {offered}", None)
 
     def is_unsure(self, provider: str) -> bool:
-        """Whether a login of this provider could not be looked at, and may be any one."""
+        """Whether a login of this provider could not be read, and so may be any."""
         return provider in self._unread
 
     def note_unread(self, provider: str) -> None:
-        """Know that there may be one more login of this provider."""
+        """Record that a login of this provider could not be read."""
         self._unread.add(provider)
 
     def note(self, credential: Credential, where: str) -> None:
-        """Know it as offered from now on."""
+        """Record it as offered."""
         for one in _digests(credential):
             self._offered.setdefault(one, where)
 
@@ -129,7 +129,7 @@ class Holdings:
 def judge(  # noqa: PLR0911  # a list of rules, one return each
     found: Found, holdings: Holdings, providers: Mapping[str, Provider], taken: set[str], now: float
 ) -> Offer:
-    """Say what taking it in would mean. `taken` are the names of accounts, case-folded; the offer's joins them."""
+    """Make the offer. `taken` are the names of accounts, case-folded; the offer's name is added."""
     entry, credential = found.entry, found.entry.credential
     is_limited = entry.is_limited and (entry.limited_until is None or entry.limited_until > now)
     nothing = Offer(
@@ -147,7 +147,7 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     if known := holdings.known(credential):
         return replace(nothing, note=known[0], present=known[1])
     holdings.note(credential, found.where)
-    is_profile = found.account is not None and found.account.store != "claude-code"  # whose writer may write it again
+    is_profile = found.account is not None and found.account.store != "claude-code"  # whose writer may renew it
     if not is_profile and (fault := _why_dead(credential, now)):
         return replace(nothing, note=fault)
     provider = found.account.provider if found.account else entry.provider
@@ -160,7 +160,7 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     action, note = _meaning(found, credential)
     note += _unread(credential)
     if action == "take-over" and holdings.is_unsure(provider):
-        return replace(nothing, note="Claude Code's login can't be looked at, and this may be a copy; fix that first")
+        return replace(nothing, note="Claude Code's login can't be read, and this may be a copy of it; fix that first")
     account = found.account or Account("", provider, credential.kind)
     account = replace(account, name=_free_name(found.hint, taken), created_at=int(now))
     taken.add(account.name.casefold())
@@ -173,7 +173,7 @@ def _unread(credential: Credential) -> str:
 
 
 def _why_unfit(found: Found, credential: Credential, provider: Provider) -> str | None:
-    """Why the provider isn't the one it is for; None if it can be."""
+    """Say why the credential isn't for this provider; None if it can be."""
     is_claude_codes = found.source in _CLAUDE_CODES and isinstance(credential, OAuthToken)
     if is_claude_codes and not provider.suits_claude_code(credential):
         return f"a login of Claude Code, and provider {provider.name!r} is for other credentials"
@@ -187,14 +187,14 @@ def _meaning(found: Found, credential: Credential) -> tuple[Action, str]:
         return "attach", "attached: read where it is, never renewed by tokenferry"
     if getattr(credential, "refresh", None) is not None:
         other = _OTHERS.get(found.source, "whatever else uses it")
-        return "take-over", f"taken over: {other} must not use this login any more"
+        return "take-over", f"taken over: {other} must stop using this login"
     if isinstance(credential, OAuthToken):
         return "store", "stored: works until it expires, for there is no refresh token"
-    return "store", "stored: a copy, good beside the other"
+    return "store", "stored: a copy, and both stay valid"
 
 
 def _why_dead(credential: Credential, now: float) -> str:
-    """Why it works no more and can't be renewed either; empty if it isn't so."""
+    """Say why it has expired and can't be renewed; empty if it works."""
     token = credential if isinstance(credential, OAuthToken) else None
     is_expired = credential.expires_at is not None and credential.expires_at <= now
     if token is not None and token.refresh is not None:
@@ -206,7 +206,7 @@ def _why_dead(credential: Credential, now: float) -> str:
 
 
 def _free_name(hint: str, taken: set[str]) -> str:
-    """A name for an account, as much like the hint as is allowed and free."""
+    """Return a free account name as close to the hint as possible."""
     base = re.sub(r"[^A-Za-z0-9._@+-]+", "-", hint).lstrip("._@+-")[:_LONGEST_NAME].rstrip("-") or "imported"
     assert ACCOUNT_NAME.fullmatch(base)
     name, number = base, 1
@@ -218,6 +218,6 @@ def _free_name(hint: str, taken: set[str]) -> str:
 
 
 def _digests(credential: Credential) -> tuple[str, ...]:
-    """What a login is known by: its refresh token, then its access token."""
+    """Return the digests that identify a login: of its refresh token, then of its access token."""
     secrets: tuple[Secret | None, ...] = (getattr(credential, "refresh", None), credential.secret)
     return tuple(secret.sha256 for secret in secrets if secret is not None)

@@ -1,4 +1,4 @@
-"""What may hold a key or a login on this machine, by its presence alone: no file is opened, no secret looked at."""
+"""Places on this machine that may hold a key or login. Finding them opens no file and reads no secret."""
 
 import os
 import sys
@@ -29,8 +29,8 @@ from tokenferry.stores.anthropic_profiles import PROFILE_LABEL, ProfileFolder
 _CLAUDE_MAX: Final = "claude-max"
 _LATER: Final = "the gateway does not serve this vendor's format yet"
 _OTHER_VARIABLES: Final = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
-# Logins that tokenferry can't use: the tool, its file below the home directory (or below what the variable names), and
-# what to do instead. Where they are: https://developers.openai.com/codex/auth,
+# Logins that tokenferry can't use: the tool, its file below the home directory (or below the variable's folder), and
+# what to do instead. Sources: https://developers.openai.com/codex/auth,
 # https://opencode.ai/v1/docs/providers, and the README files of the others.
 _FOREIGN: Final = (
     ("Codex", "CODEX_HOME", ".codex", "auth.json", f"it stays Codex's; {_LATER}"),
@@ -60,10 +60,10 @@ _FOREIGN: Final = (
 
 
 class Presence(Struct, frozen=True):
-    """Something that may hold a key or login. `where` is a variable or a path, `means` what taking it in would do.
+    """Something that may hold a key or login. `where` is a variable or path, `means` says what importing it would do.
 
-    `action` is the most that this could come to: of what may be a token family, `take-over`. `stops` is the program
-    that must not use such a login any more. `accounts` came from here already.
+    `action` is the strongest possible one: `take-over` for a possible token family. `stops` is the program that must
+    then stop using the login. `accounts` were imported from here before.
     """
 
     source: str
@@ -73,7 +73,7 @@ class Presence(Struct, frozen=True):
     means: str
     stops: str = ""
     form: Format | None = None
-    """The format of a file that a program keeps for itself."""
+    """The format of a program's own file."""
     accounts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Presence(Struct, frozen=True):
 def find_presences(
     around: Surroundings, documents: Iterable[Document], attached: Iterable[Account]
 ) -> Iterator[Presence]:
-    """Everything that is there, with the accounts that came from it: of the home's documents and of attached ones."""
+    """Yield everything present, with the accounts that came from it, stored or attached."""
     known: dict[str, tuple[str, ...]] = {}
     places = [(_origin_of(document), document.account.name) for document in documents]
     for where, name in (*places, *((_place_of(account), account.name) for account in attached)):
@@ -101,10 +101,9 @@ def find_presences(
 
 
 def read_presence(presence: Presence, around: Surroundings) -> tuple[list[Found], list[Found]]:
-    """Open it, once its owner agreed: what it holds, and for comparison the logins that are used where they are.
+    """Open it after its owner has agreed; return what it holds, and the logins that are used in place.
 
-    The latter are looked at only where a copy of one could be taken over. Raises `UnsafeFile`, `CorruptFile`,
-    `UsageError`.
+    The latter are read only if a copy of one could be taken over. Raises `UnsafeFile`, `CorruptFile`, `UsageError`.
     """
     if presence.source == "env":
         entries = [one for one in parse_environment(around.environ) if one.key == presence.where]
@@ -171,7 +170,7 @@ def _files(around: Surroundings) -> Iterator[Presence]:
             stops = "every program that uses this pool file"
             yield Presence("pool", "pool file of logins", str(around.pool), "take-over", reading, stops, "pool")
     except TokenferryError:
-        pass  # said of Claude Code's login
+        pass  # reported with Claude Code's login
     if os.path.lexists(around.ccm_tokens):
         where = str(around.ccm_tokens)
         yield Presence("ccm", "claude-code-mux's logins", where, "take-over", reading, "claude-code-mux", "ccm")
@@ -200,13 +199,13 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _origin_of(document: Document) -> str:
-    """Where an account was imported from; empty for one that was not."""
+    """Return where an account was imported from; empty if it was not."""
     origin = document.unknown.get(ORIGIN)
     return str(origin.get("where", "")) if isinstance(origin, Mapping) else ""
 
 
 def _place_of(account: Account) -> str:
-    """Where an attached account's credential is, as `Presence.where` has it."""
+    """Return where an attached account's credential is, in the form of `Presence.where`."""
     folder = Path(account.labels.get("config_dir", ""))
     if account.store == "claude-code":
         return str(folder / ".credentials.json")

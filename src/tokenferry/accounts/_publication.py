@@ -1,4 +1,4 @@
-"""What is published as a profile of the official SDKs, and the record by which we know it for ours."""
+"""A published profile of the official SDKs: its content, and the record that proves it ours."""
 
 import json
 from hashlib import sha256
@@ -18,7 +18,7 @@ _READ_EACH_TIME: Final = 0  # an `expires_at` by which the SDKs keep no copy
 
 
 class Content(Struct, frozen=True):
-    """A profile as it should be: `expires_at` in seconds since 1970 UTC, None for a token that is good for ever."""
+    """The intended content of a profile; `expires_at` in seconds since 1970 UTC, None for no expiry."""
 
     secret: Secret
     expires_at: int | None
@@ -26,15 +26,15 @@ class Content(Struct, frozen=True):
 
     @classmethod
     def of(cls, name: str, credential: Credential, base_url: str) -> "Content":
-        """What an account's profile holds. Raises `UsageError` for what no profile can hold."""
+        """Make an account's profile. Raises `UsageError` for a credential that a profile can't hold."""
         if isinstance(credential, ApiKey):
             raise UsageError(
-                f"account {name!r} holds an API key, and a profile holds a token, which the SDKs send in another way; "
-                f"set its variable instead, which is printed by: tokenferry token {name} --env"
+                f"account {name!r} holds an API key, and a profile can hold only a token; set its variable "
+                f"instead, which this prints: tokenferry token {name} --env"
             )
         expires_at = credential.expires_at
         if expires_at is None and isinstance(credential, OAuthToken):
-            expires_at = _READ_EACH_TIME  # it may be renewed, and the time is not known
+            expires_at = _READ_EACH_TIME  # it may be renewed at an unknown time
         return cls(credential.secret, expires_at, base_url)
 
     def config(self) -> bytes:
@@ -45,7 +45,7 @@ class Content(Struct, frozen=True):
 
 
 def digest(content: bytes) -> str:
-    """The sha256 of a file's content, in hex: by which it is known whether we wrote it."""
+    """Return the sha256 of a file's content, in hex, which shows whether we wrote it."""
     return sha256(content).hexdigest()
 
 
@@ -57,9 +57,9 @@ class Publication(Struct, frozen=True):
     account: str | None
     base_url: str
     written: tuple[str, ...] = ()
-    """The sha256 of whatever may lie in its files because we wrote it."""
+    """The sha256 of every content that we may have written to its files."""
     is_complete: bool = False
-    """Whether both files were there once: then one that is missing was removed by somebody."""
+    """Whether both files existed; a missing one was then removed by another program."""
     activated: bool = False
     """Whether we made it the active profile."""
     replaced: str | None = None
@@ -67,7 +67,7 @@ class Publication(Struct, frozen=True):
 
     @property
     def source(self) -> str:
-        """Whose token it is, for people."""
+        """The source of its token, for people."""
         return "the gateway" if self.account is None else f"account {self.account}"
 
     @property
@@ -79,7 +79,7 @@ class Publication(Struct, frozen=True):
         return self.folder.credentials(self.profile)
 
     def to_bytes(self) -> bytes:
-        """The record as JSON; there is no secret in it."""
+        """Return the record as JSON; it holds no secret."""
         fields = {**asdict(self), "version": _VERSION, "folder": str(self.folder.path)}
         return json.dumps(fields, indent=1).encode("ascii") + b"\n"
 
@@ -89,8 +89,8 @@ class Publication(Struct, frozen=True):
         fields = parse_object(raw)
         if fields is None or fields.get("version") != _VERSION or not _is_record(fields):
             raise CorruptFile(
-                f"{path} can't be understood, so the profile that it means is unknown; remove it, then the profile "
-                "itself, and publish the account again"
+                f"{path} can't be understood, so its profile is unknown; remove it and the profile, then publish the "
+                "account again"
             )
         given = fields.without("version", "folder", "written")
         return cls(**given, folder=ProfileFolder(Path(fields["folder"])), written=tuple(fields["written"]))

@@ -34,8 +34,8 @@ _NAME_DIGITS: Final = 16
 class PublicationStatus(Struct, frozen=True):
     """The state of a publication.
 
-    current; behind its account, so that it will be rewritten; changed or removed by somebody else, so that it won't;
-    held back because its account's token can't be had. `text` says it for people.
+    current; behind its account, to be rewritten; changed or removed by another program, so not rewritten; held because
+    its account has no token now. `text` is for people.
     """
 
     state: State
@@ -43,11 +43,11 @@ class PublicationStatus(Struct, frozen=True):
 
 
 class Publications:
-    """The profiles of the official SDKs that are ours, by their records in the home.
+    """Our profiles of the official SDKs, by their records in the home.
 
-    A profile is written under a lock of its own, under which its content is asked for: the last writer has read
-    last. Its digests are on record before it is written, so that a killed writer's work is still known for ours. The
-    credentials are in place before the configuration that leads to them, and go after it.
+    A profile has a lock of its own, and its content is rendered under it, so that the last writer wrote the latest
+    token. Its digests are recorded before it is written, so that a killed writer's files are recognised as ours. The
+    credentials are written before the configuration that names them, and removed after it.
     """
 
     def __init__(self, home: Home, *, disk: Disk = DISK) -> None:
@@ -55,7 +55,7 @@ class Publications:
         self._disk = disk
 
     def all(self) -> list[Publication]:
-        """Every one, by account and profile; a record that can't be read is logged and left out."""
+        """Return all, by account and profile; an unreadable record is logged and left out."""
         found: list[Publication] = []
         for name in self._disk.names(self._home.published):
             if name.endswith(_SUFFIX) and not name.startswith("."):
@@ -72,7 +72,7 @@ class Publications:
         return [one for one in self.all() if one.account == account]
 
     def find(self, folder: ProfileFolder, profile: str) -> Publication | None:
-        """The publication that is this profile. Raises `UsageError`, `UnsafeFile`, `CorruptFile`."""
+        """Return the publication of this profile. Raises `UsageError`, `UnsafeFile`, `CorruptFile`."""
         return self._read(self._record(folder, profile))
 
     def publish(
@@ -84,10 +84,10 @@ class Publications:
         *,
         activate: bool = False,
     ) -> Publication:
-        """Write the profile, and make it the active one where that is wished for or where there is none.
+        """Write the profile, and make it the active one if `activate` is set or there is none.
 
-        Raises `Conflict` for a profile that isn't ours, or was changed since; `UsageError` for one that is ours but
-        another account's; `UnsafeFile`, `StorageFailed`, `LockTimeout`, and what `render` raises.
+        Raises `Conflict` for a profile that isn't ours, or was changed since; `UsageError` for one of another account;
+        `UnsafeFile`, `StorageFailed`, `LockTimeout`, and what `render` raises.
         """
         with self._locked(folder, profile):
             content = render()
@@ -104,11 +104,11 @@ class Publications:
                 return self._activate(known, activate)
 
     def sync(self, publication: Publication, render: Callable[[], Content]) -> PublicationStatus:
-        """Rewrite the profile if it is behind, and give its state now. Raises what `render` raises."""
+        """Rewrite the profile if it is behind, and return its state. Raises what `render` raises."""
         with self._locked(publication.folder, publication.profile):
             known = self.find(publication.folder, publication.profile)
             if known is None or known.account != publication.account:
-                return PublicationStatus("removed", f"profile {publication.profile!r} is not published any more")
+                return PublicationStatus("removed", f"profile {publication.profile!r} is no longer published")
             content = render()
             standing = _standing(known, content)
             if standing.state == "behind":
@@ -117,27 +117,27 @@ class Publications:
             return standing
 
     def look(self, publication: Publication, render: Callable[[], Content]) -> PublicationStatus:
-        """Its state; nothing is written. Raises what `render` raises."""
+        """Return its state without writing. Raises what `render` raises."""
         standing = _standing(publication, render())
         if standing.state == "current":
             return standing
-        with self._locked(publication.folder, publication.profile):  # somebody may be writing it
+        with self._locked(publication.folder, publication.profile):  # another process may be writing it
             known = self.find(publication.folder, publication.profile) or publication
             return _standing(known, render())
 
     def is_behind(self, publication: Publication, content: Content) -> bool:
-        """Whether it doesn't hold this content, and isn't known to be somebody else's; quick, and without a lock."""
+        """Whether it lacks this content and no other program has changed it; quick, without a lock."""
         return _standing(publication, content).state == "behind"
 
     def unpublish(self, publication: Publication) -> list[str]:
-        """Remove what is ours; give a sentence for each thing that is left, and why. Raises `StorageFailed`."""
+        """Remove our files; return a sentence about each that is left. Raises `StorageFailed`."""
         folder = publication.folder
         with self._locked(folder, publication.profile):
             known = self.find(folder, publication.profile)
             if known is None:
                 return []
             with FileLock(folder.pointer, self._home.locks).held(_LOCK_WAIT):
-                left = [*self._deactivate(known)]  # first: it must not name a profile that is no more
+                left = [*self._deactivate(known)]  # first, so that it never names a removed profile
             left += [*self._remove(known, known.config), *self._remove(known, known.credentials)]
             remove_file(self._record(known.folder, known.profile), disk=self._disk)
             return left
@@ -161,7 +161,7 @@ class Publications:
         for path in (publication.config, publication.credentials):
             if path.is_symlink() or path.exists():
                 raise Conflict(
-                    f"{path} is there already and isn't ours, so nothing was written; name another profile with "
+                    f"{path} exists already and isn't ours, so nothing was written; name another profile with "
                     "--profile, or remove this one"
                 )
 
@@ -172,8 +172,8 @@ class Publications:
             return known
         if known.folder.pointer.is_symlink():
             raise UnsafeFile(
-                f"{known.folder.pointer} is a symbolic link; the profile is published, but to make it the active one "
-                f"write its name, {profile}, there yourself"
+                f"{known.folder.pointer} is a symbolic link, so the profile is published but not active; write its "
+                f"name, {profile}, there yourself"
             )
         known = replace(known, activated=True, replaced=pointed)
         self._save(known)
@@ -232,7 +232,7 @@ class Publications:
 
 
 def _standing(publication: Publication, content: Content | None = None) -> PublicationStatus:
-    """Its state by its file; without the content it isn't known whether it is behind."""
+    """Return its state by its files; without `content` it can't be `behind`."""
     found: list[str | None] = []
     for path in (publication.config, publication.credentials):
         try:
@@ -253,7 +253,7 @@ def _standing(publication: Publication, content: Content | None = None) -> Publi
 
 
 def _found(path: Path) -> str | None:
-    """The digest of what lies there; None if there is nothing. Raises `UnsafeFile` for what programs would refuse."""
+    """Return the digest of the file; None if there is none. Raises `UnsafeFile` for one that programs would refuse."""
     try:
         return digest(read_private_file(path, readable_by_others=path.parent.name == "configs"))
     except FileNotFoundError:
@@ -266,4 +266,4 @@ def _again(publication: Publication) -> str:
 
 
 def _withdraw(publication: Publication) -> str:
-    return f"let go of it with: tokenferry profile unpublish --profile {publication.profile}"
+    return f"stop publishing it with: tokenferry profile unpublish --profile {publication.profile}"

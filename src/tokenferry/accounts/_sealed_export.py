@@ -1,4 +1,4 @@
-"""An export that only this home's key opens: for a backup, or for another home with the same key file."""
+"""An export that only this home's key can open: for a backup, or another home with the same key file."""
 
 import json
 from typing import Final, get_args
@@ -16,10 +16,9 @@ _FORMATS: Final[tuple[Target, ...]] = get_args(Target)
 
 
 def seal_export(content: HiddenBytes, target: Target, name: str, seal: Seal) -> HiddenBytes:
-    """The content of an export, sealed with the home's key.
+    """Seal an export with the home's key.
 
-    Raises `UsageError` where nothing is sealed or the format is a file of other programs', `NeedsUnlock`,
-    `SealKeyLost`.
+    Raises `UsageError` in a home that isn't sealed and for a shared file, `NeedsUnlock`, `SealKeyLost`.
     """
     if target in SHARED_TARGETS:
         raise UsageError(f"{target} is another program's file, which it must be able to read; leave --sealed out")
@@ -34,9 +33,9 @@ def seal_export(content: HiddenBytes, target: Target, name: str, seal: Seal) -> 
 
 
 def open_export(raw: HiddenBytes, seal: Seal, where: str) -> tuple[HiddenBytes, Target] | None:
-    """What was exported, and its format; None for content that isn't a sealed export.
+    """Return the exported content and its format; None for content that isn't a sealed export.
 
-    Raises `CorruptFile` for one that was changed, `NeedsUnlock`, `SealKeyLost`.
+    Raises `CorruptFile` for a modified one, `NeedsUnlock`, `SealKeyLost`.
     """
     fields = parse_object(raw)
     if fields is None or _MARK not in fields:
@@ -50,4 +49,4 @@ def open_export(raw: HiddenBytes, seal: Seal, where: str) -> tuple[HiddenBytes, 
             pass
         else:
             return plain, target
-    raise CorruptFile(f"{where} is a sealed export and is not as it was sealed; take another copy of it")
+    raise CorruptFile(f"{where} is a sealed export that was modified; use another copy of it")

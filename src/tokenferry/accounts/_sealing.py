@@ -1,4 +1,4 @@
-"""Sealing a home, taking another key, and unsealing: one document at a time, each sealed or not and never lost."""
+"""Sealing a home, rotating its key, and unsealing: document by document, with none ever lost."""
 
 import contextlib
 from collections.abc import Collection, Iterator, Mapping
@@ -30,19 +30,19 @@ _NONE: Final[Mapping[str, TokenferryError]] = MappingProxyType({})
 
 
 class SealState(Struct, frozen=True):
-    """How far a home is sealed, as is known without any key."""
+    """How far a home is sealed, as far as that shows without a key."""
 
     marker: Marker | None = None
     sealed: tuple[str, ...] = ()
     """The accounts whose document is sealed with the present key."""
     older: tuple[str, ...] = ()
-    """Those sealed with another one."""
+    """Those sealed with an older key."""
     clear: tuple[str, ...] = ()
     broken: Mapping[str, TokenferryError] = field(default_factory=lambda: _NONE)
 
     @property
     def word(self) -> SealWord:
-        """`sealing`, `rotating` and `unsealing` are what is under way, or was cut short."""
+        """`sealing`, `rotating` and `unsealing` are in progress, or were interrupted."""
         if self.marker is None:
             return "off"
         if self.marker.is_opening:
@@ -57,7 +57,7 @@ class SealState(Struct, frozen=True):
 
 
 def seal_state(files: FileStore) -> SealState:
-    """Look at every document. Raises `CorruptFile`, `UnsafeFile` for a marker that can't be read."""
+    """Examine every document. Raises `CorruptFile`, `UnsafeFile` for an unreadable marker."""
     marker = files.seal.marker()
     found: dict[str, list[str]] = {"sealed": [], "older": [], "clear": []}
     broken: dict[str, TokenferryError] = {}
@@ -75,20 +75,20 @@ def seal_state(files: FileStore) -> SealState:
 
 
 class SealResult(Struct, frozen=True):
-    """What a run did. Where there are faults the home is as it was left, and the same command goes on from there."""
+    """The result of a run. After faults the same command continues where it stopped."""
 
     changed: tuple[str, ...]
     faults: Mapping[str, TokenferryError]
     marker: Marker | None
     old: tuple[tuple[str, KeyPlace], ...] = ()
-    """The keys, by id, with which nothing is sealed any more."""
+    """The keys, by id, that no longer seal anything."""
 
 
 class Sealing:
-    """Seals and unseals what a home keeps; one process at a time, while others go on refreshing.
+    """Seals and unseals a home; one process at a time, while others go on refreshing.
 
-    The order is the safety: a key is in its place before the marker names it, the marker names it before anything is
-    sealed with it, and names it as long as anything is. Each document is replaced whole under its account's lock.
+    The order makes it safe: a key is stored before the marker names it, and the marker names it as long as anything is
+    sealed with it. Each document is replaced whole under its account's lock.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class Sealing:
         return self._files.seal
 
     def seal(self, place: KeyPlace | None = None, *, accept: Collection[str] = ()) -> SealResult:
-        """Seal everything, or go on with what was cut short.
+        """Seal everything, or continue an interrupted run.
 
-        `place` is where the key is to rest, if one has to be made: by default the system's keyring. `accept` names
-        accounts whose document is to be sealed although it was found in clear where all should be sealed already.
+        `place` is where to store a new key, by default the system's keyring. `accept` names accounts to seal although
+        their document is in clear in a home that should be sealed.
 
-        Raises `UsageError` for a place that is none, `ConfigError` for a keyring that isn't real, `NeedsUnlock`,
-        `SealKeyLost`, `UnsafeFile`, `CorruptFile`, `StorageFailed`, `LockTimeout`; then nothing is lost.
+        Raises `UsageError` for an unsuitable place, `ConfigError` for an unsupported keyring, `NeedsUnlock`,
+        `SealKeyLost`, `UnsafeFile`, `CorruptFile`, `StorageFailed`, `LockTimeout`; nothing is lost then.
         """
         with self._alone():
             if self._seal.marker() is None:
@@ -131,11 +131,10 @@ class Sealing:
             return self._carry_out(marker, accept)
 
     def rotate(self, place: KeyPlace | None = None) -> SealResult:
-        """Make a new key, and seal everything with that. A rotation that was cut short is completed instead.
+        """Make a new key and seal everything with it, or complete an interrupted rotation.
 
-        `place` is where the new key is to rest, by default where the old one does.
-
-        Raises what `seal` does, and `UsageError` for a home that isn't sealed.
+        `place` is where to store the new key, by default beside the old one.
+        Raises what `seal` raises, and `UsageError` for a home that isn't sealed.
         """
         with self._alone():
             marker = self._seal.checked()
@@ -153,8 +152,8 @@ class Sealing:
     def unseal(self) -> SealResult:
         """Write everything in clear.
 
-        Raises what `seal` does, `UsageError` for a home that isn't sealed, and `SealKeyLost` for a sealed document
-        whose key is lost, before anything is changed.
+        Raises what `seal` raises, `UsageError` for a home that isn't sealed, and `SealKeyLost`, before any change, for
+        a sealed document whose key is lost.
         """
         with self._alone():
             state = seal_state(self._files)
@@ -169,13 +168,13 @@ class Sealing:
                 self._check_key(name)
             if (trusted := self._trusted()) is not None and trusted.is_complete and not trusted.is_opening:
                 for name in state.clear:
-                    self._files.read(name)  # which says that it may be anybody's
+                    self._files.read(name)  # which raises, since another user may have written it
             keys = [(key, place) for key, place in places.items() if self._can_have(key)]
             marker = Marker(tuple(keys), is_opening=True, is_complete=False)
             return self._carry_out(self._mark(marker) if keys else marker)
 
     def _check_key(self, name: str) -> None:
-        """Raise `NeedsUnlock` or `SealKeyLost` for a document whose key can't be had."""
+        """Raise `NeedsUnlock` or `SealKeyLost` for a document whose key isn't available."""
         try:
             self._files.read(name)
         except (NeedsUnlock, SealKeyLost):
@@ -184,7 +183,7 @@ class Sealing:
             return
 
     def _begun(self, place: KeyPlace) -> Marker:
-        """The marker of a home that has none: a new one's, or one that lost its own."""
+        """Make the marker of a home without one: it is new, or has lost its marker."""
         older = self._keys_in_use()
         places = {key: self._seal.where(key) for key in older}
         self._check_place(place)
@@ -193,7 +192,7 @@ class Sealing:
         return Marker(((new.id, place), *places.items()), is_complete=bool(older))
 
     def _trusted(self) -> Marker | None:
-        """The marker, if it can be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
+        """Return the marker, if it can be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
         try:
             return self._seal.checked()
         except SealKeyLost:
@@ -202,7 +201,7 @@ class Sealing:
             return None
 
     def _restored(self) -> Marker:
-        """A marker in the place of one that can't be trusted: by the key that opens every sealed document."""
+        """Replace a marker that can't be trusted, by the key that opens every sealed document."""
         keys = self._keys_in_use()
         if len(keys) != 1:
             raise CorruptFile(
@@ -218,7 +217,7 @@ class Sealing:
         return Marker(((keys[0], place),))
 
     def _keys_in_use(self) -> list[str]:
-        """Those that sealed documents name."""
+        """Return the keys that sealed documents name."""
         found = (document.header.key for _, document in self._seal.documents() if document is not None)
         return list(dict.fromkeys(found))
 
@@ -230,7 +229,7 @@ class Sealing:
         return True
 
     def forget(self, result: SealResult) -> None:
-        """Remove the keys from their places with which nothing is sealed any more. Raises what `seal` does."""
+        """Remove the old keys, which no longer seal anything, from their places. Raises what `seal` raises."""
         for key, place in result.old:
             self._seal.drop_key(key, place)
 
@@ -238,7 +237,7 @@ class Sealing:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other sealing, and no move of a login between two stores, at the same time."""
+        """Exclude other sealing, and moves of a login between two stores."""
         with (
             FileLock(self._home.path / "sealing", self._home.locks).held(_LOCK_WAIT),
             self._moves.held_off(_LOCK_WAIT),
@@ -257,8 +256,8 @@ class Sealing:
             return
         if lies_in(self._home, place.path):
             raise UsageError(
-                f"{place.path} lies in the folder that is to be sealed, so a copy of that folder has the key; name a "
-                "file elsewhere with TOKENFERRY_SEAL_KEY_FILE"
+                f"{place.path} is in the folder to be sealed, so a copy of the folder would have the key; name a file "
+                "elsewhere with TOKENFERRY_SEAL_KEY_FILE"
             )
         refuse_temporary(place.path)
 
@@ -266,7 +265,7 @@ class Sealing:
         wanted = None if marker.is_opening else self._seal.key(marker.current)
         changed: list[str] = []
         faults: dict[str, TokenferryError] = {}
-        for _ in range(_ROUNDS):  # accounts may be added in between
+        for _ in range(_ROUNDS):  # accounts may be added during a round
             faults = self._visit(wanted, changed, accept)
             if faults:
                 break
@@ -290,7 +289,7 @@ class Sealing:
         return faults
 
     def _settle(self, name: str, wanted: SealKey | None, *, accept_clear: bool) -> bool:
-        """Bring what is kept of one account to where it is wanted; tells whether its document had to be written."""
+        """Seal or unseal one account's files as wanted; True if its document had to be written."""
         is_attached = self._store.is_attached(name)
         if is_attached:
             with self._store.exclusive(name, _LOCK_WAIT):
@@ -320,13 +319,15 @@ def _is_under(header: Header | None, key: SealKey | None) -> bool:
 
 
 def lies_in(home: Home, path: Path) -> bool:
-    """Whether a key file lies beside what it seals."""
+    """Whether a key file is in the home that it seals."""
     return path.resolve().is_relative_to(home.path.resolve())
 
 
 def refuse_temporary(path: Path) -> None:
-    """Raise `UnsafeFile` for a place under the temporary folder, which others share and clean."""
+    """Raise `UnsafeFile` for a file under the temporary folder, which other users share and programs clean."""
     from tempfile import gettempdir  # noqa: PLC0415  # only an export asks
 
     if path.resolve().is_relative_to(Path(gettempdir()).resolve()):
-        raise UnsafeFile(f"{path} lies under the temporary folder, where no secret belongs; name a file of your home")
+        raise UnsafeFile(
+            f"{path} is under the temporary folder, which isn't safe for secrets; name a file in your home"
+        )

@@ -1,4 +1,4 @@
-"""Where credentials of other programs lie on a machine, and what lies there."""
+"""The places of other programs' credentials on this machine, and what they hold."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +28,7 @@ HINTS: Final = dict(zip(VARIABLES, ("anthropic-key", "anthropic-token", "setup-t
 
 
 class Surroundings(Concealing, frozen=True):
-    """What decides where other programs keep their credentials. `person` is the home directory, `user` is $USER."""
+    """What locates other programs' credentials. `person` is the home directory, `user` is $USER."""
 
     hidden: ClassVar = ("environ",)
 
@@ -55,7 +55,7 @@ class Surroundings(Concealing, frozen=True):
 
 
 def look_around(around: Surroundings) -> Iterator[Found]:
-    """Everything there is on this machine, what can be attached first; of what can't be read, the reason."""
+    """Yield everything on this machine, attachable logins first; for an unreadable place, the reason."""
     yield from attachable(around)
     for entry in parse_environment(around.environ):
         yield Found("env", entry.key, replace(entry, key=""), HINTS[entry.key])
@@ -68,15 +68,15 @@ def look_around(around: Surroundings) -> Iterator[Found]:
 
 
 def attachable(around: Surroundings) -> Iterator[Found]:
-    """The logins that other programs keep, and that are used where they are: Claude Code's, and SDK profiles."""
+    """Yield the logins of other programs that are used in place: Claude Code's, and SDK profiles."""
     yield from claude_code_login(around)
     yield from sdk_profiles(around)
 
 
 def look_into(path: Path, form: Format | None, around: Surroundings) -> list[Found]:
-    """What one file holds; one that a program keeps for itself is offered as that program's.
+    """Read one file; a program's own file is offered as that program's.
 
-    Raises `UnsafeFile`, `CorruptFile`, `UsageError` when there is no such file or it is of no known format.
+    Raises `UnsafeFile`, `CorruptFile`, `UsageError` when there is no such file or its format is unknown.
     """
     theirs = [found for found in attachable(around) if _is_same(found.where, path)]
     if theirs:
@@ -84,11 +84,11 @@ def look_into(path: Path, form: Format | None, around: Surroundings) -> list[Fou
     try:
         return _read(path, form, around)
     except FileNotFoundError:
-        raise UsageError(f"{path} not found; name a file that is there, or - for stdin") from None
+        raise UsageError(f"{path} not found; name an existing file, or - for stdin") from None
 
 
 def look_through(raw: bytes, form: Format | None, around: Surroundings, where: str) -> list[Found]:
-    """What content holds that lies in no file, as `HiddenBytes`. Raises `UsageError`."""
+    """Read content that isn't in a file, as `HiddenBytes`. Raises `UsageError`."""
     try:
         form = form or detect(raw)
         entries = parse(raw, form, around.environ)
@@ -108,7 +108,7 @@ def _read(path: Path, form: Format | None, around: Surroundings) -> list[Found]:
 
 
 def look_into_own(path: Path, form: Format, around: Surroundings) -> Iterator[Found]:
-    """What a program's file holds; nothing if it isn't there."""
+    """Read a program's own file; yields nothing if it doesn't exist."""
     try:
         raw = read_private_file(path, readable_by_others=form == "ccm-config")
         entries = parse_pool(raw) if form == "pool" else parse_ccm(raw) if form == "ccm" else None
@@ -125,7 +125,7 @@ def look_into_own(path: Path, form: Format, around: Surroundings) -> Iterator[Fo
 
 
 def _read_beside(path: Path) -> bytes:
-    """The configuration beside a file of logins; empty if there is none that can be read."""
+    """Read the configuration beside a file of logins; empty if there is none or it can't be read."""
     try:
         return read_private_file(path.with_name("config.toml"), readable_by_others=True)
     except (TokenferryError, OSError):

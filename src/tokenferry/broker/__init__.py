@@ -1,4 +1,4 @@
-"""The `Broker`: gives any account's credential, renewed where that is due, to threads and event loops alike."""
+"""The `Broker`: resolves an account to its credential, refreshed when due, for threads and event loops."""
 
 from tokenferry.broker._backend import Backend, FileBackend, GivenBackend, open_backend, open_sealing
 from tokenferry.broker._broker import Broker

@@ -1,4 +1,4 @@
-"""What a broker shares with every other process that uses the same accounts, opened once in each."""
+"""The storage that a broker shares with other processes: accounts, journal and state."""
 
 import logging
 import time
@@ -23,11 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 class Backend(Protocol):
-    """Where accounts, journal and state are kept, and what is known of the processes that share them."""
+    """Stores accounts, journal and state, and identifies the processes that share them."""
 
     @property
     def home(self) -> Home | None:
-        """The folder of this host; None for a program that keeps its credentials elsewhere."""
+        """This host's folder; None for a program with a store of its own."""
         ...
 
     @property
@@ -38,28 +38,28 @@ class Backend(Protocol):
     def seal(self) -> Seal | None: ...
     @property
     def machine(self) -> str:
-        """Says in a document where its token family is in use."""
+        """The name that documents record as the place where a token family is used."""
         ...
 
     def now(self) -> float:
-        """The clock of all who share the accounts, in seconds since 1970 UTC."""
+        """The clock shared by all processes with these accounts, in seconds since 1970 UTC."""
         ...
 
     def process(self) -> ProcessIdentity:
-        """This process, also behind a fork."""
+        """This process's identity; called again after a fork."""
         ...
 
     def is_gone(self, process: ProcessIdentity) -> bool:
-        """True only when the process provably runs no more."""
+        """True only if the process has provably ended."""
         ...
 
     def state(self) -> "AbstractContextManager[State | None]":
-        """Cooldowns and keys for a block; None where nothing was noted yet. Raises `StorageFailed`."""
+        """Open cooldowns and keys within a block; None if there is no state yet. Raises `StorageFailed`."""
         ...
 
 
 class GivenBackend:
-    """A store and a journal of a program's own, shared at most with other processes of this machine."""
+    """A program's own store and journal, shared at most with processes of this machine."""
 
     def __init__(self, store: Store, journal: Journal | None = None, home: Home | None = None) -> None:
         self.store = store
@@ -91,7 +91,7 @@ class GivenBackend:
 
 
 class FileBackend(GivenBackend):
-    """The files of a home, those accounts among them that rest in other programs' stores."""
+    """The files of a home, including accounts attached to other programs' stores."""
 
     store: AttachedStore
 
@@ -101,7 +101,7 @@ class FileBackend(GivenBackend):
 
 
 def open_backend(home: Home, settings: StoreSettings) -> Backend:
-    """The files of the home, or the database that `[store]` names. Raises `ConfigError`, `StorageFailed`."""
+    """Open the home's files, or the shared database of `[store]`. Raises `ConfigError`, `StorageFailed`."""
     if not settings.url:
         return FileBackend(home)
     from tokenferry.broker._fleet_backend import FleetBackend  # noqa: PLC0415  # few homes have one
@@ -110,13 +110,13 @@ def open_backend(home: Home, settings: StoreSettings) -> Backend:
 
 
 def open_sealing(home: Home) -> Sealing:
-    """What seals and unseals this home."""
+    """Open what seals and unseals this home."""
     store = FileBackend(home).store
     return Sealing(home, store.files, store, FileJournal(home.journal, seal=store.seal), PendingMove(home))
 
 
 def stamps(book: Accounts, backend: Backend) -> dict[str, Hashable]:
-    """The accounts' stamps, those of what else a listing shows, and what changes when a key was missed."""
+    """Return stamps of everything that a listing depends on: the store, the choices, and the sealing key's retries."""
     found: dict[str, Hashable] = dict(book.known.stamps())
     if backend.seal is not None:
         found[":seal"] = backend.seal.try_again()  # no account's name has a colon
@@ -128,7 +128,7 @@ def stamps(book: Accounts, backend: Backend) -> dict[str, Hashable]:
 
 
 def forget_cooldowns(backend: Backend, name: str) -> None:
-    """Drop what was noted of an account that is no more: another one may get its name."""
+    """Remove the records of a removed account, since another one may get its name."""
     try:
         with backend.state() as state:
             if state is None:
@@ -142,7 +142,7 @@ def forget_cooldowns(backend: Backend, name: str) -> None:
 
 
 def limited_accounts(backend: Backend, now: Callable[[], float]) -> frozenset[str]:
-    """The accounts with a cooldown that holds for every model; none where the state can't be read."""
+    """Return the accounts with a cooldown for every model; none if the state can't be read."""
     if backend.home is None or backend.seal is None:
         return frozenset()
     depend_on("cooldowns", backend.home.state)

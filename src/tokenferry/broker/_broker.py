@@ -79,8 +79,8 @@ _PUBLISHED_TTL: Final = 600.0
 class Broker:
     """Resolves accounts to credentials. Thread-safe, fork-safe, and usable from any number of event loops.
 
-    `backend` defaults to the files of TOKENFERRY_HOME, or to `store` where one is given: any object with the methods of
-    `Store` will do. `refresh_timeout` is the longest one grant request may take, in seconds.
+    `backend` defaults to `store` if given, any object with the methods of `Store`, else to the files of
+    TOKENFERRY_HOME. `refresh_timeout` is the longest one grant request may take, in seconds.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Broker:
         self.machine = backend.machine
         self.home = home = backend.home
         self.login_page: str | None = None
-        """Where a person is led whose login is dead, if there is a page for that: errors end with it."""
+        """The address of a page about logging in again, if there is one; `NeedsLogin` errors end with it."""
         self.journal = backend.journal
         self.book = Accounts(
             backend.store,
@@ -169,7 +169,7 @@ class Broker:
 
     @classmethod
     def from_home(cls, home: Home | None = None, config: Config | None = None) -> "Broker":
-        """The broker of this machine's user: their files, configuration and environment.
+        """Make the broker of this user, by their files, configuration and environment.
 
         Raises `ConfigError`, `UnsafeFile`.
         """
@@ -194,7 +194,7 @@ class Broker:
         return self._rules.policy
 
     def adopt(self, config: Config) -> None:
-        """Go by another configuration from here on: its providers, policy and keys. From any thread; no I/O."""
+        """Replace providers, policy and keys by those of another configuration. Thread-safe; no I/O."""
         sources = key_sources_of(config.providers.values(), config.pool.accounts)
         self.book.adopt(_implicit(config), config.pool.accounts, sources)
         self._rules = Rules(config.providers, config.policy)
@@ -208,11 +208,11 @@ class Broker:
     # -- giving credentials
 
     def resolve(self, name: str | None = None, *, min_ttl: float | None = None) -> Credential:
-        """Give the account's credential, waiting for a refresh only where the present token is about used up.
+        """Return the account's credential, waiting for a refresh only if the present token is about to expire.
 
-        `min_ttl` asks for that many seconds of life, as far as the provider grants so long a one. Without a name it is
-        the account that TOKENFERRY_ACCOUNT, `tokenferry use`, or being the only one picks. Where the one in use is
-        limited or can't serve, the next account of its provider stands in, and the log says so. Raises
+        `min_ttl` asks for that many seconds of life, as far as the provider grants it. Without a name the account is
+        picked by TOKENFERRY_ACCOUNT, `tokenferry use`, or because it is the only one. If the one in use is limited or
+        can't serve, the next account of its provider is used, which is logged. Raises
         `UnknownAccount`, `NeedsLogin`, `NeedsUnlock`, `RefreshBusy`, `RefreshFailed`, `RefreshUncertain`,
         `CredentialRefused`, `PolicyRefused`, `UnsafeFile`, `CorruptFile`.
         """
@@ -224,11 +224,10 @@ class Broker:
     async def aresolve(
         self, name: str | None = None, *, min_ttl: float | None = None, refused: Secret | None = None
     ) -> Credential:
-        """The same for asyncio. Cancelling it ends the waiting, never the refresh.
+        """`resolve` for asyncio. Cancelling it ends the wait, never the refresh.
 
-        `refused` asks for another credential than this one, which the provider refused: whatever the account has by
-        now, else what one forced renewal gives. If that comes to nothing other callers go on with it, unlike after
-        `invalidate`.
+        `refused` asks for another credential than this refused one: the account's present one, else that of one forced
+        renewal. If the renewal fails, other callers still get the refused one, unlike after `invalidate`.
         """
         warm = self._entries.get(name)
         if warm is not None and min_ttl is None and refused is None and self._now() < warm.until:
@@ -236,38 +235,38 @@ class Broker:
         return await self._resolver.aresolve(name, min_ttl, refused)
 
     def fresh(self, name: str | None = None) -> Credential | None:
-        """The account's credential if it may be handed out without a look at anything; else it takes a `resolve`."""
+        """Return the account's credential if it may be handed out without I/O; None if it takes a `resolve`."""
         warm = self._entries.get(name)
         return warm.credential if warm is not None and self._now() < warm.until else None
 
     def settled_until(self, document: Document, *, min_ttl: float = 0.0) -> float:
-        """Until when `resolve` hands out what the document holds as it is, in seconds since 1970 UTC; no I/O."""
+        """Return until when `resolve` hands out the document's credential, in seconds since 1970 UTC; no I/O."""
         return self._resolver.settled_until(document, min_ttl)
 
     def invalidate(self, name: str | None, secret: Secret) -> None:
-        """Say that the provider refused this token; `name` is what it was resolved with.
+        """Report that the provider refused this token; `name` is the name it was resolved with.
 
-        Nothing happens if the account's token is another by now. Else the next `resolve` re-reads, and refreshes only
-        if the refused one is still there.
+        If the account has another token now, this does nothing. Else the next `resolve` reads the account again, and
+        refreshes only if the refused token is still there.
         """
         self._resolver.invalidate(name, secret)
 
     def was_just_granted(self, credential: Credential) -> bool:
-        """Tell whether a refresh made this token so recently that a 401 is no reason for another one."""
+        """Whether a refresh made this token so recently that a 401 doesn't justify another one."""
         if not isinstance(credential, OAuthToken):
             return False
         return 0 <= granted_ago(credential, self._now()) < self.settings.settle
 
     def refresh(self, name: str | None = None) -> Credential:
-        """One grant now, however fresh the token. Raises what `resolve` raises."""
+        """Refresh now, however fresh the token. Raises what `resolve` raises."""
         name = self.book.choose(name)
         self._read(name)
         return self.renew(name).credential
 
     def renew(self, name: str | None = None, job: RefreshRequest | None = None) -> Document:
-        """One grant now, for the account's sake: policy, which is about handing credentials out, isn't asked.
+        """Refresh now and return the document, without checking the policy, which is about handing credentials out.
 
-        The token family's owner rules whether it may be. A `job` may be content with less. Raises what `resolve`
+        The token family's owner decides whether that is allowed. A `job` may ask for less. Raises what `resolve`
         raises.
         """
         name = self.book.choose(name)
@@ -277,31 +276,31 @@ class Broker:
     # -- knowing what there is
 
     def accounts(self) -> list[Account]:
-        """The accounts in order (priority, then creation); changes by other processes count within a second."""
+        """Return the accounts in order (priority, then creation); follows other processes within a second."""
         return list(self.listing().accounts)
 
     def listed(self) -> tuple[Account, ...]:
-        """The same as `accounts`: one object as long as nothing changed."""
+        """Return the same as `accounts`: one object while nothing changes."""
         return self.listing().accounts
 
     def listing(self) -> AccountList:
-        """The accounts in order, and those whose document can't be read."""
+        """Return the accounts in order, and those with an unreadable document."""
         return self._listing.get()
 
     def default_provider(self) -> str | None:
-        """The provider that serves models which nothing maps: the one on record, else the one that would be decided."""
+        """Return the provider of unmapped models: the recorded one, else the one that would be decided."""
         return self.book.listing().default_provider
 
     def set_default_provider(self, name: str) -> None:
-        """Put the default provider on record, whatever was. Raises `UnknownProvider`, `StorageFailed`."""
+        """Record the default provider, replacing any record. Raises `UnknownProvider`, `StorageFailed`."""
         self._rules.provider(name)
         self.book.set_default_provider(name)
         self._listing.forget()
 
     def record_default_provider(self, *, environment: bool = False) -> None:
-        """Decide the default provider if that was never done and an account may serve; to be called before a change.
+        """Record the default provider if there is no record and an account may serve; call it before a change.
 
-        Accounts of the environment decide it only where they serve (`environment`). What can't be written is logged.
+        Accounts of the environment decide it only if they serve (`environment`). A failed write is logged.
         """
         try:
             if self.book.default_provider() is not None:
@@ -319,7 +318,7 @@ class Broker:
         return self._rules.provider_of(account)
 
     def bills_subscription(self, account: Account, credential: Credential) -> bool:
-        """Whether `[policy] subscriptions` rules the account's use. Raises `UnknownProvider`."""
+        """Whether `[policy] subscriptions` applies to the account. Raises `UnknownProvider`."""
         return self._rules.bills_subscription(account, credential)
 
     def check_policy(self, document: Document) -> None:
@@ -327,23 +326,23 @@ class Broker:
         self._rules.check_policy(document)
 
     def check_keys(self, keys: "Iterable[ClientKey]", policy: PolicySettings | None = None) -> None:
-        """Raise `PolicyRefused` where under `own` a key that is somebody else's could be served a subscription.
+        """Raise `PolicyRefused` if under `own-use` another person's key could be served by a subscription.
 
-        `policy` is asked about instead of the one in force. Revoked and expired keys count for nothing.
+        `policy` is checked instead of the one in force. Revoked and expired keys are ignored.
         """
         rules = self._rules if policy is None else replace(self._rules, policy=policy)
         rules.check_keys(keys, self.book, self._now())
 
     def statistics(self, name: str) -> RefreshStatistics:
-        """What this process saw of the account's refreshes; no I/O."""
+        """Return this process's statistics of the account's refreshes; no I/O."""
         return self._engine.statistics(name)
 
     def forced_renewals(self, name: str) -> ForcedRenewals:
-        """How many renewals a refusal by the provider caused in this process; no I/O."""
+        """Return the number of renewals in this process that refusals by the provider caused; no I/O."""
         return self._resolver.forced.statistics(name)
 
     def history(self, name: str) -> RefreshHistory:
-        """What lies on disk of the account's refreshes, by whichever process. Raises what reading the account does."""
+        """Return the account's refreshes on disk, of all processes. Raises what reading the account raises."""
         obtained_at = getattr(self.book.read(name).credential, "obtained_at", None)
         return RefreshHistory(
             totals=MappingProxyType(dict(self.journal.totals(name))),
@@ -354,11 +353,10 @@ class Broker:
     def add(
         self, account: Account, credential: Credential, *, replacing: bool = False, origin: Fields | None = None
     ) -> bool:
-        """Store an account; tells whether it took the place of one.
+        """Store an account; True if it replaced one.
 
-        Raises `UsageError` when the name is taken, and for what can't be an API key of the provider's vendor. An
-        account without a `created_at` gets the present time. `origin` is where its document says that it was
-        imported from.
+        Raises `UsageError` when the name is taken, and for a key that can't be one of the provider's vendor. An account
+        without a `created_at` gets the present time. `origin` is where it was imported from, for its document.
         """
         provider = self.providers.get(account.provider)
         if fault := provider and provider.key_fault(credential):
@@ -371,14 +369,14 @@ class Broker:
         if not account.created_at:
             account = replace(account, created_at=int(self._now()))
         if isinstance(credential, ApiKey | SetupToken) and credential.obtained_at is None:
-            credential = replace(credential, obtained_at=int(self._now()))  # as well as can be known
+            credential = replace(credential, obtained_at=int(self._now()))  # the best estimate
         self.record_default_provider()
         has_replaced = self.book.add(account, credential, machine=self.machine, replacing=replacing, origin=origin)
         if has_replaced:
             with self.book.store.exclusive(account.name, self.settings.wait):
                 try:
                     self.journal.attempt(account.name)
-                except (CorruptFile, UnsafeFile):  # it was about the login that is no more
+                except (CorruptFile, UnsafeFile):  # it belongs to the replaced login
                     self.journal.forget(account.name)
         self._listing.forget(account.name)
         self.record_default_provider()
@@ -386,7 +384,7 @@ class Broker:
         return has_replaced
 
     def verify(self, account: Account, credential: Credential) -> Verification:
-        """Ask the account's provider once, on a route that costs nothing, whether it takes the credential; 5 seconds.
+        """Ask the account's provider once, on a free route, whether it accepts the credential; at most 5 seconds.
 
         Nothing is renewed, stored or cooled down. Raises `PolicyRefused`, `UnknownProvider`; `UsageError` for a login
         of another program.
@@ -394,26 +392,26 @@ class Broker:
         self.check_policy(Document(account, credential))
         if isinstance(credential, OAuthToken) and account.owner != "tokenferry":
             raise UsageError(
-                f"account {account.name!r} is the login of {account.owner}, which alone uses it to ask its provider; "
+                f"account {account.name!r} is the login of {account.owner}, and only that program may use it; "
                 "check it there"
             )
         return verify(self.provider_of(account), credential, self._send, self._now())
 
     def amend(self, name: str, changes: AccountChanges) -> Account:
-        """Change what is known of an account besides its credential; gives the account.
+        """Change an account's settings other than its credential, and return it.
 
-        Running gateways use it within a second. Raises `UnknownAccount`, and `UsageError` for what can't be said of
-        this account.
+        Running gateways follow within a second. Raises `UnknownAccount`, and `UsageError` for a change that this
+        account doesn't allow.
         """
         account = self.book.amend(name, changes)
         self._listing.forget(name)
         return account
 
     def attach(self, account: Account) -> Credential:
-        """Take in an account whose login is stored in another program's store, and give that login.
+        """Attach an account whose login is in another program's store, and return that login.
 
         Raises `UsageError` when the name is taken, the login is attached already or isn't one of that provider,
-        `NeedsLogin` when there is none, and what reading it does.
+        `NeedsLogin` when there is none, and what reading it raises.
         """
         provider = self.provider_of(account)
         self.record_default_provider()
@@ -423,7 +421,7 @@ class Broker:
         return document.credential
 
     def remove(self, name: str) -> None:
-        """Remove an account and all that is kept of it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""
+        """Remove an account and all its files. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""
         self.record_default_provider()
         self.book.remove(name)
         self.journal.forget(name)
@@ -432,45 +430,43 @@ class Broker:
         self.publisher.withdraw(name)
 
     def login_endpoints(self, provider: Provider, *, device: bool = False) -> OAuthEndpoints:
-        """Where to log in at a provider, as declared or as its issuer says.
+        """Return a provider's login endpoints, as declared or from its issuer's metadata.
 
-        `device` asks for what a login on another device needs, instead of what one in a browser here does. Raises
-        `RefreshFailed`, `ConfigError`; `NeedsUnlock` where the login could not be kept, so that none is begun.
+        `device` asks for those of a login on another device. Raises `RefreshFailed`, `ConfigError`, and `NeedsUnlock`
+        if the login could not be stored.
         """
         return self._logins.endpoints(provider, device=device)
 
     def begin_login(self, provider: str) -> PendingLogin:
-        """Begin an OAuth login at the provider of that name: open its `url` in any browser, and `finish` it.
+        """Start an OAuth login at the provider of that name: open its `url` in any browser, then `finish` it.
 
-        Raises `UnknownProvider`, `UsageError` where one can't log in there, `PolicyRefused` for a subscription's login
-        under `off`, and what `login_endpoints` does.
+        Raises `UnknownProvider`, `UsageError` if the provider has no login, `PolicyRefused` for a subscription's login
+        under `claude-code-only`, and what `login_endpoints` raises.
         """
         return PendingLogin.begin(self, self._logins, provider)
 
     def federate(self, provider: Provider, federation: Federation) -> FederatedToken:
         """Exchange a workload's identity token for its first access token, which `add` then stores.
 
-        Raises `UsageError` where the provider has no place for that, `LoginFailed` where it refuses, `TryLater`,
-        `NeedsUnlock` among that.
+        Raises `UsageError` if the provider declares no endpoint for it, `LoginFailed` if it refuses, `TryLater`,
+        `NeedsUnlock`.
         """
         return self._logins.federate(provider, federation)
 
     def create_api_key(self, name: str, key_name: str) -> ApiKey:
-        """Have an API key made by the login `name`, and store it as the account `key_name`. The login stays.
+        """Create an API key with the login `name`, and store it as the account `key_name`. The login stays.
 
-        Raises `UsageError` where the new name is taken or the account is no login of a provider that makes keys,
-        `LoginFailed` where the provider refuses, `TryLater`, and what `resolve` does.
+        Raises `UsageError` if the new name is taken or the login's provider makes no keys, `LoginFailed` if the
+        provider refuses, `TryLater`, and what `resolve` raises.
         """
         name = self.book.choose(name)
         account = self.book.read(name).account
         provider = self.provider_of(account)
         if provider.endpoints.api_key_url is None or account.kind != "oauth":
-            raise UsageError(
-                f"account {name!r} can't make API keys: it takes a login of a provider with an api_key_url"
-            )
+            raise UsageError(f"account {name!r} can't make API keys; use a login of a provider with an api_key_url")
         check_account_name(key_name)
         if key_name in self.book.store.names():
-            raise UsageError(f"there is an account {key_name!r} already; give the key another name")
+            raise UsageError(f"account {key_name!r} exists already; give the key another name")
         self.check_can_keep()
         credential = self.resolve(name)
         assert isinstance(credential, OAuthToken)
@@ -479,7 +475,7 @@ class Broker:
         return key
 
     def exchanged(self, provider: Provider, credential: Credential) -> Credential:
-        """The credential as an account of the provider holds it: where it declares a token_exchange, exchanged.
+        """Return the credential as an account of the provider stores it: exchanged if it declares a token_exchange.
 
         Raises `CredentialRefused` where the provider refuses it, `LoginFailed`, `TryLater`, `NeedsUnlock`.
         """
@@ -489,13 +485,13 @@ class Broker:
         return self._logins.exchange_token(provider, credential.secret, login)
 
     def check_can_keep(self) -> None:
-        """Raise `NeedsUnlock` or `SealKeyLost` where a new login could not be kept: ask before there is one."""
+        """Raise `NeedsUnlock` or `SealKeyLost` if a new login could not be stored; call it before logging in."""
         self._logins.check_can_keep()
 
     def revoke(self, name: str) -> Revocation:
-        """End the account's login at its provider, if its token family is ours; it can't be used from then on.
+        """Revoke the account's login at its provider, if its token family is ours.
 
-        Under the account's lock, so that no refresh is under way. Raises `UnknownAccount`, `LockTimeout`.
+        Holds the account's lock, so that no refresh is in flight. Raises `UnknownAccount`, `LockTimeout`.
         """
         store = self.book.store
         if isinstance(store, Attaching) and store.is_attached(name):
@@ -510,42 +506,42 @@ class Broker:
         return revocation
 
     def revoke_token(self, provider: str, token: OAuthToken) -> Revocation:
-        """End a login that no account holds, at the provider of that name. Raises nothing."""
+        """Revoke a login that no account holds, at the provider of that name. Raises nothing."""
         return self._logins.end(provider, token)
 
     def publish(self, name: str | None = None, profile: str | None = None, *, activate: bool = False) -> Publication:
-        """Make an account a profile of the official SDKs, renewed first where that is due.
+        """Publish an account as a profile of the official SDKs, refreshed first if due.
 
-        It is called like the account unless another name is given. Every grant rewrites it. Raises what `resolve`
-        raises, `Conflict` for a profile that isn't ours, `UsageError` for an account that no profile can hold.
+        The profile has the account's name unless another is given. Every refresh rewrites it. Raises what `resolve`
+        raises, `Conflict` for a profile that isn't ours, `UsageError` for an account that a profile can't hold.
         """
         name = self.book.choose(name)
         Content.of(name, self.resolve(name, min_ttl=_PUBLISHED_TTL), "")
         return self.publisher.publish(name, profile, activate=activate)
 
     def republish(self, name: str | None = None) -> list[Published]:
-        """Rewrite the profiles that are behind their accounts, of one or of all, and give the state of each.
+        """Rewrite the profiles that are behind their accounts, of one or of all, and return the state of each.
 
-        For who looks after them: whatever a grant's own process didn't get done is done here. Raises nothing.
+        The renewer calls it to finish what a killed process left undone. Raises nothing.
         """
         return self.publisher.republish(name)
 
     def refreshing(self) -> tuple[str, ...]:
-        """The accounts whose refresh is in flight in this process, sorted."""
+        """Return the accounts with a refresh in flight in this process, sorted."""
         return self._engine.in_flight()
 
     def drain(self, timeout: float) -> bool:
-        """Begin no further refresh, wait for those in flight; tells whether all ended in time (seconds)."""
+        """Begin no further refresh and wait up to `timeout` seconds for those in flight; True if all have ended."""
         self._listing.watch.stop()
         return self._engine.drain(timeout)
 
-    # -- in here
+    # -- internals
 
     def _decide_default(self, accounts: Sequence[Account]) -> str | None:
         return self._rules.default_provider(accounts)
 
     def _read(self, name: str) -> Document:
-        """The document, if policy allows its use here and it isn't too old; its key as its provider takes it."""
+        """Read the document, if policy allows its use and it isn't too old; its key has its provider's header."""
         document = self.book.read(name, known=True)
         self.check_policy(document)
         check_age(document, self._now())
@@ -557,7 +553,7 @@ class Broker:
         return document
 
     def _check_endpoint(self, account: Account, endpoint: str) -> None:
-        """Raise `CredentialRefused` where the declaration, which may have changed, allows no requests to go there."""
+        """Raise `CredentialRefused` if the declaration no longer allows requests to that address."""
         declared = self.provider_of(account).oauth.token_exchange or TokenExchange()
         if fault := declared.endpoint_fault(endpoint):
             raise CredentialRefused(f"account {account.name!r}: {fault}")

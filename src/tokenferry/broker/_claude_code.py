@@ -1,4 +1,4 @@
-"""Which of our logins Claude Code has: given to it on request, or swapped for the next one that isn't limited."""
+"""Gives Claude Code one of our logins: by name, or the next one that isn't limited."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def use_for_claude_code(name: str, broker: Broker | None = None) -> "Moved":
-    """Make the account's login that of Claude Code; the one that is there goes home to its account.
+    """Give the account's login to Claude Code; its present login returns to its own account.
 
     Raises what `Mover.move` raises, and `UsageError` for a login that Claude Code can't use.
     """
@@ -30,7 +30,7 @@ def use_for_claude_code(name: str, broker: Broker | None = None) -> "Moved":
     try:
         document = broker.book.read(name)
     except NeedsLogin:
-        logger.debug("account %s: the login that was given to Claude Code isn't there any more", name)
+        logger.debug("account %s: the login that was given to Claude Code is gone", name)
     else:
         provider = broker.provider_of(document.account)
         if isinstance(document.credential, OAuthToken) and not provider.suits_claude_code(document.credential):
@@ -41,19 +41,19 @@ def use_for_claude_code(name: str, broker: Broker | None = None) -> "Moved":
     broker.record_default_provider()
     moved = open_mover(home).move(name, provider_beside(provider))
     for one in filter(None, (moved.name, moved.home)):
-        broker.publisher.follow(one)  # Claude Code may have renewed what came home
+        broker.publisher.follow(one)  # Claude Code may have renewed the returned login
     return moved
 
 
 def interrupted_move(home: Home) -> "MoveRecord | None":
-    """The move of a login to Claude Code that was cut short, if there is one. Raises `CorruptFile`, `UnsafeFile`."""
+    """Return the interrupted move of a login to Claude Code, if there is one. Raises `CorruptFile`, `UnsafeFile`."""
     return open_mover(home).pending() if home.move_to_claude_code.exists() else None
 
 
 def complete_move(home: Home, timeout: float) -> bool:
-    """Bring a move that was cut short to its end; tell whether there was one that no process works on.
+    """Complete an interrupted move; True if there was one that no process was working on.
 
-    Waits `timeout` seconds at most for locks. Raises what `Mover.recover` raises.
+    Waits at most `timeout` seconds for locks. Raises what `Mover.recover` raises.
     """
     is_under_way = FileLock(home.move_to_claude_code, home.locks).is_held()
     if is_under_way or not home.move_to_claude_code.exists():
@@ -63,16 +63,15 @@ def complete_move(home: Home, timeout: float) -> bool:
 
 
 def swap_to_next_available_account(reset_at: datetime | float | None = None, broker: Broker | None = None) -> str:
-    """Say that the account that Claude Code has is limited, give it the next one that isn't, and tell whose it is.
+    """Mark Claude Code's account as limited, give it the next one, and return that account's e-mail address or name.
 
-    `reset_at` is when the limit ends: a datetime (one without a time zone is local time, as everywhere in Python) or
-    seconds since 1970 UTC, rounded up to a whole second; None if that isn't known. `select_next_account_for_swap`
-    chooses among the accounts in their order. One with less than 300 s left is renewed first. Gives the e-mail address
-    of the account, or its name where that isn't known. If another program changes
-    the account while this call waits, nothing is moved twice.
+    `reset_at` is when the limit ends: a datetime (without a time zone it is local time) or seconds since 1970 UTC,
+    rounded up to a whole second; None if unknown. `select_next_account_for_swap` chooses among the accounts in order.
+    A login with less than 300 s left is renewed first. If another program switches the account while this call waits,
+    nothing is moved twice.
 
-    Raises `PolicyRefused`, `UsageError` for what is no time, `UnknownAccount` for fewer than 2 accounts, `TryLater`
-    when all are limited, `NeedsLogin` when none can be renewed, and what keeps a login from being moved.
+    Raises `PolicyRefused`, `UsageError` for an invalid time, `UnknownAccount` for fewer than 2 accounts, `TryLater`
+    when all are limited, `NeedsLogin` when none can be renewed, and what moving a login raises.
     """
     broker = broker or default_broker()
     if broker.policy.subscriptions == "claude-code-only":

@@ -1,4 +1,4 @@
-"""The broker of this process, and the functions that are sugar over it."""
+"""The default broker of this process, and functions that use it."""
 
 import contextlib
 import threading
@@ -13,17 +13,17 @@ from tokenferry.settings import Home
 
 
 class Default:
-    """The broker of this process, once somebody needs it."""
+    """The broker of this process, made at first use."""
 
     broker: Broker | None = None
     guard = threading.Lock()
 
 
 def default_broker() -> Broker:
-    """The broker that the functions of `tokenferry` use when they are given none.
+    """Return the broker that the functions of `tokenferry` use by default.
 
-    It is made at the first call, from TOKENFERRY_HOME, the configuration there and the environment, which may change
-    afterwards without effect on it. Raises `ConfigError`, `UnsafeFile`.
+    The first call makes it from TOKENFERRY_HOME, the configuration there and the environment; later changes of the
+    environment don't affect it. Raises `ConfigError`, `UnsafeFile`.
     """
     broker = Default.broker
     if broker is None:
@@ -33,7 +33,7 @@ def default_broker() -> Broker:
 
 
 def _renew_guard() -> None:
-    Default.guard = threading.Lock()  # some thread of the parent may have held the old one
+    Default.guard = threading.Lock()  # a thread of the parent may have held the old one
 
 
 after_fork_in_child(_renew_guard)
@@ -48,7 +48,7 @@ async def aresolve(name: str | None = None, *, min_ttl: float | None = None) -> 
     """`Broker.aresolve` of the default broker."""
     broker = Default.broker
     if broker is None:
-        import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
+        import asyncio  # noqa: PLC0415  # 50 ms, for asynchronous callers alone
 
         broker = await asyncio.to_thread(default_broker)  # it reads files
     return await broker.aresolve(name, min_ttl=min_ttl)
@@ -60,7 +60,7 @@ def invalidate(name: str | None, secret: Secret) -> None:
 
 
 def settle_default_provider(home: Home, config: Config | None = None) -> None:
-    """Put the default provider on record as it is, before something is changed that could decide otherwise."""
+    """Record the present default provider before a change that could decide another one."""
     if home.default_provider.exists() or not home.path.exists():
         return
     with contextlib.suppress(TokenferryError):

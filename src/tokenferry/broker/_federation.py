@@ -33,7 +33,7 @@ def exchange(
     send: Callable[[TokenRequest, float], HttpOutcome],
     now: Callable[[], float],
 ) -> FederatedToken:
-    """Raises `LoginFailed` where something has to change first, `TryLater` where not, and what reading secrets does."""
+    """Raises `LoginFailed` if something has to change first, `TryLater` if not, and what reading secrets raises."""
     identity = read_identity(federation)
     request = federation_request(endpoints, federation, identity, read_client_secret(endpoints))
     sent_at = now()
@@ -43,7 +43,7 @@ def exchange(
         assert isinstance(outcome.token, FederatedToken)
         return outcome.token
     if isinstance(transmission, TokenResponse) and transmission.status // 100 == 4:  # noqa: PLR2004  # the class of client errors
-        raise LoginFailed(f"{outcome.reason}; check the federation's parameters, and what {federation.source} holds")
+        raise LoginFailed(f"{outcome.reason}; check the federation's parameters and the token in {federation.source}")
     raise TryLater(f"{outcome.reason}; try again later", retry_after=outcome.retry_after)
 
 
@@ -54,7 +54,7 @@ def exchange_token(
     send: Callable[[TokenRequest, float], HttpOutcome],
     now: Callable[[], float],
 ) -> ExchangedToken:
-    """The API token for a long-lived token; `login` is the login that this is of, and says whose it is.
+    """Exchange a long-lived token for one of the API; `login` is the login it belongs to, which names its owner.
 
     Raises `CredentialRefused` where the provider refuses the token (401, 403), `LoginFailed` where the declaration is
     wrong, `TryLater` otherwise.

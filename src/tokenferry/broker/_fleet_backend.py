@@ -26,7 +26,7 @@ class FleetBackend:
     home: Home
 
     def __init__(self, home: Home, settings: StoreSettings) -> None:
-        doubt()  # what `token` prints can't be recalled by files alone
+        doubt()  # `token` can't be answered from files alone
         self.home = home
         self.seal = Seal.of(home)
         self.machine = f"fleet {settings.fleet}"

@@ -7,10 +7,9 @@ from tokenferry.stores import Mirrored, Watch
 
 
 class WatchedListing:
-    """The accounts in order, listed again when a program changes them; their warm credentials are forgotten, too.
+    """Caches the account list until a program changes it; changed accounts also lose their warm credentials.
 
-    Any thread may ask and tell. What other processes change is noticed by `watch`, which asks for `stamps` every
-    `interval` seconds.
+    Thread-safe. `watch` notices changes by other processes: it compares `stamps` every `interval` seconds.
     """
 
     def __init__(
@@ -25,7 +24,7 @@ class WatchedListing:
             book.store.mirror.notify(self.watch.wake)
 
     def get(self) -> AccountList:
-        """One object as long as nothing changed."""
+        """Return the list: one object while nothing changes."""
         listing = self._listing
         if listing is None:
             self.watch.ensure_running()
@@ -36,19 +35,19 @@ class WatchedListing:
         return listing
 
     def forget(self, *names: str) -> None:
-        """These accounts, or what is on record of all, were changed here."""
+        """Invalidate after a change by this process to these accounts, or to the records of all."""
         self._warm.forget(names)
         self._listing = None
 
     def adopt(self) -> None:
-        """The configuration was changed, and the book's implicit accounts with it. No I/O."""
+        """Follow a changed configuration, with its implicit accounts. No I/O."""
         self._configured = object()
         self._warm.forget([name for name in list(self._warm.entries) if name is not None])
         if (listing := self._listing) is not None:
-            self._listing = self._book.listed_anew(listing)
+            self._listing = self._book.relisted(listing)
 
     def _notice(self, names: Iterable[str]) -> None:
-        """What any program changed. The watch's thread lists again, so that no event loop has to."""
+        """Follow changes by any program. The watch's thread lists again, so that no event loop has to."""
         self._warm.forget(names)
         if self._listing is not None:
             configured = self._configured
@@ -56,5 +55,5 @@ class WatchedListing:
                 self._listing = self._book.listing(known=True)
             except TokenferryError:  # the next caller gets the error
                 self._listing = None
-            if configured is not self._configured:  # it may lack accounts that have been configured since
+            if configured is not self._configured:  # it may lack newly configured accounts
                 self._listing = None

@@ -24,9 +24,9 @@ _TIMEOUT: Final = 30.0
 
 
 class Logins:
-    """Logins at their providers: where they begin, are renewed and end, as declared or as the issuer says.
+    """Logs in, exchanges and revokes at providers, by declared or discovered endpoints.
 
-    `rules` gives those of now, `now` seconds since 1970 UTC; `seal` is the one that new logins are kept under.
+    `rules` gives the present rules, `now` seconds since 1970 UTC; `seal` seals new logins.
     """
 
     def __init__(
@@ -43,28 +43,28 @@ class Logins:
         self._discovery = Discovery(send)
 
     def check_can_keep(self) -> None:
-        """Raise `NeedsUnlock` or `SealKeyLost` where a new login could not be kept."""
+        """Raise `NeedsUnlock` or `SealKeyLost` if a new login could not be stored."""
         if self._seal is not None:
             self._seal.for_new()
 
     def endpoints(self, provider: Provider, *, device: bool) -> OAuthEndpoints:
-        """Where to log in, in a browser here or on another device. Raises `RefreshFailed`, `ConfigError`."""
+        """Return the endpoints of a login, by browser or device code. Raises `RefreshFailed`, `ConfigError`."""
         self.check_can_keep()
         needed: Needed = "device_authorization_endpoint" if device else "authorization_endpoint"
         endpoints = self._discovery.complete(provider.endpoints, needed, "token_endpoint")
         if logs_in_at_subscription(provider.base_url, endpoints) and not provider.subscription:
             raise ConfigError(
-                f"provider {provider.name!r} leads to logins that are billed to a Claude subscription; say "
-                "subscription = true of it in config.toml"
+                f"provider {provider.name!r} makes logins that are billed to a Claude subscription; set "
+                "subscription = true for it in config.toml"
             )
         return endpoints
 
     def exchange(self, authorization: Authorization, answer: AuthorizationCode) -> OAuthToken:
-        """The tokens of a login that was agreed to, and whose they are, as far as that can be found out.
+        """Exchange an approved login for its tokens, with their owner's identity if known.
 
-        Raises `LoginFailed`, `TryLater`, and what reading the client secret does.
+        Raises `LoginFailed`, `TryLater`, and what `read_client_secret` raises.
         """
-        from tokenferry.login import identified  # noqa: PLC0415  # sockets and pages, which nothing else here needs
+        from tokenferry.login import identified  # noqa: PLC0415  # sockets and pages, for logins alone
 
         endpoints = authorization.endpoints
         request = exchange_request(authorization, answer, read_client_secret(endpoints))
@@ -73,7 +73,7 @@ class Logins:
         return identified(endpoints, token, self._send)
 
     def federate(self, provider: Provider, federation: Federation) -> FederatedToken:
-        """The first access token for a workload's identity token. Raises `UsageError`, and what `exchange` does."""
+        """Exchange a workload's identity token for an access token. Raises `UsageError`, and what `exchange` raises."""
         self.check_can_keep()
         endpoints = provider.endpoints
         if endpoints.federation_url is None and not provider.uses_vendors_client:
@@ -81,26 +81,26 @@ class Logins:
         if endpoints.federation_url is None and (provider.uses_vendors_client or endpoints.token_endpoint is None):
             can = [one.name for one in self._rules().providers.values() if one.oauth.federation_url]
             raise UsageError(
-                f"provider {provider.name!r} declares no federation_url, where an identity token could be exchanged; "
-                f"{' and '.join(can)} do"
+                f"provider {provider.name!r} declares no federation_url to exchange an identity token at; use "
+                f"{' or '.join(can)}"
             )
         return exchange(endpoints, federation, self._send, self._now)
 
     def make_api_key(self, provider: Provider, token: OAuthToken) -> ApiKey:
-        """A key that the login makes at its provider's `api_key_url`. Raises `LoginFailed`, `TryLater`."""
+        """Create an API key with a login, at its provider's `api_key_url`. Raises `LoginFailed`, `TryLater`."""
         from tokenferry.login import make_api_key  # noqa: PLC0415  # like `identified`
 
         return make_api_key(provider.endpoints, token, self._send, self._now)
 
     def exchange_token(self, provider: Provider, subject: Secret, login: OAuthToken | None) -> ExchangedToken:
-        """The first API token for a long-lived one. Raises what `broker._federation.exchange_token` does."""
+        """Exchange a long-lived token for its first API token. Raises as `exchange_token` does."""
         self.check_can_keep()
         declared = provider.endpoints.token_exchange
         assert declared is not None
         return exchange_token(declared, subject, login, self._send, self._now)
 
     def renewal_endpoints(self, document: Document) -> OAuthEndpoints:
-        """Where the account's login is renewed. Raises `UnknownProvider`, `RefreshFailed`."""
+        """Return the endpoints at which the account's login is renewed. Raises `UnknownProvider`, `RefreshFailed`."""
         endpoints = self._rules().provider_of(document.account).endpoints
         if isinstance(document.credential, FederatedToken) and endpoints.federation_url is not None:
             return endpoints

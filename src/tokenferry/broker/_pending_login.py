@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PendingLogin(Concealing, frozen=True):
-    """A login that was begun: a person opens `url` in any browser, and `finish` takes what its last page shows."""
+    """A started login: a person opens `url` in any browser, and `finish` takes the code that its last page shows."""
 
     hidden: ClassVar = ("url", "_broker", "_logins", "_authorization")
 
@@ -48,18 +48,18 @@ class PendingLogin(Concealing, frozen=True):
         return cls(name, authorization.url(redirect_uri), broker, logins, authorization, redirect_uri)
 
     def finish(self, pasted: str, name: str | None = None) -> StoredLogin:
-        """Exchange what was pasted, `CODE#STATE` or the address of the last page, and store the login.
+        """Exchange the pasted `CODE#STATE`, or the address of the last page, and store the login.
 
-        It becomes the account `name`; without one the account that this person has at the provider already, else one
-        called by e-mail address. What is no answer to this login, or a name that can't be had, uses nothing up. Blocks
-        for up to 40 seconds. Raises `LoginFailed`, `TryLater`, `UsageError`, and what `Broker.add` does.
+        It becomes the account `name`, else this person's account at the provider, else one named by e-mail address.
+        After a wrong code or a name that is taken you may call it again. Blocks for up to 40 seconds. Raises
+        `LoginFailed`, `TryLater`, `UsageError`, and what `Broker.add` raises.
         """
         if name is not None:
             check_login_name(self._broker, name, self.provider)
         answer = self._authorization.read_pasted(pasted, (self._redirect_uri,))
         if answer is None:
             raise LoginFailed(
-                "that is no answer to this login; give CODE#STATE as the page shows it, or the address of the page"
+                "that doesn't answer this login; give CODE#STATE as the page shows it, or the address of the page"
             )
         token = self._logins.exchange(self._authorization, answer)
         return store_login(self._broker, self.provider, token, name)
@@ -75,7 +75,7 @@ def _where_to_log_in(broker: "Broker") -> str:
 def _check_policy(broker: "Broker", provider: "Provider") -> None:
     if provider.subscription and broker.policy.subscriptions != "own-use":
         raise PolicyRefused(
-            "a Claude subscription's login is Claude Code's alone, unless a person states on a terminal that the "
+            "a Claude subscription's login is for Claude Code alone, unless a person states on a terminal that the "
             "subscription is theirs alone and that they read the vendor's terms; do so with: tokenferry policy set "
             "own-use"
         )

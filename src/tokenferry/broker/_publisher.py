@@ -31,9 +31,9 @@ class Published(Struct, frozen=True):
 
 
 class Publisher:
-    """Publishes accounts as profiles of the official SDKs, and keeps those in step with their accounts.
+    """Publishes accounts as profiles of the official SDKs, and updates them with their accounts.
 
-    `read` gives an account's document if policy allows its use, `base_url` where its requests go.
+    `read` gives an account's document if policy allows its use, `base_url` the address of its requests.
     """
 
     def __init__(self, home: Home | None, read: Callable[[str], Document], base_url: Callable[[Document], str]) -> None:
@@ -44,20 +44,20 @@ class Publisher:
         self._healed: set[tuple[Path, str]] = set()
 
     def publish(self, name: str, profile: str | None = None, *, activate: bool = False) -> Publication:
-        """Publish an account; the profile is called like it unless another name is given.
+        """Publish an account; the profile has its name unless another is given.
 
-        Raises what `Publications.publish` does, and what reading the account does.
+        Raises what `Publications.publish` and reading the account raise.
         """
         folder = _folder()
         return self._ours().publish(folder, profile or name, name, partial(self._render, name), activate=activate)
 
     def publish_gateway(self, url: str, profile: str | None = None, *, activate: bool = False) -> Publication:
-        """Publish the gateway, by its URL and local client key. Raises what `Publications.publish` does."""
+        """Publish the gateway, by its URL and local client key. Raises what `Publications.publish` raises."""
         render = partial(self._render_gateway, url)
         return self._ours().publish(_folder(), profile or GATEWAY_PROFILE, None, render, activate=activate)
 
     def published(self) -> list[Published]:
-        """All published profiles and their state; nothing is written."""
+        """Return all published profiles and their state, without writing."""
         if self._publications is None:
             return []
         return [self._look(one) for one in self._publications.all()]
@@ -70,9 +70,9 @@ class Publisher:
         return self._publications is not None and self._publications.find(folder, profile) is not None
 
     def republish(self, name: str | None = None) -> list[Published]:
-        """Rewrite each profile that is behind, of one account or of all; tell how they stand then.
+        """Rewrite each profile that is behind, of one account or of all, and return their states.
 
-        What can't be written is a standing; nothing is raised. The profile of an account that is no more goes, too.
+        A failed write is a state, and nothing is raised. The profiles of removed accounts are removed.
         """
         if self._publications is None:
             return []
@@ -80,13 +80,13 @@ class Publisher:
         return [self._sync(one) for one in publications]
 
     def follow(self, name: str) -> None:
-        """After a grant or a new login: rewrite the account's profiles. Raises nothing; failures go to the log."""
+        """Rewrite the account's profiles after a grant or a new login. Raises nothing; failures are logged."""
         try:
             for one in self.republish(name):
                 if one.standing.state != "current":
                     logger.warning("profile %s of account %s: %s", one.publication.profile, name, one.standing.text)
-        except Exception as fault:  # noqa: BLE001  # whatever it is, the grant it follows is safe
-            logger.warning("account %s: its profiles could not be looked at: %s", name, _reason(fault))
+        except Exception as fault:  # noqa: BLE001  # the grant before it is safe in any case
+            logger.warning("account %s: its profiles could not be checked: %s", name, _reason(fault))
 
     @property
     def has_healed(self) -> bool:
@@ -94,7 +94,7 @@ class Publisher:
         return bool(self._healed)
 
     def heal(self, document: Document) -> None:
-        """Rewrite profiles that a killed process left behind the document, on a thread of its own; once a token."""
+        """Rewrite profiles that a killed process left behind, on a thread of its own; once per token."""
         name, token = document.account.name, document.credential.secret.sha256
         behind = False
         with contextlib.suppress(TokenferryError, OSError):
@@ -108,11 +108,11 @@ class Publisher:
                 threading.Thread(target=self.follow, args=(name,), name=f"tokenferry-publish-{name}").start()
 
     def unpublish(self, publications: list[Publication]) -> list[str]:
-        """Remove them; give a sentence for each thing that is left. Raises `StorageFailed`, `LockTimeout`."""
+        """Remove them; return a sentence about each file that is left. Raises `StorageFailed`, `LockTimeout`."""
         return [left for one in publications for left in self._ours().unpublish(one)]
 
     def withdraw(self, name: str) -> None:
-        """Remove the profiles of an account that is no more. Raises nothing; what is left is logged."""
+        """Remove the profiles of a removed account. Raises nothing; files that are left are logged."""
         try:
             for left in self.unpublish(self.profiles_of(name)):
                 logger.warning("%s", left)
@@ -120,7 +120,7 @@ class Publisher:
             logger.warning("account %s is removed, but its profiles could not be: %s", name, fault)
 
     def find(self, name: str | None, profile: str | None, *, gateway: bool = False) -> list[Publication]:
-        """What is meant by an account, the gateway or a profile. Raises `UnknownName` when nothing is."""
+        """Find the publications of an account, the gateway or a profile. Raises `UnknownName` if there are none."""
         found = [
             one
             for one in (self._publications.all() if self._publications is not None else ())
@@ -134,7 +134,7 @@ class Publisher:
             raise UnknownName(f"{' as '.join(filter(None, asked))} is not published; see: tokenferry profile list")
         return found
 
-    # -- its state, and what it should be
+    # -- state and content
 
     def _look(self, publication: Publication) -> Published:
         try:
@@ -171,7 +171,7 @@ class Publisher:
     def _render(self, name: str) -> Content:
         document = self._read(name)
         if (place := document.account.store) in {ENVIRONMENT, CONFIGURATION, *FETCHED}:
-            raise UsageError(f"account {name!r} comes from the {place}, and is not published; add it as an account")
+            raise UsageError(f"account {name!r} comes from the {place} and can't be published; add it as an account")
         return Content.of(name, document.credential, self._base_url(document))
 
     def _render_gateway(self, url: str) -> Content:
@@ -197,7 +197,7 @@ def _folder() -> ProfileFolder:
 
 
 def _described(publication: Publication, standing: PublicationStatus) -> Published:
-    """With what is in its credentials file, if that is ours still."""
+    """Add the token in its credentials file, if that is still ours."""
     if standing.state in {"changed", "removed"}:
         return Published(publication, standing)
     try:

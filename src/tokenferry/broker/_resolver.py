@@ -1,4 +1,4 @@
-"""The one decision: which credential is handed out, and what has to be waited for before."""
+"""Decides which credential is handed out, and what to wait for before."""
 
 import logging
 from collections.abc import Callable, Container, Generator
@@ -40,11 +40,11 @@ Steps: TypeAlias = Generator[Pending[Any], None, Credential]
 
 
 class Resolver:
-    """Resolves what isn't warm, for threads and event loops alike, and keeps it warm for the next time.
+    """Resolves accounts that aren't warm, for threads and event loops, and warms them for the next call.
 
     `read` gives an account's document if its credential may be handed out, `now` seconds since 1970 UTC; `handed_out`
-    is called with each that is handed out without a grant before. `limited` gives the accounts that are passed over.
-    `login_page` gives the address at which to bring a dead login back, if there is one.
+    is called with each document handed out without a grant. `limited` gives the accounts to pass over. `login_page`
+    gives the address of a page about logging in again, if there is one.
     """
 
     def __init__(
@@ -84,14 +84,14 @@ class Resolver:
         import asyncio  # noqa: PLC0415  # 50 ms that synchronous callers are spared
 
         steps = self._steps(name, min_ttl, refused)
-        while isinstance(step := await asyncio.to_thread(_next, steps), Pending):  # a Keychain may take seconds to read
+        while isinstance(step := await asyncio.to_thread(_next, steps), Pending):  # reading a Keychain may take seconds
             await step.async_wait(self._settings.wait)
         return step
 
     def invalidate(self, name: str | None, secret: Secret) -> None:
-        """The provider refused this token; nothing happens if the one that is warm is another."""
-        kept = self._warm.holds(name)
-        if kept is None or kept.secret == secret:
+        """Report that the provider refused this token; does nothing if another one is warm."""
+        warm = self._warm.holds(name)
+        if warm is None or warm.secret == secret:
             self._due.refuse(secret)
             names = self._warm.names_of(secret)
             self._warm.forget(names)
@@ -99,12 +99,12 @@ class Resolver:
             logger.info("%s: the provider refused the token or key %s", who, secret.fingerprint)
 
     def settled_until(self, document: Document, min_ttl: float) -> float:
-        """Until when `resolve` hands out what the document holds as it is, in seconds since 1970 UTC."""
+        """Return until when `resolve` hands out the document's credential, in seconds since 1970 UTC."""
         limit = too_old_at(document)
         return min(self._due.settled_until(document, min_ttl), float("inf") if limit is None else limit)
 
     def renew(self, name: str, job: RefreshRequest | None) -> Document:
-        """One grant now, or what the job is content with."""
+        """Refresh now, or as the job asks."""
         job = job or self._due.job_for(name, forced=True)
         for _ in range(_ROUNDS):
             flight = self._engine.start(job)
@@ -119,9 +119,9 @@ class Resolver:
         raise _still_busy(name)
 
     def _steps(self, asked: str | None, min_ttl: float | None, refused: Secret | None = None) -> Steps:
-        """Yield what has to be waited for, return the credential: shared by `resolve` and `aresolve`.
+        """Yield what to wait for, and return the credential; shared by `resolve` and `aresolve`.
 
-        Where the account in use is meant and can't serve, or is limited, the next one of its provider stands in.
+        If the account in use was picked and is limited or can't serve, the next one of its provider is used.
         """
         self._watch.ensure_running()
         name = self._book.choose(asked)
@@ -153,7 +153,7 @@ class Resolver:
         yield from self._key_run(name, refused)
         for _ in range(_ROUNDS):
             revision = self._warm.revision
-            document = self._read_anew(name)
+            document = self._read_or_copy(name)
             job = self._due.job(name, document, min_ttl, refused)
             if job is None:
                 self._refresh_early(name, document)
@@ -168,27 +168,27 @@ class Resolver:
             fault = flight.future.exception() if flight.future.done() else _still_busy(name)
             if fault is not None:
                 if isinstance(fault, RefreshBusy) and flight.job.wait < job.wait:
-                    continue  # an advisory flight, which waits for no other
+                    continue  # an advisory flight, which doesn't wait for the lock
                 living = self._fall_back(document, job, fault)
-                if is_of_unknown_age(document):  # else every call would ask again, for as long as no renewal succeeds
+                if is_of_unknown_age(document):  # else every call would ask again until a renewal succeeds
                     self._warm.keep(keys, living, self._now() + ADVISORY_PAUSE, revision)
                 return living
             result: Result = flight.future.result()
             if result.granted and is_forced and flight.job is job:
                 self.forced.note(name)
             if result.granted or job.is_satisfied_by(result.document, self._now()):
-                return result.document.credential  # not kept: it may have changed since, and reading it again is cheap
+                return result.document.credential  # not cached: it may have changed, and a read is cheap
         raise RefreshBusy(f"account {name!r}: its document changes faster than it can be read; try again")
 
     def _key_run(self, name: str, refused: Secret | None) -> Generator[Pending[Any], None, None]:
-        """Yield the run of the command that prints the account's key, if it has to run."""
+        """Yield the run that fetches the account's key, if one is needed."""
         if (pending := self._book.pending(name, refused)) is not None:
             yield pending
-            if not pending.future.done():  # to read it now would keep a thread for as long as the command runs
+            if not pending.future.done():  # reading it now would block a thread while the command runs
                 why = f"account {name!r}: its command is still running; try again in a moment"
                 raise KeyCommandFailed(why, retry_after=1.0)
 
-    def _read_anew(self, name: str) -> Document:
+    def _read_or_copy(self, name: str) -> Document:
         try:
             return self._read(name)
         except NeedsLogin as fault:
@@ -203,19 +203,19 @@ class Resolver:
             logger.info("no early refresh: %s", fault)
 
     def _keep(self, keys: tuple[str | None, ...], document: Document, revision: object) -> None:
-        """Keep what may be handed out without I/O until it has to be looked at again."""
+        """Cache what may be handed out without I/O until the next check."""
         until, limit = fresh_until(document.credential, self._now(), self._settings), too_old_at(document)
         self._warm.keep(keys, document.credential, until if limit is None else min(until, limit), revision)
 
     def _fall_back(self, document: Document, job: RefreshRequest, fault: BaseException) -> Credential:
-        """The living token that a refresh could not better, else the reason why there is none."""
+        """Return the valid token that a refresh failed to renew, else the error to raise."""
         if isinstance(fault, TokenferryError) and self._due.is_usable(document.credential, job):
-            logger.warning("the present token is used as long as it lives: %s", fault)
+            logger.warning("the present token is used until it expires: %s", fault)
             return document.credential
         raise self._own_copy(fault)
 
     def _own_copy(self, fault: BaseException) -> BaseException:
-        """One error ends all who wait for a flight; each raises a copy, or tracebacks would grow with every raise."""
+        """Copy an error for one waiter: the waiters of a flight share it, and each raise would extend its traceback."""
         if not isinstance(fault, TokenferryError):
             return fault
         fault = copy(fault)
@@ -225,7 +225,7 @@ class Resolver:
 
 
 def _next(steps: Steps) -> Pending[Any] | Credential:
-    """The next thing to wait for, or the credential they lead to."""
+    """Return the next thing to wait for, or the credential."""
     try:
         return next(steps)
     except StopIteration as end:

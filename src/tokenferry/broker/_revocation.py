@@ -1,4 +1,4 @@
-"""Ending a login at its provider (RFC 7009), before its account goes."""
+"""Revokes a login at its provider (RFC 7009) before its account is removed."""
 
 from collections.abc import Callable
 from typing import Final
@@ -15,16 +15,16 @@ _TIMEOUT: Final = 10.0
 
 
 class Revocation(Struct, frozen=True):
-    """Whether a login was ended at its provider, and if not, why; without a reason there was none of ours to end."""
+    """Whether a login was revoked at its provider, and if not, why; no reason if there was none of ours to revoke."""
 
     is_done: bool = False
     reason: str = ""
 
 
 def revocable(name: str, store: Store, journal: Journal, machine: str) -> tuple[str, OAuthToken] | Revocation:
-    """The account's provider and the newest token of its token family, if that is ours to revoke; else why it isn't.
+    """Return the account's provider and the newest token of its family, or why they can't be revoked.
 
-    For who holds the account's lock. Raises `UnknownAccount`.
+    The caller holds the account's lock. Raises `UnknownAccount`.
     """
     try:
         document = store.read(name)
@@ -41,7 +41,7 @@ def revocable(name: str, store: Store, journal: Journal, machine: str) -> tuple[
 
 
 def _newest(name: str, token: OAuthToken, journal: Journal) -> OAuthToken:
-    """The token, or the one that it was renewed to and that only the journal holds yet."""
+    """Return the token, or its successor that only the journal holds so far."""
     try:
         attempt = journal.attempt(name)
     except (CorruptFile, UnsafeFile):
@@ -54,7 +54,7 @@ def _newest(name: str, token: OAuthToken, journal: Journal) -> OAuthToken:
 def revoke(
     endpoints: Callable[[], OAuthEndpoints], token: OAuthToken, send: Callable[[TokenRequest, float], HttpOutcome]
 ) -> Revocation:
-    """Revoke it, as well as that can be done now. Raises nothing."""
+    """Revoke it, if possible now. Raises nothing."""
     try:
         found = endpoints()
         if found.revocation_endpoint is None:

@@ -1,4 +1,4 @@
-"""What the configuration says of credentials: whose they are, and who may have those billed to a subscription."""
+"""The configuration's rules about credentials: their providers, and the policy on subscriptions."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -21,7 +21,7 @@ _CLAUDE_CODE: Final = "claude-code"
 
 
 class Rules(Struct, frozen=True):
-    """The declared providers and `[policy]`: one value, so that no caller sees halves of two."""
+    """The declared providers and `[policy]`, as one value that is replaced whole."""
 
     providers: Mapping[str, Provider]
     policy: PolicySettings
@@ -38,11 +38,12 @@ class Rules(Struct, frozen=True):
     def default_provider(
         self, accounts: Iterable[Account], *, for_good: bool = False, environment: bool = True
     ) -> str | None:
-        """The provider of the oldest account that may serve; None for none.
+        """Return the provider of the oldest account that may serve; None if there is none.
 
-        Where policy refuses all, the one that it refuses first, so that requests are answered with that reason; but
-        never `for_good`, as it is put on record. Accounts of the environment come last. One whose models' names have
-        slashes doesn't take over what a provider serves that was there before, and that is named before its models.
+        If policy refuses all accounts, it is the first one's, so that requests get that reason, but never `for_good`,
+        to
+        be recorded. Accounts of the environment come last. A provider whose models' names have slashes doesn't replace
+        an older one that is named before its models.
         """
         accounts = list(accounts)
         named = min((_age(account) for account in accounts if self._serves_by_name(account)), default=None)
@@ -60,12 +61,12 @@ class Rules(Struct, frozen=True):
         return able[0].provider if able else None
 
     def _serves_by_name(self, account: Account) -> bool:
-        """Whether its provider serves, but never becomes the default one by itself."""
+        """Whether its provider serves by name, and never becomes the default one by itself."""
         provider = self.providers.get(account.provider)
         return provider is not None and provider.serves_mapped and not provider.is_served
 
     def _refuses(self, account: Account, provider: Provider) -> bool:
-        """Whether policy refuses to serve an account, as far as that shows without its credential."""
+        """Whether policy refuses to serve an account, as far as its kind and provider show."""
         if self.policy.subscriptions != "claude-code-only":
             return False
         is_claude_codes = account.store == _CLAUDE_CODE and not provider.is_local
@@ -84,7 +85,7 @@ class Rules(Struct, frozen=True):
     def bills_subscription(self, account: Account, credential: Credential) -> bool:
         """Whether the account's use is billed to a Claude subscription. Raises `UnknownProvider`.
 
-        Claude Code's own login is one whatever it says of itself, but for one of a provider on this machine.
+        Claude Code's own login always is, except at a provider on this machine.
         """
         provider = self.provider_of(account)
         is_claude_codes = account.store == _CLAUDE_CODE and not provider.is_local
@@ -102,9 +103,9 @@ class Rules(Struct, frozen=True):
             )
 
     def check_keys(self, keys: "Iterable[ClientKey]", book: Accounts, now: float) -> None:
-        """Raise `PolicyRefused` where under `own` a key that is somebody else's could be served a subscription.
+        """Raise `PolicyRefused` if under `own-use` another person's key could be served by a subscription.
 
-        Keys that open nothing (revoked, expired, damaged) don't count.
+        Invalid keys (revoked, expired, damaged) are ignored.
         """
         if self.policy.subscriptions != "own-use":
             return
@@ -115,7 +116,7 @@ class Rules(Struct, frozen=True):
                 _check_key(key, billed)
 
     def _billed(self, book: Accounts) -> dict[str, str]:
-        """The accounts that are billed to a subscription, or may be, with their providers."""
+        """Return the accounts that are or may be billed to a subscription, with their providers."""
         found: dict[str, str] = {}
         for account in book.listing().accounts:
             try:
@@ -124,28 +125,28 @@ class Rules(Struct, frozen=True):
                 provider = self.providers.get(account.provider)
                 is_billed = account.kind != "api-key" or (provider is not None and provider.subscription)
             except TokenferryError:
-                continue  # no client is served by that one
+                continue  # it serves no client
             if is_billed:
                 found[account.name] = account.provider
         return found
 
 
 def _age(account: Account) -> tuple[bool, bool, int, str]:
-    """The oldest first; implicit accounts, which have no age, come last, those of the environment behind all."""
+    """Sort by age: the oldest first, then the configuration's accounts, then those of the environment."""
     is_declared = account.store in {CONFIGURATION, *FETCHED}
     return account.store == ENVIRONMENT, is_declared, account.created_at, account.name
 
 
 def is_foreign(key: "ClientKey") -> bool:
-    """Whether a client key is somebody else's: its label `owner` says whose, and `me` is who runs the gateway."""
+    """Whether a client key is another person's, by its label `owner`; `me` is the gateway's operator."""
     return key.labels.get(OWNER_LABEL, OWNER) != OWNER
 
 
 def _check_key(key: "ClientKey", billed: Mapping[str, str]) -> None:
-    """Raise `PolicyRefused` where a foreign key could be served a subscription that is its operator's alone.
+    """Raise `PolicyRefused` if another person's key could be served by the operator's subscription.
 
-    `billed` are the accounts that are billed to one, with their providers. A key that isn't limited to accounts could
-    be served one that is added later.
+    `billed` are the accounts billed to one, with their providers. A key that isn't limited to accounts could be served
+    by one added later.
     """
     if key.role != "client" or not is_foreign(key):
         return
@@ -165,7 +166,7 @@ def _check_key(key: "ClientKey", billed: Mapping[str, str]) -> None:
 
 
 def check_attached(provider: Provider, document: Document) -> None:
-    """Raise `UsageError` for Claude Code's login as one of another provider, to whose host it would be sent."""
+    """Raise `UsageError` if Claude Code's login is given to another provider, to whose host it would be sent."""
     if document.account.store == _CLAUDE_CODE and not provider.suits_claude_code(document.credential):
         raise UsageError(
             f"Claude Code's login is billed to a Claude subscription, and provider {provider.name!r} is for other "

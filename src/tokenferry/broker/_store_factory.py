@@ -1,4 +1,4 @@
-"""The stores of other programs that accounts of a home are attached to, and what moves logins to and from them."""
+"""Opens the stores of other programs that accounts are attached to, and what moves logins between stores."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ _CLAUDE_MAX: Final = "claude-max"
 
 
 def open_attached(home: Home, account: Account) -> Store:
-    """Open the store that an attached account is stored in. Raises `ConfigError` for one that isn't known."""
+    """Open the store of an attached account. Raises `ConfigError` for an unknown store."""
     if account.store == "claude-code":
         from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeStore  # noqa: PLC0415  # few have it
 
@@ -34,13 +34,13 @@ def open_attached(home: Home, account: Account) -> Store:
 
         return AnthropicProfileStore.of(account, home.locks)
     raise ConfigError(
-        f"account {account.name!r} is stored in a store {account.store!r} that this version doesn't know; "
+        f"account {account.name!r} is in a store {account.store!r} that this version doesn't know; "
         f"remove it with: tokenferry account remove {account.name}"
     )
 
 
 def open_mover(home: Home) -> "Mover":
-    """What moves logins between this home and Claude Code's store."""
+    """Open what moves logins between this home and Claude Code's store."""
     from tokenferry.claude_code.moves import Mover  # noqa: PLC0415  # see above
 
     return Mover(home, partial(_open_claude_code, home), machine=machine_id())
@@ -49,16 +49,16 @@ def open_mover(home: Home) -> "Mover":
 def _open_claude_code(home: Home, account: Account) -> "ClaudeCodeStore":
     store = open_attached(home, account)
     assert account.store == "claude-code"
-    return store  # type: ignore[return-value]  # that store it is
+    return store  # type: ignore[return-value]  # checked above
 
 
 def provider_beside(provider: Provider | None) -> str:
-    """The provider of a login of Claude Code that belongs to no account here, beside an account of this provider."""
+    """Return the provider of a login of Claude Code without an account, next to an account of this provider."""
     return provider.name if provider is not None and provider.subscription else _CLAUDE_MAX
 
 
 class PendingMove:
-    """The move between a home and Claude Code's store that was cut short, if there is one: a `Moves`."""
+    """The interrupted move between a home and Claude Code's store, if there is one: a `Moves`."""
 
     def __init__(self, home: Home) -> None:
         self._home = home

@@ -1,4 +1,4 @@
-"""Which account a login that succeeded becomes, and storing it as that."""
+"""Stores a successful login as an account."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -20,18 +20,18 @@ _ROUNDS: Final = 5
 
 
 class StoredLogin(Struct, frozen=True):
-    """The account that a login was stored as; `is_known` if it was there and is known to be the same person's."""
+    """The account that a login was stored as; `is_known` if it existed and is known to be the same person's."""
 
     name: str
     token: OAuthToken
     credential: Credential
-    """What was stored: the login, or what was made of it."""
+    """What was stored: the login, or the credential made with it."""
     is_known: bool
     has_replaced: bool
 
 
 def check_login_name(broker: "Broker", name: str, provider: str, kind: Kind = "oauth") -> None:
-    """Raise `UsageError` unless a login at the provider could be kept under this name, as what it is to become."""
+    """Raise `UsageError` unless a login at the provider can be stored under this name."""
     if kind == "oauth" and (known := broker.providers.get(provider)) is not None:
         kind = known.login_kind
     check_wanted(name, provider, kind, _documents(broker), broker.book.store.names())
@@ -46,10 +46,10 @@ def store_login(
     *,
     make: Callable[[], Credential] | None = None,
 ) -> StoredLogin:
-    """Store a login, or what `make` makes of it: an account of that kind.
+    """Store a login, or the credential of this `kind` that `make` makes of it, as an account.
 
-    A login that can't be stored is ended at its provider, for no program could use it. Raises `UsageError` where the
-    wanted name is another's, and what making and storing do.
+    A login that can't be stored is revoked at its provider, since no program could use it. Raises `UsageError` if the
+    wanted name is taken, and what making and storing raise.
     """
     if kind == "oauth" and (known := broker.providers.get(provider)) is not None:
         kind, make = known.login_kind, partial(broker.exchanged, known, token)
@@ -70,7 +70,7 @@ def store_login(
             except UsageError:
                 if not left or before == set(broker.book.store.names()):
                     raise
-                # another login has been stored since, perhaps this person's: look again whose it is
+                # another login was stored, perhaps this person's: decide again
             else:
                 return StoredLogin(name, token, credential, is_known, has_replaced)
     except BaseException:
@@ -80,7 +80,7 @@ def store_login(
 
 
 def _documents(broker: "Broker") -> Mapping[str, Document]:
-    """Every account that can be read, in order."""
+    """Return every readable account, in order."""
     store = broker.book.store
     names = [account.name for account in broker.book.listing().accounts]
     return {name: store.read(name) for name in names if name in store.names()}

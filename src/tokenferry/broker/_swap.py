@@ -37,13 +37,13 @@ _FEWEST: Final = 2
 
 
 def swap(broker: Broker, home: Home, reset_at: int | None) -> str:
-    """Mark the account that Claude Code has, and give it the next one; see `swap_to_next_available_account`."""
+    """Mark Claude Code's account as limited, and give it the next one; see `swap_to_next_available_account`."""
     with open_state(home) as state:
         return _Swap(broker, open_mover(home), state.cooldowns, home).run(reset_at)
 
 
 class _Swap:
-    """One swap, and why accounts were passed over."""
+    """One swap, with the reasons why accounts were passed over."""
 
     def __init__(self, broker: Broker, mover: "Mover", cooldowns: Cooldowns, home: Home) -> None:
         self._broker = broker
@@ -59,7 +59,7 @@ class _Swap:
             documents = self._suitable()
             if len(documents) < _FEWEST:
                 raise UnknownAccount(
-                    "fewer than 2 accounts are here that Claude Code could use; log in to another one with: "
+                    "there are fewer than 2 accounts that Claude Code can use; log in to another one with: "
                     "tokenferry account add NAME --provider claude-max"
                 )
             for name in before.same:
@@ -79,7 +79,7 @@ class _Swap:
         return self._mover.take_in(provider_beside(provider))
 
     def _suitable(self) -> dict[str, Document]:
-        """The accounts that Claude Code could use, in their order."""
+        """Return the accounts that Claude Code can use, in order."""
         found: dict[str, Document] = {}
         for account in self._broker.book.listing().accounts:
             try:
@@ -107,7 +107,7 @@ class _Swap:
                 self._pass_over(fault)
             except TryLater as fault:
                 if seconds_left(_token(document), now) >= _LEAST_LIFE:
-                    raise  # it is Claude Code that is busy, not this account
+                    raise  # Claude Code is busy, not this account
                 self._pass_over(fault)
             else:
                 self._cooldowns.clear(Scope("account", name))
@@ -115,7 +115,7 @@ class _Swap:
                 for one in filter(None, (name, moved.home)):
                     self._broker.publisher.follow(one)
                 return _label(document)
-        raise self._nobody([marks[name] for name in known if name in marks], now)
+        raise self._none_left([marks[name] for name in known if name in marks], now)
 
     def _pass_over(self, fault: TokenferryError) -> None:
         logger.warning("passed over: %s", fault)
@@ -128,8 +128,8 @@ class _Swap:
                 marks.setdefault(one.scope.name, []).append(one)
         return marks
 
-    def _nobody(self, limited: list[list[Cooldown]], now: float) -> TokenferryError:
-        """Why there is none to take over."""
+    def _none_left(self, limited: list[list[Cooldown]], now: float) -> TokenferryError:
+        """Return the error that says why no account could take over."""
         if self._passed_over:
             reasons = "; ".join(str(fault) for fault in self._passed_over)
             message = f"no account that isn't limited could take over: {reasons}"
@@ -156,6 +156,6 @@ def _label(document: Document) -> str:
 
 
 def _end(marks: list[Cooldown]) -> int | None:
-    """When the last of them ends; None where that isn't known."""
+    """Return when the last of them ends; None if unknown."""
     ends = [mark.until for mark in marks]
     return None if None in ends else max(end for end in ends if end is not None)

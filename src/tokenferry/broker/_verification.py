@@ -1,4 +1,4 @@
-"""Asking a provider once whether it takes a credential, on a route that costs nothing."""
+"""Asks a provider once, on a free route, whether it accepts a credential."""
 
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
@@ -22,7 +22,7 @@ _TOO_MANY: Final = 429
 
 
 class Verification(Struct, frozen=True):
-    """What a provider says of a credential; `reason` is for people, and says nothing of the secret."""
+    """A provider's verdict on a credential; `reason` is for people and doesn't show the secret."""
 
     result: Result
     reason: str
@@ -31,7 +31,7 @@ class Verification(Struct, frozen=True):
 def verify(
     provider: Provider, credential: Credential, send: Callable[[TokenRequest, float], HttpOutcome], now: float
 ) -> Verification:
-    """Ask with one GET of at most 5 seconds. Nothing is renewed for it; `now` is seconds since 1970 UTC."""
+    """Ask with one GET of at most 5 seconds. Nothing is renewed; `now` is seconds since 1970 UTC."""
     url = provider.check_endpoint(credential)
     if url is None:
         return Verification("no-route", f"a {credential.kind} of {provider.name} can't be checked free of charge")

@@ -119,7 +119,7 @@ class Guide:
     def _take_in(self, presence: Presence) -> None:
         def look() -> list[Offer]:
             found, beside = read_presence(presence, self._around)
-            return make_offers(found, self._broker.book, self._broker.providers, time.time(), beside=beside)
+            return make_offers(found, self._broker.book, self._broker.providers, time.time(), attached=beside)
 
         offers = look()
         if not offers:

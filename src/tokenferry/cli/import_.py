@@ -136,7 +136,7 @@ def _look(
             found = look_into(Path(path).absolute(), form, around)
         beside = [] if path is None else [one for one in attachable(around) if one not in found]
         return make_offers(
-            found, broker.book, broker.providers, time.time(), name=name, provider=provider, beside=beside
+            found, broker.book, broker.providers, time.time(), name=name, provider=provider, attached=beside
         )
 
     return look
