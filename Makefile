@@ -42,11 +42,12 @@ test-full: $(VENV)/.test ## the same tests with five times the random examples
 coverage: $(VENV)/.test ## the same tests, measured; slower
 	@"$(BIN)/python" -m pytest -q -n auto --ignore tests/e2e --cov --cov-report=term:skip-covered --cov-fail-under=94
 
-lint: $(VENV)/.dev
+lint: $(VENV)/.dev ## ruff, mypy, import-linter, and words, line length and links of pages and comments
 	@"$(BIN)/ruff" check .
 	@"$(BIN)/ruff" format --check .
 	@"$(BIN)/mypy"
 	@"$(BIN)/lint-imports"
+	@"$(BIN)/python" scripts/prose.py
 
 format: $(VENV)/.dev
 	@"$(BIN)/ruff" format .

@@ -29,7 +29,7 @@
     + StoreAway
   x Conflict
 
-A message is one or two sentences: what happened, where, and the command that mends it. No message holds a secret.
+A message is one or two sentences: what happened, where, and the command that fixes it. No message holds a secret.
 `exit_code` is what the command ends with.
 """
 

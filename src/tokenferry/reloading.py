@@ -57,7 +57,7 @@ class Reloading:
 
     @property
     def current(self) -> Config:
-        """What a worker that begins now goes by."""
+        """The configuration that a worker begins with."""
         return self._follower.current
 
     @contextlib.contextmanager

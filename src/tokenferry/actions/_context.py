@@ -36,7 +36,7 @@ class ActionContext:
     """What of a gateway the API tells and changes.
 
     `secret` is what logins are begun and finished with, by any gateway of this home. `urls` are where it listens,
-    `hosts` the `Host` values it answers to by now; `states` gives each account's state in a word, by name.
+    `hosts` the `Host` values it answers to; `states` gives each account's state in a word, by name.
     """
 
     home: Home

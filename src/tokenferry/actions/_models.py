@@ -28,7 +28,7 @@ def moment(seconds: int | None) -> str | None:
 
 
 class Refused(Struct, kw_only=True):
-    """Every refusal: one sentence, with what mends it."""
+    """Every refusal: one sentence, with how to fix it."""
 
     success: bool = False
     message: str

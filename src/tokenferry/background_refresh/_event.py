@@ -34,7 +34,7 @@ class RenewalEvent(Struct, frozen=True):
     fingerprint: str | None = None
     expires_at: int | None = None
     needs_help: bool = False
-    """Whether it goes on until somebody mends it."""
+    """Whether it goes on until a person fixes it."""
 
     @property
     def is_trouble(self) -> bool:

@@ -121,7 +121,7 @@ class Budget(Struct, frozen=True):
         return cls.of(BudgetSettings(f"key:{key_id}", limit))
 
     def refusing(self) -> Self:
-        """The same, but that nothing more is sent while nobody can say what is left."""
+        """The same, but that nothing more is sent while what is left is unknown."""
         return replace(self, settings=replace(self.settings, on_error="refuse"))
 
     @property

@@ -49,7 +49,7 @@ class Place(Protocol):
 
 
 class LoginStatus(Struct, frozen=True):
-    """What Claude Code's login is like; `message` says what mends it, and is empty when nothing must be."""
+    """What Claude Code's login is like; `message` says how to fix it, and is empty when nothing must be."""
 
     state: LoginState
     where: str

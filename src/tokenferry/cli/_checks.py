@@ -1,4 +1,4 @@
-"""What `tokenferry doctor` looks at. A check mends nothing, and gives a finding for each thing that is wrong."""
+"""What `tokenferry doctor` looks at. A check fixes nothing, and gives a finding for each thing that is wrong."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ _SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFI
 
 
 class Finding(Struct, frozen=True):
-    """One thing that is wrong or will be, where it is, and the command or step that mends it."""
+    """One thing that is wrong or will be, where it is, and the command or step that fixes it."""
 
     what: str
     where: str
@@ -127,7 +127,7 @@ def load_or_default(home: Home, given: Path | None = None) -> tuple[Config, list
 
 
 def _of(fault: TokenferryError, where: str) -> Finding:
-    """A finding of an error's sentence, which ends with what mends it."""
+    """A finding of an error's sentence, which ends with how to fix it."""
     what, separator, cure = str(fault).removeprefix(f"{where} ").rpartition("; ")
     return Finding(what, where, cure) if separator else Finding(cure, where, "look at it")
 

@@ -13,7 +13,7 @@ _CONFIG: Final = "TOKENFERRY_CONFIG"
 
 
 def _set(context: typer.Context, variable: str, path: Path) -> None:
-    """Let this command's `Home` be there: what it calls and starts goes by the same variable."""
+    """Let this command's `Home` be there: what it calls and starts uses the same variable."""
     before = os.environ.get(variable)
     os.environ[variable] = str(path)
 

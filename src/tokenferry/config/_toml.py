@@ -33,7 +33,7 @@ _REASONS: Final = {
     "Invalid initial character": "a key or table has no name there",
     "Invalid date": "a date or time does not exist",
 }
-"""What Python's parser says, and what a person is told."""
+"""What Python's parser says, and what a person reads instead."""
 
 
 def parse(content: bytes, path: Path) -> Fields:

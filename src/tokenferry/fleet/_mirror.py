@@ -76,7 +76,7 @@ class AccountMirror:
                 self.refresh()
 
     def forget(self) -> None:
-        """Give nothing more: nobody knows what was changed since."""
+        """Give nothing more: what was changed since is unknown."""
         self._rows, self._is_stale = {}, True
         self._changed()
 

@@ -166,7 +166,7 @@ class Gateway:
             asyncio.get_running_loop().call_later(_MOMENT, self.settle)
 
     def settle(self) -> None:
-        """Count and log what has ended by now."""
+        """Count and log what has ended."""
         kept, self._kept = self._kept, []
         if not kept:
             return

@@ -22,7 +22,7 @@ _BY_JSON: Final[tuple[tuple[Format, Callable[[Any], bool]], ...]] = (
 
 
 def detect(raw: bytes) -> Format:
-    """Say of which format a file's content is. Raises `UsageError` for one that is none of them."""
+    """Say of which format a file's content is. Raises `UsageError` for any other."""
     value = parse_json(raw)
     if isinstance(value, Fields | list):
         for name, fits in _BY_JSON:

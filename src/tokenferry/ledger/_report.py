@@ -103,7 +103,7 @@ class UsageReport:
     ) -> list[UsageRow]:
         """What was used in each period by each group, in the order of periods; nothing for a group that did nothing.
 
-        `where` limits it to the requests of these names; a key goes by its id, or by the name that it had last.
+        `where` limits it to the requests of these names; a key is named by its id, or by the name that it had last.
         """
         found: dict[tuple[int, tuple[str, ...]], UsageRow] = {}
         left: Counter[tuple[int, tuple[str, ...], str]] = Counter()

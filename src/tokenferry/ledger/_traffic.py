@@ -242,7 +242,7 @@ class TrafficReport:
     def series(self, asked: TrafficFilter, bucket: SeriesUnit, by: SeriesBy, *, most: int = 7) -> TrafficSeries:
         """What was used in each bucket, by name: of the `most` names with most tokens, and of the others together.
 
-        Of the filter it goes by the time, and by the names of keys, accounts, providers and models.
+        Of the filter it uses the time, and the names of keys, accounts, providers and models.
         """
         where = self._where(TrafficFilter(**{name: getattr(asked, name) for name in _SUMMED}))
         source, unit, place = _BUCKETS[bucket]

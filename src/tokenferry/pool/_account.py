@@ -31,7 +31,7 @@ class PoolAccount(Struct, frozen=True):
     paused_until: float = 0.0
     """Until when its owner has taken it out of service, in seconds since 1970 UTC; infinity for until it is resumed."""
     has_command: bool = False
-    """Whether a command prints its key, which may be another one by now."""
+    """Whether a command prints its key, which may have changed."""
 
     @property
     def can_renew(self) -> bool:

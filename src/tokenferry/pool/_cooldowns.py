@@ -122,7 +122,7 @@ class CooldownCache:
         return [one for family in families for one in self._all.get((kind, name, family), {}).values()]
 
     def current(self, cooldown: Cooldown) -> Cooldown | None:
-        """What is known by now of the same scope and cause."""
+        """What is known of the same scope and cause."""
         return self._all.get(_place_of(cooldown.scope), {}).get(cooldown.cause)
 
     def __bool__(self) -> bool:

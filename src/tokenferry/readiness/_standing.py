@@ -383,7 +383,7 @@ def _standing_of_fixed(expires_at: int | None, now: float) -> Standing:
 def _about_exchange(token: OAuthToken, failure: RefreshFailure | None) -> RefreshFailure | None:
     """The failure, if the next exchange would present what it is about.
 
-    An identity token may be another one by now: then the failure is void at the next use.
+    An identity token may have changed: then the failure is void at the next use.
     """
     if failure is None:
         return None

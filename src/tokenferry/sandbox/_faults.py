@@ -84,7 +84,7 @@ class Fault:
 
 @dataclass
 class Plan:
-    """What befalls one request: pauses, then at most one other fault."""
+    """What happens to one request: pauses, then at most one other fault."""
 
     pauses: list[Fault] = field(default_factory=list)
     fault: Fault | None = None

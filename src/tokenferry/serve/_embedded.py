@@ -55,7 +55,7 @@ class EmbeddedGateway:
     """Routing, failover, refresh, limits and translation on an event loop of its own, in a thread of this process.
 
     Cooldowns are shared with the other processes of the home; decisions and usage are written where `explain request`
-    and `usage` find them, under the name `(in process)`. It goes by the configuration that it was made with. `account`
+    and `usage` find them, under the name `(in process)`. It uses the configuration that it was made with. `account`
     pins one account.
     """
 

@@ -57,7 +57,7 @@ def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes
 
 
 def check_status(path: Path, status: os.stat_result, *, readable_by_others: bool = False) -> None:
-    """Raise `UnsafeFile`, with the command that mends it, unless the file is regular, ours and private."""
+    """Raise `UnsafeFile`, with the command that fixes it, unless the file is regular, ours and private."""
     if not stat.S_ISREG(status.st_mode):
         raise UnsafeFile(f"{path} is no regular file; name a file, or move it away")
     if status.st_uid != os.geteuid() and not (readable_by_others and status.st_uid == 0):

@@ -101,7 +101,7 @@ class Mirror(Protocol):
     """
 
     def follow(self, follow: Follow) -> None:
-        """Have `follow` say when they have changed, so that nobody has to ask."""
+        """Have `follow` say when they have changed, so that no caller has to ask."""
         ...
 
     def notify(self, changed: Callable[[], object]) -> None:

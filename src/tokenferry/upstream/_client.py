@@ -151,7 +151,7 @@ class UpstreamClient:
         self._open.add(connection)
 
     def deliver_soon(self, call: Call) -> None:
-        """Tell it its news once everything that has come by now is read.
+        """Tell it its news once everything that has arrived is read.
 
         Answers that are passed on one after the other cost less than those between which others come.
         """

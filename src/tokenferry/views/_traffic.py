@@ -204,7 +204,7 @@ def _value(point: SeriesPoint, of: SeriesOf) -> float:
 def traffic_query(given: Mapping[str, str], *, now: float) -> TrafficQuery:
     """Read the parameters of a link; what isn't one is left out. `now` in seconds since 1970 UTC.
 
-    Raises `UsageError` for a time that is none.
+    Raises `UsageError` for an invalid time.
     """
     range_ = given.get("range", "")
     until = int(now * 1000) + 1

@@ -25,10 +25,10 @@ _PATIENCE: Final = 5.0
 
 
 class SharedKeyRates(KeyRates):
-    """Admits requests by the caps of all hosts together. What it charges it reports, and goes by the answer.
+    """Admits requests by the caps of all hosts together. What it charges it reports, and follows the answer.
 
     It belongs to one event loop. `wake` is called where an exchange is due. `refuses_away` says whether requests are
-    refused once there was no answer for 5 seconds; if not, this process goes by its even part of each cap.
+    refused once there was no answer for 5 seconds; if not, this process uses its even part of each cap.
     """
 
     def __init__(

@@ -30,7 +30,7 @@ class CredentialSource(Protocol):
         ...
 
     def invalidate(self, name: str, secret: Secret) -> None:
-        """Hand this token out no more, since it was refused; nothing if the account has another by now."""
+        """Hand this token out no more, since it was refused; nothing if the account has another already."""
         ...
 
 

@@ -189,7 +189,7 @@ class Forwarder:
     def is_current(self, provider: str, account: str) -> bool:
         """Tell whether the source has its credentials for the address that this forwarder knows of the provider.
 
-        Another account may have the name by now, of another provider.
+        Another account may have taken the name, of another provider.
         """
         listed = self.source.listing().accounts
         if listed is not self._listed:
@@ -225,7 +225,7 @@ class Forwarder:
         return found and (error_head(head, *found), found[1])
 
     def send(self, request: ProxyRequest, target: Target, account: str, credential: Credential, sink: Sink) -> Call:
-        """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for a URL that is none."""
+        """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for an invalid URL."""
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
         lines = request.head.upstream_lines(shown, identity=request.is_read)
@@ -324,7 +324,7 @@ class Forwarder:
             )
         is_own = request.own is not None
         is_the_callers = is_own or (len(self.source.listing().accounts) == 1 and self._keys.is_sole())
-        # Nothing a client does mends an account's credential: it would only ask again, for minutes.
+        # Nothing a client does fixes an account's credential: it would only ask again, for minutes.
         with_limits = is_the_callers and not request.is_budgeted
         return ResponseHeaders(head.headers, with_limits=with_limits, may_retry=is_own or status != _UNAUTHORIZED)
 

@@ -51,7 +51,7 @@ class Connections:
         self._ready: list[ClientConnection] = []
 
     def proceed_soon(self, connection: "ClientConnection") -> None:
-        """Go on with its request once everything that has come by now is read.
+        """Go on with its request once everything that has arrived is read.
 
         Requests that are gone on with one after the other cost a good deal less than those between which others come.
         """
@@ -165,7 +165,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._is_new:
             self._is_new = False
-            if self._in_message:  # of most requests all has come by now
+            if self._in_message:  # of most requests all has arrived
                 self.deadline = self.loop.time() + (HEAD_SECONDS if self._in_head else BODY_SECONDS)
         if self._quiet_bytes > HEAD_LIMIT:
             self._break_off(GatewayError(431, "invalid_request_error", _LARGE_HEAD))

@@ -193,7 +193,7 @@ def write_port_file(path: Path, port: int) -> None:
 
 
 def remove_port_file(path: Path, port: int) -> None:
-    """Remove the file, unless it names another port by now."""
+    """Remove the file, unless it names another port."""
     with contextlib.suppress(OSError, ValueError):
         if int(path.read_text(encoding="ascii")) == port:
             path.unlink()

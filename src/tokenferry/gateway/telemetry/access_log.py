@@ -201,7 +201,7 @@ class AccessLog(PeriodicThread):
         self.wake()
 
     def _write(self) -> None:
-        """Write, in order, what is waiting by now."""
+        """Write, in order, what is waiting."""
         lines: list[LogLine] = []
         for _ in range(len(self._waiting)):
             one = self._waiting.popleft()

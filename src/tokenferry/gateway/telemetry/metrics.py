@@ -158,7 +158,7 @@ class Metrics:
             logger.warning("there are more metrics than shared memory holds; scrape each worker by itself")
 
     def _families(self) -> Iterator[MetricFamily]:
-        shown = self._gateway()  # counts what has ended by now
+        shown = self._gateway()  # counts what has ended
         yield from of_requests(self._tally)
         yield from of_gateway(shown)
         yield from of_windows(self._limits(), time.time())

@@ -76,7 +76,7 @@ class AnthropicProfileStore:
         """Give the profile's token as it is now.
 
         Raises `UnknownAccount` for another name, `NeedsLogin` when there is no token, `UnsafeFile`, `CorruptFile`,
-        `ConfigError` when its token is for another host by now.
+        `ConfigError` when its token is for another host.
         """
         self._check_name(name)
         config = self.config()
