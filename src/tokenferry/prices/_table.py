@@ -1,4 +1,3 @@
-import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,6 +5,8 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from tokenferry.prices._price import RATES, Price, rates_of
 from tokenferry.settings import PriceSettings
@@ -24,6 +25,21 @@ _MOST_KNOWN: Final = 4096
 _LATEST: Final = 4_102_444_800.0
 
 
+class _Vendor(msgspec.Struct):
+    url: str
+    models: msgspec.Raw
+    """Read when one is asked for: of 1,300 models a gateway serves few."""
+
+
+class _Table(msgspec.Struct):
+    dated: str
+    source: str
+    vendors: dict[str, _Vendor]
+
+
+_table: Final = msgspec.json.Decoder(_Table)
+
+
 class PriceTable:
     """Finds the price of a model at a time: what is declared first, then the table's. Not thread-safe.
 
@@ -34,10 +50,11 @@ class PriceTable:
         """`urls` are those of the providers, by name."""
         self._urls = dict(urls)
         self._overrides = tuple(overrides)
-        table = json.loads(_read("table.json"))
-        self.dated: str = table["dated"]
-        self.source: str = table["source"]
-        self._vendors: dict[str, Any] = table["vendors"]
+        table = _table.decode(_read("table.json"))
+        self.dated = table.dated
+        self.source = table.source
+        self._vendors = table.vendors
+        self._models: dict[str, dict[str, Any]] = {}
         self._surcharges = tomllib.loads(_read("surcharges.toml"))
         self._names: dict[str, dict[str, str]] = {}
         self._known: dict[tuple[str, str], list[Price]] = {}
@@ -90,7 +107,9 @@ class PriceTable:
         vendor = self._vendor(provider)
         if vendor is None:
             return
-        models = self._vendors[vendor]["models"]
+        models = self._models.get(vendor)
+        if models is None:
+            models = self._models[vendor] = msgspec.json.decode(self._vendors[vendor].models)
         names = self._names.get(vendor)
         if names is None:
             names = self._names[vendor] = {
@@ -112,7 +131,7 @@ class PriceTable:
 
     def _vendor(self, provider: str) -> str | None:
         url = self._urls.get(provider, "")
-        return next((vendor for vendor, entry in self._vendors.items() if re.match(entry["url"], url)), None)
+        return next((vendor for vendor, entry in self._vendors.items() if re.match(entry.url, url)), None)
 
     def _percents(self, provider: str, model: str) -> dict[tuple[str, str], int]:
         found: dict[tuple[str, str], int] = {}
