@@ -4,10 +4,13 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import time
 import urllib.request
+import zipfile
 from collections.abc import Mapping
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +52,24 @@ def make_environment(folder: Path, *, python: Path = Path(sys.executable), pip: 
 
 def site_packages(python: Path) -> Path:
     return Path(_output(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+
+
+def install_alone(wheel: Path, folder: Path) -> Path:
+    """Install a wheel into a new environment, beside the dependencies of this one; gives the Python there."""
+    python = make_environment(folder)
+    target = site_packages(python)
+    scripts = ConfigParser()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+        (names,) = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+        scripts.read_string(archive.read(names).decode())
+    module, _, function = scripts["console_scripts"]["tokenferry"].partition(":")
+    command = python.with_name("tokenferry")
+    command.write_text(f"#!{python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+    command.chmod(0o755)
+    # Path files in those folders, which could lead to the source tree, are not followed.
+    (target / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    return python
 
 
 def check_installed(python: Path, folder: Path, version: str) -> None:

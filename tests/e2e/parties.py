@@ -133,11 +133,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def running(command: str, folder: Path, *options: str, port: int = 0) -> Iterator[Server]:
+def running(
+    command: str, folder: Path, *options: str, port: int = 0, program: str = COMMAND, **variables: str
+) -> Iterator[Server]:
     """Run it, on a free port if none is named, for a block; then it must end well when it is asked to."""
     port_file, log = folder / f"{command}.port", folder / f"{command}.log"
-    arguments = [COMMAND, command, "--port", str(port), "--port-file", str(port_file), *options]
-    with log.open("ab") as output, subprocess.Popen(arguments, stdout=output, stderr=output) as process:
+    arguments = [program, command, "--port", str(port), "--port-file", str(port_file), *options]
+    environment = os.environ | variables
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(arguments, stdout=output, stderr=output, env=environment) as process,
+    ):
         try:
             eventually(lambda: port_file.exists() or process.poll() is not None, f"{command} listens")
             assert process.poll() is None, log.read_text()

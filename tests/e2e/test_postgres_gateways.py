@@ -1,21 +1,17 @@
 """Two running gateways over one database, as behind a load balancer."""
 
 import contextlib
-import http.client
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
 
+from e2e.balancer import Place, answers, ask, balanced, within
 from e2e.parties import COMMAND, Server, begin, end, running, tokenferry
 from e2e.postgres import VERSIONS, PostgresServer, PostgresServers
 from tokenferry.postgres import ConnectionPool
@@ -39,33 +35,6 @@ api_key = "$FAKE_KEY"
 name = "fast"
 mappings = [{{ provider = "fake", actual_model = "m" }}]
 """
-
-
-class Place(NamedTuple):
-    """Where a gateway is to be."""
-
-    url: str
-
-
-def ask(server: Server | Place, path: str = "/v1/models", key: str = "") -> tuple[int, str]:
-    place = urlsplit(server.url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
-    with contextlib.closing(connection):
-        connection.request("GET", path, headers={"x-api-key": key, "anthropic-version": "2023-06-01"} if key else {})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-
-
-def answers(server: Server | Place, status: int, path: str = "/v1/models", key: str = "") -> bool:
-    return ask(server, path, key)[0] == status
-
-
-def within(seconds: float, is_so: Callable[[], object]) -> float:
-    begun = time.monotonic()
-    while not is_so():
-        assert time.monotonic() - begun < seconds, f"not within {seconds:g} s"
-        time.sleep(0.01)
-    return time.monotonic() - begun
 
 
 @pytest.fixture
@@ -171,12 +140,8 @@ def test_gateways_share_the_rate_of_a_key(gateways: list[Server], tell: Callable
         within(2, partial(answers, server, 200, key=key))
     begun, passed = time.monotonic(), [0, 0]
     for number in range(80):
-        place = urlsplit(gateways[number % 2].url)
-        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
-        with contextlib.closing(connection):
-            headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
-            connection.request("POST", "/v1/messages", b'{"model":"fast","max_tokens":1,"messages":[]}', headers)
-            passed[number % 2] += connection.getresponse().status != 429
+        body = '{"model":"fast","max_tokens":1,"messages":[]}'
+        passed[number % 2] += ask(gateways[number % 2], "/v1/messages", key, body=body)[0] != 429
     seconds = time.monotonic() - begun
     tell(f"of 80 requests at two gateways in {seconds:.1f} s, {passed} passed a rate of 20 a minute")
     assert 20 <= sum(passed) <= 20 + 10 + (seconds + 1) / 3
@@ -225,71 +190,13 @@ def is_reached(server: Place) -> bool:
     return False
 
 
-class Balancer:
-    """Asks each gateway four times a second whether it is ready, and sends requests to those that are."""
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        self._ready: list[Server] = []
-        self._turns = count()
-        self.served = 0
-        self.failed: list[object] = []
-        self.gateways: list[Server] = []
-        self.ending = threading.Event()
-
-    def check(self) -> None:
-        while not self.ending.wait(0.25):
-            self.look()
-
-    def look(self) -> None:
-        def is_ready(server: Server) -> bool:
-            with contextlib.suppress(OSError):
-                return answers(server, 200, "/readyz")
-            return False
-
-        self._ready = [*filter(is_ready, self.gateways)]
-
-    def send(self) -> None:
-        while not self.ending.is_set():
-            ready = self._ready
-            server = ready[next(self._turns) % len(ready)]
-            try:
-                status, said = ask(server, key=self._key)
-            except OSError as fault:
-                self.failed.append(fault)
-            else:
-                self.served += status == 200
-                if status != 200:
-                    self.failed.append((status, said))
-            self.ending.wait(0.01)
-
-
 def test_gateways_are_restarted_one_after_the_other_without_a_failed_request(
-    homes: list[Home], monkeypatch: pytest.MonkeyPatch, tell: Callable[[str], None]
+    homes: list[Home], tell: Callable[[str], None]
 ) -> None:
-    balancer = Balancer(json.loads(tokenferry("key", "create", "ci", "--json").out)["key"])
-
-    def start(home: Home) -> contextlib.ExitStack:
-        monkeypatch.setenv("TOKENFERRY_HOME", str(home.path))
-        (home.path / "serve.port").unlink(missing_ok=True)
-        stack = contextlib.ExitStack()
-        # The balancer goes on asking it, and learns of its end by /readyz alone.
-        balancer.gateways.append(stack.enter_context(running("serve", home.path)))
-        return stack
-
-    with contextlib.ExitStack() as last, ThreadPoolExecutor(4) as threads:
-        running_now = {home.path: start(home) for home in homes}
-        balancer.look()
-        for work in (balancer.check, balancer.send, balancer.send, balancer.send):
-            threads.submit(work)
-        last.callback(balancer.ending.set)
+    key = json.loads(tokenferry("key", "create", "ci", "--json").out)["key"]
+    with balanced(homes, lambda server: ask(server, key=key)) as balancer:
         for home in homes:
-            running_now[home.path].close()
-            running_now[home.path] = start(home)
-            within(5, lambda: len(balancer._ready) == 2)
-        balancer.ending.set()
-        for stack in running_now.values():
-            stack.close()
+            balancer.restart(home)
     assert balancer.failed == []
     assert balancer.served > 100
     tell(f"a rolling restart of two gateways: {balancer.served} requests, none failed")

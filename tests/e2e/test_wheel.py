@@ -1,15 +1,13 @@
 """The wheel: what is in it, and that it works where it alone is installed."""
 
-import sysconfig
 import tomllib
 import zipfile
-from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from wheels import ROOT, build_wheel, build_wheel_of_sdist, check_installed, make_environment, site_packages
+from wheels import ROOT, build_wheel, build_wheel_of_sdist, check_installed, install_alone
 
 pytestmark = pytest.mark.e2e
 
@@ -65,16 +63,5 @@ def test_it_tells_its_licence_and_needs(wheel: Path, project: dict[str, Any]) ->
 
 
 def test_it_works_where_it_alone_is_installed(wheel: Path, project: dict[str, Any], tmp_path: Path) -> None:
-    python = make_environment(tmp_path / "venv")
-    target = site_packages(python)
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(target)
-        scripts = ConfigParser()
-        scripts.read_string(archive.read(f"tokenferry-{project['version']}.dist-info/entry_points.txt").decode())
-    module, _, function = scripts["console_scripts"]["tokenferry"].partition(":")
-    command = python.with_name("tokenferry")
-    command.write_text(f"#!{python}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n")
-    command.chmod(0o755)
-    # Its dependencies; path files in that folder, which could lead to the source tree, are not followed.
-    (target / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n")
+    python = install_alone(wheel, tmp_path / "venv")
     check_installed(python, tmp_path, project["version"])
