@@ -118,7 +118,9 @@ def test_a_file_that_is_damaged_costs_a_line_and_nothing_else(
     assert count(path) == 2
 
 
-def test_a_failing_ledger_is_tried_again_after_a_while(make: Make, path: Path, clock: Clock) -> None:
+def test_a_failing_ledger_is_tried_again_after_a_while_and_logged_once(
+    make: Make, path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     opened = []
 
     class Failing(LedgerWriter[LedgerEntry]):
@@ -134,6 +136,7 @@ def test_a_failing_ledger_is_tried_again_after_a_while(make: Make, path: Path, c
         writer.guarded(writer._cycle)
         clock.pass_by(1)
     assert opened == [0.0, 10.0, 20.0, 30.0]
+    assert caplog.text.count("what is used is not written down: damaged") == 1
 
 
 def test_a_record_that_breaks_our_own_code_does_not_keep_the_others_waiting(make: Make, path: Path) -> None:

@@ -16,13 +16,15 @@ from tokenferry.stores import make_private_folder, reason_of
 _LOOK: Final = 0.02
 _LISTENING: Final = "listening on "
 _READY: Final = "client key in "  # the line after the last address
+_WAITING: Final = "not ready, and trying again until the database is there"
 _MOST_BYTES: Final = 64 * 1024
 
 
 def begin_detached(context: Any, home: Home) -> int:
     """Start `serve` with the options of `context`, wait until it listens, and give the exit code.
 
-    Its output goes to serve.log in the home. Raises `StorageFailed` if that can't be written.
+    One that waits for its database listens, too, and goes on by itself. Its output goes to serve.log in the home.
+    Raises `StorageFailed` if that can't be written.
     """
     make_private_folder(home.path)
     path = home.path / "serve.log"
@@ -54,7 +56,10 @@ def _words(context: Any) -> list[str]:
 def _wait(process: "subprocess.Popen[bytes]", log: int, start: int, path: Path) -> int:
     while (code := process.poll()) is None:
         lines = _said(log, start)
-        if any(line.startswith(_READY) for line in lines):
+        is_waiting = any(_WAITING in line for line in lines)
+        if is_waiting:
+            note("the gateway answers 503 until its database is there; see: tokenferry store status")
+        if is_waiting or any(line.startswith(_READY) for line in lines):
             for line in lines:
                 if line.startswith(_LISTENING):
                     say(line)

@@ -91,7 +91,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         self._ledger: Ledger | None = None
         self._queue: deque[_Ended] = deque()
         self._batch: list[LedgerEntry] = []
-        self._failed_at: float | None = None
+        self._failed: tuple[float, TokenferryError] | None = None
         self._written = self._dropped = self._reported = self._to_delete = self._bytes = 0
 
     def add(self, *ended: _Ended) -> None:
@@ -122,11 +122,11 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
             lag=max(self._now() - batch[0].at - batch[0].duration, 0.0) if batch else 0.0,
             to_delete=self._to_delete,
             bytes=self._bytes,
-            is_failing=self._failed_at is not None,
+            is_failing=self._failed is not None,
         )
 
     def stop(self, wait: float = 5.0) -> None:
-        self._failed_at = None  # the last call tries once more
+        self._failed = None  # the last call tries once more
         super().stop(wait)
         if self._ledger is not None:
             with contextlib.suppress(TokenferryError):  # it is forgotten in half a minute anyway
@@ -137,12 +137,12 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         if self._dropped != self._reported:
             logger.warning("%d requests are missing in the ledger", self._dropped - self._reported)
             self._reported = self._dropped
-        if self._failed_at is not None and self._monotonic() - self._failed_at < _RETRY:
-            return
+        if (failed := self._failed) is not None and self._monotonic() - failed[0] < _RETRY:
+            raise failed[1].with_traceback(None)  # as long as it fails it is logged once
         try:
             self._write()
-        except TokenferryError:
-            self._failed_at = self._monotonic()
+        except TokenferryError as fault:
+            self._failed = self._monotonic(), fault
             self.budgets.failed()
             if self._ledger is not None:
                 self._ledger.close()
@@ -152,7 +152,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
             self._dropped += len(self._batch)  # a defect of ours must not keep the others waiting
             self._batch = []
             raise
-        self._failed_at = None
+        self._failed = None
 
     def _write(self) -> None:
         points = [*self._points()]

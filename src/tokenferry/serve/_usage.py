@@ -38,7 +38,7 @@ def usage_log_of(
         return history.changes(pool.usage.states(), time.time())
 
     return LedgerWriter(
-        lambda: open_ledger(home),
+        lambda: open_ledger(home, config.store),
         entries_with(billing_of(broker, pool)),
         price_table_of(config),
         kept=config.ledger,

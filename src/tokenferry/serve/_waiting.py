@@ -89,7 +89,7 @@ def once_there(
     try:
         return prepare()
     except StoreAway as fault:
-        tell(f"not ready, and trying again until the database is there: {fault}")
+        tell(f"not ready, and trying again until the database is there: {fault}")  # `serve --detach` looks for it
     keys = _NoKeysYet()
     gateway = Gateway(
         guard=Guard(keys, where.hosts, open_at=where.open_at),
