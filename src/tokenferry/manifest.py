@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         "file", "presence", "folder", "listing", "link", "lock", "cooldowns", "variable", "machine"
     ]
 
-__all__ = ["NAME", "Dependencies", "data_home", "depend_on", "doubt", "recall"]
+__all__ = ["NAME", "Dependencies", "config_file", "data_home", "depend_on", "doubt", "recall"]
 
 NAME = "token-manifest"
 _VARIABLES = (
@@ -317,6 +317,14 @@ def data_home() -> str:
     if not home.startswith("/"):
         raise ValueError(home)
     return home
+
+
+def config_file() -> str:
+    """Where the configuration lies; see `Home.from_environment`."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    folder = f"{base if base.startswith('/') else os.environ.get('HOME', '') + '/.config'}/tokenferry"
+    named = os.environ.get("TOKENFERRY_CONFIG") or f"{os.environ.get('TOKENFERRY_HOME') or folder}/config.toml"
+    return os.path.expanduser(named)  # noqa: PTH111  # importing pathlib takes 5 ms
 
 
 def _selector(arguments: "Sequence[str]") -> bytes:

@@ -12,6 +12,7 @@ from tokenferry.ledger import Ledger, WindowPoint
 from tokenferry.settings import Home
 
 HOUR = 3600
+HEAVY = {"typer", "tokenferry.ledger", "tokenferry.databases", "pathlib", "asyncio", "ssl"}
 SESSION = json.dumps({"session_id": "s-1", "model": {"display_name": "Opus"}})
 
 
@@ -51,12 +52,22 @@ def test_it_is_empty_without_a_ledger_and_with_a_damaged_one(home: Home) -> None
     assert statusline(SESSION, NOW) == ""
 
 
+@pytest.mark.parametrize(
+    "config", ["# [store]\n", "[router]\nproviders = []\n", "[store]\nserve_stale = 60\n", "[store\n"]
+)
+def test_a_configuration_that_names_no_database_changes_nothing(used: Home, config: str) -> None:
+    used.config.write_text(config)
+    used.config.chmod(0o600)
+    assert statusline(SESSION, NOW).startswith("usage unknown" if config == "[store\n" else "max | 5h 45%")
+
+
 def test_the_command_imports_nothing_heavy(used: Home) -> None:
+    used.config.write_text("# [store]\n")  # as `config init` writes it
     program = (
         "import sys; from tokenferry.cli.entry import main\n"
         "sys.argv[1:] = ['claude-code', 'statusline']\n"
         "main()\n"
-        "print(sorted({'typer', 'tokenferry.ledger', 'asyncio', 'ssl'} & set(sys.modules)), file=sys.stderr)"
+        f"print(sorted({HEAVY} & set(sys.modules)), file=sys.stderr)"
     )
     run = subprocess.run([sys.executable, "-c", program], input=SESSION, capture_output=True, text=True, check=True)
     assert run.stdout.startswith("max | ")

@@ -8,8 +8,10 @@ import pytest
 
 from e2e.parties import COMMAND, begin, end, tokenferry
 from e2e.postgres import PostgresServer
-from ledger.books import PRICES, entry
+from ledger.books import NOW, PRICES, entry
+from tokenferry.cli._statusline import statusline
 from tokenferry.databases import open_ledger, open_state
+from tokenferry.ledger import WindowPoint
 from tokenferry.postgres import ConnectionPool
 from tokenferry.settings import Home
 
@@ -67,6 +69,28 @@ def test_accounts_left_in_files_are_found(home: Home, postgres: PostgresServer, 
     assert json.loads(tokenferry("account", "list", "--json").out) == []
     (found,) = findings(str(home.accounts))
     assert ("work" in found["what"], found["cure"]) == (True, "tokenferry store migrate")
+
+
+def test_the_status_line_is_the_same_over_files_and_over_a_database(
+    home: Home, postgres: PostgresServer, connections: ConnectionPool
+) -> None:
+    def write() -> None:
+        points = [WindowPoint("max", "5h", NOW - at, 0.2, NOW + 7200 - at, "allowed") for at in (100, 200)]
+        with open_ledger(home) as ledger:
+            ledger.write([entry(1, account="max"), entry(2, account="max", billing="plan")], PRICES, points)
+
+    session = json.dumps({"session_id": "s-1"})
+    write()
+    line = statusline(session, NOW)
+    assert line.startswith("max | 5h 20% (1h58m) | $")
+    with connections.lease() as connection:
+        configure(home, postgres.url(connection.info.dbname))
+    assert statusline(session, NOW) == ""
+    write()
+    assert statusline(session, NOW) == line
+    assert tokenferry("claude-code", "statusline", stdin=session).out.startswith("max | $")
+    configure(home, postgres.url("nowhere"))
+    assert statusline(session, NOW) == "usage unknown; see: tokenferry store status"
 
 
 def test_a_home_of_files_never_imports_the_driver(home: Home) -> None:

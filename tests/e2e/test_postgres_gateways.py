@@ -84,6 +84,15 @@ def test_a_key_opens_both_gateways_and_a_revoked_one_neither(
     tell(f"a revoked key stopped at both gateways {max(took) * 1000:.0f} ms after the command had ended")
 
 
+def test_a_local_key_that_a_command_makes_opens_the_gateways(gateways: list[Server], homes: list[Home]) -> None:
+    homes[-1].local_key.unlink()
+    made = tokenferry("token", "--gateway")
+    assert made.code == 0, made.err
+    for server in gateways:
+        within(2, partial(answers, server, 200, key=made.out.strip()))
+    assert not homes[-1].state.exists()
+
+
 def test_known_keys_count_while_the_database_stands_still_and_all_heals(
     gateways: list[Server], postgres: PostgresServer
 ) -> None:
@@ -158,7 +167,8 @@ def test_a_gateway_that_starts_while_the_database_is_away_becomes_ready_by_itsel
         server = Place(f"http://127.0.0.1:{probe.getsockname()[1]}")
     port = str(urlsplit(server.url).port)
     with gone(postgres):
-        gateway = begin(COMMAND, "serve", "--port", port, "--workers", str(workers))
+        detached = tokenferry("serve", "--detach", "--port", port, "--workers", str(workers))
+        assert (detached.code, "answers 503 until its database is there" in detached.err) == (0, True)
         within(20, partial(is_reached, server))
         status, said = ask(server, "/readyz")
         assert (status, json.loads(said)["reason"]) == (503, "the database is away")
@@ -166,7 +176,6 @@ def test_a_gateway_that_starts_while_the_database_is_away_becomes_ready_by_itsel
         for path in ("/v1/models", "/api/accounts", "/metrics"):
             assert ask(server, path, key)[0] == 503, path
         assert tokenferry("stop").code == 0, "it can be ended while it waits"
-        assert end(gateway).code == 0
         gateway = begin(COMMAND, "serve", "--port", port, "--workers", str(workers))
         within(20, partial(is_reached, server))
     within(12, partial(answers, server, 200, "/readyz"))

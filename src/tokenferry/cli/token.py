@@ -12,6 +12,7 @@ from tokenferry.cli._output import json_lines, note, noted, say_lines
 from tokenferry.cli._typer import examples, new_app
 from tokenferry.config import Config
 from tokenferry.credentials import Credential
+from tokenferry.databases import open_state
 from tokenferry.errors import TokenferryError, UnknownAccount, UsageError
 from tokenferry.integrations import assignments, variables_of, variables_of_gateway
 from tokenferry.manifest import Dependencies
@@ -107,7 +108,10 @@ def _meant(broker: Broker, config: Config, name: str | None) -> Account:
 def _gateway_key(*, env: bool, as_json: bool) -> tuple[Secret, list[str]]:
     home = Home.from_environment()
     running = running_gateway(home)
-    key = read_local_key(home) or local_key(home)
+    key = read_local_key(home)
+    if key is None:
+        with open_state(home) as state:
+            key = local_key(home, state)
     if env:
         return key, assignments(variables_of_gateway(key, running.url, running.socket))
     if as_json:
