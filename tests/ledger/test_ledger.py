@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from effort import effort
 from ledger.books import DAY, HOUR, NOW, PRICES, entries, entry, sums_of
 from tokenferry.errors import CorruptFile, StorageFailed, UsageError
-from tokenferry.ledger import Ledger, LedgerEntry, OtherModel, WindowPoint, _schema
+from tokenferry.ledger import Ledger, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.ledger._schema import SUMS
 from tokenferry.prices import PriceTable, TokenCounts
 from tokenferry.settings import LedgerSettings, PriceSettings
+from tokenferry.state import BulkInsert, _sqlite
 
 
 @pytest.fixture
@@ -257,18 +258,18 @@ def test_requests_of_one_conversation_cost_what_holds_at_their_time_and_by_their
 
 @pytest.mark.parametrize(("count", "statements"), [(277, [128, 128, 16, 1, 1, 1, 1, 1]), (16, [16]), (3, [1, 1, 1])])
 def test_rows_are_written_in_statements_of_three_sizes(
-    path: Path, monkeypatch: pytest.MonkeyPatch, count: int, statements: list[int]
+    file: Path, monkeypatch: pytest.MonkeyPatch, count: int, statements: list[int]
 ) -> None:
     """SQLite keeps each statement: few sizes, so that few are kept, and large ones, so that few are run."""
     sizes: list[int] = []
-    insert = _schema.insert_requests
+    statement = _sqlite._statement
 
-    def counting(rows: int) -> str:
+    def counting(into: BulkInsert, rows: int) -> str:
         sizes.append(rows)
-        return insert(rows)
+        return statement(into, rows)
 
-    monkeypatch.setattr(_schema, "insert_requests", counting)
-    with Ledger(path) as ledger:
+    monkeypatch.setattr(_sqlite, "_statement", counting)
+    with Ledger(file) as ledger:
         ledger.write([entry(number) for number in range(count)], PRICES)
         assert ledger.rows("SELECT count(*) FROM requests")[0][0] == count
     assert sizes == statements

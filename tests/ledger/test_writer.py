@@ -5,14 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ledger.books import DAY, HOUR, NOW, PRICES, entry
 from tokenferry.errors import CorruptFile
 from tokenferry.ledger import CostCounters, Ledger, LedgerEntry, LedgerWriter, WindowPoint, cost_route
+from tokenferry.ledger._costs import Spent
 from tokenferry.prices import UNKNOWN
 from tokenferry.settings import LedgerSettings
 
@@ -66,6 +68,26 @@ def test_all_is_written_when_it_ends(make: Make, path: Path) -> None:
     assert count(path) == writer.statistics().written == 1700
     assert writer.statistics().waiting == 0
     assert writer.statistics().bytes > 0
+
+
+def test_what_ends_during_a_write_is_for_the_next_batch(
+    make: Make, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a transaction of its own, which other processes wait for."""
+    writer, sizes, write = make(), list[int](), Ledger.write
+
+    def writing(ledger: Ledger, entries: Sequence[LedgerEntry], *more: Any) -> Spent:
+        sizes.append(len(entries))
+        writer.add(entry(1000 + len(sizes)))
+        return write(ledger, entries, *more)
+
+    monkeypatch.setattr(Ledger, "write", writing)
+    writer.add(*map(entry, range(700)))
+    writer._cycle()
+    assert sizes == [500, 201]
+    writer._cycle()
+    assert sizes == [500, 201, 1]
+    assert count(path) == 702
 
 
 def test_what_it_has_written_costs_as_much_as_the_sums_say(make: Make, path: Path) -> None:

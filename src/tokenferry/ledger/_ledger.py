@@ -23,8 +23,6 @@ from tokenferry.stores import reason_of
 logger = logging.getLogger(__name__)
 
 _MOST_WARNED: Final = 64
-_ROWS_A_STATEMENT: Final = (128, 16, 1)
-"""Few sizes, for SQLite's statements are kept, and one of many rows takes up a megabyte."""
 _ROWS_A_DELETE: Final = 5000
 _PAGES_A_STEP: Final = 500
 _MOST_MODELS: Final = 1000
@@ -95,13 +93,8 @@ class Ledger:
                 values: list[Any] = []
                 for entry in entries:
                     self._append_row(values, entry, costs)
-                at = 0
-                for rows in _ROWS_A_STATEMENT:
-                    step = rows * len(sql.COLUMNS)
-                    while len(values) - at >= step:
-                        connection.execute(sql.insert_requests(rows), values[at : at + step])
-                        at += step
                 if entries:
+                    self._database.insert(connection, sql.INSERT_REQUESTS, values)
                     roll_up(connection, sql.SUM_UP, last, _LAST)
                 for point in points:
                     connection.execute(sql.INSERT_WINDOW, self._point(point))

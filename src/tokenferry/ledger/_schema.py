@@ -1,10 +1,9 @@
 """All SQL of the ledger. Its statements are for every engine; the tables here are SQLite's."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
-from tokenferry.state import Schema
+from tokenferry.state import BulkInsert, Schema
 
 _SUMS_TABLE: Final = """
 CREATE TABLE {name} (
@@ -171,19 +170,18 @@ ABSENT: Final = -1
 sqlite3 looks for an adapter of each None (and of each bool), which takes longer than to write the value.
 """
 _NUMBERS: Final = ("input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches", "first_ms")
+_TEXTS: Final = ("request_id", "billing", "others")
 _PLACES: Final = {"others": "nullif(?, '')", **dict.fromkeys(_NUMBERS, f"nullif(?, {ABSENT})")}
-_ROW: Final = f"({', '.join(_PLACES.get(name, '?') for name in COLUMNS)})"
+INSERT_REQUESTS: Final = BulkInsert(
+    "requests",
+    tuple((name, "TEXT" if name in _TEXTS else "BIGINT", _PLACES.get(name, "?")) for name in COLUMNS),
+    "ON CONFLICT (at_ms, request_id) DO NOTHING",
+)
+"""A request that is there already is left as it is.
+
+Ids are random: with an index of their own each row would write a page of it.
+"""
 _KEY: Final = ", ".join(("period", *DIMENSIONS))
-
-
-@lru_cache(maxsize=8)
-def insert_requests(count: int) -> str:
-    """One statement for so many rows. A request that is there already is left as it is.
-
-    Ids are random: with an index of their own each row would write a page of it.
-    """
-    rows = ", ".join([_ROW] * count)
-    return f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES {rows} ON CONFLICT (at_ms, request_id) DO NOTHING"  # noqa: S608  # names of ours
 
 
 # One scan of the rows, then both tables from its few groups.

@@ -164,12 +164,14 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         if prices is None:
             prices = self._prices = self._make_prices()
         while self._batch or points:
+            is_full = len(self._batch) == _BATCH
             self.costs.update(ledger.write(self._batch, prices, points))
             self._written += len(self._batch)
             self.budgets.learn(self._batch, prices)
             self._batch, points = [], []
             self._bytes = ledger.size
-            self._fill()
+            if is_full:  # else what has ended since waits for the next time: small batches cost the most
+                self._fill()
         self.budgets.exchange(ledger)
         self._interval = self.budgets.interval or _IDLE
         self._retain(ledger)

@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
+import msgspec
 from psycopg import Cursor
 
 from tokenferry.errors import TryLater
@@ -14,7 +15,7 @@ from tokenferry.postgres._connections import (
     PostgresRow,
 )
 from tokenferry.postgres._watch import RevisionWatch
-from tokenferry.state import Transaction, Values
+from tokenferry.state import BulkInsert, Transaction, Value, Values
 
 Area: TypeAlias = Literal["state", "ledger"]
 _LOCK_TIMEOUT: Final = "5s"
@@ -107,6 +108,11 @@ class PostgresDatabase:
             connection.execute(self._begin)
             yield PostgresTransaction(connection)
 
+    def insert(self, transaction: Transaction, into: BulkInsert, values: Sequence[Value]) -> None:
+        """As one JSON text: to write each value by itself the driver takes thirty times as long."""
+        rows = zip(*[iter(values)] * len(into.columns), strict=True)
+        transaction.execute(_from_json(into), (msgspec.json.encode(list(rows)).decode(),))
+
     def vacuum(self, pages: int) -> int:  # noqa: ARG002  # autovacuum does it
         return 0
 
@@ -131,6 +137,13 @@ def _begin(area: Area) -> bytes:
         f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'; SET LOCAL statement_timeout = '{_STATEMENT_SECONDS[area]}s'; "  # noqa: S608  # words of ours
         f"SET LOCAL synchronous_commit = {durable}; UPDATE revisions SET number = number + 1 WHERE name = '{area}'"
     ).encode()
+
+
+@lru_cache(maxsize=32)
+def _from_json(into: BulkInsert) -> str:
+    names = ", ".join(name for name, _, _ in into.columns)
+    written = ", ".join(one.replace("?", f"(given->>{at})::{kind}") for at, (_, kind, one) in enumerate(into.columns))
+    return f"INSERT INTO {into.table} ({names}) SELECT {written} FROM jsonb_array_elements(?) AS given {into.end}"  # noqa: S608  # names of ours
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,7 @@ from tokenferry.state._client_key import (
 )
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._copy import StateCopy, copy_state
-from tokenferry.state._database import Cursor, Database, Row, Transaction, Value, Values
+from tokenferry.state._database import BulkInsert, Cursor, Database, Row, Transaction, Value, Values
 from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
 from tokenferry.state._gateways import (
     GatewayRecord,
@@ -47,6 +47,7 @@ __all__ = [
     "LOCAL_KEY_NAME",
     "SESSION_LIFETIME",
     "AlertClaims",
+    "BulkInsert",
     "ClientKey",
     "ClientKeys",
     "Cooldown",

@@ -4,8 +4,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
+from msgspec import Struct
+
 Value: TypeAlias = str | int | bytes | None
 Values: TypeAlias = Sequence[Value]
+
+
+class BulkInsert(Struct, frozen=True):
+    """An `INSERT` of many rows."""
+
+    table: str
+    columns: tuple[tuple[str, str, str], ...]
+    """Each with its type, and what is written: `?` stands for the value."""
+    end: str
+    """Such as `ON CONFLICT DO NOTHING`."""
+
+    def statement(self, rows: int) -> str:
+        """The one for so many rows."""
+        row = f"({', '.join(written for _, _, written in self.columns)})"
+        names = ", ".join(name for name, _, _ in self.columns)
+        return f"INSERT INTO {self.table} ({names}) VALUES {', '.join([row] * rows)} {self.end}"  # noqa: S608  # names of ours
 
 
 class Row(Protocol):
@@ -82,6 +100,9 @@ class Database(Protocol):
         With `overwrites` what is deleted is overwritten, where the engine can. Raises `Conflict` where a row was to be
         unique and another one has the same value.
         """
+
+    def insert(self, transaction: Transaction, into: BulkInsert, values: Sequence[Value]) -> None:
+        """Insert rows in the engine's cheapest way. All their values follow one another in the order of the columns."""
 
     def vacuum(self, pages: int) -> int:
         """Give free pages back to the disk, so many at most; give how many are left."""

@@ -4,15 +4,15 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
 from tokenferry.errors import Conflict, CorruptFile, StorageFailed, TryLater, UnsafeFile
-from tokenferry.state._database import Values
+from tokenferry.state._database import BulkInsert, Transaction, Value, Values
 from tokenferry.stores import DISK, WRITTEN_BY_NEWER, FileLock, check_status, make_private_folder, reason_of
 
 _BUSY_SECONDS: Final = 5.0
@@ -28,6 +28,8 @@ _CURES: Final = {
 }
 _WRITER_CACHE: Final = 512
 """KiB. SQLite's own 2 MiB would fill with pages of rows that are never read again."""
+_ROWS_A_STATEMENT: Final = (128, 16, 1)
+"""Few sizes, for statements are kept, and one of many rows takes up a megabyte."""
 _PRIMARY: Final = 0xFF
 _STEPS_A_LOOK: Final = 20_000
 """So many instructions of SQLite's, some milliseconds, pass between two looks at the clock."""
@@ -160,6 +162,15 @@ class SqliteDatabase:
                     self._writer.execute("ROLLBACK")
                 raise
 
+    def insert(self, transaction: Transaction, into: BulkInsert, values: Sequence[Value]) -> None:
+        """Insert rows, many in a statement. All their values follow one another in the order of the columns."""
+        at = 0
+        for rows in _ROWS_A_STATEMENT:
+            step = rows * len(into.columns)
+            while len(values) - at >= step:
+                transaction.execute(_statement(into, rows), values[at : at + step])
+                at += step
+
     def vacuum(self, pages: int) -> int:
         """Give so many free pages back to the disk; give how many are left. Needs `auto_vacuum = INCREMENTAL`."""
         with self._faults(), self._write_lock:
@@ -241,6 +252,11 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):  # a trigger has semicolons of its own
             yield statement
             statement = ""
+
+
+@lru_cache(maxsize=32)
+def _statement(into: BulkInsert, rows: int) -> str:
+    return into.statement(rows)
 
 
 def _create(path: Path) -> None:
