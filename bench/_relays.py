@@ -99,6 +99,10 @@ class Relay:
         """User and system time used up to now, proc(5)."""
         return 0.0 if self.pid is None else sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
 
+    def running_seconds(self) -> float:
+        """Time on a processor up to now, to the nanosecond: of the threads that there are (proc(5), schedstat)."""
+        return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
+
     def resident(self) -> float:
         """Memory that it takes up, in MiB."""
         return 0.0 if self.pid is None else sum(_resident(pid) for pid in (self.pid, *_children(self.pid)))
@@ -190,13 +194,29 @@ def time_to_ready(origin: Origin, folder: Path) -> float:
         process.wait(PATIENCE)
 
 
-def _begin_tokenferry(origin: Origin, folder: Path, begun: "list[subprocess.Popen[bytes]]") -> Relay:
+@contextmanager
+def running_gateways(origin: Origin, folder: Path, configs: dict[str, str]) -> Iterator[list[Relay]]:
+    """A tokenferry for each name, whose configuration begins with that; all on one core, the same."""
+    begun: list[subprocess.Popen[bytes]] = []
+    try:
+        yield [_begin_tokenferry(origin, folder / name, begun, config) for name, config in configs.items()]
+    finally:
+        for process in begun:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+def _begin_tokenferry(
+    origin: Origin, folder: Path, begun: "list[subprocess.Popen[bytes]]", extra: str | None = None
+) -> Relay:
     home = folder / "home"
-    home.mkdir(mode=0o700)
+    home.mkdir(mode=0o700, parents=True)
     config = home / "config.toml"
     config.touch(0o600)
-    config.write_text(CONFIG.format(origin=origin.port, model=MAPPED))
+    config.write_text((extra or "") + CONFIG.format(origin=origin.port, model=MAPPED))
     environ = _environ(folder)
+    if extra:
+        subprocess.run([TOKENFERRY, "store", "init"], env=environ, check=True, stdout=subprocess.DEVNULL)
     add = [TOKENFERRY, "account", "add", "bench", "--provider", "origin", "--kind", "api-key"]
     subprocess.run(add, input=ACCOUNT_KEY.encode(), env=environ, check=True, stdout=subprocess.DEVNULL)
     port_file = folder / "serve.port"
