@@ -77,7 +77,8 @@ def _copy_requests(source: Ledger, target: Ledger, numbers: _Numbers) -> int:
         last = page[-1]["id"]
         with target.transaction() as transaction:
             (before,) = transaction.execute(sql.LAST_ID).fetchone()
-            transaction.executemany(sql.insert_requests(1), [_values(transaction, numbers, row) for row in page])
+            values = [value for row in page for value in _values(transaction, numbers, row)]
+            target.insert(transaction, sql.INSERT_REQUESTS, values)
             (count,) = transaction.execute("SELECT count(*) FROM requests WHERE id > ?", (before,)).fetchone()
             roll_up(transaction, sql.SUM_UP, before, _LAST)
         ids = {row["request_id"] for row in page}

@@ -52,7 +52,7 @@ class Ledger:
         self._now = now
         self._names = _Names()
         self._unpriced: set[tuple[str, str]] = set()
-        self.rows = self._database.rows
+        self.rows, self.insert = self._database.rows, self._database.insert
 
     def __enter__(self) -> Self:
         return self
