@@ -8,6 +8,7 @@ from pool import runs as j
 from tokenferry.errors import StorageFailed, UnknownAccount
 from tokenferry.pool import Criteria
 from tokenferry.pool._cooldown_sync import CooldownSync
+from tokenferry.settings import PoolSettings
 from tokenferry.state import Cooldown, Scope, State
 
 Start = Callable[..., CooldownSync]
@@ -161,3 +162,46 @@ def test_it_works_on_a_thread_and_writes_what_is_left_at_its_end(state: State) -
         assert looked.wait(30)
         rig.serve(SESSION, j.limited())
     assert [one.scope.name for one in state.cooldowns.list()] == ["a"]
+
+
+def used(utilization: float, reset: float = 9000.0) -> j.Reply:
+    name = j.UNIFIED + b"5h"
+    headers = (
+        (j.UNIFIED + b"status", b"allowed"),
+        (name + b"-status", b"allowed"),
+        (name + b"-utilization", str(utilization).encode()),
+        (name + b"-reset", b"%d" % (j.NOW + reset)),
+    )
+    return j.Reply(200, headers, b"{}")
+
+
+def test_what_one_process_is_told_of_windows_every_other_one_goes_by(path: Path, state: State) -> None:
+    settings = PoolSettings(strategy="least-utilised")
+    first, second = j.Rig(("a", "b"), settings), j.Rig(("a", "b"), settings)
+    with State(path, now=lambda: j.NOW) as other:
+        mine, theirs = recorder(first, state), recorder(second, other)
+        assert first.serve(j.ANY, used(0.5)) == ["a"]
+        mine._round()
+        theirs._round()
+        assert second.pool.usage.state("a") == first.pool.usage.state("a")
+        second.clock.pass_by(2)
+        assert second.serve(j.ANY, used(0.7)) == ["b"]
+        for one in (theirs, mine, theirs):
+            one._round()
+        first.clock.pass_by(2)
+        assert first.serve() == ["a"]
+        known = state.limits.all()
+        assert {name: one.windows[0].utilization for name, one in known.items()} == {"a": 0.5, "b": 0.7}
+
+
+def test_only_what_moves_by_two_per_cent_is_written(state: State) -> None:
+    rig = j.Rig(("a",))
+    mine = recorder(rig, state)
+    written = []
+    for utilization, reset in ((0.5, 9000), (0.51, 9000), (0.515, 9030), (0.52, 9000), (0.52, 9100), (0.1, 27_000)):
+        rig.clock.pass_by(2)
+        rig.serve(j.ANY, used(utilization, reset))
+        before = state.limits.all()
+        mine._round()
+        written.append(state.limits.all() is not before)
+    assert written == [True, False, False, True, True, True]

@@ -79,6 +79,26 @@ def test_round_robin_takes_turns_among_those_that_are_ready() -> None:
     assert Counter(rig.serve()[0] for _ in range(10)) == {"a": 5, "c": 5}
 
 
+def test_gateways_that_share_accounts_find_the_same_one_for_a_conversation_by_themselves() -> None:
+    accounts = j.group("one", *"abcd")
+    target, settings = Target(accounts, j.SONNET), PoolSettings(strategy="round-robin")
+    pools = [Pool(settings, is_shared=True, now=lambda: j.NOW, monotonic=lambda: 1000.0) for _ in range(3)]
+    pools[2].cooldowns.adopt([Cooldown(Scope("account", "b"), "window", "answer", int(j.NOW) + 9000)], {}, 0)
+
+    def home(pool: Pool, conversation: str) -> str:
+        found = pool.selector.select(target, Criteria(conversation))
+        assert found is not None
+        assert found.why == "its conversation falls to it, on every host"
+        return found.account.name
+
+    homes = [[home(pool, f"conversation {number}") for number in range(200)] for pool in pools]
+    assert homes[0] == homes[1]
+    assert all(40 <= count <= 60 for count in Counter(homes[0]).values())
+    assert {(one, other) for one, other in zip(homes[0], homes[2], strict=True) if one != other} == {
+        ("b", other) for other in "acd"
+    }
+
+
 def test_the_least_utilised_serves_and_what_is_unknown_counts_as_unused() -> None:
     rig = rig_of("least-utilised")
     serve(rig, "a", told(0.7))

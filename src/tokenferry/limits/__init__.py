@@ -7,12 +7,13 @@ from tokenferry.limits._family import OTHER, model_family
 from tokenferry.limits._headers import WireFormat, read_limits
 from tokenferry.limits._inflate import readable
 from tokenferry.limits._rules import Rule
-from tokenferry.limits._state import Bucket, LimitState, Window
+from tokenferry.limits._state import LONGEST_WINDOW, Bucket, LimitState, Window
 from tokenferry.limits._usage import read_usage
 from tokenferry.limits._values import read_moment
 from tokenferry.limits._verdict import Action, Classification, CooldownRule, Models, Scope
 
 __all__ = [
+    "LONGEST_WINDOW",
     "OTHER",
     "Action",
     "AnswerError",

@@ -48,8 +48,12 @@ class Pool:
         monotonic: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
         limit_rules: Mapping[str, Sequence[Rule]] | None = None,
+        is_shared: bool = False,
     ) -> None:
-        """`limit_rules` say by a provider's name what its answers mean, before the rules for all."""
+        """`limit_rules` say by a provider's name what its answers mean, before the rules for all.
+
+        `is_shared` where gateways of other hosts have the same accounts.
+        """
         self.settings = settings or PoolSettings()
         self.limit_rules = limit_rules or {}
         self.now = now
@@ -62,7 +66,10 @@ class Pool:
         self._unconfirmed = UnconfirmedRefusals()
         self._candidates = CandidateCache(self.settings, self.cooldowns, self.usage)
         self.selector = Selector(
-            self._candidates, self.capacity, self._recent_refusals, self._unconfirmed, now=now, monotonic=monotonic
+            *(self._candidates, self.capacity, self._recent_refusals, self._unconfirmed),
+            now=now,
+            monotonic=monotonic,
+            is_shared=is_shared,
         )
         self.waiting: deque[Ticket] = deque()
         self._looked: dict[str, float] = {}

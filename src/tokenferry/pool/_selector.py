@@ -1,6 +1,7 @@
 import math
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
+from hashlib import blake2b
 from typing import Final
 
 from msgspec.structs import replace
@@ -49,7 +50,10 @@ class Selector:
         *,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        is_shared: bool = False,
     ) -> None:
+        """`is_shared` where other hosts have the same accounts: in turn, each finds the same one for a conversation."""
+        self._is_shared = is_shared
         self._candidates = candidates
         self._capacity = capacity
         self._recent_refusals = refusals
@@ -101,7 +105,7 @@ class Selector:
         affinity = self._affinities.get(provider, criteria.affinity, at) if criteria.affinity else None
         if affinity is not None and (account := self._follow(affinity, candidates, passed, at, criteria.tokens)):
             return Selection(account, "its conversation lives there", candidates)
-        best = self._best(candidates, passed, at, criteria.tokens)
+        best = self._best(candidates, passed, at, criteria.tokens, criteria.affinity)
         if best is None:
             return None
         name = best.account.name
@@ -153,9 +157,10 @@ class Selector:
         reason = "its conversation lives there"
         if account is None:
             passes = (tried | refusing, tried)
-            found = (self._first(candidates, passed, at, tokens, is_serious=False) for passed in passes)
+            conversation = criteria.affinity
+            found = (self._first(candidates, passed, at, tokens, conversation, is_serious=False) for passed in passes)
             account = next(filter(None, found), None)
-            reason = "" if account is None else self._why(account, target.group)
+            reason = "" if account is None else self._why(account, target.group, conversation)
         others = [
             self._status_of(one, candidates, criteria, tried, at) for one in candidates.group.accounts if one != account
         ]
@@ -218,7 +223,12 @@ class Selector:
     def _strategy(self, group: AccountGroup) -> Strategy:
         return group.strategy or self._candidates.settings.strategy
 
-    def _why(self, account: PoolAccount, group: AccountGroup) -> str:
+    def _is_by_hash(self, group: AccountGroup, conversation: str) -> bool:
+        return self._is_shared and bool(conversation) and self._strategy(group) == "round-robin"
+
+    def _why(self, account: PoolAccount, group: AccountGroup, conversation: str = "") -> str:
+        if self._is_by_hash(group, conversation):
+            return "its conversation falls to it, on every host"
         strategy = self._strategy(group)
         if strategy == "priority" and account.name != group.accounts[0].name:
             return "it is the first in order that can serve"
@@ -281,20 +291,35 @@ class Selector:
         delay = self._capacity.delay(one, at, criteria.tokens) if reason else 0.0
         return PassedOver(one.name, reason or _LATER, math.ceil(self._now() + delay) if delay else None)
 
-    def _best(self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int) -> Selection | None:
+    def _best(
+        self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int, conversation: str = ""
+    ) -> Selection | None:
         """The first in order that is free. While the candidates hold it is the same one for most requests."""
-        account = self._first(candidates, tried, at, tokens)
+        account = self._first(candidates, tried, at, tokens, conversation)
         if account is None:
             return None
+        if self._is_by_hash(candidates.group, conversation):
+            return Selection(account, self._why(account, candidates.group, conversation), candidates)
         best = candidates.best
         if best is None or best.account is not account:
             best = candidates.best = Selection(account, self._why(account, candidates.group), candidates)
         return best
 
     def _first(
-        self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int, *, is_serious: bool = True
+        self,
+        candidates: Candidates,
+        tried: AbstractSet[str],
+        at: float,
+        tokens: int,
+        conversation: str = "",
+        *,
+        is_serious: bool = True,
     ) -> PoolAccount | None:
         ready = candidates.ready
+        if len(ready) > 1 and self._is_by_hash(candidates.group, conversation):
+            ready = _by_hash(candidates, conversation)
+            free = (one for one in ready if one.name not in tried and self._is_free(one, at, tokens))
+            return next(free, None) or self._backing_off_one(candidates, tried, at, tokens)
         if len(ready) > 1 and self._strategy(candidates.group) == "round-robin":
             return self._next_in_turn(candidates, tried, at, tokens, is_serious=is_serious)
         are_free = not (self._backing_off or self._capacity.is_capped)
@@ -349,3 +374,16 @@ class Selector:
         if self.down.get(provider, 0.0) > at:
             return True
         return any(end_of(one) > now for one in self._candidates.cooldowns.of("provider", provider))
+
+
+def _by_hash(candidates: Candidates, conversation: str) -> tuple[PoolAccount, ...]:
+    """The accounts that may serve, in an order of the conversation's own (rendezvous hashing).
+
+    Where one is missing on one host the others have the same order there.
+    """
+
+    def weight(account: PoolAccount) -> tuple[bool, bytes]:
+        text = f"{conversation}\0{account.name}".encode("utf-8", "surrogatepass")
+        return account.name in candidates.reluctant, blake2b(text, digest_size=8).digest()
+
+    return tuple(sorted(candidates.ready, key=weight))

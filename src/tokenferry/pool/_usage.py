@@ -8,6 +8,7 @@ from tokenferry.limits import Bucket, LimitState, Window
 logger = logging.getLogger(__name__)
 
 _ROLL_OVER: Final = 60.0  # the same reset jitters by seconds; what moves further is another window
+_STEP: Final = 0.02 - 1e-9
 _MOST_WARNED: Final = 64  # of an account; providers name windows as they like
 
 
@@ -18,13 +19,23 @@ class LimitUsage:
         self._states: dict[str, LimitState] = {}
         self._warned: dict[str, dict[str, float]] = {}
         """By account and window, when that one ends; last warned of, last in order."""
-        self.version = 0
+        self._noted = self._adopted = 0  # each is raised by one thread alone
+
+    @property
+    def version(self) -> int:
+        """A number that differs whenever anything was learnt."""
+        return self._noted + self._adopted
+
+    def adopt(self, account: str, state: LimitState) -> None:
+        """Know what another process was told; from one thread, which needn't be that of `note`."""
+        self._states[account] = state
+        self._adopted += 1
 
     def note(self, account: str, state: LimitState, threshold: float) -> None:
         if not state.windows and not state.buckets:
             return
         self._states[account] = state
-        self.version += 1
+        self._noted += 1
         if threshold:
             self._warn(account, state, threshold)
 
@@ -72,6 +83,19 @@ class LimitUsage:
             logger.warning(
                 "account %s has used up %.0f %% of its window %s", account, window.utilization * 100, window.name
             )
+
+
+def has_moved(known: LimitState | None, state: LimitState) -> bool:
+    """Whether any window tells something new: it is used by 2 % more or less, ends elsewhere, or changed its status."""
+    before = {} if known is None else {window.name: window for window in known.windows}
+    return any(_is_news(before.get(window.name), window) for window in state.windows)
+
+
+def _is_news(known: Window | None, window: Window) -> bool:
+    if known is None or known.status != window.status:
+        return True
+    moved = abs((window.utilization or 0.0) - (known.utilization or 0.0))
+    return moved >= _STEP or abs((window.reset or 0.0) - (known.reset or 0.0)) >= _ROLL_OVER
 
 
 def _of_family(state: LimitState, family: str) -> Iterator[Window]:

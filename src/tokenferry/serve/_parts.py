@@ -211,7 +211,8 @@ def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
         accounts=accounts,
         look=probe.look,
     )
-    state.follow("cooldowns", sync.wake)
+    for table in ("cooldowns", "limits"):
+        state.follow(table, sync.wake)
     return sync
 
 

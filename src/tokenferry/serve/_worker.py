@@ -133,7 +133,9 @@ def run_gateway(
         AccessLog() as access_log,
         DecisionLog(state.decisions.add) as decision_log,
         usage_log_of(
-            home, config, broker, pool := Pool(config.pool, limit_rules=config.limit_rules), state.keys.listed
+            *(home, config, broker),
+            pool := Pool(config.pool, limit_rules=config.limit_rules, is_shared=state.is_shared),
+            state.keys.listed,
         ) as usage_log,
         contextlib.ExitStack() as stack,
     ):

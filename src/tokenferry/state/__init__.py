@@ -23,6 +23,7 @@ from tokenferry.state._gateways import (
 )
 from tokenferry.state._kept_values import gateway_id, login_secret
 from tokenferry.state._keys import INFERENCE_PREFIX, KEY_LENGTH, ClientKeys
+from tokenferry.state._known_limits import KnownLimits
 from tokenferry.state._local_key import LOCAL_KEY_NAME, is_local_key, local_key, local_key_name, read_local_key
 from tokenferry.state._logins import StartedLogin, StartedLogins
 from tokenferry.state._organizations import Organizations
@@ -60,6 +61,7 @@ __all__ = [
     "Decisions",
     "GatewayRecord",
     "GatewayRegistration",
+    "KnownLimits",
     "Organizations",
     "Rights",
     "Role",

@@ -199,6 +199,16 @@ _MIGRATIONS: Final = (
         status = CASE json_type(content, '$.status') WHEN 'integer' THEN json_extract(content, '$.status') END
         WHERE json_valid(content);
     """,
+    """
+    CREATE TABLE limits (account TEXT PRIMARY KEY, state TEXT NOT NULL, noted_at INTEGER NOT NULL) STRICT;
+    INSERT INTO revisions VALUES ('limits', 0);
+    CREATE TRIGGER limits_inserted AFTER INSERT ON limits
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'limits'; END;
+    CREATE TRIGGER limits_updated AFTER UPDATE ON limits
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'limits'; END;
+    CREATE TRIGGER limits_deleted AFTER DELETE ON limits
+        BEGIN UPDATE revisions SET number = number + 1 WHERE name = 'limits'; END;
+    """,
 )
 
 STATE_SCHEMA: Final = Schema(

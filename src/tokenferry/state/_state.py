@@ -11,6 +11,7 @@ from tokenferry.state._cooldowns import Cooldowns
 from tokenferry.state._database import Database
 from tokenferry.state._decisions import Decisions
 from tokenferry.state._keys import ClientKeys
+from tokenferry.state._known_limits import KnownLimits
 from tokenferry.state._logins import StartedLogins
 from tokenferry.state._migrations import STATE_SCHEMA
 from tokenferry.state._organizations import Organizations
@@ -36,6 +37,7 @@ class State:
             self.keys = ClientKeys(self.database, monotonic=monotonic, now=now)
             self.cooldowns = Cooldowns(self.database, now=now)
             self.organizations = Organizations(self.database)
+            self.limits = KnownLimits(self.database, now=now)
             self.logins = StartedLogins(self.database, now=now)
             self.decisions = Decisions(self.database)
             self.alerts = AlertClaims(self.database)
