@@ -27,7 +27,7 @@ class LimitUsage:
         return self._noted + self._adopted
 
     def adopt(self, account: str, state: LimitState) -> None:
-        """Know what another process was told; from one thread, which needn't be that of `note`."""
+        """Add what another process observed; from one thread, which needn't be that of `note`."""
         self._states[account] = state
         self._adopted += 1
 
