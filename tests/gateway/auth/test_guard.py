@@ -17,7 +17,7 @@ from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.gateway.http.headers import HeaderList
 from tokenferry.gateway.telemetry.access_log import LogLine
 from tokenferry.secret import Secret
-from tokenferry.state import ClientKey, ClientKeys, State
+from tokenferry.state import INFERENCE_PREFIX, KEY_LENGTH, ClientKey, ClientKeys, State
 
 pytestmark = pytest.mark.anyio
 
@@ -353,3 +353,35 @@ def test_hosts_may_change_while_it_serves() -> None:
     guard.answer_to(own_hosts("127.0.0.1", 1, ()))
     with pytest.raises(GatewayError):
         guard.check_source(headers)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+async def test_a_key_typed_to_sign_in_that_another_host_made_is_looked_up(*, comes: bool) -> None:
+    secret = Secret(INFERENCE_PREFIX + "a" * (KEY_LENGTH - len(INFERENCE_PREFIX)))
+    known: dict[str, ClientKey] = {}
+    made = ClientKey("key_1", "boss", "admin", 0, "")
+
+    class Keys:
+        def verify(self, presented: str) -> ClientKey | None:
+            return known.get(presented)
+
+        def expired(self, _: str) -> None:
+            return None
+
+        def is_away(self) -> bool:
+            return False
+
+    def look() -> None:
+        if comes:
+            known[secret.reveal()] = made
+
+    guard = Guard(Keys(), frozenset(), look=look)  # type: ignore[arg-type]  # what it asks for here
+    typed = asyncio.to_thread(
+        guard.check_typed_key, [], "127.0.0.1", asyncio.get_running_loop(), f" {secret.reveal()} "
+    )
+    if comes:
+        assert await typed is made
+    else:
+        with pytest.raises(GatewayError) as refusal:
+            await typed
+        assert refusal.value.status == 401

@@ -1,9 +1,10 @@
 """Who may call: host, origin, content type and client key, checked before anything is read or sent."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Final
 
@@ -46,6 +47,8 @@ _KEY_IN_QUERY: Final = re.compile(
 )
 _SECRET_PREFIXES: Final = ("sk-ant-",)
 _STORE_RETRY: Final = 5
+_LOOK_SECONDS: Final = 1.0
+"""Longer than a look for a key takes on its loop."""
 _HOW: Final[Mapping[Role, str]] = MappingProxyType(
     {
         "client": "make one with: tokenferry key create NAME; or use this machine's own: tokenferry token --gateway",
@@ -254,11 +257,24 @@ class Guard:
         if not any(self._keys.verify(value) for value in _presented(headers)):
             raise refusal
 
-    def check_typed_key(self, headers: Sequence[Header], address: str | None, typed: str) -> ClientKey:
-        """Give the client key that a person typed to sign in; what is bad counts as any bad key does."""
+    def check_typed_key(
+        self, headers: Sequence[Header], address: str | None, loop: asyncio.AbstractEventLoop, typed: str
+    ) -> ClientKey:
+        """Give the client key that a person typed to sign in; what is bad counts as any bad key does.
+
+        Called on another thread than the loop's, for it waits while an unknown key is looked up.
+        """
         presented = [(b"x-api-key", typed.strip().encode("utf-8"))]
         presented += [(name, value) for name, value in headers if name == b"x-forwarded-for"]
-        return self.check_key(presented, address, roles=("client", "viewer", "admin"))
+        check = partial(self.check_key, presented, address, roles=("client", "viewer", "admin"))
+        try:
+            return check()
+        except UnknownKey as refusal:
+            try:
+                asyncio.run_coroutine_threadsafe(self.look_up(refusal, presented), loop).result(_LOOK_SECONDS)
+            except TimeoutError:  # the loop has ended
+                raise store_away() from None
+            return check()
 
     def user_of_proxy(self, headers: Sequence[Header], address: str | None, user_header: bytes) -> str | None:
         """The user that a trusted proxy names; None if it names none or several, or isn't trusted."""

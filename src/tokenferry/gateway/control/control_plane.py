@@ -1,5 +1,6 @@
 """The control plane: what an application beside the gateway answers, behind the gateway's guard."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -174,7 +175,8 @@ class ControlPlane:
                 dashboard.check(scope["method"], raw_path, headers)
             else:
                 guard.check_person(headers)
-            sign_in, header = partial(guard.check_typed_key, headers, address), dashboard.user_header
+            sign_in = partial(guard.check_typed_key, headers, address, asyncio.get_running_loop())
+            header = dashboard.user_header
             user = None if header is None else guard.user_of_proxy(headers, address, header)
             return {"client_key": None, "origin": dashboard.origin, "sign_in": sign_in, "user": user}
         if raw_path in _PAGES or (is_its and not raw_path.startswith(_STATIC)):
