@@ -47,6 +47,19 @@ def test_an_answer_comes_back_from_the_spill(fleet: TwoHosts) -> None:
     assert again.read("work").credential == granted(1)
 
 
+def test_an_answer_comes_back_after_a_failover_that_lost_a_login_in_use(fleet: TwoHosts) -> None:
+    store, journal = fleet.process()
+    store.swap("work", None, document())
+    fleet.time += 10
+    publish(fleet)
+    store.swap("work", 2, document(7))
+    journal.begin("work", attempt_of(fleet, number=7))
+    fleet.database.fail_over(5)
+    again, _ = fleet.process()
+    again.heartbeat.beat()
+    assert again.read("work").credential == granted(1)
+
+
 def test_two_renewals_come_back_one_after_the_other(fleet: TwoHosts) -> None:
     store, _ = fleet.process()
     store.swap("work", None, document())

@@ -8,13 +8,15 @@ from tokenferry.stores import DISK, Disk, Seal
 _SUFFIX: Final = ".attempt"
 _SEPARATOR: Final = "~"
 """No account's name has it."""
+_KEPT: Final = 600.0
+"""Seconds for which answers of another token family stay: a failover may lose the login that replaced it."""
 
 
 class Spill:
     """The attempts of this host with their answers, on its own disk before the database has them: sealed, and fsynced.
 
-    It outlives the publication of an answer, which a failover may lose: an entry is dropped when the account's next
-    token is presented. An entry is a file of a `FileJournal`, named by account and attempt.
+    It outlives the publication of an answer, which a failover may lose: an entry is dropped when a token that doesn't
+    follow from it is presented ten minutes later. An entry is a file of a `FileJournal`, named by account and attempt.
     """
 
     def __init__(self, folder: Path, *, seal: Seal, disk: Disk = DISK) -> None:
@@ -39,7 +41,7 @@ class Spill:
         for other in self.attempts(account):
             follows = other.answer is not None and other.answer.refresh is not None
             successor = other.answer.refresh.sha256 if follows else None  # type: ignore[union-attr]  # it was seen
-            if attempt.token not in {other.token, successor}:
+            if attempt.token not in {other.token, successor} and abs(attempt.at - other.at) > _KEPT:
                 self.drop(account, other.id)
         self._journal.begin(_name(account, attempt.id), attempt)
 
