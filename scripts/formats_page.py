@@ -26,16 +26,20 @@ _TABLES = {
 
 
 def page(text: str) -> str:
-    """The page with its tables as they must be: each between `<!-- begin fields: NAME -->` and `<!-- end -->`."""
+    """Give the page with its tables replaced, each between `<!-- begin fields: NAME -->` and `<!-- end -->`."""
     return _TABLE.sub(lambda found: f"{found[1]} -->\n{_table(found[1])}", text)
 
 
 def _table(name: str) -> str:
     rows = [
-        f"| `{part}` | `{field}` | {handling.word} | {handling.note} |"
+        f"| `{part}` | `{field}` | {handling.word} | {_sentence(handling.note)} |"
         for part, field, handling in _TABLES[name].rows()
     ]
-    return "\n".join(["", "| in | field | | |", "|---|---|---|---|", *rows, "\n"])
+    return "\n".join(["", "| Part | Field | Handling | Note |", "|---|---|---|---|", *rows, "\n"])
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:]}." if clause else ""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Requests of Chat Completions as ones of the Messages API."""
+"""Chat Completions requests, translated to the Messages API."""
 
 from typing import Any
 
@@ -68,13 +68,13 @@ def test_a_conversation_with_a_tool() -> None:
     assert (remembered.stream, remembered.wants_usage, remembered.at) == (True, True, 7)
 
 
-def test_without_a_limit_the_models_own_or_32000_tokens_are_asked_for() -> None:
+def test_the_output_limit_defaults_to_the_models_or_32000() -> None:
     assert document(chat_ask())["max_tokens"] == 32_000
     assert document(chat_ask(), max_output_tokens=8192)["max_tokens"] == 8192
     assert document(chat_ask(max_tokens=9000), max_output_tokens=8192)["max_tokens"] == 8192
 
 
-def test_empty_texts_are_dropped_and_the_last_ones_white_space() -> None:
+def test_empty_texts_and_trailing_white_space_are_dropped() -> None:
     """BiFangKNT/mtga#68, vercel/ai#5576, NousResearch/hermes-agent#11929: such texts are refused."""
     turns = [user([{"type": "text", "text": ""}, {"type": "text", "text": "a"}]), {"role": "assistant", "content": ""}]
     found = document(chat_ask(*turns, {"role": "assistant", "content": "b \n"}))
@@ -109,7 +109,7 @@ CALLED = {"role": "assistant", "tool_calls": [CALL]}
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (chat_ask(n=2), "n:"),
+        (chat_ask(n=2), "n must be 1"),
         (chat_ask(logprobs=True), "logprobs"),
         (chat_ask(modalities=["text", "audio"]), "modalities"),
         (chat_ask(functions=[{"name": "x"}]), "functions"),
@@ -128,12 +128,12 @@ CALLED = {"role": "assistant", "tool_calls": [CALL]}
         (chat_ask(input="hi"), "input"),
     ],
 )
-def test_what_cannot_be_said_is_unfit_and_named(body: bytes, word: str) -> None:
+def test_a_part_that_cannot_be_translated_is_unfit_and_named(body: bytes, word: str) -> None:
     assert word in unfit(body)
 
 
 @pytest.mark.parametrize("arguments", ["[1]", "{", "x", "null"])
-def test_arguments_that_are_no_object_are_unfit_and_the_call_is_named(arguments: str) -> None:
+def test_arguments_that_are_not_an_object_are_unfit_and_the_call_is_named(arguments: str) -> None:
     call = {**CALL, "function": {"name": "look", "arguments": arguments}}
     assert "call_1" in unfit(chat_ask(user("a"), {"role": "assistant", "tool_calls": [call]}))
 
@@ -171,16 +171,14 @@ def test_a_schema_for_the_answer_is_closed() -> None:
         ({"tools": [TOOL], "tool_choice": "required"}, None),
     ],
 )
-def test_thinking_is_asked_for_where_the_model_allows_it(
-    fields: dict[str, Any], thinking: dict[str, Any] | None
-) -> None:
+def test_thinking_is_asked_for_if_the_model_allows_it(fields: dict[str, Any], thinking: dict[str, Any] | None) -> None:
     body = chat_ask(**{"reasoning_effort": "low", **fields})
     assert document(body, thinking="budget").get("thinking") == thinking
     assert "thinking" not in document(body)
 
 
-def test_without_the_thinking_of_the_last_call_no_budget_is_asked_for() -> None:
-    """With a budget Claude answers 400, and with adaptive thinking it doesn't mind."""
+def test_no_budget_is_asked_for_after_a_call_without_its_thinking() -> None:
+    """With a budget Claude answers 400; with adaptive thinking it does not."""
     body = chat_ask(
         user("a"), CALLED, {"role": "tool", "tool_call_id": "call_1", "content": ""}, reasoning_effort="low"
     )
@@ -190,7 +188,7 @@ def test_without_the_thinking_of_the_last_call_no_budget_is_asked_for() -> None:
     assert document(body, thinking="adaptive")["thinking"] == {"type": "adaptive"}
 
 
-def test_models_that_take_no_temperature_are_asked_for_none() -> None:
+def test_no_temperature_is_sent_to_models_that_refuse_it() -> None:
     found, remembered = sent(chat_ask(temperature=0.5, top_p=0.5, top_k=3), to_messages(temperature=False))
     assert not found.keys() & {"temperature", "top_p", "top_k"}
     assert remembered.left_out == ("temperature", "top_k", "top_p")

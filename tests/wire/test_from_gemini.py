@@ -1,4 +1,4 @@
-"""Requests of Gemini as ones of the Messages API, and answers back."""
+"""Gemini requests, translated to the Messages API, and the answers back."""
 
 import json
 from base64 import b64decode, b64encode, urlsafe_b64encode
@@ -103,20 +103,20 @@ def test_three_calls_without_ids_get_the_three_results_by_name_and_order() -> No
         ((user(RESULT),), "no functionCall right before it"),
         ((user({"text": "x"}), model(CALL), user(RESULT, RESULT)), "no functionCall right before it"),
         ((user({"functionCall": {"name": "f"}}),), "a user's turn holds a functionCall"),
-        ((user({"text": "x"}), model(RESULT)), "a turn of the model's holds a functionResponse"),
+        ((user({"text": "x"}), model(RESULT)), "a turn of the model holds a functionResponse"),
         ((user({"unheard": {"of": 1}}),), "a part holds neither"),
-        ((user({"text": " "}),), "no message that isn't empty"),
-        ((user({"inlineData": {"mimeType": "audio/wav", "data": "aa=="}}),), "a file of the type 'audio/wav'"),
-        ((user({"fileData": {"fileUri": "gs://b/x.png", "mimeType": "image/png"}}),), "a file of the vendor's"),
+        ((user({"text": " "}),), "every message of the request is empty"),
+        ((user({"inlineData": {"mimeType": "audio/wav", "data": "aa=="}}),), "files of the type 'audio/wav'"),
+        ((user({"fileData": {"fileUri": "gs://b/x.png", "mimeType": "image/png"}}),), "the vendor stores it"),
         (
             (user({"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/a"}}),),
-            "a file of the vendor's",
+            "the vendor stores it",
         ),
-        ((user({"text": "x"}), model({"executableCode": {"code": "1"}}), user({"text": "x"})), "executableCode has no"),
-        ((user({"text": "x"}), model({"functionCall": {"name": "f", "args": [1]}})), "are no object"),
+        ((user({"text": "x"}), model({"executableCode": {"code": "1"}}), user({"text": "x"})), "executableCode can't"),
+        ((user({"text": "x"}), model({"functionCall": {"name": "f", "args": [1]}})), "are not a JSON object"),
     ],
 )
-def test_what_cannot_be_said_is_unfit(contents: tuple[dict[str, Any], ...], said: str) -> None:
+def test_content_that_cannot_be_translated_is_unfit(contents: tuple[dict[str, Any], ...], said: str) -> None:
     assert said in refusal(*contents)
 
 
@@ -125,19 +125,19 @@ def test_what_cannot_be_said_is_unfit(contents: tuple[dict[str, Any], ...], said
     [
         (
             {"cachedContent": "cachedContents/1"},
-            "cachedContent has no counterpart there: the vendor keeps it: send the",
+            "cachedContent can't be translated: the vendor stores it; send the",
         ),
-        ({"tools": [{"googleSearch": {}}]}, "the server's tool googleSearch"),
-        ({"tools": [{"code_execution": {}}]}, "the server's tool codeExecution"),
-        ({"generationConfig": {"candidateCount": 2}}, "one answer at a time"),
-        ({"generationConfig": {"responseModalities": ["IMAGE"]}}, "text alone"),
-        ({"generationConfig": {"responseLogprobs": True}}, "responseLogprobs has no counterpart"),
+        ({"tools": [{"googleSearch": {}}]}, "the server runs the tool googleSearch"),
+        ({"tools": [{"code_execution": {}}]}, "the server runs the tool codeExecution"),
+        ({"generationConfig": {"candidateCount": 2}}, "candidateCount must be 1"),
+        ({"generationConfig": {"responseModalities": ["IMAGE"]}}, "responseModalities must be TEXT"),
+        ({"generationConfig": {"responseLogprobs": True}}, "responseLogprobs can't be translated"),
         ({"generationConfig": {"responseMimeType": "text/x.enum"}}, "responseMimeType 'text/x.enum'"),
         ({"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}, "a function that is not sent"),
         ({"contents": "hello"}, "can't be translated"),
     ],
 )
-def test_what_it_may_not_leave_out_is_unfit(fields: dict[str, Any], said: str) -> None:
+def test_a_field_that_changes_the_answer_is_unfit(fields: dict[str, Any], said: str) -> None:
     assert said in refusal(**fields)
 
 
@@ -197,7 +197,7 @@ def test_a_result_may_be_an_error_or_hold_an_image() -> None:
     assert (third["content"], "is_error" in third) == ('{"deep":1}', False)
 
 
-def test_schemas_come_back_as_json_schemas() -> None:
+def test_openapi_schemas_become_json_schemas() -> None:
     parameters = {
         "type": "OBJECT",
         "properties": {
@@ -249,7 +249,7 @@ def test_how_a_tool_is_chosen(config: dict[str, Any], choice: dict[str, Any] | N
     assert len(found["tools"]) == names
 
 
-def test_a_name_that_claude_does_not_take_is_given_back_whole() -> None:
+def test_a_name_that_claude_refuses_is_restored_in_the_answer() -> None:
     using = from_gemini()
     body, known = sent(gemini_ask(tools=TOOLS), using)
     name = body["tools"][2]["name"]
@@ -269,13 +269,13 @@ def test_a_name_that_claude_does_not_take_is_given_back_whole() -> None:
         ({"includeThoughts": True}, "budget", None),
     ],
 )
-def test_thinking_is_asked_for_as_the_model_takes_it(thinking: dict[str, Any], form: Any, expected: Any) -> None:
+def test_thinking_is_asked_for_in_the_models_form(thinking: dict[str, Any], form: Any, expected: Any) -> None:
     found = asked(using=from_gemini(thinking=form), generationConfig={"thinkingConfig": thinking})
     assert found.get("thinking") == expected
     assert left_out(generationConfig={"thinkingConfig": {"thinkingLevel": "LOW"}}) == ("thinkingConfig",)
 
 
-def test_json_is_asked_for_by_its_schema_or_in_words() -> None:
+def test_json_is_asked_for_by_schema_or_by_instruction() -> None:
     schema = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}
     closed = {"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": False}
     kind = {"responseMimeType": "application/json"}
@@ -323,7 +323,7 @@ def parts_of(*blocks: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_thoughts_are_told_to_who_asks_and_come_back_in_the_signature_of_the_next_part() -> None:
+def test_thoughts_are_shown_on_request_and_return_in_the_signature_of_the_next_part() -> None:
     text = {"type": "text", "text": "I look."}
     parts = parts_of(THOUGHT, text, REDACTED, USE, **SHOWN)
     assert [bool(part.get("thought")) for part in parts] == [True, False, False]
@@ -335,7 +335,7 @@ def test_thoughts_are_told_to_who_asks_and_come_back_in_the_signature_of_the_nex
         assert known.left_out == ()
 
 
-def test_a_signature_is_base64_whose_either_alphabet_comes_back() -> None:
+def test_a_signature_is_base64_and_both_alphabets_are_read() -> None:
     signature = parts_of(THOUGHT, USE)[0]["thoughtSignature"]
     raw = b64decode(signature, validate=True)
     for spelled in (signature, urlsafe_b64encode(raw).decode(), signature.rstrip("=")):
@@ -355,7 +355,7 @@ def test_another_models_thoughts_are_left_out() -> None:
     assert left_out(user({"text": "x"}), model(dummy), user(RESULT)) == ()
 
 
-def test_a_model_that_thinks_by_a_budget_does_not_after_a_call_without_its_thought() -> None:
+def test_no_budget_is_asked_for_after_a_call_without_its_thought() -> None:
     fields: dict[str, Any] = {"generationConfig": {"thinkingConfig": {"thinkingBudget": 5000}}}
     fields["using"] = from_gemini(thinking="budget")
     contents = user({"text": "x"}), model(CALL), user(RESULT)
@@ -421,13 +421,13 @@ def test_any_request_is_translated_or_unfit(contents: Any, tools: Any, config: A
 
 @settings(max_examples=effort(100))
 @given(values)
-def test_any_schema_comes_back_as_one(schema: Any) -> None:
+def test_any_schema_becomes_a_json_schema(schema: Any) -> None:
     tool = {"functionDeclarations": [{"name": "f", "parameters": {"type": "OBJECT", "properties": schema}}]}
     assert asked(tools=[tool])["tools"][0]["input_schema"]["type"] == "object"
 
 
 @pytest.mark.parametrize("half", ["\\ud83c", "\\udf27"])
-def test_half_a_surrogate_pair_costs_one_character(half: str) -> None:
+def test_half_a_surrogate_pair_becomes_one_question_mark(half: str) -> None:
     """Clients cut texts in the middle of one."""
     contents = (
         user({"text": "x"}),

@@ -1,4 +1,4 @@
-"""Requests of the Responses API as ones of the Messages API. Numbers name the threads where others met the fault."""
+"""Responses requests, translated to the Messages API. Numbers name the issues where others met the fault."""
 
 from typing import Any
 
@@ -94,7 +94,7 @@ def test_a_conversation_with_a_tool() -> None:
         b'{"model": "m", "input": [{"role": "user", "content": [{"type": "input_text", "text": "hello"}]}]}',
     ],
 )
-def test_a_text_or_a_message_without_its_type_is_a_users_message(body: bytes) -> None:
+def test_a_string_or_an_untyped_message_is_a_user_message(body: bytes) -> None:
     content = [{"type": "text", "text": "hello"}]
     assert document(body)["messages"] == [{"role": "user", "content": content}]
 
@@ -102,9 +102,9 @@ def test_a_text_or_a_message_without_its_type_is_a_users_message(body: bytes) ->
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id has no counterpart there: no answer is stored"),
-        ({"conversation": "conv_1"}, "conversation has no counterpart there: no answer is stored"),
-        ({"store": True}, "store has no counterpart there: no answer is stored: send `store: false`"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id can't be translated: answers are not stored"),
+        ({"conversation": "conv_1"}, "conversation can't be translated: answers are not stored"),
+        ({"store": True}, "store can't be translated: answers are not stored; send `store: false`"),
         ({"background": True}, "background"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"top_logprobs": 2}, "logprobs"),
@@ -120,7 +120,7 @@ def test_a_text_or_a_message_without_its_type_is_a_users_message(body: bytes) ->
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "schema"),
     ],
 )
-def test_what_cannot_be_said_is_unfit_and_named(fields: dict[str, Any], word: str) -> None:
+def test_a_part_that_cannot_be_translated_is_unfit_and_named(fields: dict[str, Any], word: str) -> None:
     """Alishahryar1/free-claude-code#1470, CLIProxyAPI#3199: server tools became functions."""
     assert word in unfit(responses_ask(**fields))
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_said_is_unfit_and_named(fields: dict[str, Any], word: st
 @pytest.mark.parametrize(
     ("items", "word"),
     [
-        ([{"id": "msg_1"}], "no answer is stored"),
+        ([{"id": "msg_1"}], "answers are not stored"),
         ([user(), CALL], "call_1"),
         ([user(), CALL, OUTPUT, OUTPUT], "call_1"),
         ([user(), CALL, {**CALL, "call_id": "call_2"}, OUTPUT, said("assistant", "b")], "call_2"),
@@ -140,11 +140,11 @@ def test_what_cannot_be_said_is_unfit_and_named(fields: dict[str, Any], word: st
         ([user(""), said("assistant", "")], "empty"),
     ],
 )
-def test_items_that_cannot_be_said_are_unfit(items: list[dict[str, Any]], word: str) -> None:
+def test_items_that_cannot_be_translated_are_unfit(items: list[dict[str, Any]], word: str) -> None:
     assert word in unfit(responses_ask(*items))
 
 
-def test_custom_tools_take_one_text_and_namespaces_come_before_names() -> None:
+def test_custom_tools_take_one_string_and_namespaces_precede_names() -> None:
     """decolua/9router#2611, #1371, Wei-Shaw/sub2api#3390: Codex's own kinds of tools."""
     inner = {"type": "function", "name": "close", "description": "Closes."}
     space = {"type": "namespace", "name": "agents", "description": "About agents.", "tools": [inner]}
@@ -177,14 +177,14 @@ def test_custom_tools_take_one_text_and_namespaces_come_before_names() -> None:
     }
 
 
-def test_allowed_tools_are_the_only_ones_that_are_sent() -> None:
+def test_only_allowed_tools_are_sent() -> None:
     choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "b"}]}
     found = document(responses_ask(tools=[TOOL, {**TOOL, "name": "b"}], tool_choice=choice))
     assert [tool["name"] for tool in found["tools"]] == ["b"]
     assert found["tool_choice"] == {"type": "any"}
 
 
-def test_a_server_tool_is_dropped_where_the_mapping_says_so() -> None:
+def test_a_server_tool_is_left_out_if_the_mapping_drops_it() -> None:
     body = responses_ask(tools=[TOOL, {"type": "web_search", "external_web_access": False}])
     found, remembered = sent(body, from_responses(drop=("web_search",)))
     assert [tool["name"] for tool in found["tools"]] == ["look"]
@@ -200,7 +200,7 @@ def reasoning(mark: str | None, words: str = "hm") -> dict[str, Any]:
     }
 
 
-def test_thinking_goes_back_to_its_issuer_before_what_it_led_to() -> None:
+def test_thinking_returns_to_its_model_before_what_it_led_to() -> None:
     items = [
         user(),
         reasoning(seal(DOMAIN, "tsig/na+ture=")),
@@ -218,7 +218,7 @@ def test_thinking_goes_back_to_its_issuer_before_what_it_led_to() -> None:
 
 
 @pytest.mark.parametrize("mark", ["gAAAA of OpenAI", seal("other/model", "tsig"), seal(DOMAIN), None])
-def test_reasoning_of_another_never_goes_up(mark: str | None) -> None:
+def test_reasoning_of_another_model_is_never_sent(mark: str | None) -> None:
     """router-for-me/CLIProxyAPI#1584, #570, kaitranntt/ccs#415: foreign signatures are refused."""
     body = responses_ask(user(), reasoning(mark), CALL, OUTPUT, reasoning={"effort": "low"})
     found, remembered = sent(body, from_responses(thinking="budget"))

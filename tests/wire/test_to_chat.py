@@ -1,4 +1,4 @@
-"""Requests of the Messages API as Chat Completions. Numbers name the threads where others met the fault."""
+"""Messages requests, translated to Chat Completions. Numbers name the issues where others met the fault."""
 
 import json
 import re
@@ -109,7 +109,7 @@ def test_hints_are_left_out_and_named_and_none_leaks() -> None:
     assert set(remembered.left_out) == {*LEAKS, "top_k", "citations", "newer"}
 
 
-def test_a_system_message_amid_the_conversation_stays_at_its_place() -> None:
+def test_a_system_turn_stays_at_its_place() -> None:
     """CLIProxyAPI#3608, UKGovernmentBEIS/inspect_ai#4095, inflaborg/ccrelay#124: it was moved to the front."""
     document, _ = sent(ask(user(text("a")), {"role": "system", "content": "be brief"}, user(text("b"))))
     (only,) = document["messages"]  # some models take no two of one role in a row
@@ -121,7 +121,7 @@ def test_a_system_message_amid_the_conversation_stays_at_its_place() -> None:
 
 
 @pytest.mark.parametrize("kind", ["web_search_20250305", "code_execution_20250825", "bash_20250124"])
-def test_a_tool_of_the_servers_is_unfit_and_no_function(kind: str) -> None:
+def test_a_server_tool_is_unfit_and_does_not_become_a_function(kind: str) -> None:
     """Alishahryar1/free-claude-code#1470, CLIProxyAPI#3199: the client was asked to run it."""
     body = ask(tools=[{"type": kind, "name": "x", "max_uses": 3}, TOOL])
     assert kind in unfit(body)
@@ -131,7 +131,7 @@ def test_a_tool_of_the_servers_is_unfit_and_no_function(kind: str) -> None:
 
 
 @pytest.mark.parametrize("choice", [{"type": "tool", "name": "web_search"}, {"type": "any"}])
-def test_a_call_that_is_demanded_of_a_dropped_tool_is_unfit(choice: dict[str, str]) -> None:
+def test_demanding_a_call_of_a_dropped_tool_is_unfit(choice: dict[str, str]) -> None:
     """It would be an answer without the call, or an error about a field that the client never sent."""
     server = {"type": "web_search_20250305", "name": "web_search"}
     body = ask(tools=[server], tool_choice=choice)
@@ -158,7 +158,7 @@ def test_images_and_errors_of_results_reach_the_model() -> None:
     assert after["content"][1]["image_url"]["url"] == "data:image/png;base64,AAAA"
 
 
-def test_foreign_reasoning_is_never_sent_and_ones_own_only_to_who_wants_it() -> None:
+def test_foreign_reasoning_is_never_sent_and_own_reasoning_only_if_wanted() -> None:
     """CLIProxyAPI#1584, #570, kaitranntt/ccs#415 (foreign signatures); earendil-works/pi#3636 (not returned)."""
     own = {"type": "thinking", "thinking": "mine", "signature": seal(DOMAIN)}
     foreign = {"type": "thinking", "thinking": "theirs", "signature": "EqQB"}
@@ -186,11 +186,11 @@ def test_foreign_reasoning_is_never_sent_and_ones_own_only_to_who_wants_it() -> 
         [user(text("a")), assistant(CALL, CALL), user(result())],
     ],
 )
-def test_a_call_without_one_result_is_unfit_and_none_is_invented(turns: list[dict[str, Any]]) -> None:
+def test_a_call_without_exactly_one_result_is_unfit(turns: list[dict[str, Any]]) -> None:
     assert "toolu_1" in unfit(ask(*turns))
 
 
-def test_results_in_two_user_turns_come_before_what_is_between_them() -> None:
+def test_results_in_two_user_turns_precede_the_text_between_them() -> None:
     other = {**CALL, "id": "toolu_2"}
     turns = [user(text("a")), assistant(CALL, other), user(result(), text("x")), user(result("2", "toolu_2"))]
     document, _ = sent(ask(*turns))
@@ -209,7 +209,7 @@ def test_results_in_two_user_turns_come_before_what_is_between_them() -> None:
         (CALL, "tool_use"),
     ],
 )
-def test_content_that_cannot_be_said_is_unfit_and_named(block: dict[str, Any], word: str) -> None:
+def test_content_that_cannot_be_translated_is_unfit_and_named(block: dict[str, Any], word: str) -> None:
     assert word in unfit(ask(user(block)))
 
 
@@ -226,13 +226,13 @@ def test_documents_and_search_results_are_text() -> None:
     assert [part["text"] for part in document["messages"][0]["content"]] == ["T\nhttps://x\nbody", "D\nwords"]
 
 
-def test_a_pdf_goes_where_it_is_taken() -> None:
+def test_a_pdf_is_sent_if_the_model_takes_it() -> None:
     pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AAAA"}}
     document, _ = sent(ask(user(pdf)), to_chat(documents=True))
     assert document["messages"][0]["content"][0]["file"]["file_data"] == "data:application/pdf;base64,AAAA"
 
 
-def test_images_are_unfit_for_a_model_without_eyes() -> None:
+def test_images_are_unfit_for_a_model_that_takes_none() -> None:
     assert "image" in unfit(ask(user(PNG)), images=False)
 
 
@@ -259,7 +259,7 @@ def test_thinking_is_left_out_for_a_model_that_takes_none() -> None:
     assert remembered.left_out == ("thinking",)
 
 
-def test_disabled_thinking_is_said_where_there_is_a_word_for_it() -> None:
+def test_disabled_thinking_is_sent_if_the_model_has_an_effort_for_it() -> None:
     document, _ = sent(ask(thinking={"type": "disabled"}), to_chat(efforts=("none", "low")))
     assert document["reasoning_effort"] == "none"
 
@@ -272,7 +272,7 @@ OPEN = {
 
 
 @pytest.mark.parametrize(("schema", "strict"), [(SCHEMA, True), (OPEN, None), ({"type": "object"}, None)])
-def test_strict_is_asked_for_closed_schemas_alone(schema: dict[str, Any], strict: bool | None) -> None:  # noqa: FBT001
+def test_strict_is_set_only_for_closed_schemas(schema: dict[str, Any], strict: bool | None) -> None:  # noqa: FBT001
     body = ask(
         tools=[{**TOOL, "input_schema": schema, "strict": True}],
         output_config={"format": {"type": "json_schema", "schema": schema}},
@@ -285,7 +285,7 @@ def test_strict_is_asked_for_closed_schemas_alone(schema: dict[str, Any], strict
 
 
 @given(st.text(min_size=1, max_size=200).filter(lambda one: one.isprintable()))
-def test_ids_and_names_have_the_form_that_the_vendor_takes_and_the_same_one_in_every_turn(odd: str) -> None:
+def test_ids_and_names_obey_the_vendor_and_are_the_same_in_every_turn(odd: str) -> None:
     """anomalyco/opencode#1680, nearai/ironclaw#1241: Mistral takes nine letters and digits alone."""
     turns = [user(text("a")), assistant({**CALL, "id": odd, "name": odd}), user(result(known=odd))]
     for quirks, longest in (({}, 40), ({"tool_ids": "nine"}, 9)):
@@ -322,7 +322,7 @@ def test_a_text_that_was_cut_in_a_surrogate_pair_is_sent_without_its_half() -> N
         (json.dumps({"model": "m", "messages": [], "input": "x"}).encode(), "max_tokens"),
     ],
 )
-def test_a_body_that_is_no_such_request_is_one_clear_error(body: bytes, word: str) -> None:
+def test_an_invalid_body_is_one_clear_error(body: bytes, word: str) -> None:
     reason = unfit(body)
     assert word in reason
     assert len(reason) < 300

@@ -1,4 +1,4 @@
-"""Requests of the Messages API as ones of Gemini. Numbers name the threads where others met the fault."""
+"""Messages requests, translated to Gemini. Numbers name the issues where others met the fault."""
 
 import json
 from typing import Any
@@ -118,7 +118,7 @@ def test_the_choice_of_tool(choice: str, mode: str) -> None:
     assert "toolConfig" not in document(ask(tool_choice={"type": "auto"}))
 
 
-def test_as_many_responses_as_calls_in_their_order_and_text_beside_them_apart() -> None:
+def test_there_is_one_response_per_call_in_order_and_text_is_separate() -> None:
     """google-gemini/gemini-cli#4217, OmniRoute#1412: the vendor counts them, and matches by order where ids miss."""
     calls = [
         call(known, name, n=number) for number, (known, name) in enumerate(zip("abc", ("f", "f", "g"), strict=True))
@@ -134,7 +134,7 @@ def test_as_many_responses_as_calls_in_their_order_and_text_beside_them_apart() 
     assert found[3] == {"role": "user", "parts": [{"text": "beside"}]}
 
 
-def test_results_in_two_turns_are_one_content_and_one_that_misses_is_unfit() -> None:
+def test_results_of_two_turns_are_one_content_and_a_missing_one_is_unfit() -> None:
     calls = assistant(call("a"), call("b"))
     found = contents(ask(user(text("go")), calls, user(result("a"), text("1")), user(text("2"), result("b"))))
     assert [len(one["parts"]) for one in found] == [1, 2, 2, 2]
@@ -143,14 +143,14 @@ def test_results_in_two_turns_are_one_content_and_one_that_misses_is_unfit() -> 
     assert "has no result" in unfit(ask(user(text("go")), calls, user(result("a"))))
 
 
-def test_an_id_goes_back_only_where_gemini_gave_it() -> None:
+def test_an_id_returns_only_if_gemini_issued_it() -> None:
     calls = [call("gemini_x1"), call("call_2")]
     found = contents(ask(user(text("go")), assistant(*calls), user(result("gemini_x1"), result("call_2"))))
     assert [part["functionCall"].get("id") for part in found[1]["parts"]] == ["x1", None]
     assert [part["functionResponse"].get("id") for part in found[2]["parts"]] == ["x1", None]
 
 
-def test_signatures_go_back_to_their_parts() -> None:
+def test_signatures_return_to_their_parts() -> None:
     """router-for-me/CLIProxyAPI#2098, lbjlaq/Antigravity-Manager#139: a call without its own is refused."""
     steps = [
         user(text("go")),
@@ -177,7 +177,7 @@ def test_signatures_go_back_to_their_parts() -> None:
         {"type": "redacted_thinking", "data": "x"},
     ],
 )
-def test_a_foreign_signature_never_goes_up(block: dict[str, Any]) -> None:
+def test_a_foreign_signature_is_never_sent(block: dict[str, Any]) -> None:
     """CLIProxyAPI#1584, #570, kaitranntt/ccs#415: "Corrupted thought signature"."""
     body = ask(user(text("go")), assistant(block, call("a")), user(result("a")))
     found, remembered = sent(body, to_gemini())
@@ -202,7 +202,7 @@ def test_images_and_documents() -> None:
         INLINE_PNG,
         {"inlineData": {"mimeType": "application/pdf", "data": "BBBB"}},
     ]
-    assert "no text" in unfit(ask(user(PDF)), documents=False)
+    assert "no documents but text" in unfit(ask(user(PDF)), documents=False)
     for kind in ("image", "document"):
         source = {"type": "url", "url": "https://example.com/x"}
         assert "by its URL" in unfit(ask(user({"type": kind, "source": source})))
@@ -236,7 +236,7 @@ def test_images_and_documents() -> None:
         ({"output_config": {"effort": "max"}}, {"thinkingLevel": "HIGH"}, {"thinkingBudget": 24_576}),
     ],
 )
-def test_thinking_is_asked_for_by_level_or_by_budget_and_never_by_both(
+def test_thinking_is_asked_for_by_level_or_by_budget_not_both(
     fields: dict[str, Any], third: dict[str, Any] | None, second: dict[str, Any] | None
 ) -> None:
     body = ask(**fields, max_tokens=64_000)
@@ -268,25 +268,25 @@ def test_a_schema_for_the_answer_which_older_models_take_only_without_tools() ->
     config = document(body)["generationConfig"]
     assert config["responseMimeType"] == "application/json"
     assert config["responseJsonSchema"] == {"type": "object", "properties": {"a": {"type": "string"}}}
-    assert "beside tools" in unfit(body, **SECOND)
+    assert "format and tools" in unfit(body, **SECOND)
 
 
 @pytest.mark.parametrize(
     ("body", "word"),
     [
-        (ask(user(text("a")), assistant(text("b"))), "to be continued"),
-        (ask(user(text(""))), "isn't empty"),
+        (ask(user(text("a")), assistant(text("b"))), "can't continue"),
+        (ask(user(text(""))), "every message of the request is empty"),
         (ask(tools=[{"type": "web_search_20250305", "name": "web_search"}]), "web_search_20250305"),
         (ask(user(text("a")), assistant(call("x"), call("x"))), "two tool calls have the id"),
         (ask(user(result("x"))), "has no call right before it"),
         (ask(mcp_servers=[{}]), "mcp_servers"),
     ],
 )
-def test_what_cannot_be_said_is_unfit_and_named(body: bytes, word: str) -> None:
+def test_a_part_that_cannot_be_translated_is_unfit_and_named(body: bytes, word: str) -> None:
     assert word in unfit(body)
 
 
-def test_limits_and_names_are_what_the_vendor_takes() -> None:
+def test_limits_and_names_obey_the_vendor() -> None:
     odd = ["1st", "-x", "mcp__" + "a" * 100, "a b"]
     body = ask(tools=[{**TOOL, "name": name} for name in odd], max_tokens=64_000)
     found, remembered = sent(body, to_gemini(max_output_tokens=8_000))
@@ -298,7 +298,7 @@ def test_limits_and_names_are_what_the_vendor_takes() -> None:
 
 @pytest.mark.parametrize("model", ["../x", "a/../b", "a?key=b", "a:b", "a#b", "", "/a", "a/", "a%2fb", ".."])
 def test_a_models_name_never_changes_the_path(model: str) -> None:
-    with pytest.raises(Unfit, match="no path"):
+    with pytest.raises(Unfit, match="part of a path"):
         to_gemini().request(ask(), model)
 
 
@@ -320,7 +320,7 @@ def test_the_path_names_the_model(model: str, *, vertex: bool, path: str) -> Non
     assert to_gemini(vertex=vertex).request(ask(), model).path == path
 
 
-def test_a_question_for_tokens_needs_no_limit_of_output() -> None:
+def test_counting_tokens_needs_no_output_limit() -> None:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "tools": [TOOL]}).encode()
     request = CountOnGemini(Quirks(), DOMAIN).request(body, "gemini-3")
     asked = json.loads(request.body)["generateContentRequest"]

@@ -1,4 +1,4 @@
-"""Requests of the Messages API as ones of the Responses API. Numbers name the threads where others met the fault."""
+"""Messages requests, translated to the Responses API. Numbers name the issues where others met the fault."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_a_conversation_with_a_tool() -> None:
     assert (remembered.stream, remembered.left_out) == (True, ("top_k",))
 
 
-def test_the_system_amid_the_conversation_stays_at_its_place() -> None:
+def test_a_system_turn_stays_at_its_place() -> None:
     """router-for-me/CLIProxyAPI#3608, UKGovernmentBEIS/inspect_ai#4095, inflaborg/ccrelay#124."""
     turns = [user(text("a")), {"role": "system", "content": "brief"}, assistant(text("b")), user(text("c"))]
     for role in ("system", "developer"):
@@ -89,8 +89,8 @@ def test_the_system_amid_the_conversation_stays_at_its_place() -> None:
         assert [item["role"] for item in found] == ["user", role, "assistant", "user"]
 
 
-def test_a_schema_is_strict_only_if_the_client_says_so_and_it_is_closed() -> None:
-    """Responses takes `strict` for true where it isn't said, and refuses a schema that is open."""
+def test_a_schema_is_strict_only_if_asked_for_and_closed() -> None:
+    """The default of `strict` is true, and Responses refuses an open schema."""
     tools = [{**TOOL, "strict": True}, {"name": "b", "input_schema": {"type": "object"}, "strict": True}, TOOL]
     found, remembered = sent(ask(tools=tools), to_responses())
     assert [tool["strict"] for tool in found["tools"]] == [True, False, False]
@@ -114,7 +114,7 @@ def test_the_images_and_errors_of_results_stay_in_them() -> None:
     ]
 
 
-def test_documents_go_where_the_model_takes_them() -> None:
+def test_documents_are_sent_if_the_model_takes_them() -> None:
     linked = {"type": "document", "title": "t", "source": {"type": "url", "url": "https://x.example/y.pdf"}}
     found = document(ask(user(PDF, linked)), documents=True)
     assert found["input"][0]["content"] == [
@@ -151,7 +151,7 @@ def thought(signature: str, words: str = "hm") -> dict[str, Any]:
     return {"type": "thinking", "thinking": words, "signature": signature}
 
 
-def test_reasoning_goes_back_to_its_issuer_before_what_it_led_to() -> None:
+def test_reasoning_returns_to_its_model_before_what_it_led_to() -> None:
     body = ask(user(text("a")), assistant(thought(OURS), text("b"), thought(OURS, ""), CALL), user(result()))
     item = {"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAAA.b c"}
     found, remembered = sent(body, to_responses())
@@ -174,7 +174,7 @@ def test_reasoning_goes_back_to_its_issuer_before_what_it_led_to() -> None:
         {"type": "redacted_thinking", "data": "x"},
     ],
 )
-def test_reasoning_of_another_never_goes_up(block: dict[str, Any]) -> None:
+def test_reasoning_of_another_model_is_never_sent(block: dict[str, Any]) -> None:
     """router-for-me/CLIProxyAPI#1584, #570, kaitranntt/ccs#415: foreign signatures are refused."""
     found, remembered = sent(ask(user(text("a")), assistant(block, CALL), user(result())), to_responses())
     assert [item["type"] for item in found["input"]] == ["message", "function_call", "function_call_output"]
@@ -190,7 +190,7 @@ def test_reasoning_that_led_to_nothing_is_not_sent() -> None:
     ("body", "word"),
     [
         (ask(stop_sequences=["END"]), "stop_sequences"),
-        (ask(user(text("a")), assistant(text("The answer is"))), "continued"),
+        (ask(user(text("a")), assistant(text("The answer is"))), "can't continue"),
         (ask(tools=[{"type": "web_search_20250305", "name": "web_search"}]), "web_search_20250305"),
         (ask(user({"type": "image", "source": {"type": "file", "file_id": "f"}})), "file id"),
         (ask(user(text("a")), assistant(CALL), user(text("b"))), "toolu_1"),
@@ -200,12 +200,12 @@ def test_reasoning_that_led_to_nothing_is_not_sent() -> None:
         (ask(inference_geo="eu"), "inference_geo"),
     ],
 )
-def test_what_cannot_be_said_is_unfit_and_named(body: bytes, word: str) -> None:
+def test_a_part_that_cannot_be_translated_is_unfit_and_named(body: bytes, word: str) -> None:
     """Alishahryar1/free-claude-code#1470, CLIProxyAPI#3199: server tools became functions."""
     assert word in unfit(body)
 
 
-def test_a_server_tool_is_dropped_where_the_mapping_says_so() -> None:
+def test_a_server_tool_is_left_out_if_the_mapping_drops_it() -> None:
     found, remembered = sent(
         ask(tools=[TOOL, {"type": "web_search_20250305", "name": "web_search"}]), to_responses(drop=("web_search",))
     )
@@ -213,7 +213,7 @@ def test_a_server_tool_is_dropped_where_the_mapping_says_so() -> None:
     assert remembered.left_out == ("web_search_20250305",)
 
 
-def test_limits_and_names_are_what_the_vendor_takes() -> None:
+def test_limits_and_names_obey_the_vendor() -> None:
     """ericc-ch/copilot-api#222, CLIProxyAPI#5040, #2758; anthropics/claude-code#21136: names above 64 characters."""
     assert document(ask(max_tokens=1))["max_output_tokens"] == 16
     assert document(ask(max_tokens=64_000), max_output_tokens=8192)["max_output_tokens"] == 8192

@@ -1,6 +1,6 @@
-"""Wire formats: translates requests and answers between the APIs of vendors, and reads server-sent events.
+"""Wire formats: translates requests and answers between vendors' APIs, and reads server-sent events.
 
-It is pure: bytes in, bytes out. It knows no socket, no clock and no randomness.
+The package is pure: bytes in, bytes out, without sockets, clocks or randomness.
 """
 
 from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFormat

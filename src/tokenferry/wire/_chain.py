@@ -1,4 +1,4 @@
-"""Two codecs one after the other, with the Messages API between them."""
+"""Joins two codecs, with the Messages API between them."""
 
 from msgspec import structs
 
@@ -6,7 +6,7 @@ from tokenferry.wire._codec import Codec, Sent, StreamTranslator, Tokens, WireFo
 
 
 class CodecChain:
-    """A client's codec to the Messages API before the codec of an upstream from there."""
+    """Translates from a client's format to the Messages API, and from there to an upstream's format."""
 
     def __init__(self, client: Codec, upstream: Codec) -> None:
         self._client = client

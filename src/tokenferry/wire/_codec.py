@@ -1,52 +1,52 @@
-"""What every codec does. A codec knows no clock, no randomness and no socket."""
+"""The interface of codecs."""
 
 from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
 WireFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
-"""What requests and answers are written in. Vertex AI has two of them behind one address."""
+"""The API whose shapes a request and its answer have. Vertex AI serves two of them."""
 
 
 class ClientTool(Struct, frozen=True):
-    """What a client calls a tool that was sent by another name or as one of another kind."""
+    """A client's tool that was sent under another name or as another kind of tool."""
 
     name: str
     namespace: str | None = None
     is_custom: bool = False
-    """Whether it takes a text, and not the fields of a schema."""
+    """Whether its input is a string, not an object."""
 
 
 class Sent(Struct, frozen=True, kw_only=True):
-    """A request as the upstream takes it, and what its answer's translation must know of it."""
+    """A translated request, and what the translation of its answer needs to know."""
 
     body: bytes
     model: str
     stream: bool
     path: str = ""
-    """Where the upstream takes it, below the base URL of its format."""
+    """The path at the upstream, below the base URL of its format."""
     left_out: tuple[str, ...] = ()
-    """The fields that the upstream is not sent, by name."""
+    """The names of the fields that are not sent."""
     names: dict[str, str] = {}  # msgspec copies it
-    """The client's names of tools, by those that were sent in their place."""
+    """The client's names of tools, by the names that were sent."""
     tools: dict[str, ClientTool] = {}
-    """The same for clients of Responses, whose tools are of several kinds."""
+    """The same for clients of Responses, which have several kinds of tools."""
     wants_usage: bool = True
-    """Whether a stream is to end with its usage."""
+    """Whether the client wants the usage at the end of a stream."""
     wants_thoughts: bool = True
-    """Whether the answer is to tell what the model thought."""
+    """Whether the client wants the model's thoughts."""
     at: int = 0
-    """When it was sent, in seconds since 1970 UTC, for answers that name a time."""
+    """The time of the request in seconds since 1970 UTC, for answers that hold one."""
 
     hub: "Sent | None" = None
-    """The request in the Messages API, of one that came to its format through that."""
+    """The request in the Messages API, if two codecs translated it."""
 
     def __repr__(self) -> str:
         return f"Sent({self.model!r}, {len(self.body)} bytes)"
 
 
 class Tokens(Struct, kw_only=True):
-    """Tokens as an upstream counted them; None where it said nothing. Input excludes what the cache read and wrote."""
+    """An upstream's token counts; None for an unknown one. `input` excludes what the cache read and wrote."""
 
     input: int | None = None
     output: int | None = None
@@ -58,7 +58,7 @@ _MOST_TOKENS: Final = 10**9  # no request has more
 
 
 def tokens_with_cache(given: int | None, output: int | None, read: int | None, written: int | None) -> Tokens:
-    """What was counted, of formats whose input includes what the cache read and wrote."""
+    """Give the counts of a format whose input includes what the cache read and wrote."""
     given, output, read, written = (
         count if count is not None and 0 <= count <= _MOST_TOKENS else None for count in (given, output, read, written)
     )
@@ -67,31 +67,31 @@ def tokens_with_cache(given: int | None, output: int | None, read: int | None, w
 
 
 class StreamTranslator(Protocol):
-    """An answer in events on its way. Whole events of the client's format come out; one of `end` and `fail` is last."""
+    """Translates one streamed answer into whole events of the client's format. `end` or `fail` is called last."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether the answer has come to its own end."""
+        """Whether the answer has ended regularly."""
         ...
 
     @property
     def error(self) -> str | None:
-        """The type of the error that ended it, in the client's format."""
+        """The type of the error that ended the answer, in the client's format; None without one."""
         ...
 
     @property
     def usage(self) -> Tokens: ...
 
     def feed(self, chunk: bytes, /) -> bytes:
-        """Give what the chunk adds; nothing once the answer is complete or has failed."""
+        """Translate a chunk. Give nothing once the answer is complete or has failed."""
         ...
 
     def end(self) -> bytes:
-        """Give the last of it, when the upstream has ended it: an error if anything is missing. Harmless when it is."""
+        """Give the last events after the upstream's end, with an error if the answer is incomplete."""
         ...
 
     def fail(self, why: str, /) -> bytes:
-        """Give the error that ends an answer that was cut off, and nothing if it was complete."""
+        """Give the error event that ends a cut answer; nothing if the answer was complete."""
         ...
 
 
@@ -100,19 +100,19 @@ class Codec(Protocol):
 
     @property
     def upstream(self) -> WireFormat:
-        """The format of the requests that it writes, and of the answers that it reads."""
+        """The format of the upstream."""
         ...
 
     def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:
-        """The request for an upstream that calls the model so. Raises `Unfit`."""
+        """Translate a request for an upstream whose name for the model is `model`. Raises `Unfit`."""
         ...
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
-        """A whole answer with status 200. Raises `UnreadableAnswer` for what can't be one."""
+        """Translate a whole answer with status 200. Raises `UnreadableAnswer`."""
         ...
 
     def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
-        """The status and the body of an error."""
+        """Give the status and the body of an error for the client."""
         ...
 
     def stream(self, sent: Sent, request_id: str) -> StreamTranslator: ...

@@ -1,6 +1,7 @@
-"""What marks reasoning with its issuer, in the one field that clients keep.
+"""Marks reasoning with its issuer, so that it goes back only to the model that wrote it.
 
-That is a thinking block's signature, or the encrypted content of a reasoning item.
+The mark is in the one field that clients send back unchanged: the signature of a thinking block, or the encrypted
+content of a reasoning item.
 """
 
 from base64 import urlsafe_b64encode
@@ -11,23 +12,23 @@ import msgspec
 
 PREFIX: Final = "tokenferry.reasoning."
 SEALED: Final = PREFIX.encode()
-"""What a body holds if it may hold reasoning of a translated answer."""
+"""Every body with reasoning of a translated answer contains these bytes."""
 
 
 def seal(domain: str, payload: str = "") -> str:
-    """The mark of reasoning by this domain: a provider and a family of its models. `payload` is for its issuer."""
+    """Mark reasoning with `domain`, a provider and a family of its models. `payload` is what the model wants back."""
     mark = PREFIX + urlsafe_b64encode(domain.encode()).decode("ascii")
     return f"{mark}.{payload}" if payload else mark
 
 
 def opened(mark: str | None, domain: str) -> str | None:
-    """The payload of reasoning that came from this domain, so that it may go back there; None for any other."""
+    """Give the payload of reasoning from this domain; None for reasoning of another."""
     issuer, _, payload = (mark or "").removeprefix(PREFIX).partition(".")
     return payload if mark and f"{PREFIX}{issuer}" == seal(domain) else None
 
 
 def refuses_reasoning(wire_format: str, error: bytes) -> bool:
-    """Whether an API's error is about reasoning of another's, or the lack of its own, in what it was sent."""
+    """Whether an API's error complains of reasoning that it did not write, or of the lack of its own."""
     if wire_format == "openai-responses":
         return b"invalid_encrypted_content" in error or b"encrypted content" in error.lower()
     if wire_format == "gemini":
@@ -38,14 +39,14 @@ def refuses_reasoning(wire_format: str, error: bytes) -> bool:
 
 
 def without_sealed(body: bytes, *, foreign: Collection[int] = (), keep_thinking: bool = True) -> bytes:
-    """A request without reasoning that only a translated upstream knows: vendors' own APIs refuse it.
+    """Give a request without reasoning of translated answers, which vendors' own APIs refuse.
 
-    Nor does a reasoning item of Responses stay whose encrypted content has its `hash` in `foreign`, nor the ids by
-    which the items behind it belong to it.
+    Reasoning items of Responses are dropped, too, if the `hash` of their encrypted content is in `foreign`; the items
+    that follow lose their ids, which refer to that reasoning.
 
-    Without `keep_thinking` no thinking block of Messages stays. A turn of nothing else is left out, too. Where
-    calls have lost the thoughts that a budget of thinking demands before them, their results are read without
-    thinking. What can't be read is given back as it is.
+    `keep_thinking=False` drops every thinking block of Messages, and turns that hold nothing else. If a thinking budget
+    demands thoughts before the last calls and these are gone, thinking is turned off for the request.
+    A body that can't be read is returned unchanged.
     """
     try:
         document = msgspec.json.decode(body)
@@ -56,24 +57,24 @@ def without_sealed(body: bytes, *, foreign: Collection[int] = (), keep_thinking:
     for name in ("messages", "input"):
         if isinstance(parts := document.get(name), list):
             is_dropped = _is_sealed if keep_thinking else _is_thinking
-            document[name] = [kept for part in parts if (kept := _without(part, is_dropped)) is not None]
+            document[name] = [rest for part in parts if (rest := _without(part, is_dropped)) is not None]
     if foreign and isinstance(items := document.get("input"), list):
         document["input"] = [*_without_foreign(items, foreign)]
     if _demands_thoughts(document.get("thinking")) and _lacks_thoughts(document.get("messages")):
         del document["thinking"]
         if isinstance(management := document.get("context_management"), dict):
             edits = [edit for edit in management.get("edits") or () if not _type(edit).startswith("clear_thinking")]
-            document["context_management"] = {**management, "edits": edits}  # that one is of thinking alone
+            document["context_management"] = {**management, "edits": edits}  # this edit needs thinking
     return msgspec.json.encode(document)
 
 
 def _demands_thoughts(thinking: Any) -> bool:
-    """Whether it is of the kind whose calls must follow a thought; adaptive thinking isn't."""
+    """Whether calls must follow a thought, as they must with a budget, but not with adaptive thinking."""
     return _type(thinking) == "enabled"
 
 
 def _lacks_thoughts(turns: Any) -> bool:
-    """Whether results are given of the last turn of the model, and no thought begins that one."""
+    """Whether the request answers calls of the model's last turn, and that turn begins without a thought."""
     results = False
     known: list[Any] = turns if isinstance(turns, list) else []
     for turn in reversed(known):
@@ -86,14 +87,14 @@ def _lacks_thoughts(turns: Any) -> bool:
 
 
 def _without(part: Any, is_dropped: Callable[[Any], bool]) -> Any:
-    """A turn or an item, or None for one of dropped reasoning alone."""
+    """Give a turn or an item without dropped blocks; None if nothing is left."""
     if is_dropped(part):
         return None
     content = part.get("content") if isinstance(part, dict) else None
     if not isinstance(content, list):
         return part
-    kept = [block for block in content if not is_dropped(block)]
-    return part if len(kept) == len(content) else {**part, "content": kept} if kept else None
+    rest = [block for block in content if not is_dropped(block)]
+    return part if len(rest) == len(content) else {**part, "content": rest} if rest else None
 
 
 def _without_foreign(items: list[Any], foreign: Collection[int]) -> Iterator[Any]:

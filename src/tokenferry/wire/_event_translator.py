@@ -1,4 +1,4 @@
-"""What translators of streams share: events are read whole, and the answer ends once, well or with an error."""
+"""The base of stream translators: reads whole events, and ends the answer exactly once."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Final
@@ -13,10 +13,10 @@ _BROKEN: Final = 500
 
 
 class EventTranslator(ABC):
-    """A `StreamTranslator` but for its two formats: `_translate` reads one, and writes the other to `_out`."""
+    """A `StreamTranslator` without its formats: `_translate` reads the one and writes the other to `_out`."""
 
     heartbeat: ClassVar[bytes]
-    """What tells a client to go on waiting, as an upstream's comment does."""
+    """The event that keeps the client waiting; sent for an upstream's comment."""
 
     def __init__(self) -> None:
         self.is_complete = False
@@ -27,14 +27,14 @@ class EventTranslator(ABC):
 
     @abstractmethod
     def _translate(self, data: bytes) -> None:
-        """Take the data of one event. Raises `UnreadableAnswer` for what can't be one."""
+        """Translate the data of one event. Raises `UnreadableAnswer`."""
 
     @abstractmethod
     def _error(self, fault: UpstreamFault) -> tuple[str, bytes]:
-        """The type and the event of an error, in the client's format."""
+        """Give the type of an error and its event, in the client's format."""
 
     def _ended(self) -> None:
-        """Take the end of the bytes. Raises `UnreadableAnswer` where the format demands a word before it."""
+        """Handle the end of the bytes. Raises `UnreadableAnswer` if the answer is incomplete."""
         raise UnreadableAnswer("the upstream ended the answer before it was complete")
 
     def feed(self, chunk: bytes) -> bytes:
@@ -42,7 +42,7 @@ class EventTranslator(ABC):
             return b""
         events = self._events.feed(chunk)
         if self._events.is_inside:
-            return self.fail("an event of the upstream's answer is too long")
+            return self.fail(f"an event of the upstream's answer has more than {_LONGEST_EVENT:,} bytes")
         return self._translated(split(events)) if events else b""
 
     def end(self) -> bytes:
@@ -61,7 +61,7 @@ class EventTranslator(ABC):
         return event
 
     def _beat(self) -> None:
-        """Tell the client to go on waiting, once until another event is sent."""
+        """Send a heartbeat, unless the last event was one."""
         if not self._out or self._out[-1] is not self.heartbeat:
             self._out.append(self.heartbeat)
 

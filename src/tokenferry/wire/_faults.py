@@ -1,4 +1,4 @@
-"""Errors of upstreams, whatever their envelope: what they say, and what kind they are."""
+"""Reads upstreams' errors in any envelope: the message, and the kind of error."""
 
 from typing import Any, Final, overload
 
@@ -25,7 +25,7 @@ _STATUS_OF: Final = {
     }.items()
     for name in names
 }
-"""What an error says by its code or its type, where no status says it."""
+"""The status that an error's code or type stands for."""
 _TOO_LONG: Final = (
     *("context length", "context_length", "context window", "prompt is too long", "maximum context"),
     "exceeds the maximum number of tokens allowed",
@@ -34,18 +34,18 @@ _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 _OVERLOADED_STATUS: Final = 529
 _STATUSES: Final = range(400, 600)
-# The one status that stands for others of the same meaning.
+# Statuses with the meaning of another.
 _SAME: Final = {408: 504, 422: 400, 498: 529, 502: 500, 503: 529}
 _KNOWN: Final = frozenset((400, 401, 402, 403, 404, 413, 429, 500, 504, 529))
 
 
 class UpstreamFault(Struct, frozen=True, kw_only=True):
-    """What an upstream says went wrong. `status` is one of Anthropic's API, whose statuses tell most kinds apart."""
+    """An upstream's error. `status` is one of Anthropic's API, which distinguishes the most kinds."""
 
     status: int
     message: str
     is_too_long: bool = False
-    """Whether the conversation is longer than the model takes."""
+    """Whether the conversation is too long for the model."""
 
 
 UNEXPLAINED: Final = UpstreamFault(status=_SERVER_ERROR, message="the upstream failed")
@@ -56,7 +56,7 @@ def read_fault(body: bytes, status: int) -> UpstreamFault: ...
 @overload
 def read_fault(body: bytes, status: None = None) -> UpstreamFault | None: ...
 def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
-    """The error of a document or of an event's data, answered with this status; None for one without an error.
+    """Give the error in a document or an event's data; None if there is none. `status` is the answer's, if it failed.
 
     It never raises.
     """
@@ -76,7 +76,7 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
     if known >= _SERVER_ERROR and meant == _OVERLOADED_STATUS:
         known = meant
     elif _GOOGLES_REFUSAL in codes:
-        known = _STATUS_OF[_GOOGLES_REFUSAL]  # and not 400
+        known = _STATUS_OF[_GOOGLES_REFUSAL]  # Google answers with 400
     known = _SAME.get(known, known)
     if known not in _KNOWN:
         known = _BAD_REQUEST if known < _SERVER_ERROR else _SERVER_ERROR
@@ -86,13 +86,13 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
 
 
 def _reasons(details: Any) -> list[str]:
-    """What an error of Google's names in its details."""
+    """Give the reasons that an error of Google's names in its details."""
     known = details if isinstance(details, list) else []
     return [one["reason"] for one in known if isinstance(one, dict) and isinstance(one.get("reason"), str)]
 
 
 def _reported(document: Any) -> dict[str, Any] | None:
-    """The object that describes the error."""
+    """Give the object that describes the error."""
     if isinstance(document, list) and document:
         document = document[0]
     if not isinstance(document, dict):
@@ -118,6 +118,6 @@ def _message(reported: dict[str, Any]) -> str:
 
 
 def _text(body: bytes) -> str:
-    """A body that is no error's document, if it is a line of plain text."""
+    """Give a body that is a line of plain text; empty for any other."""
     text = body[:_LONGEST].decode("utf-8", "replace").strip()
     return text if text and text.isprintable() and text[0] not in "<{[" else ""

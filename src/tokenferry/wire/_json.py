@@ -1,8 +1,8 @@
-"""Reads a request's body strictly: a wrong type is an error, an unknown field is named."""
+"""Reads a request's body strictly: a wrong type is an error, an unknown field is left out by name."""
 
 import json
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -19,11 +19,18 @@ _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 
+Unread: TypeAlias = msgspec.Raw | msgspec.UnsetType
+"""A field that no codec reads: it passes, is left out, or makes the request unfit."""
+
+
+class RequestPart(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
+    """The base of the structs of requests."""
+
 
 class RequestReader(Generic[RequestT]):
-    """Reads requests of one type, whose structs forbid unknown fields: that costs nothing for a request without any.
+    """Reads requests of one type. Its structs forbid unknown fields, so a request without any is decoded only once.
 
-    `complete` adds to a document what its format lets clients leave out and the structs demand.
+    `complete` adds fields to a document that clients may leave out and the structs demand.
     """
 
     def __init__(self, kind: type[RequestT], complete: Callable[[Any], None] | None = None) -> None:
@@ -32,7 +39,7 @@ class RequestReader(Generic[RequestT]):
         self._decoder = msgspec.json.Decoder(kind)
 
     def read(self, body: bytes, left_out: set[str]) -> RequestT:
-        """Give the request; `left_out` gains the names of unknown fields. Raises `Unfit`."""
+        """Read a request, and add the names of unknown fields to `left_out`. Raises `Unfit`."""
         if len(body) > _SMALL and body.count(b"{") > _MOST_OBJECTS:
             raise Unfit(f"the request's body has more than {_MOST_OBJECTS:,} objects; send less")
         try:
@@ -48,31 +55,31 @@ class RequestReader(Generic[RequestT]):
             except msgspec.DecodeError:
                 return self._decoder.decode(_without_halves(body))
         except RecursionError:
-            raise Unfit("the request's body is nested too deep") from None
+            raise Unfit("the request's body is nested too deeply") from None
         except ValueError as fault:  # msgspec's errors too
             raise Unfit(f"the request's body can't be translated: {_shortened(str(fault))}") from None
 
 
 def decode(part: bytes) -> Any:
-    """A part of a request that was passed unread until here. Raises `Unfit`."""
+    """Decode a part of a request that the structs left raw. Raises `Unfit`."""
     try:
         try:
             return msgspec.json.decode(part)
         except msgspec.DecodeError:
             return msgspec.json.decode(_without_halves(part))
     except RecursionError:
-        raise Unfit("a schema is nested too deep") from None
+        raise Unfit("a schema is nested too deeply") from None
     except ValueError as fault:  # msgspec's errors too
         raise Unfit(f"a schema can't be translated: {_shortened(str(fault))}") from None
 
 
 def _without_halves(text: bytes) -> bytes:
-    """A client may have cut a text in the middle of a surrogate pair: "?" takes the place of its half."""
+    """Replace half surrogate pairs by "?": clients cut texts in the middle of a pair."""
     return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
 
 
 def _shortened(reason: str) -> str:
-    """A reason that may quote the client: its beginning, and its end with the place."""
+    """Give the beginning of a reason, which may quote the client, and its end, which names the place."""
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[:100]}…{reason[100 - _LONGEST_REASON :]}"
 
 
@@ -81,7 +88,7 @@ def _shape(kind: type) -> inspect.Type:
 
 
 def _prune(value: Any, shape: inspect.Type, unknown: set[str]) -> Any:
-    """The value without fields that its shape has not."""
+    """Give the value without the fields that its shape lacks."""
     if isinstance(shape, inspect.UnionType):
         return next((_prune(value, one, unknown) for one in shape.types if _may_be(value, one)), value)
     if isinstance(shape, inspect.ListType) and isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Lists of models, which both vendors serve at one path in two shapes."""
+"""Lists of models, in each vendor's shape."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,7 +14,7 @@ from tokenferry.wire.gemini._errors import gemini_error
 from tokenferry.wire.messages._errors import messages_error
 
 UNKNOWN_DATE: Final = "1970-01-01T00:00:00Z"
-"""What Anthropic's reference says stands for a date that isn't known."""
+"""Anthropic's value for an unknown date."""
 _MOST_SECONDS: Final = 4_102_444_800
 LIST_FIELDS: Final[dict[WireFormat, str]] = {
     "anthropic": "data",
@@ -22,12 +22,12 @@ LIST_FIELDS: Final[dict[WireFormat, str]] = {
     "openai-responses": "data",
     "gemini": "models",
 }
-"""The field of a list that has its entries."""
+"""The field of a list that holds its entries."""
 _METHODS: Final = ("generateContent", "countTokens")
 
 
 def model_entry(client: WireFormat, known: dict[str, Any]) -> dict[str, Any]:
-    """A model in the shape of a client's API; of a model as either API tells it."""
+    """Give a model of Anthropic's or OpenAI's list in the shape of the client's API."""
     name, created_at, created = known["id"], known.get("created_at"), known.get("created")
     if client == "gemini":
         return {
@@ -51,7 +51,7 @@ def model_entry(client: WireFormat, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_list(client: WireFormat, entries: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
-    """A page of entries in a client's shape."""
+    """Give a page of entries in the client's shape."""
     if client == "gemini":
         return {LIST_FIELDS[client]: entries}
     if client != "anthropic":
@@ -61,10 +61,10 @@ def model_list(client: WireFormat, entries: list[dict[str, Any]], *, has_more: b
 
 
 class ModelsCodec:
-    """A question for models before an upstream of the other shape."""
+    """Translates a request for models, and the list that answers it."""
 
     def __init__(self, client: WireFormat, upstream: WireFormat, path: str) -> None:
-        """`path` is where the upstream has what the client asks for."""
+        """`path` is that of the list or the model at the upstream."""
         self.upstream = upstream
         self._client = client
         self._path = path
@@ -73,16 +73,16 @@ class ModelsCodec:
         return Sent(body=body, model=model, stream=False, path=self._path, at=at)
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # as of every codec
-        """Raises `UnreadableAnswer` for what is neither a list of models nor one of them."""
+        """Raises `UnreadableAnswer` for a document that is neither a list of models nor a model."""
         try:
             document = msgspec.json.decode(body)
             if "data" in document or "models" in document:
                 entries = document["data"] if "data" in document else document["models"]
-                found = model_list(self._client, [model_entry(self._client, _told(one)) for one in entries])
+                found = model_list(self._client, [model_entry(self._client, _entry(one)) for one in entries])
             else:
-                found = model_entry(self._client, _told(document))
+                found = model_entry(self._client, _entry(document))
         except (ValueError, RecursionError, TypeError, KeyError):
-            raise UnreadableAnswer("the upstream's answer is no list of models") from None
+            raise UnreadableAnswer("the upstream's answer is not a list of models") from None
         return encode(found), Tokens()
 
     def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
@@ -93,11 +93,11 @@ class ModelsCodec:
         return gemini_error(found) if self._client == "gemini" else openai_error(found)
 
     def stream(self, sent: Sent, request_id: str) -> StreamTranslator:
-        raise NotImplementedError  # models are never asked for in events
+        raise NotImplementedError  # lists of models are never streamed
 
 
-def _told(entry: dict[str, Any]) -> dict[str, Any]:
-    """A model as Anthropic or OpenAI would tell of it; Gemini's has its name in a path."""
+def _entry(entry: dict[str, Any]) -> dict[str, Any]:
+    """Give a model with an `id`, as Anthropic and OpenAI have it; Gemini has its name in a path."""
     if "id" in entry or not isinstance(name := entry["name"], str):
         return entry
     return {"id": name.removeprefix("models/"), "display_name": entry.get("displayName"), "owned_by": "google"}

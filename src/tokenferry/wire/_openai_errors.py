@@ -1,11 +1,11 @@
-"""Errors as OpenAI's formats word them."""
+"""Errors in the shape of OpenAI's APIs."""
 
 from typing import Final
 
 from tokenferry.wire._faults import UpstreamFault
 from tokenferry.wire._json import encode
 
-_WORDS: Final[dict[int, tuple[int, str, str | None]]] = {
+_BY_STATUS: Final[dict[int, tuple[int, str, str | None]]] = {
     400: (400, "invalid_request_error", None),
     401: (401, "invalid_request_error", "invalid_api_key"),
     402: (429, "insufficient_quota", "insufficient_quota"),
@@ -17,7 +17,7 @@ _WORDS: Final[dict[int, tuple[int, str, str | None]]] = {
     504: (504, "server_error", "timeout"),
     529: (503, "server_error", "server_is_overloaded"),
 }
-_OF_KINDS: Final[dict[str, tuple[str, str | None]]] = {
+_BY_KIND: Final[dict[str, tuple[str, str | None]]] = {
     "invalid_request_error": ("invalid_request_error", None),
     "authentication_error": ("invalid_request_error", "invalid_api_key"),
     "permission_error": ("invalid_request_error", "permission_denied"),
@@ -31,17 +31,17 @@ _OF_KINDS: Final[dict[str, tuple[str, str | None]]] = {
 
 
 def openai_envelope(kind: str, message: str, request_id: str) -> bytes:  # noqa: ARG001  # it has no field
-    """The JSON of an error as OpenAI's API words it. `kind` is one of Anthropic's types."""
+    """Give the JSON of an error. `kind` is one of Anthropic's types."""
     return _document(message, *words_of_kind(kind))
 
 
 def words_of_kind(kind: str) -> tuple[str, str | None]:
-    """The type and the code of an error, by a type of Anthropic's."""
-    return _OF_KINDS.get(kind, ("server_error", None))
+    """Give the type and the code of an error, by Anthropic's type."""
+    return _BY_KIND.get(kind, ("server_error", None))
 
 
 def chat_error_event(kind: str, message: str, request_id: str) -> bytes:
-    """The same as a server-sent event, which ends a stream truthfully: `[DONE]` doesn't follow it."""
+    """Give the error as the event that ends a stream; `[DONE]` does not follow."""
     return b"data: " + openai_envelope(kind, message, request_id) + b"\n\n"
 
 
@@ -50,12 +50,12 @@ def _document(message: str, kind: str, code: str | None) -> bytes:
 
 
 def openai_error(fault: UpstreamFault) -> tuple[int, bytes]:
-    """The status and the body of an error for a client of one of OpenAI's formats."""
+    """Give the status and the body of an error for a client of OpenAI's APIs."""
     status, kind, code = words_of_fault(fault)
     return status, _document(fault.message, kind, code)
 
 
 def words_of_fault(fault: UpstreamFault) -> tuple[int, str, str | None]:
-    """The status, the type and the code of an error."""
-    status, kind, code = _WORDS[fault.status]
-    return (400, _WORDS[400][1], "context_length_exceeded") if fault.is_too_long else (status, kind, code)
+    """Give the status, the type and the code of an error."""
+    status, kind, code = _BY_STATUS[fault.status]
+    return (400, _BY_STATUS[400][1], "context_length_exceeded") if fault.is_too_long else (status, kind, code)

@@ -1,15 +1,21 @@
-"""JSON schemas whose objects are closed: OpenAI's `strict` wants them, and the Messages API for answers."""
+"""JSON schemas with closed objects, which OpenAI's `strict` and structured output of the Messages API demand.
 
-from typing import Any
+An object is closed if `additionalProperties` is false.
+"""
+
+from typing import Any, Final
 
 import msgspec
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._json import decode, encode
 
+EMPTY_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
+"""The schema of a function without parameters."""
+
 
 def is_closed(schema: msgspec.Raw) -> bool:
-    """Tell whether every object of a schema names and demands all of its fields."""
+    """Whether every object of a schema is closed and requires all of its fields."""
     try:
         return _is_closed(msgspec.json.decode(schema))
     except (ValueError, RecursionError):
@@ -31,12 +37,12 @@ def _is_closed(schema: Any) -> bool:
 
 
 def closed(schema: msgspec.Raw) -> msgspec.Raw:
-    """The schema with every object closed to fields that it does not name. Raises `Unfit`."""
+    """Give the schema with every object closed. Raises `Unfit`."""
     document = decode(bytes(schema))
     try:
         return msgspec.Raw(encode(_closed(document)))
     except RecursionError:
-        raise Unfit("the schema of the answer is nested too deep") from None
+        raise Unfit("the schema of the answer is nested too deeply") from None
 
 
 def _closed(schema: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Server-sent events (the HTML standard's "event stream") as bytes: where they end, and what one says."""
+"""Server-sent events (the HTML standard's "event stream") as bytes: their boundaries and fields."""
 
 import re
 from itertools import islice
@@ -12,10 +12,10 @@ _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}")
 
 
 class EventBoundary:
-    """Lets whole server-sent events pass, and holds back the beginning of one whose end has not come yet.
+    """Passes whole server-sent events, and holds back an event until it is complete.
 
-    So a stream that is cut in the middle of an event can still be ended by one that says so. Bytes are neither changed
-    nor parsed; an event of more than `limit` bytes passes as it comes.
+    A stream that is cut within an event can so be ended with an error event. Bytes are neither changed nor parsed. An
+    event of more than `limit` bytes passes as it arrives.
     """
 
     def __init__(self, limit: int = _HELD_LIMIT) -> None:
@@ -23,12 +23,12 @@ class EventBoundary:
         self._held = bytearray()
         self._tail = b""
         self.is_inside = False
-        """Whether the beginning of an unfinished event has been let through."""
+        """Whether a part of an unfinished event has passed."""
         self.whole = b""
-        """The whole events within what `feed` let pass last."""
+        """The whole events in the last result of `feed`."""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Give what may pass now; perhaps nothing."""
+        """Give the bytes that may pass now, if any."""
         if self.is_inside:
             return self._feed_inside(chunk)
         held = self._held
@@ -63,14 +63,14 @@ class EventBoundary:
         return chunk[:end] + self.feed(chunk[end:])
 
     def rest(self) -> bytes:
-        """Give what is held back when the stream ends of its own accord."""
+        """Give the bytes that are held back at the end of the stream."""
         rest = bytes(self._held)
         self._held.clear()
         return rest
 
 
 def split(events: bytes) -> list[bytes]:
-    """Give each event, without the blank line that ends it; what follows the last blank line counts as one."""
+    """Give each event without its blank line; bytes after the last blank line count as an event."""
     if b"\r" not in events:
         found = events.split(b"\n\n")
     elif events.count(b"\r\n") == events.count(b"\n") == events.count(b"\r"):  # as Google writes them
@@ -94,7 +94,7 @@ def next_event(events: bytes, start: int) -> tuple[bytes, int]:
 
 
 def end_of(events: bytes, number: int) -> int:
-    """Where the event of that number (from 0) ends, its blank line included."""
+    """Give the position after the event with this number (from 0) and its blank line."""
     blank = next(islice(_BLANK_LINE.finditer(events), number, None), None)
     return len(events) if blank is None else blank.end()
 

@@ -1,3 +1,5 @@
+"""Separates reasoning that a model writes into its text."""
+
 from typing import Final
 
 _OPEN: Final = "<think>"
@@ -5,14 +7,14 @@ _CLOSE: Final = "</think>"
 
 
 class ThinkTag:
-    """Parts a text that may begin with `<think>…</think>`, however it is cut into pieces."""
+    """Separates `<think>…</think>` at the beginning of a text from the rest. Fragments may be cut anywhere."""
 
     def __init__(self) -> None:
         self._held = ""
         self._state = "before"
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
-        """Give what is certain now: whether it is reasoning, and the text."""
+        """Give each piece that is certain now, as whether it is reasoning, and the text."""
         if self._state == "gap":
             text = text.lstrip("\n")
             self._state = "after" if text else "gap"
@@ -28,13 +30,13 @@ class ThinkTag:
         if mark:
             self._state, self._held = "gap", ""
             return [*([(True, inside)] if inside else []), *self.feed(after)]
-        kept = next((size for size in range(len(_CLOSE) - 1, 0, -1) if inside.endswith(_CLOSE[:size])), 0)
-        self._held = inside[len(inside) - kept :]
-        inside = inside[: len(inside) - kept]
+        partial = next((size for size in range(len(_CLOSE) - 1, 0, -1) if inside.endswith(_CLOSE[:size])), 0)
+        self._held = inside[len(inside) - partial :]
+        inside = inside[: len(inside) - partial]
         return [(True, inside)] if inside else []
 
     def end(self) -> list[tuple[bool, str]]:
-        """Give what is held back, when the text has ended."""
+        """Give what is held back at the end of the text."""
         return self._release()
 
     def _release(self) -> list[tuple[bool, str]]:

@@ -1,4 +1,4 @@
-"""Chooses the codec between two formats. Each is imported when it is first asked for: most commands need none."""
+"""Chooses the codec between two formats. Codecs are imported when first used: most commands need none."""
 
 # ruff: noqa: PLC0415
 
@@ -12,11 +12,10 @@ _DEFAULTS = Quirks()
 
 
 def codec(client: WireFormat, upstream: WireFormat, quirks: Quirks = _DEFAULTS, *, domain: str = "") -> Codec | None:
-    """What translates for a client of one format and an upstream of another; None for the same: the bytes pass.
+    """Give the codec for a client's format and an upstream's; None for the same format, whose bytes pass unchanged.
 
-    Vertex AI takes Gemini's format below another path, so that a client of that has a codec there, too.
-
-    `domain` names the upstream and the family of its model. Reasoning goes back to it alone.
+    Vertex AI serves Gemini's format below another path, so a client of Gemini has a codec there, too.
+    `domain` names the upstream and the family of its model; reasoning goes back only there.
     """
     if client == upstream:
         return _on_vertex(quirks) if quirks.vertex else None
@@ -31,7 +30,7 @@ def codec(client: WireFormat, upstream: WireFormat, quirks: Quirks = _DEFAULTS, 
 
 
 def count_codec(upstream: WireFormat, quirks: Quirks = _DEFAULTS, *, domain: str = "") -> Codec | None:
-    """What has an upstream count the tokens of a Messages request; None for a format that counts none."""
+    """Give the codec for counting the tokens of a Messages request; None if the format counts none."""
     if upstream != "gemini":
         return None
     from tokenferry.wire.gemini._codecs import CountOnGemini
@@ -40,7 +39,7 @@ def count_codec(upstream: WireFormat, quirks: Quirks = _DEFAULTS, *, domain: str
 
 
 def load_codecs() -> None:
-    """Import all of them, so that no request waits for it: 17 ms."""
+    """Import all codecs, so that no request waits for it: 17 ms."""
     for one in ("openai", "openai-responses", "gemini"):
         _from_messages(one, _DEFAULTS, "")
     _on_vertex(_DEFAULTS)

@@ -189,8 +189,8 @@ def test_a_provider_whose_format_cannot_say_what_is_asked_for_is_shown_with_the_
     asked = {"model": "m", "max_tokens": 1, "messages": [], "tools": [{"type": "web_search_20250305", "name": "x"}]}
     body.write_text(json.dumps(asked))
     out = inside("explain", "route", "--body", str(body)).out
-    assert "unfit     its format can't say what is asked for: the server's tool 'web_search_20250305'" in out
+    assert "unfit     its format can't say what is asked for: the server runs the tool 'web_search_20250305'" in out
     assert "the client would get 400" in out
     body.write_text(json.dumps({"contents": [{"parts": [{"text": "hi"}]}], "cachedContent": "x"}))
     out = inside("explain", "route", "--format", "gemini", "--model", "m", "--body", str(body)).out
-    assert "unfit     its format can't say what is asked for: cachedContent has no counterpart there" in out
+    assert "unfit     its format can't say what is asked for: cachedContent can't be translated" in out

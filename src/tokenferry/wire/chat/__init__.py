@@ -1,1 +1,1 @@
-"""OpenAI's Chat Completions API, and what vendors made of it."""
+"""OpenAI's Chat Completions API and its dialects, to and from the Messages API."""

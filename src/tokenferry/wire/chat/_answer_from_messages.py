@@ -1,16 +1,11 @@
-"""A whole Messages answer as a Chat completion."""
+"""Translates a whole Messages answer to a Chat completion."""
 
 from typing import Any, Final
 
-import msgspec
-
-from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._json import encode
-from tokenferry.wire.messages._models import MessagesAnswer
-from tokenferry.wire.messages._usage import read_usage
+from tokenferry.wire.messages._answer import read_answer, read_usage
 
-_decoder: Final = msgspec.json.Decoder(MessagesAnswer)
 _REASONS: Final = {
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -20,11 +15,8 @@ _REASONS: Final = {
 
 
 def answer_from_messages(body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
-    """Raises `UnreadableAnswer`."""
-    try:
-        answer = _decoder.decode(body)
-    except (ValueError, RecursionError) as fault:
-        raise UnreadableAnswer(f"the upstream's answer is no message: {fault}") from None
+    """Translate an answer, and give its tokens. Raises `UnreadableAnswer`."""
+    answer = read_answer(body)
     text = "".join(block.text or "" for block in answer.content if block.type == "text")
     thoughts = "".join(block.thinking or "" for block in answer.content if block.type == "thinking")
     calls = [
@@ -63,7 +55,7 @@ def finish_reason(stop: str | None) -> str:
 
 
 def usage_object(counted: Tokens) -> dict[str, Any]:
-    """The `usage` of a Chat answer, whose prompt includes what the cache read and wrote."""
+    """Give the `usage` of a Chat answer. Its prompt includes what the cache read and wrote."""
     read = counted.cache_read or 0
     prompt = (counted.input or 0) + read + (counted.cache_creation or 0)
     output = counted.output or 0

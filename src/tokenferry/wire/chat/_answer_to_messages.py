@@ -1,4 +1,4 @@
-"""A whole Chat answer as one of the Messages API."""
+"""Translates a whole Chat completion to an answer of the Messages API."""
 
 from typing import Any, Final
 
@@ -9,21 +9,21 @@ from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import read_fault
 from tokenferry.wire._ids import made_up_id
-from tokenferry.wire._json import encode, is_object
+from tokenferry.wire._json import encode
 from tokenferry.wire._think_tag import ThinkTag
 from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
-from tokenferry.wire.chat._models import CalledTool, ChatAnswer, ChatDelta
-from tokenferry.wire.messages._usage import usage_object
+from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
+from tokenferry.wire.messages._answer import message_document, tool_use_block
 
 _decoder: Final = msgspec.json.Decoder(ChatAnswer)
 
 
 def answer_to_messages(body: bytes, sent: Sent, domain: str, *, think_tag: bool) -> tuple[bytes, Tokens]:
-    """Raises `UnreadableAnswer` for an error with status 200, and for calls that are no JSON."""
+    """Translate an answer, and give its tokens. Raises `UnreadableAnswer`, also for an error with status 200."""
     try:
         answer = _decoder.decode(body)
     except (ValueError, RecursionError) as fault:
-        raise UnreadableAnswer(f"the upstream's answer is no Chat completion: {fault}") from None
+        raise UnreadableAnswer(f"the upstream's answer is not a Chat completion: {fault}") from None
     if (answer.error or answer.base_resp) and (failed := read_fault(body)) is not None:
         raise UnreadableAnswer(f"the upstream answered with an error: {failed.message}", status=failed.status)
     choice = answer.choices[0] if answer.choices else None
@@ -38,19 +38,13 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str, *, think_tag: bool)
     if said.function_call is not None:
         calls.append(CalledTool(function=said.function_call))
     is_cut = choice.finish_reason == "length"
-    blocks += [_call(call, made_up_id(known, place), sent, is_cut=is_cut) for place, call in enumerate(calls)]
+    for place, call in enumerate(calls):
+        function = call.function or CalledFunction()
+        call_id = call.id or made_up_id(known, place)
+        blocks.append(tool_use_block(call_id, function.name, function.arguments, sent, is_cut=is_cut))
     counted = Tokens() if answer.usage is None else tokens(answer.usage)
-    message_document = {
-        "id": known,
-        "type": "message",
-        "role": "assistant",
-        "model": answer.model or sent.model,
-        "content": blocks,
-        "stop_reason": stop_reason(choice.finish_reason, has_calls=bool(calls), is_refused=bool(said.refusal)),
-        "stop_sequence": None,
-        "usage": usage_object(counted),
-    }
-    return encode(message_document), counted
+    reason = stop_reason(choice.finish_reason, has_calls=bool(calls), is_refused=bool(said.refusal))
+    return encode(message_document(known, answer.model or sent.model, blocks, reason, counted)), counted
 
 
 def _texts(said: ChatDelta, domain: str, *, think_tag: bool) -> list[dict[str, Any]]:
@@ -66,16 +60,3 @@ def _texts(said: ChatDelta, domain: str, *, think_tag: bool) -> list[dict[str, A
     if text := text + (said.refusal or ""):
         blocks.append({"type": "text", "text": text})
     return blocks
-
-
-def _call(call: CalledTool, made_up: str, sent: Sent, *, is_cut: bool) -> dict[str, Any]:
-    function = call.function
-    if function is None or not function.name:
-        raise UnreadableAnswer("the upstream's answer calls a tool without its name")
-    arguments = function.arguments or "{}"
-    if not is_object(arguments):
-        if not is_cut:
-            raise UnreadableAnswer(f"the arguments of the model's call of {function.name[:80]!r} are no JSON object")
-        arguments = "{}"
-    name = sent.names.get(function.name, function.name)
-    return {"type": "tool_use", "id": call.id or made_up, "name": name, "input": msgspec.Raw(arguments.encode())}

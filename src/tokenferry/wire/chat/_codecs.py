@@ -16,9 +16,9 @@ from tokenferry.wire.messages._errors import messages_error
 
 
 class MessagesToChat:
-    """A client of the Messages API before an upstream of Chat Completions.
+    """Connects clients of the Messages API to upstreams of Chat Completions.
 
-    `domain` names the upstream and the family of its model, so that reasoning goes back to its issuer alone.
+    `domain` names the upstream and the family of its model; reasoning goes back only there.
     """
 
     upstream: ClassVar[WireFormat] = "openai"
@@ -27,7 +27,7 @@ class MessagesToChat:
         self._quirks = quirks
         self._domain = domain
 
-    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # messages name no time
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # the answer holds no time
         return to_chat(body, model, self._quirks, self._domain)
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
@@ -41,7 +41,7 @@ class MessagesToChat:
 
 
 class ChatToMessages:
-    """A client of Chat Completions before an upstream of the Messages API, or of one that is asked through it."""
+    """Connects clients of Chat Completions to upstreams of the Messages API, or to the next codec of a chain."""
 
     upstream: ClassVar[WireFormat] = "anthropic"
 
@@ -55,7 +55,7 @@ class ChatToMessages:
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
         return answer_from_messages(body, sent)
 
-    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # it has no field
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # the answer has no field for it
         return openai_error(read_fault(body, status))
 
     def stream(self, sent: Sent, request_id: str) -> MessagesStreamToChat:  # noqa: ARG002  # see `error`

@@ -1,4 +1,4 @@
-"""Tells what an event of a streamed Chat completion brings, for whoever holds a stream back until its first content."""
+"""Classifies events of streamed Chat completions, for a stream that is held until its first content."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
@@ -7,7 +7,7 @@ ChatStage: TypeAlias = Literal["quiet", "content", "error"]
 
 
 def chat_stage(event: Mapping[str, Any]) -> ChatStage:
-    """An error, content, or neither yet: a chunk with a role alone, or without choices."""
+    """Classify an event. It is quiet if it has no choices, or only a role."""
     base = event.get("base_resp")
     if event.get("error") or (isinstance(base, dict) and base.get("status_code")):
         return "error"

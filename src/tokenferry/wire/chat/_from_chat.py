@@ -1,4 +1,4 @@
-"""Requests of Chat Completions as ones of the Messages API."""
+"""Translates requests of Chat Completions to the Messages API."""
 
 from typing import Any, Final
 
@@ -7,47 +7,51 @@ from msgspec import UNSET
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
-from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
+from tokenferry.wire._field_handling import FieldHandlings, FieldTable, ignored, left_out, translated, unfit
 from tokenferry.wire._ids import changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode, is_object
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import closed
+from tokenferry.wire._schema import EMPTY_SCHEMA, closed
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
 from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, document_block, image_block, text_blocks
 
-_MARK: Final = left_out("a hint for prompt caches")
+_MARK: Final = left_out("it is a hint for prompt caches")
 _NAME: Final = left_out()
 
 FIELD_HANDLINGS: Final[FieldHandlings] = {
     chat.ChatRequest: {
-        "model": kept("the target's model"),
-        "messages": kept("neighbours of one role become one"),
-        "tools": kept("functions; other types: unfit"),
-        "tool_choice": kept("auto, any, a tool, none; allowed tools: unfit"),
-        "parallel_tool_calls": kept("`disable_parallel_tool_use`"),
-        "max_completion_tokens": kept("`max_tokens`"),
-        "max_tokens": kept("without any limit, the model's own or 32,000"),
-        "stop": kept("without those of white space alone"),
-        "stream": kept(),
-        "stream_options": kept("`include_usage`"),
-        "temperature": kept("at most 1; left out where the model takes none"),
-        "top_p": kept("beside a temperature left out"),
-        "top_k": kept(),
-        "reasoning_effort": kept("`thinking` where the model takes it and the conversation allows it, else left out"),
-        "response_format": kept("`output_config.format`; for `json_object` an instruction"),
-        "n": kept("more than one: unfit"),
+        "model": translated("becomes the target's model"),
+        "messages": translated("adjacent messages of one role become one"),
+        "tools": translated("functions; any other type is unfit"),
+        "tool_choice": translated("becomes auto, any, a tool or none; allowed tools are unfit"),
+        "parallel_tool_calls": translated("becomes `disable_parallel_tool_use`"),
+        "max_completion_tokens": translated("becomes `max_tokens`"),
+        "max_tokens": translated("the default is the model's limit or 32,000"),
+        "stop": translated("without sequences of white space only"),
+        "stream": translated(),
+        "stream_options": translated("only `include_usage`"),
+        "temperature": translated("at most 1; left out if the model takes no temperature"),
+        "top_p": translated("left out if there is a temperature"),
+        "top_k": translated(),
+        "reasoning_effort": translated(
+            "becomes `thinking` if the model and the conversation allow it; otherwise left out"
+        ),
+        "response_format": translated(
+            "becomes `output_config.format`; `json_object` becomes an instruction in the system prompt"
+        ),
+        "n": translated("more than one is unfit"),
         "audio": unfit(),
-        "modalities": kept("all but text: unfit"),
-        "logprobs": kept("unfit if asked for"),
-        "top_logprobs": left_out("means nothing without `logprobs`"),
-        "functions": unfit("the form before `tools`"),
-        "function_call": unfit("the form before `tool_choice`"),
-        "web_search_options": unfit("a tool that the server runs"),
-        "system": unfit("the prompt of another API, which this one doesn't know"),
-        "instructions": unfit("the prompt of another API, which this one doesn't know"),
-        "input": unfit("the prompt of another API, which this one doesn't know"),
+        "modalities": translated("anything but text is unfit"),
+        "logprobs": translated("`true` is unfit"),
+        "top_logprobs": left_out("it has no effect without `logprobs`"),
+        "functions": unfit("send `tools`"),
+        "function_call": unfit("send `tool_choice`"),
+        "web_search_options": unfit("the server runs this tool"),
+        "system": unfit("it is the prompt of another API"),
+        "instructions": unfit("it is the prompt of another API"),
+        "input": unfit("it is the prompt of another API"),
         "moderation": left_out(),
         "frequency_penalty": left_out(),
         "presence_penalty": left_out(),
@@ -65,68 +69,67 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
         "verbosity": left_out(),
     },
     chat.SystemMessage: {
-        "content": kept("`system`; amid the conversation a user's text between `<system-reminder>` tags"),
+        "content": translated("becomes `system`; later in the conversation, user text in `<system-reminder>` tags"),
         "name": _NAME,
     },
-    chat.DeveloperMessage: {"content": kept("as of `system`"), "name": _NAME},
-    chat.UserMessage: {"content": kept("without empty texts"), "name": _NAME},
+    chat.DeveloperMessage: {"content": translated("as for `system`"), "name": _NAME},
+    chat.UserMessage: {"content": translated("without empty texts"), "name": _NAME},
     chat.AssistantMessage: {
-        "content": kept("without empty texts"),
-        "tool_calls": kept("`tool_use`; arguments that are no JSON object: unfit"),
-        "reasoning_content": kept("always left out: it has no signature"),
-        "refusal": kept("as text"),
-        "function_call": unfit("the form before `tool_calls`"),
+        "content": translated("without empty texts"),
+        "tool_calls": translated("becomes `tool_use`; unfit unless the arguments are a JSON object"),
+        "reasoning_content": left_out("it has no signature", by_codec=True),
+        "refusal": translated("becomes text"),
+        "function_call": unfit("send `tool_calls`"),
         "audio": unfit(),
         "name": _NAME,
     },
     chat.ToolMessage: {
-        "tool_call_id": kept("each call has exactly one result, else unfit"),
-        "content": kept("`tool_result`"),
+        "tool_call_id": translated("unfit unless each call has exactly one result"),
+        "content": translated("becomes `tool_result`"),
         "name": _NAME,
     },
-    chat.TextPart: {"text": kept(), "prompt_cache_breakpoint": _MARK},
-    chat.ImagePart: {"image_url": kept("data and http URLs"), "prompt_cache_breakpoint": _MARK},
-    chat.ImageUrl: {"url": kept(), "detail": left_out()},
-    chat.FilePart: {"file": kept("PDF documents; others: unfit"), "prompt_cache_breakpoint": _MARK},
+    chat.TextPart: {"text": translated(), "prompt_cache_breakpoint": _MARK},
+    chat.ImagePart: {"image_url": translated("data and http URLs"), "prompt_cache_breakpoint": _MARK},
+    chat.ImageUrl: {"url": translated(), "detail": left_out()},
+    chat.FilePart: {"file": translated("PDF documents; any other file is unfit"), "prompt_cache_breakpoint": _MARK},
     chat.FileData: {
-        "filename": kept("`title`"),
-        "file_data": kept("a data URL"),
-        "file_id": kept("always unfit: the file is the vendor's"),
+        "filename": translated("becomes `title`"),
+        "file_data": translated("as a data URL"),
+        "file_id": unfit("the file is stored at another vendor", by_codec=True),
     },
-    chat.RefusalPart: {"refusal": kept("as text")},
-    chat.ToolCall: {"id": kept(), "function": kept()},
-    chat.FunctionCall: {"name": kept(), "arguments": kept()},
-    chat.ChatTool: {"function": kept()},
+    chat.RefusalPart: {"refusal": translated("becomes text")},
+    chat.ToolCall: {"id": translated(), "function": translated()},
+    chat.FunctionCall: {"name": translated(), "arguments": translated()},
+    chat.ChatTool: {"function": translated()},
     chat.FunctionSpec: {
-        "name": kept(),
-        "description": kept(),
-        "parameters": kept("as they are"),
-        "strict": kept(),
+        "name": translated(),
+        "description": translated(),
+        "parameters": translated("unchanged"),
+        "strict": translated(),
     },
-    chat.ChatToolChoice: {"function": kept()},
-    chat.NamedFunction: {"name": kept()},
-    chat.StreamOptions: {"include_usage": kept(), "include_obfuscation": left_out()},
-    chat.ResponseFormat: {"type": kept(), "json_schema": kept()},
+    chat.ChatToolChoice: {"function": translated()},
+    chat.NamedFunction: {"name": translated()},
+    chat.StreamOptions: {"include_usage": translated(), "include_obfuscation": left_out()},
+    chat.ResponseFormat: {"type": translated(), "json_schema": translated()},
     chat.JsonSchema: {
-        "name": kept("always left out"),
-        "schema": kept("every object is closed"),
-        "strict": kept("always so"),
-        "description": kept("always left out"),
+        "name": ignored(),
+        "schema": translated("every object gets `additionalProperties: false`"),
+        "strict": ignored("the schema is always enforced"),
+        "description": ignored(),
     },
 }
 
 TABLE: Final = FieldTable(FIELD_HANDLINGS)
 _reader: Final = RequestReader(chat.ChatRequest)
-_LIMIT: Final = 32_000
 _CHOICES: Final = {"auto": "auto", "required": "any", "any": "any", "none": "none"}
-_EMPTY_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _JSON_ONLY: Final = "Answer with one JSON object and with nothing else."
 
 
 def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool) -> Sent:
-    """The request for an upstream that calls the model so. Raises `Unfit`.
+    """Translate a request for an upstream whose name for the model is `model`. Raises `Unfit`.
 
-    Claude's own rules hold if this codec `is_last`, so that Claude gets what it writes.
+    `at` is the time of the request in seconds since 1970 UTC. `is_last` says that no other codec follows: the request
+    goes to Claude and must obey Claude's limits.
     """
     left: set[str] = set()
     asked = _reader.read(body, left)
@@ -139,12 +142,11 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool
     if asked.response_format is not None and asked.response_format.type == "json_object":
         history.turns.instruct(_JSON_ONLY)
     stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
-    limit = asked.max_completion_tokens or asked.max_tokens or quirks.max_output_tokens or _LIMIT
     tools = [_tool(tool) for tool in asked.tools or ()]
     request = messages.MessagesRequest(
         model=model,
         messages=turns,
-        max_tokens=limit if quirks.max_output_tokens is None else min(limit, quirks.max_output_tokens),
+        max_tokens=quirks.output_limit(asked.max_completion_tokens or asked.max_tokens or None),
         system=system or None,
         tools=tools or None,
         tool_choice=_choice(asked) if tools else None,
@@ -176,17 +178,17 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool
 def _check(asked: chat.ChatRequest, left: set[str]) -> None:
     TABLE.apply(asked, left)
     if asked.n is not None and asked.n != 1:
-        raise Unfit("n: one answer at a time")
+        raise Unfit("n must be 1")
     if asked.logprobs:
-        raise Unfit("logprobs have no counterpart there")
+        raise Unfit("logprobs can't be translated")
     if asked.modalities is not None and asked.modalities != ["text"]:
-        raise Unfit("modalities: text alone")
+        raise Unfit("modalities must be text")
     if asked.stream_options is not None:
         TABLE.apply(asked.stream_options, left)
 
 
 class _History:
-    """The conversation as it is written."""
+    """Writes the conversation as turns of the Messages API."""
 
     def __init__(self, left: set[str]) -> None:
         self.turns = TurnWriter()
@@ -222,7 +224,7 @@ class _History:
                 return [image_block(image.url)]
             case chat.FilePart(file=file):
                 if file.file_data is None:
-                    raise Unfit("a file by its id")
+                    raise Unfit("a file is given by its id; send its data")
                 return [document_block(file.filename, file.file_data)]
 
     def _assistant(self, message: chat.AssistantMessage) -> None:
@@ -238,7 +240,7 @@ class _History:
     def _call(self, call: chat.ToolCall) -> messages.ToolUseContent:
         arguments = call.function.arguments.strip() or "{}"
         if not is_object(arguments):
-            raise Unfit(f"the arguments of the tool call {call.id[:80]!r} are no JSON object")
+            raise Unfit(f"the arguments of the tool call {call.id[:80]!r} are not a JSON object")
         return self.turns.call(call.id, call.function.name, msgspec.Raw(arguments.encode()))
 
 
@@ -247,7 +249,7 @@ def _tool(tool: chat.ChatTool) -> messages.FunctionTool:
     return messages.FunctionTool(
         name=tool_name(spec.name, LONGEST_NAME),
         description=spec.description,
-        input_schema=_EMPTY_SCHEMA if spec.parameters is UNSET else spec.parameters,
+        input_schema=EMPTY_SCHEMA if spec.parameters is UNSET else spec.parameters,
         strict=spec.strict or None,
     )
 

@@ -1,4 +1,4 @@
-"""What the fields of a Chat answer mean in the Messages API, whether it is whole or a stream."""
+"""The meaning of a Chat answer's fields in the Messages API, for whole answers and streams."""
 
 from typing import Any, Final
 
@@ -9,28 +9,28 @@ _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
 
 
 def stop_reason(finish: str | None, *, has_calls: bool, is_refused: bool) -> str:
-    """Of a finished answer. Some upstreams say `stop` beside calls, and some say `tool_calls` without any."""
+    """Give the stop reason of a finished answer. Some upstreams say `stop` with calls, others `tool_calls` without."""
     if is_refused:
         return "refusal"
     return _STOP_REASONS.get(finish or "") or ("tool_use" if has_calls else "end_turn")
 
 
 def tokens(usage: ChatUsage) -> Tokens:
-    """What was counted."""
+    """Give the token counts."""
     details = usage.prompt_tokens_details or PromptDetails()
     read = usage.prompt_cache_hit_tokens if details.cached_tokens is None else details.cached_tokens
     return tokens_with_cache(usage.prompt_tokens, usage.completion_tokens, read, details.cache_write_tokens)
 
 
 def reasoning(delta: ChatDelta) -> str:
-    """The reasoning, by whatever name the vendor gives it."""
+    """Give the reasoning, which vendors put into different fields."""
     if text := delta.reasoning_content or delta.reasoning:
         return text
     return _texts(delta.reasoning_details, "text", "summary") if delta.reasoning_details else ""
 
 
 def content(delta: ChatDelta) -> tuple[str, str]:
-    """The reasoning and the text of a content, which is a list with both for some vendors."""
+    """Give the reasoning and the text of the content, which some vendors write as a list with both."""
     value = delta.content
     if value is None or isinstance(value, str):
         return "", value or ""

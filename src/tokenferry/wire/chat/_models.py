@@ -1,43 +1,39 @@
-"""A request and an answer of the Chat Completions API."""
+"""Requests and answers of the Chat Completions API."""
 
 from typing import Any, Literal, TypeAlias
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
-Unread: TypeAlias = Raw | UnsetType
-
-
-class _Part(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
-    pass
+from tokenferry.wire._json import RequestPart, Unread
 
 
-class TextPart(_Part, tag_field="type", tag="text", kw_only=True):
+class TextPart(RequestPart, tag_field="type", tag="text", kw_only=True):
     text: str
     prompt_cache_breakpoint: Unread = UNSET
 
 
-class ImageUrl(_Part):
+class ImageUrl(RequestPart):
     url: str
     detail: Unread = UNSET
 
 
-class ImagePart(_Part, tag_field="type", tag="image_url", kw_only=True):
+class ImagePart(RequestPart, tag_field="type", tag="image_url", kw_only=True):
     image_url: ImageUrl
     prompt_cache_breakpoint: Unread = UNSET
 
 
-class FileData(_Part):
+class FileData(RequestPart):
     filename: str | None = None
     file_data: str | None = None
     file_id: str | None = None
 
 
-class FilePart(_Part, tag_field="type", tag="file", kw_only=True):
+class FilePart(RequestPart, tag_field="type", tag="file", kw_only=True):
     file: FileData
     prompt_cache_breakpoint: Unread = UNSET
 
 
-class RefusalPart(_Part, tag_field="type", tag="refusal"):
+class RefusalPart(RequestPart, tag_field="type", tag="refusal"):
     refusal: str
 
 
@@ -45,17 +41,17 @@ UserPart: TypeAlias = TextPart | ImagePart | FilePart
 Texts: TypeAlias = str | list[TextPart]
 
 
-class FunctionCall(_Part):
+class FunctionCall(RequestPart):
     name: str
     arguments: str
 
 
-class ToolCall(_Part, tag_field="type", tag="function"):
+class ToolCall(RequestPart, tag_field="type", tag="function"):
     id: str
     function: FunctionCall
 
 
-class _Message(_Part, tag_field="role"):
+class _Message(RequestPart, tag_field="role"):
     name: Unread = UNSET
 
 
@@ -75,7 +71,7 @@ class AssistantMessage(_Message, tag="assistant", kw_only=True):
     content: str | list[TextPart | RefusalPart] | UnsetType | None = UNSET
     tool_calls: list[ToolCall] | None = None
     reasoning_content: str | None = None
-    """Of vendors that want their model's reasoning back."""
+    """For vendors that want their model's reasoning back."""
     refusal: str | None = None
     function_call: Unread = UNSET
     audio: Unread = UNSET
@@ -89,43 +85,43 @@ class ToolMessage(_Message, tag="tool", kw_only=True):
 ChatMessage: TypeAlias = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
 
 
-class FunctionSpec(_Part):
+class FunctionSpec(RequestPart):
     name: str
     description: str | None = None
     parameters: Unread = UNSET
     strict: bool | None = None
 
 
-class ChatTool(_Part, tag_field="type", tag="function"):
+class ChatTool(RequestPart, tag_field="type", tag="function"):
     function: FunctionSpec
 
 
-class NamedFunction(_Part):
+class NamedFunction(RequestPart):
     name: str
 
 
-class ChatToolChoice(_Part, tag_field="type", tag="function"):
+class ChatToolChoice(RequestPart, tag_field="type", tag="function"):
     function: NamedFunction
 
 
-class JsonSchema(_Part):
+class JsonSchema(RequestPart):
     name: str
     schema: Unread = UNSET
     strict: bool | None = None
     description: str | None = None
 
 
-class ResponseFormat(_Part):
+class ResponseFormat(RequestPart):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class StreamOptions(_Part):
+class StreamOptions(RequestPart):
     include_usage: bool | None = None
     include_obfuscation: Unread = UNSET
 
 
-class ChatRequest(_Part):
+class ChatRequest(RequestPart):
     model: str
     messages: list[ChatMessage]
     tools: list[ChatTool] | None = None
@@ -139,7 +135,7 @@ class ChatRequest(_Part):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
-    """No field of OpenAI's; some vendors take it."""
+    """Not a field of OpenAI's; some vendors accept it."""
     reasoning_effort: str | None = None
     response_format: ResponseFormat | None = None
     n: int | None = None
@@ -170,7 +166,7 @@ class ChatRequest(_Part):
     verbosity: Unread = UNSET
 
 
-# What an upstream answers may gain fields at any time, so unknown ones are skipped.
+# Answers may gain fields at any time, so unknown ones are skipped.
 
 
 class PromptDetails(Struct, kw_only=True):
@@ -198,7 +194,7 @@ class CalledTool(Struct, kw_only=True):
 
 
 class ChatDelta(Struct, kw_only=True):
-    """A message of a whole answer, or what an event adds to one."""
+    """The message of a whole answer, or an event's addition to one."""
 
     content: str | list[dict[str, Any]] | None = None
     reasoning_content: str | None = None
@@ -217,7 +213,7 @@ class ChatChoice(Struct, kw_only=True):
 
 
 class ChatAnswer(Struct, kw_only=True):
-    """A whole answer, or one event of a streamed one."""
+    """A whole answer, or one event of a stream."""
 
     id: str | None = None
     model: str | None = None
@@ -225,4 +221,4 @@ class ChatAnswer(Struct, kw_only=True):
     usage: ChatUsage | None = None
     error: Any = None
     base_resp: dict[str, Any] | None = None
-    """MiniMax's, which holds errors of answers with status 200."""
+    """MiniMax's field for errors with status 200."""

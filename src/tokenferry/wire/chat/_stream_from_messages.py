@@ -1,4 +1,4 @@
-"""The events of a Messages answer as a streamed Chat completion."""
+"""Translates the events of a Messages answer to a streamed Chat completion."""
 
 from typing import Any, Final
 
@@ -14,14 +14,14 @@ _DONE: Final = b"data: [DONE]\n\n"
 
 
 class MessagesStreamToChat(MessagesReader):
-    """Passes each delta as a chunk; the last are the finish reason, the usage if it was asked for, and the end."""
+    """Passes each delta as a chunk. The finish reason, the usage if asked for, and `[DONE]` are the last chunks."""
 
     heartbeat = b": ping\n\n"
 
     def __init__(self, sent: Sent) -> None:
         super().__init__(sent)
         self._head = b""
-        """Each chunk up to its delta."""
+        """The beginning of each chunk, up to its choices."""
         self._calls: dict[int, int] = {}
         """The number of each tool call, by the index of its block."""
         self._without_arguments: set[int] = set()

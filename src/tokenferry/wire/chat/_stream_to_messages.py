@@ -1,4 +1,4 @@
-"""A streamed Chat answer as the events of the Messages API."""
+"""Translates a streamed Chat completion to the events of the Messages API."""
 
 from typing import Final
 
@@ -22,7 +22,7 @@ _decode: Final = msgspec.json.Decoder(ChatAnswer).decode
 
 
 class _Call:
-    """One call of a tool, whose fragments may come between those of others."""
+    """A tool call. Its fragments may arrive between those of other calls."""
 
     __slots__ = ("_checked", "_is_object", "arguments", "id", "is_ended", "is_written", "name", "written")
 
@@ -31,7 +31,7 @@ class _Call:
         self.name = ""
         self.arguments: list[str] = []
         self.written = 0
-        """How many fragments of the arguments have been passed on."""
+        """The number of argument fragments that were written."""
         self.is_written = False
         """Whether its block has begun."""
         self.is_ended = False
@@ -40,7 +40,7 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has a name, and arguments that nothing can be added to."""
+        """Whether the call has a name and complete arguments."""
         if self._checked != len(self.arguments):
             text = "".join(self.arguments)
             self._checked = len(self.arguments)
@@ -49,10 +49,10 @@ class _Call:
 
 
 class ChatStreamToMessages(MessagesWriter):
-    """Passes text and the open call's arguments as they come.
+    """Passes text and the arguments of the open call as they arrive.
 
-    What belongs to another call, and text beside calls that are not whole, waits: a block of the Messages API ends
-    before the next begins.
+    Fragments of other calls wait, and so does text while a call is incomplete: a block of the Messages API ends before
+    the next begins.
     """
 
     def __init__(self, sent: Sent, domain: str, request_id: str, *, think_tag: bool) -> None:
@@ -62,13 +62,13 @@ class ChatStreamToMessages(MessagesWriter):
         self._is_refused = False
         self._finish: str | None = None
         self._may_have_failed = False
-        """Whether an event had neither choices nor usage: an error in a form of its own, unless a reason follows."""
+        """Whether an event had neither choices nor usage: an error of unknown form, unless a finish reason follows."""
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._open = 0
-        """The first call that has not been written to its end."""
+        """The index of the first call that is not completely written."""
         self._late: list[str] = []
-        """Text that came while a call was not whole."""
+        """Text that arrived while a call was incomplete."""
         self._held = 0
 
     def _ended(self) -> None:
@@ -83,7 +83,7 @@ class ChatStreamToMessages(MessagesWriter):
         try:
             chunk = _decode(data)
         except (ValueError, RecursionError):
-            raise UnreadableAnswer("the upstream sent an event that is no part of a Chat completion") from None
+            raise UnreadableAnswer("the upstream sent an event that is not part of a Chat completion") from None
         is_bare = chunk.choices is None and chunk.usage is None
         if (chunk.error or chunk.base_resp or is_bare) and (fault := read_fault(data)) is not None:
             self._out.append(self._fail(fault))
@@ -140,7 +140,7 @@ class ChatStreamToMessages(MessagesWriter):
                 self._hold(text)
                 self._late.append(text)
             if not all(call.is_whole for call in self._calls[self._open :]):
-                return  # thinking amid the pieces of a call is left out: its block would have to come before
+                return  # thinking within a call is left out: its block would have to precede the call
             self._write_calls()
             if kind == "text":
                 text, self._late = "".join(self._late), []
@@ -158,7 +158,7 @@ class ChatStreamToMessages(MessagesWriter):
         call = self._called(given, function)
         if call.is_ended:
             if function.arguments and not function.arguments.isspace():
-                raise UnreadableAnswer("the upstream's answer goes on with a tool call that was whole")
+                raise UnreadableAnswer("the upstream's answer adds to a complete tool call")
             return
         call.id = call.id or given.id or ""
         call.name = call.name or function.name or ""
@@ -174,7 +174,7 @@ class ChatStreamToMessages(MessagesWriter):
             self._write(call)
 
     def _called(self, given: CalledTool, function: CalledFunction) -> _Call:
-        """The call that a fragment belongs to. Vendors leave out indexes and ids, and use an index twice."""
+        """Give the call of a fragment. Vendors leave out indexes and ids, or use an index twice."""
         index, name = given.index, function.name
         if index is not None:
             call = self._by_index.get(index)
@@ -190,7 +190,7 @@ class ChatStreamToMessages(MessagesWriter):
             if not is_other:
                 return call
         if len(self._calls) >= _MOST_CALLS:
-            raise UnreadableAnswer("the upstream's answer has too many tool calls")
+            raise UnreadableAnswer(f"the upstream's answer has more than {_MOST_CALLS:,} tool calls")
         call = _Call()
         self._calls.append(call)
         if index is not None:
@@ -200,10 +200,10 @@ class ChatStreamToMessages(MessagesWriter):
     def _hold(self, text: str) -> None:
         self._held += len(text)
         if self._held > _MOST_HELD:
-            raise UnreadableAnswer("the upstream's tool calls are too long")
+            raise UnreadableAnswer(f"the upstream's tool calls have more than {_MOST_HELD:,} characters")
 
     def _write(self, call: _Call) -> None:
-        """Write what is there of a call."""
+        """Write the fragments of a call that have arrived."""
         blocks = self._blocks
         if not call.is_written:
             call.is_written = True
@@ -217,7 +217,7 @@ class ChatStreamToMessages(MessagesWriter):
             self._out.append(blocks.arguments("".join(fragments)))
 
     def _write_calls(self) -> None:
-        """Write all calls to their ends."""
+        """Write the rest of all calls."""
         while self._open < len(self._calls):
             call = self._calls[self._open]
             if not call.name:
@@ -225,12 +225,12 @@ class ChatStreamToMessages(MessagesWriter):
             if not call.arguments:
                 call.arguments.append("{}")
             if self._finish != "length" and not call.is_whole:
-                raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
+                raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are not a JSON object")
             self._write(call)
             self._end_call()
 
     def _end_call(self) -> None:
-        """End the block of the call that is open."""
+        """End the open call's block."""
         self._calls[self._open].is_ended = True
         self._open += 1
         self._out.append(self._blocks.stop())

@@ -1,11 +1,11 @@
-"""Requests of the Messages API as Chat Completions."""
+"""Translates requests of the Messages API to Chat Completions."""
 
 from typing import Any, Final
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import opened
-from tokenferry.wire._field_handling import FieldTable, changed, kept
+from tokenferry.wire._field_handling import FieldTable, changed, translated
 from tokenferry.wire._ids import changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
@@ -21,32 +21,32 @@ FIELD_HANDLINGS: Final = changed(
     HANDLINGS,
     {
         messages.MessagesRequest: {
-            "max_tokens": kept("`max_tokens` or `max_completion_tokens`, at most the model's own limit"),
-            "system": kept("one system message; a block with Claude Code's billing header is dropped"),
-            "stop_sequences": kept("`stop`; only the first four"),
-            "stream": kept("with `stream_options.include_usage`"),
-            "top_k": kept("where the vendor takes it, else left out"),
-            "thinking": kept("`reasoning_effort` where the model takes it, else left out"),
+            "max_tokens": translated("becomes `max_tokens` or `max_completion_tokens`, at most the model's limit"),
+            "system": translated("becomes one system message, without Claude Code's billing header"),
+            "stop_sequences": translated("becomes `stop`; only the first four are sent"),
+            "stream": translated("sent with `stream_options.include_usage`"),
+            "top_k": translated("left out if the vendor does not take it"),
+            "thinking": translated("becomes `reasoning_effort` if the model takes it; otherwise left out"),
         },
         messages.Turn: {
-            "role": kept("users' messages in a row become one; `system` is a user's text in `<system-reminder>` tags")
+            "role": translated("adjacent user turns become one; `system` becomes user text in `<system-reminder>` tags")
         },
         messages.ImageContent: {
-            "source": kept("`image_url`; by file id: unfit; unfit where the model takes no images")
+            "source": translated("becomes `image_url`; unfit by file id, and for a model that takes no images")
         },
-        messages.UrlSource: {"url": kept("images alone; a document's: unfit")},
+        messages.UrlSource: {"url": translated("the URL of an image; that of a document is unfit")},
         messages.DocumentContent: {
-            "source": kept("text as text; PDF as `file` where the model takes it, else unfit"),
+            "source": translated("text becomes text, a PDF document becomes `file`; unfit if the model takes no PDF"),
         },
         messages.ThinkingContent: {
-            "thinking": kept(
-                "`reasoning_content`, for the model that it came from and that wants it back; else left out"
+            "thinking": translated(
+                "becomes `reasoning_content` for the model that wrote it, if that wants it back; otherwise left out"
             ),
         },
-        messages.ToolResultContent: {"content": kept("text; images follow in a user message")},
+        messages.ToolResultContent: {"content": translated("becomes text; images follow in a user message")},
         messages.OutputConfig: {
-            "effort": kept("`reasoning_effort` where the model takes it, else left out"),
-            "format": kept("`response_format`"),
+            "effort": translated("becomes `reasoning_effort` if the model takes it; otherwise left out"),
+            "format": translated("becomes `response_format`"),
         },
     },
 )
@@ -56,11 +56,11 @@ _reader: Final = RequestReader(messages.MessagesRequest)
 _MOST_STOPS: Final = 4
 _CHOICES: Final = {"auto": "auto", "none": "none"}
 _ERROR: Final = "[tool error] "
-_FOLLOWS: Final = "(what is no text follows after the results)"
+_FOLLOWS: Final = "(the images and files follow after the results)"
 
 
 def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
-    """The request for an upstream that calls the model so. Raises `Unfit`."""
+    """Translate a request for an upstream whose name for the model is `model`. Raises `Unfit`."""
     left: set[str] = set()
     asked = _reader.read(body, left)
     TABLE.apply(asked, left)
@@ -70,7 +70,7 @@ def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
         history.add(turn)
     history.check()
     tools = [_tool(one) for one in offered_functions(asked, TABLE, quirks, left)]
-    limit = asked.max_tokens if quirks.max_output_tokens is None else min(asked.max_tokens, quirks.max_output_tokens)
+    limit = quirks.output_limit(asked.max_tokens)
     stops = asked.stop_sequences or []
     if len(stops) > _MOST_STOPS:
         left.add("stop_sequences")
@@ -109,14 +109,14 @@ def to_chat(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
 
 
 class _History(Conversation[chat.UserPart]):
-    """The conversation as it is written."""
+    """Writes the conversation as Chat messages."""
 
     def __init__(self, quirks: Quirks, domain: str, left: set[str]) -> None:
         super().__init__(TABLE, quirks, left)
         self.messages: list[chat.ChatMessage] = []
         self._domain = domain
         self._later: list[chat.UserPart] = []
-        """What comes after the results."""
+        """The parts that follow the results."""
 
     def begin(self, blocks: str | list[messages.TextContent] | None) -> None:
         """Write the system prompt."""
@@ -129,11 +129,11 @@ class _History(Conversation[chat.UserPart]):
 
     def _user(self, parts: list[chat.UserPart]) -> None:
         self._later += parts
-        if not self._later or self._awaited:
+        if not self._later or self._pending:
             return
         parts, self._later = self._later, []
         last = self.messages[-1] if self.messages else None
-        if isinstance(last, chat.UserMessage):  # some models take no two of one role in a row
+        if isinstance(last, chat.UserMessage):  # some models refuse adjacent messages of one role
             before = [chat.TextPart(text=last.content)] if isinstance(last.content, str) else last.content
             last.content = [*before, *parts]
             return
@@ -148,11 +148,11 @@ class _History(Conversation[chat.UserPart]):
 
     def _file_part(self, name: str, url: str) -> chat.FilePart:
         if not url.startswith("data:"):
-            raise Unfit("a document by its URL")
+            raise Unfit("a document is given by its URL; send its data")
         return chat.FilePart(file=chat.FileData(filename=name, file_data=url))
 
     def _result(self, block: messages.ToolResultContent) -> list[chat.UserPart]:
-        known = self._answered(block)
+        known = self._pending.answer(block.tool_use_id)
         text, others = block.content or "", []
         if not isinstance(text, str):
             parts = [part for one in text for part in self._user_parts(one)]
@@ -192,7 +192,7 @@ class _History(Conversation[chat.UserPart]):
         )
 
     def _thought(self, block: messages.ThinkingContent | messages.RedactedThinkingContent) -> str | None:
-        """The reasoning, if it is of a model that wants it back, and of the one that is asked."""
+        """Give the reasoning if the target model wrote it and wants it back; otherwise None."""
         if not self._quirks.returns_reasoning or not isinstance(block, messages.ThinkingContent):
             return None
         return block.thinking if opened(block.signature, self._domain) is not None else None

@@ -1,1 +1,1 @@
-"""Google's Gemini API, `generateContent`, as the Gemini API and Vertex AI speak it, to and from the Messages API."""
+"""Google's `generateContent`, of the Gemini API and of Vertex AI, to and from the Messages API."""

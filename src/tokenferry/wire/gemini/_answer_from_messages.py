@@ -1,17 +1,15 @@
-"""A whole Messages answer as one of Gemini."""
+"""Translates a whole Messages answer to Gemini's format."""
 
 from typing import Any, Final
 
 import msgspec
 
-from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._json import encode
 from tokenferry.wire.gemini._thoughts import Thought, sealed_thoughts
 from tokenferry.wire.messages import _models as messages
-from tokenferry.wire.messages._usage import read_usage
+from tokenferry.wire.messages._answer import read_answer, read_usage
 
-_decoder: Final = msgspec.json.Decoder(messages.MessagesAnswer)
 _REASONS: Final = {
     "max_tokens": "MAX_TOKENS",
     "model_context_window_exceeded": "MAX_TOKENS",
@@ -20,11 +18,8 @@ _REASONS: Final = {
 
 
 def answer_from_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tokens]:
-    """Raises `UnreadableAnswer`."""
-    try:
-        answer = _decoder.decode(body)
-    except (ValueError, RecursionError) as fault:
-        raise UnreadableAnswer(f"the upstream's answer is no message: {fault}") from None
+    """Translate an answer, and give its tokens. Raises `UnreadableAnswer`."""
+    answer = read_answer(body)
     parts = PartWriter(sent, domain)
     written = [part for block in answer.content for part in parts.block(block)]
     written += parts.rest()
@@ -36,7 +31,7 @@ def answer_from_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, T
 
 
 class PartWriter:
-    """Writes the blocks of an answer as parts. What was thought goes on in the signature of the part behind it."""
+    """Writes the blocks of an answer as parts. Thoughts travel in the signature of the part that follows them."""
 
     def __init__(self, sent: Sent, domain: str) -> None:
         self._sent = sent
@@ -44,7 +39,7 @@ class PartWriter:
         self._thoughts: list[Thought] = []
 
     def block(self, block: messages.AnswerBlock) -> list[dict[str, Any]]:
-        """The parts of a whole block; of an unknown kind none."""
+        """Give the parts of a whole block; none for an unknown kind."""
         match block.type:
             case "text":
                 return self.text(block.text or "")
@@ -61,22 +56,22 @@ class PartWriter:
         return [self._signed({"text": text})] if text else []
 
     def thought(self, text: str) -> list[dict[str, Any]]:
-        """What a client that asks for thoughts gets of one, or of a piece of it."""
+        """Give the part for a thought or a piece of one, if the client asks for thoughts."""
         return [{"text": text, "thought": True}] if text and self._sent.wants_thoughts else []
 
     def think(self, thought: Thought) -> None:
-        """Take in a whole thought; an unsigned one is of no use to its account."""
+        """Remember a whole thought for the next signature. The model can't use one without its own signature."""
         if isinstance(thought, messages.RedactedThinkingContent) or thought.signature:
             self._thoughts.append(thought)
 
     def call(self, block: messages.AnswerBlock, arguments: bytes) -> dict[str, Any]:
-        """The part of a call, whose arguments are there as a whole."""
+        """Give the part for a call with complete arguments."""
         name = self._sent.names.get(block.name or "", block.name or "")
         call = {"name": name, "args": msgspec.Raw(arguments or b"{}"), "id": block.id or ""}
         return self._signed({"functionCall": call})
 
     def rest(self) -> list[dict[str, Any]]:
-        """The part of thoughts that nothing came behind."""
+        """Give a part for thoughts that nothing followed."""
         return [self._signed({"text": ""})] if self._thoughts else []
 
     def _signed(self, part: dict[str, Any]) -> dict[str, Any]:
@@ -94,9 +89,9 @@ def answer_document(
     reason: str | None = None,
     counted: Tokens | None = None,
 ) -> dict[str, Any]:
-    """An answer, or what an event of a stream adds to one; `reason` and `counted` are of its end.
+    """Give an answer, or one event of a stream. `reason` and `counted` belong to the end.
 
-    Without a part there is an empty text, as from the vendor: the SDKs' chats forget a turn that has an empty content.
+    An empty text stands for no parts, as in the vendor's answers: the SDKs' chats forget a turn with empty content.
     """
     content = {"role": "model", "parts": parts or [{"text": ""}]}
     candidate: dict[str, Any] = {"content": content, "index": 0}
@@ -113,7 +108,7 @@ def finish_reason(stop: str | None) -> str:
 
 
 def _usage_object(counted: Tokens) -> dict[str, int]:
-    """The `usageMetadata` of an answer, whose prompt includes what the cache read and wrote."""
+    """Give the `usageMetadata`. Its prompt includes what the cache read and wrote."""
     read, output = counted.cache_read or 0, counted.output or 0
     prompt = (counted.input or 0) + read + (counted.cache_creation or 0)
     cached = {"cachedContentTokenCount": read} if read else {}

@@ -1,4 +1,4 @@
-"""A whole Gemini answer as one of the Messages API."""
+"""Translates a whole Gemini answer to the Messages API."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from tokenferry.wire._ids import made_up_id
 from tokenferry.wire._json import encode, is_object
 from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer
-from tokenferry.wire.messages._usage import usage_object
+from tokenferry.wire.messages._answer import message_document
 
 _decoder: Final = msgspec.json.Decoder(GenerateContentAnswer)
 
@@ -25,11 +25,11 @@ _count_decoder: Final = msgspec.json.Decoder(TokenCount)
 
 
 def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tokens]:
-    """Raises `UnreadableAnswer` for an error with status 200, and for an answer that is blocked, empty or broken."""
+    """Translate an answer, and give its tokens. Raises `UnreadableAnswer`, also for a blocked or empty answer."""
     try:
         answer = _decoder.decode(body)
     except (ValueError, RecursionError) as fault:
-        raise UnreadableAnswer(f"the upstream's answer is none of Gemini: {fault}") from None
+        raise UnreadableAnswer(f"the upstream's answer is not one of Gemini's API: {fault}") from None
     if answer.error and (failed := read_fault(body)) is not None:
         raise UnreadableAnswer(f"the upstream answered with an error: {failed.message}", status=failed.status)
     candidate = answer.candidates[0] if answer.candidates else None
@@ -48,21 +48,11 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tok
         broken = end_fault(finish, candidate.finish_message)
         raise UnreadableAnswer(broken.message, status=broken.status)
     counted = tokens(answer.usage_metadata)
-    message = {
-        "id": known,
-        "type": "message",
-        "role": "assistant",
-        "model": answer.model_version or sent.model,
-        "content": blocks,
-        "stop_reason": reason,
-        "stop_sequence": None,
-        "usage": usage_object(counted),
-    }
-    return encode(message), counted
+    return encode(message_document(known, answer.model_version or sent.model, blocks, reason, counted)), counted
 
 
 def called(call: AnswerCall) -> tuple[str, str]:
-    """The name and the arguments of a call. Raises `UnreadableAnswer`."""
+    """Give the name and the arguments of a call. Raises `UnreadableAnswer`."""
     if not call.name:
         raise UnreadableAnswer("the upstream's answer calls a tool without its name")
     try:
@@ -70,21 +60,21 @@ def called(call: AnswerCall) -> tuple[str, str]:
     except UnicodeDecodeError:
         arguments = ""
     if call.partial_args is not None or not is_object(arguments):
-        raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are no JSON object")
+        raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are not a JSON object")
     return call.name, arguments
 
 
 def count_to_messages(body: bytes) -> bytes:
-    """The tokens that Gemini counted. Raises `UnreadableAnswer`."""
+    """Translate a count of tokens. Raises `UnreadableAnswer`."""
     try:
         found = _count_decoder.decode(body)
     except (ValueError, RecursionError):
-        raise UnreadableAnswer("the upstream's answer is no count of tokens") from None
+        raise UnreadableAnswer("the upstream's answer is not a count of tokens") from None
     return encode({"input_tokens": found.total_tokens})
 
 
 def _blocks(parts: list[AnswerPart], known: str, sent: Sent, domain: str) -> list[dict[str, Any]]:
-    """As `GeminiStreamToMessages` writes them."""
+    """Give the blocks that `GeminiStreamToMessages` would write."""
     blocks: list[dict[str, Any]] = []
     thought = seal(domain)
     calls = 0
@@ -104,7 +94,7 @@ def _blocks(parts: list[AnswerPart], known: str, sent: Sent, domain: str) -> lis
 
 
 def _thinking(blocks: list[dict[str, Any]], thought: str) -> dict[str, Any]:
-    """The thinking block that comes last, or another."""
+    """Give the last block if it is a thinking block; otherwise add one."""
     if not blocks or blocks[-1]["type"] != "thinking":
         blocks.append({"type": "thinking", "thinking": "", "signature": thought})
     return blocks[-1]

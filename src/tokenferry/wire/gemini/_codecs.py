@@ -16,9 +16,9 @@ from tokenferry.wire.messages._errors import messages_error
 
 
 class MessagesToGemini:
-    """A client of the Messages API before an upstream of Gemini's.
+    """Connects clients of the Messages API to upstreams of Gemini's API.
 
-    `domain` names the upstream, its model and account, so that thought signatures go back to their issuer alone.
+    `domain` names the upstream, its model and account; thought signatures go back only there.
     """
 
     upstream: ClassVar[WireFormat] = "gemini"
@@ -27,7 +27,7 @@ class MessagesToGemini:
         self._quirks = quirks
         self._domain = domain
 
-    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # messages name no time
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # the answer holds no time
         return to_gemini(body, model, self._quirks, self._domain)
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
@@ -41,20 +41,20 @@ class MessagesToGemini:
 
 
 class CountOnGemini(MessagesToGemini):
-    """A question for the tokens of a Messages request before an upstream of Gemini's."""
+    """Translates requests to count the tokens of a Messages request."""
 
-    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # see above
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # the answer holds no time
         return count_on_gemini(body, model, self._quirks, self._domain)
 
-    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # as of every codec
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # the interface of codecs
         return count_to_messages(body), Tokens()
 
 
 class GeminiToMessages:
-    """A client of Gemini before an upstream of the Messages API, or of one that is asked through it.
+    """Connects clients of Gemini to upstreams of the Messages API, or to the next codec of a chain.
 
-    Its requests name the model and the stream that their address asks for, as `model` and `stream`. `domain` names
-    the upstream and the family of its model, so that reasoning goes back to its issuer alone.
+    The fields `model` and `stream` of a request hold what the client's path says. `domain` names the upstream and the
+    family of its model; reasoning goes back only there.
     """
 
     upstream: ClassVar[WireFormat] = "anthropic"
@@ -64,13 +64,13 @@ class GeminiToMessages:
         self._domain = domain
         self._is_last = is_last
 
-    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # its answers name no time
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # the answer holds no time
         return from_gemini(body, model, self._quirks, self._domain, is_last=self._is_last)
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
         return answer_from_messages(body, sent, self._domain)
 
-    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # it has no field
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # the answer has no field for it
         return gemini_error(read_fault(body, status))
 
     def stream(self, sent: Sent, request_id: str) -> MessagesStreamToGemini:  # noqa: ARG002  # see `error`

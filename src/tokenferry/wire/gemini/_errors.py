@@ -1,4 +1,4 @@
-"""Errors as Gemini's API words them."""
+"""Errors in the shape of Gemini's API."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,8 +21,8 @@ _STATUSES: Final = {
 }
 _SERVER_ERROR: Final = 500
 _OTHERS: Final = {402: 429, 413: 400, 529: 503}
-"""What the vendor has no status for."""
-_OF_KINDS: Final = {
+"""Gemini's statuses in place of those that it does not use."""
+_BY_KIND: Final = {
     "invalid_request_error": 400,
     "request_too_large": 400,
     "authentication_error": 401,
@@ -36,29 +36,29 @@ _OF_KINDS: Final = {
 
 
 def gemini_envelope(kind: str, message: str, request_id: str) -> bytes:  # noqa: ARG001  # it has no field
-    """The JSON of an error as Gemini's API words it. `kind` is one of Anthropic's types."""
-    return _document(_OF_KINDS.get(kind, 500), message)
+    """Give the JSON of an error. `kind` is one of Anthropic's types."""
+    return _document(_BY_KIND.get(kind, 500), message)
 
 
 def gemini_refusal(status: int, message: str, retry_after: int | None) -> bytes:
-    """The JSON of an error with this HTTP status; `retry_after` is in seconds, None where that isn't known."""
+    """Give the JSON of an error with this HTTP status. `retry_after` is in seconds, None if unknown."""
     wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{retry_after}s"}
     return _document(status, message, () if retry_after is None else (wait,))
 
 
 def gemini_error_event(kind: str, message: str, request_id: str) -> bytes:
-    """The same as a server-sent event, which ends a stream truthfully: the SDKs raise it."""
+    """Give the error as the event that ends a stream; the SDKs raise it."""
     return b"data: " + gemini_envelope(kind, message, request_id) + b"\n\n"
 
 
 def gemini_error(fault: UpstreamFault) -> tuple[int, bytes]:
-    """The status and the body of an error for a client of Gemini."""
+    """Give the status and the body of an error for a client of Gemini."""
     code = _OTHERS.get(fault.status, fault.status)
     return code, _document(code, fault.message)
 
 
 def gemini_status(code: int) -> str:
-    """The name of an error's status."""
+    """Give the name of an HTTP status, as Google's APIs have it."""
     return _STATUSES.get(code, "INVALID_ARGUMENT" if code < _SERVER_ERROR else "INTERNAL")
 
 
@@ -70,7 +70,7 @@ def _document(code: int, message: str, details: Sequence[dict[str, Any]] = ()) -
 
 
 def read_gemini_fault(body: bytes, status: int) -> UpstreamFault:
-    """What went wrong by an upstream's answer with this status, which may be one that ended without content."""
+    """Read the error in an upstream's answer with this status, which may be an answer that ended without content."""
     try:
         document = msgspec.json.decode(body)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Requests of Gemini's `generateContent` as ones of the Messages API."""
+"""Translates requests of Gemini's `generateContent` to the Messages API."""
 
 from base64 import b64decode
 from binascii import Error
@@ -10,11 +10,11 @@ from msgspec import UNSET
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
-from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
+from tokenferry.wire._field_handling import FieldHandlings, FieldTable, left_out, translated, unfit
 from tokenferry.wire._ids import changed_names, made_up_id, tool_name
 from tokenferry.wire._json import RequestReader, decode, encode
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import closed
+from tokenferry.wire._schema import EMPTY_SCHEMA, closed
 from tokenferry.wire.gemini import _models as gemini
 from tokenferry.wire.gemini._openapi_schema import json_schema
 from tokenferry.wire.gemini._spelling import complete
@@ -23,13 +23,11 @@ from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
 from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, text_blocks
 
-_VENDORS: Final = kept(
-    "always unfit: the file is the vendor's, or one that it fetches; images and PDFs by URL are kept"
-)
-_HINT: Final = left_out("how the vendor reads the file")
-_SERVER: Final = kept("a tool that the server runs: unfit, or dropped where the mapping says so")
-_RAN: Final = unfit("what a tool of the server's did")
-_OTHER_MEDIA: Final = unfit("text alone")
+_VENDORS: Final = translated("images and PDF documents by http URL; any other file is unfit")
+_HINT: Final = left_out("it says how the vendor reads the file")
+_SERVER: Final = translated("the server runs this tool: unfit, or left out if the mapping's `drop` names it")
+_RAN: Final = unfit("the server ran this tool")
+_OTHER_MEDIA: Final = unfit("only text is supported")
 _FILE: Final = {
     "media_resolution": _HINT,
     "media_processing": _HINT,
@@ -41,32 +39,36 @@ _FILE: Final = {
 
 FIELD_HANDLINGS: Final[FieldHandlings] = {
     gemini.GenerateContentRequest: {
-        "contents": kept("neighbours of one role become one turn"),
-        "system_instruction": kept("`system`"),
-        "tools": kept("functions"),
-        "tool_config": kept("`tool_choice`"),
-        "generation_config": kept(),
-        "model": kept("the target's model"),
-        "stream": kept("what the path says; no field of the API"),
+        "contents": translated("adjacent contents of one role become one turn"),
+        "system_instruction": translated("becomes `system`"),
+        "tools": translated("only functions"),
+        "tool_config": translated("becomes `tool_choice`"),
+        "generation_config": translated(),
+        "model": translated("becomes the target's model"),
+        "stream": translated("not a field of the API: the gateway sets it from the request's path"),
         "safety_settings": left_out("the model's vendor has its own"),
-        "cached_content": unfit("the vendor keeps it: send the whole conversation as `contents`"),
+        "cached_content": unfit("the vendor stores it; send the whole conversation as `contents`"),
         "labels": left_out("they may name a person"),
         "store": left_out(),
         "service_tier": left_out(),
-        "model_armor_config": unfit("a check that the vendor runs"),
+        "model_armor_config": unfit("the vendor runs this check"),
     },
     gemini.GeminiContent: {
-        "role": kept("`model` is the assistant; `system` amid the conversation a user's text in tags"),
-        "parts": kept(),
+        "role": translated(
+            "`model` becomes assistant; a later `system` turn becomes user text in `<system-reminder>` tags"
+        ),
+        "parts": translated(),
     },
     gemini.GeminiPart: {
-        "text": kept("without empty texts"),
-        "inline_data": kept("images, PDF documents and texts; others: unfit"),
+        "text": translated("without empty texts"),
+        "inline_data": translated("images, PDF documents and text; any other file is unfit"),
         "file_data": _VENDORS,
-        "function_call": kept("`tool_use`; a call without an id gets one"),
-        "function_response": kept("`tool_result`; each call has exactly one, else unfit"),
-        "thought": kept("left out: what the model wants back is in a signature"),
-        "thought_signature": kept("`thinking` with its signature, of the model that is asked; of any other left out"),
+        "function_call": translated("becomes `tool_use`; a call without an id gets one"),
+        "function_response": translated("becomes `tool_result`; unfit unless each call has exactly one"),
+        "thought": left_out("the signature holds what the model wants back", by_codec=True),
+        "thought_signature": translated(
+            "becomes `thinking` with its signature, if it is the target model's own; otherwise left out"
+        ),
         "executable_code": _RAN,
         "code_execution_result": _RAN,
         "tool_call": _RAN,
@@ -76,30 +78,32 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
         "speech_metadata": _HINT,
         "part_metadata": left_out(),
     },
-    gemini.Blob: {"mime_type": kept(), "data": kept(), "display_name": left_out()},
+    gemini.Blob: {"mime_type": translated(), "data": translated(), "display_name": left_out()},
     gemini.GeminiFile: {
-        "file_uri": kept("an image's or a PDF's on the web"),
-        "mime_type": kept(),
+        "file_uri": translated("the http URL of an image or a PDF document"),
+        "mime_type": translated(),
         "display_name": left_out(),
     },
     gemini.GeminiCall: {
-        "name": kept(),
-        "args": kept(),
-        "id": kept(),
-        "partial_args": unfit("a call in pieces"),
-        "will_continue": unfit("a call in pieces"),
+        "name": translated(),
+        "args": translated(),
+        "id": translated(),
+        "partial_args": unfit("a call must be complete"),
+        "will_continue": unfit("a call must be complete"),
     },
     gemini.FunctionResponse: {
-        "name": kept("finds the call where there is no id"),
-        "response": kept("`output` or `result` alone as its text; `error` alone with `is_error`; else as JSON"),
-        "id": kept(),
-        "parts": kept("images and PDF documents in the result"),
-        "will_continue": unfit("a result in pieces"),
+        "name": translated("identifies the call if there is no id"),
+        "response": translated(
+            "`output` or `result` alone becomes text, `error` alone text with `is_error`, anything else JSON"
+        ),
+        "id": translated(),
+        "parts": translated("images and PDF documents in the result"),
+        "will_continue": unfit("a result must be complete"),
         "scheduling": left_out(),
     },
-    gemini.ResponsePart: {"inline_data": kept(), "file_data": _VENDORS, **_FILE},
+    gemini.ResponsePart: {"inline_data": translated(), "file_data": _VENDORS, **_FILE},
     gemini.GeminiTool: {
-        "function_declarations": kept(),
+        "function_declarations": translated(),
         "google_search": _SERVER,
         "google_search_retrieval": _SERVER,
         "google_maps": _SERVER,
@@ -114,39 +118,47 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
         "mcp_servers": _SERVER,
     },
     gemini.FunctionDeclaration: {
-        "name": kept("changed where it is too long or has odd characters, and given back whole"),
-        "description": kept(),
-        "parameters": kept("as JSON schema"),
-        "parameters_json_schema": kept("as it is"),
+        "name": translated("a long name, or one with odd characters, is changed, and restored in the answer"),
+        "description": translated(),
+        "parameters": translated("becomes JSON Schema"),
+        "parameters_json_schema": translated("unchanged"),
         "response": left_out(),
         "response_json_schema": left_out(),
         "behavior": left_out(),
     },
     gemini.ToolConfig: {
-        "function_calling_config": kept("auto, any, a tool, none; of allowed names alone the others are not sent"),
+        "function_calling_config": translated(
+            "becomes auto, any, a tool or none; with allowed names, only those functions are sent"
+        ),
         "retrieval_config": left_out(),
         "include_server_side_tool_invocations": left_out(),
     },
     gemini.FunctionCallingConfig: {
-        "mode": kept("`VALIDATED` as auto"),
-        "allowed_function_names": kept(),
-        "stream_function_call_arguments": left_out("a call comes whole"),
+        "mode": translated("`VALIDATED` becomes auto"),
+        "allowed_function_names": translated(),
+        "stream_function_call_arguments": left_out("a call arrives in one piece"),
     },
     gemini.GenerationConfig: {
-        "max_output_tokens": kept("`max_tokens`; without, the model's own limit or 32,000"),
-        "temperature": kept("at most 1; left out where the model takes none"),
-        "top_p": kept("beside a temperature left out"),
-        "top_k": kept(),
-        "stop_sequences": kept("without those of white space alone"),
-        "candidate_count": kept("more than one: unfit"),
-        "thinking_config": kept("`thinking` where the model takes it and the conversation allows it, else left out"),
-        "response_mime_type": kept("text; JSON by its schema, or by an instruction where there is none; others: unfit"),
-        "response_json_schema": kept("`output_config.format`; every object is closed"),
-        "response_schema": kept("the same, as JSON schema"),
+        "max_output_tokens": translated("becomes `max_tokens`; the default is the model's limit or 32,000"),
+        "temperature": translated("at most 1; left out if the model takes no temperature"),
+        "top_p": translated("left out if there is a temperature"),
+        "top_k": translated(),
+        "stop_sequences": translated("without sequences of white space only"),
+        "candidate_count": translated("more than one is unfit"),
+        "thinking_config": translated(
+            "becomes `thinking` if the model and the conversation allow it; otherwise left out"
+        ),
+        "response_mime_type": translated(
+            "text; JSON by its schema, or by an instruction if there is no schema; any other type is unfit"
+        ),
+        "response_json_schema": translated(
+            "becomes `output_config.format`; every object gets `additionalProperties: false`"
+        ),
+        "response_schema": translated("becomes JSON Schema in `output_config.format`"),
         "response_format": _OTHER_MEDIA,
-        "response_modalities": kept("all but text: unfit"),
+        "response_modalities": translated("anything but text is unfit"),
         "response_logprobs": unfit(),
-        "logprobs": left_out("means nothing without `responseLogprobs`"),
+        "logprobs": left_out("it has no effect without `responseLogprobs`"),
         "seed": left_out(),
         "presence_penalty": left_out(),
         "frequency_penalty": left_out(),
@@ -162,19 +174,17 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
         "enable_enhanced_civic_answers": left_out(),
     },
     gemini.GeminiThinking: {
-        "include_thoughts": kept("without, the thoughts are in the signatures alone"),
-        "thinking_budget": kept(
-            "0 is off; up to 4,096 a low effort, up to 16,384 and -1 a medium one, else a high one"
+        "include_thoughts": translated("if false, thoughts are returned only in signatures"),
+        "thinking_budget": translated(
+            "0 turns thinking off; up to 4,096 becomes effort low, up to 16,384 and -1 medium, more high"
         ),
-        "thinking_level": kept("the effort of that name"),
+        "thinking_level": translated("becomes the effort of that name"),
     },
 }
 
 TABLE: Final = FieldTable(FIELD_HANDLINGS)
-_LIMIT: Final = 32_000
 _LOW, _MEDIUM = 4096, 16_384
 _MODES: Final[dict[str, Any]] = {"AUTO": "auto", "VALIDATED": "auto", "ANY": "any", "NONE": "none"}
-_EMPTY_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _JSON_ONLY: Final = "Answer with JSON and with nothing else."
 _JSON: Final = "application/json"
 _TEXT: Final = "text/plain"
@@ -187,9 +197,9 @@ _reader: Final = RequestReader(gemini.GenerateContentRequest, complete=complete)
 
 
 def from_gemini(body: bytes, model: str, quirks: Quirks, domain: str, *, is_last: bool) -> Sent:
-    """The request for an upstream that calls the model so. Raises `Unfit`.
+    """Translate a request for an upstream whose name for the model is `model`. Raises `Unfit`.
 
-    Claude's own rules hold if this codec `is_last`, so that Claude gets what it writes.
+    `is_last` says that no other codec follows: the request goes to Claude and must obey Claude's limits.
     """
     left: set[str] = set()
     asked = _reader.read(body, left)
@@ -205,11 +215,10 @@ def from_gemini(body: bytes, model: str, quirks: Quirks, domain: str, *, is_last
     system, turns = history.turns.end()
     tools = _tools(asked.tools or (), quirks, left)
     choice, tools = _choice(asked.tool_config, tools, left)
-    limit = config.max_output_tokens or quirks.max_output_tokens or _LIMIT
     request = messages.MessagesRequest(
         model=model,
         messages=turns,
-        max_tokens=limit if quirks.max_output_tokens is None else min(limit, quirks.max_output_tokens),
+        max_tokens=quirks.output_limit(config.max_output_tokens or None),
         system=system or None,
         tools=[tool for _, tool in tools] or None,
         tool_choice=choice if tools else None,
@@ -240,13 +249,13 @@ def from_gemini(body: bytes, model: str, quirks: Quirks, domain: str, *, is_last
 def _check(config: gemini.GenerationConfig, left: set[str]) -> None:
     TABLE.apply(config, left)
     if config.candidate_count is not None and config.candidate_count > 1:
-        raise Unfit("candidateCount: one answer at a time")
+        raise Unfit("candidateCount must be 1")
     if any(one.upper() != "TEXT" for one in config.response_modalities or ()):
-        raise Unfit("responseModalities: text alone")
+        raise Unfit("responseModalities must be TEXT")
 
 
 class _History:
-    """The conversation as it is written."""
+    """Writes the conversation as turns of the Messages API."""
 
     def __init__(self, domain: str, left: set[str]) -> None:
         self.turns = TurnWriter()
@@ -254,14 +263,14 @@ class _History:
         self._left = left
         self._calls = 0
         self._awaited: list[tuple[str, str]] = []
-        """The ids and the names of calls without a result yet."""
+        """The ids and names of calls that have no result yet."""
 
     def instruct(self, content: gemini.GeminiContent) -> None:
         """Add to the system prompt."""
         for part in content.parts:
             TABLE.apply(part, self._left)
             if part.text is None:
-                raise Unfit("the system instruction holds what is no text")
+                raise Unfit("the system instruction holds something other than text")
             self.turns.system(part.text)
 
     def add(self, content: gemini.GeminiContent) -> None:
@@ -291,7 +300,7 @@ class _History:
             return [_web_file(part.file_data)]
         text = part.text if isinstance(part, gemini.GeminiPart) else None
         if text is None:
-            raise Unfit("a part holds neither text nor anything else that is known")
+            raise Unfit("a part holds neither text nor any known content")
         return text_blocks([text])
 
     def _model(self, parts: Sequence[gemini.GeminiPart]) -> None:
@@ -310,7 +319,7 @@ class _History:
             elif part.function_call is not None:
                 blocks.append(self._call(part.function_call))
             elif part.function_response is not None:
-                raise Unfit("a turn of the model's holds a functionResponse")
+                raise Unfit("a turn of the model holds a functionResponse")
             elif part.text is not None or not part.thought_signature:
                 blocks += self._blocks(part)
         if has_thoughts and not is_opened:
@@ -323,7 +332,7 @@ class _History:
         if arguments in {b"null", b""}:
             arguments = b"{}"
         if not arguments.startswith(b"{"):
-            raise Unfit(f"the args of the call of {call.name[:80]!r} are no object")
+            raise Unfit(f"the args of the call of {call.name[:80]!r} are not a JSON object")
         self._calls += 1
         known = call.id or made_up_id("gemini", self._calls)
         self._awaited.append((known, call.name))
@@ -336,7 +345,7 @@ class _History:
         if not ids:
             raise Unfit(f"the functionResponse of {result.name[:80]!r} has no functionCall right before it")
         self._awaited = [one for one in self._awaited if one[0] != ids[0]]
-        text, is_error = _told(result.response)
+        text, is_error = _result_text(result.response)
         files = [block for part in result.parts or () for block in self._file(part)]
         self.turns.result(ids[0], [*text_blocks([text]), *files] if files else text, is_error=is_error)
 
@@ -345,8 +354,8 @@ class _History:
         return self._blocks(part)
 
 
-def _told(response: msgspec.Raw) -> tuple[str, bool]:
-    """What a function gave, and whether that is an error."""
+def _result_text(response: msgspec.Raw) -> tuple[str, bool]:
+    """Give a function's result as text, and whether it is an error."""
     found = decode(response)
     if isinstance(found, dict) and len(found) == 1:
         ((name, value),) = found.items()
@@ -367,9 +376,9 @@ def _blob(blob: gemini.Blob) -> messages.Content:
         try:
             text = b64decode(blob.data).decode()
         except (Error, ValueError):
-            raise Unfit(f"a file of the type {kind[:40]!r} is no text in base64") from None
+            raise Unfit(f"a file of the type {kind[:40]!r} is not text in base64") from None
         return messages.DocumentContent(source=messages.TextSource(data=text))
-    raise Unfit(f"a file of the type {kind[:40]!r}")
+    raise Unfit(f"files of the type {kind[:40]!r} can't be translated")
 
 
 def _web_file(file: gemini.GeminiFile) -> messages.Content:
@@ -380,11 +389,11 @@ def _web_file(file: gemini.GeminiFile) -> messages.Content:
             return messages.ImageContent(source=source)
         if kind == _PDF:
             return messages.DocumentContent(source=source)
-    raise Unfit("a file of the vendor's, or one that is neither an image nor a PDF document on the web")
+    raise Unfit("a file by URL is neither an image nor a PDF document, or the vendor stores it")
 
 
 _Tools = list[tuple[str, messages.FunctionTool]]
-"""By what the client calls each."""
+"""The tools, each with the name that the client gave it."""
 
 
 def _tools(tools: Sequence[gemini.GeminiTool], quirks: Quirks, left: set[str]) -> _Tools:
@@ -397,10 +406,8 @@ def _tools(tools: Sequence[gemini.GeminiTool], quirks: Quirks, left: set[str]) -
         for field, name in _SERVERS.items():
             if getattr(tool, field) is UNSET:
                 continue
-            if not (quirks.drop and field.startswith(quirks.drop)) and not (
-                quirks.drop and name.startswith(quirks.drop)
-            ):
-                raise Unfit(f"the server's tool {name}")
+            if not (quirks.drop and (field.startswith(quirks.drop) or name.startswith(quirks.drop))):
+                raise Unfit(f"the server runs the tool {name}; list it in the mapping's drop to leave it out")
             left.add(name)
     return found
 
@@ -418,7 +425,7 @@ def _function(declaration: gemini.FunctionDeclaration) -> messages.FunctionTool:
     elif declaration.parameters is not UNSET and bytes(declaration.parameters) != b"null":
         schema = json_schema(declaration.parameters)
     else:
-        schema = _EMPTY_SCHEMA
+        schema = EMPTY_SCHEMA
     name = tool_name(declaration.name, LONGEST_NAME)
     return messages.FunctionTool(name=name, description=declaration.description or None, input_schema=schema)
 
@@ -426,7 +433,7 @@ def _function(declaration: gemini.FunctionDeclaration) -> messages.FunctionTool:
 def _choice(
     config: gemini.ToolConfig | None, tools: _Tools, left: set[str]
 ) -> tuple[messages.ToolChoice | None, _Tools]:
-    """How a tool is to be chosen, and those that it may be. Raises `Unfit`."""
+    """Give the tool choice, and the tools that may be chosen. Raises `Unfit`."""
     if config is None:
         return None, tools
     TABLE.apply(config, left)
@@ -449,7 +456,7 @@ def _format(config: gemini.GenerationConfig, turns: TurnWriter) -> messages.Outp
     if kind == _TEXT:
         return None
     if kind != _JSON:
-        raise Unfit(f"responseMimeType {kind[:40]!r}")
+        raise Unfit(f"responseMimeType {kind[:40]!r} can't be translated")
     if config.response_json_schema is not UNSET:
         schema = config.response_json_schema
     elif config.response_schema is not UNSET:

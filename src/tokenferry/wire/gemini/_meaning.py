@@ -1,4 +1,4 @@
-"""What the fields of a Gemini answer mean in the Messages API, whether it is whole or a stream."""
+"""The meaning of a Gemini answer's fields in the Messages API, for whole answers and streams."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _FILTERED: Final = frozenset(
 _ISSUED: Final = "gemini_"
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,120}")
 _MARKS: Final = frozenset(("thought", "thoughtSignature"))
-"""Fields of a part that are no content."""
+"""Fields of a part that are not content."""
 _LONGEST_MESSAGE: Final = 500
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
@@ -28,17 +28,17 @@ GeminiStage: TypeAlias = Literal["quiet", "content", "error"]
 
 
 def client_id(issued: str | None) -> str | None:
-    """The id that a client gets of a call to which Gemini gave one; None where it gave none that a client can have."""
+    """Give the client's id for a call by Gemini's id; None if Gemini gave none, or one with odd characters."""
     return f"{_ISSUED}{issued}" if issued and _ID.fullmatch(issued) else None
 
 
 def issued_id(known: str) -> str | None:
-    """The id that Gemini itself gave a call; None for one of another origin, which it may not take."""
+    """Give Gemini's id by the client's id; None if Gemini did not issue it."""
     return known.removeprefix(_ISSUED) if known.startswith(_ISSUED) else None
 
 
 def stop_reason(finish: str, *, has_calls: bool) -> str | None:
-    """Why a finished answer with content ended well, or was filtered from there on; None for one that is broken."""
+    """Give the stop reason of a finished answer; None if it is broken."""
     if finish in _FILTERED:
         return "refusal"
     known = _ENDS.get(finish)
@@ -46,7 +46,7 @@ def stop_reason(finish: str, *, has_calls: bool) -> str | None:
 
 
 def end_fault(finish: str, message: object = None) -> UpstreamFault:
-    """What is wrong with an answer that ends so: without content, or with a broken part."""
+    """Give the error of an answer that ended without content, or broken."""
     if finish in _FILTERED:
         return _fault(_BAD_REQUEST, f"the vendor's filters blocked the answer ({finish})", message)
     if finish in _ENDS:
@@ -55,19 +55,19 @@ def end_fault(finish: str, message: object = None) -> UpstreamFault:
 
 
 def prompt_fault(reason: str, message: object = None) -> UpstreamFault:
-    """What is wrong with a prompt that was blocked."""
+    """Give the error of a blocked prompt."""
     return _fault(_BAD_REQUEST, f"the vendor's filters blocked the prompt ({reason[:64]})", message)
 
 
-def _fault(status: int, what: str, message: object) -> UpstreamFault:
-    said = f": {message[:_LONGEST_MESSAGE]}" if isinstance(message, str) and message else ""
-    return UpstreamFault(status=status, message=f"{what}{said}")
+def _fault(status: int, summary: str, message: object) -> UpstreamFault:
+    detail = f": {message[:_LONGEST_MESSAGE]}" if isinstance(message, str) and message else ""
+    return UpstreamFault(status=status, message=f"{summary}{detail}")
 
 
 def unusable_end(answer: Mapping[str, Any]) -> UpstreamFault | None:
-    """What is wrong with an answer, whole or an event of one, that ends without content or broken; None if nothing.
+    """Give the error of an answer, or of an event, that ends without content or broken; None for a usable one.
 
-    The answer may be any document. One that says that it is an error is not looked at.
+    The answer may be any document. The field `error` is not read.
     """
     candidate = _first(answer.get("candidates"))
     if not candidate:
@@ -83,7 +83,7 @@ def unusable_end(answer: Mapping[str, Any]) -> UpstreamFault | None:
 
 
 def gemini_stage(event: Mapping[str, Any]) -> GeminiStage:
-    """Whether an event of a stream brings an error, content, or neither yet."""
+    """Classify an event of a stream."""
     if event.get("error") or unusable_end(event) is not None:
         return "error"
     candidate = _first(event.get("candidates"))
@@ -106,7 +106,7 @@ def _table(value: object) -> dict[str, Any]:
 
 
 def tokens(usage: "UsageMetadata | None") -> Tokens:
-    """What was counted. Where anything was, a count that isn't there is zero: the vendor leaves zeros out."""
+    """Give the token counts. The vendor leaves out zeros, so a missing count beside others is 0."""
     if usage is None or usage.prompt_token_count is None:
         return Tokens()
     given = usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0)

@@ -1,14 +1,13 @@
-"""A request and an answer of `generateContent`. What only passes, like a schema, stays raw bytes."""
+"""Requests and answers of `generateContent`. A field that only passes, like a schema, stays raw bytes."""
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct
 
-Unread: TypeAlias = Raw | UnsetType
-"""A field that no codec looks into: it passes, is left out, or makes the request unfit."""
+from tokenferry.wire._json import RequestPart, Unread
 
 
-class _Part(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False, rename="camel"):
+class _Part(RequestPart, rename="camel"):
     pass
 
 
@@ -21,7 +20,7 @@ class Blob(_Part):
 
 
 class GeminiFile(_Part):
-    """A file that the vendor holds, or one that it fetches."""
+    """A file that the vendor stores or fetches."""
 
     file_uri: str
     mime_type: str | None = None
@@ -52,7 +51,7 @@ class ResponsePart(_Part):
 
 
 class FunctionResponse(_Part):
-    """The result of a call, which is matched by its name, and by its id where the call had one."""
+    """The result of a call. It is matched by id if the call had one, otherwise by name."""
 
     name: str
     response: Raw
@@ -63,7 +62,7 @@ class FunctionResponse(_Part):
 
 
 class GeminiPart(_Part):
-    """One of text, file, call or response, by the field that is there."""
+    """A text, a file, a call or a response, by the field that is set."""
 
     text: str | None = None
     inline_data: Blob | None = None
@@ -71,7 +70,7 @@ class GeminiPart(_Part):
     function_call: GeminiCall | None = None
     function_response: FunctionResponse | None = None
     thought: bool | None = None
-    """Whether the text is what the model thought."""
+    """Whether the text is a thought of the model."""
     thought_signature: str | None = None
     executable_code: Unread = UNSET
     code_execution_result: Unread = UNSET
@@ -89,7 +88,7 @@ class GeminiPart(_Part):
 
 
 class GeminiContent(_Part):
-    """A turn of the user or the model; that of a system instruction needs no role."""
+    """A turn of the user or the model, or a system instruction, which needs no role."""
 
     parts: list[GeminiPart]
     role: Literal["user", "model", "function", "system"] | None = None
@@ -99,7 +98,7 @@ class FunctionDeclaration(_Part):
     name: str
     description: str | None = None
     parameters: Unread = UNSET
-    """In the subset of OpenAPI's schemas, whose types are in capitals."""
+    """In Google's subset of OpenAPI schemas, with types in capitals."""
     parameters_json_schema: Unread = UNSET
     response: Unread = UNSET
     response_json_schema: Unread = UNSET
@@ -107,7 +106,7 @@ class FunctionDeclaration(_Part):
 
 
 class GeminiTool(_Part):
-    """Functions of the client's own, or by its field a tool that the server runs."""
+    """Functions of the client, or a tool that the server runs, by the field that is set."""
 
     function_declarations: list[FunctionDeclaration] | None = None
     google_search: Unread = UNSET
@@ -137,7 +136,7 @@ class ToolConfig(_Part):
 
 
 class GeminiThinking(_Part):
-    """A `thinkingConfig`: a budget in tokens (0 is off, -1 automatic) or a level, and never both."""
+    """A `thinkingConfig`: a budget in tokens (0 is off, -1 automatic) or a level, not both."""
 
     include_thoughts: bool | None = None
     thinking_budget: int | None = None
@@ -146,7 +145,7 @@ class GeminiThinking(_Part):
 
 class GenerationConfig(_Part):
     max_output_tokens: int | None = None
-    """Thinking counts towards it."""
+    """Includes thinking."""
     temperature: float | None = None
     top_p: float | None = None
     top_k: float | None = None
@@ -182,9 +181,9 @@ class GenerateContentRequest(_Part):
     tool_config: ToolConfig | None = None
     generation_config: GenerationConfig | None = None
     model: str | None = None
-    """Of a question for tokens alone; otherwise the path names the model."""
+    """Only in requests to count tokens; otherwise the path names the model."""
     stream: bool | None = None
-    """No field of the API: with `model` it stands for what a client's path says."""
+    """Not a field of the API: the gateway sets it and `model` from the client's path."""
     safety_settings: Unread = UNSET
     cached_content: Unread = UNSET
     labels: Unread = UNSET
@@ -193,7 +192,7 @@ class GenerateContentRequest(_Part):
     model_armor_config: Unread = UNSET
 
 
-# What is written has the fields alone that it needs: each costs time, for every part of a long conversation.
+# Structs to be written have only the fields they need: each costs time, for every part of a long conversation.
 
 
 class WrittenCall(_Part):
@@ -231,11 +230,11 @@ class WrittenRequest(_Part):
     model: str | None = None
 
 
-# What an upstream answers may gain fields at any time, so unknown ones are skipped.
+# Answers may gain fields at any time, so unknown ones are skipped.
 
 
 class AnswerCall(Struct, kw_only=True, rename="camel"):
-    """A `functionCall` of an answer, whose arguments come whole."""
+    """A `functionCall` of an answer, with complete arguments."""
 
     name: str | None = None
     args: Raw = Raw(b"{}")
@@ -262,7 +261,7 @@ class Candidate(Struct, kw_only=True, rename="camel"):
 
 
 class UsageMetadata(Struct, kw_only=True, rename="camel"):
-    """Counts of the whole answer until here. The prompt's holds the cached ones; thoughts come on top of candidates."""
+    """Token counts of the answer so far. The prompt includes cached tokens; candidates exclude thoughts."""
 
     prompt_token_count: int | None = None
     tool_use_prompt_token_count: int | None = None
@@ -277,7 +276,7 @@ class PromptFeedback(Struct, kw_only=True, rename="camel"):
 
 
 class GenerateContentAnswer(Struct, kw_only=True, rename="camel"):
-    """A whole answer, or one event of a streamed one."""
+    """A whole answer, or one event of a stream."""
 
     candidates: list[Candidate] | None = None
     prompt_feedback: PromptFeedback | None = None

@@ -1,4 +1,4 @@
-"""Requests of Gemini's own clients below the paths of Vertex AI."""
+"""Passes requests of Gemini clients to the paths of Vertex AI."""
 
 from typing import ClassVar, Final
 
@@ -22,18 +22,18 @@ _decode: Final = msgspec.json.Decoder(GenerateContentAnswer).decode
 
 
 class GeminiOnVertex:
-    """A client of Gemini before Vertex AI: the body passes, but for what the client's path said."""
+    """Connects clients of Gemini to Vertex AI. The body passes without `model` and `stream`, which become the path."""
 
     upstream: ClassVar[WireFormat] = "gemini"
 
     def __init__(self, quirks: Quirks) -> None:
         self._quirks = quirks
 
-    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # its answers name no time
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # the answer holds no time
         try:
             members = _members(body)
         except (ValueError, RecursionError):
-            raise Unfit("the request's body is no JSON object") from None
+            raise Unfit("the request's body is not a JSON object") from None
         members.pop("model", None)
         is_stream = bytes(members.pop("stream", b"false")) == b"true"
         written = encode(members)
@@ -42,26 +42,26 @@ class GeminiOnVertex:
         path = model_path(model, "streamGenerateContent?alt=sse" if is_stream else "generateContent", self._quirks)
         return Sent(body=written, model=model, stream=is_stream, path=path)
 
-    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # as of every codec
+    def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:  # noqa: ARG002  # the interface of codecs
         try:
             answer, document = _decode(body), msgspec.json.decode(body)
         except (ValueError, RecursionError):
-            raise UnreadableAnswer("the upstream's answer is none of Gemini") from None
+            raise UnreadableAnswer("the upstream's answer is not one of Gemini's API") from None
         if (fault := read_fault(body) or unusable_end(document)) is not None:
             raise UnreadableAnswer(fault.message, status=fault.status)
         return body, tokens(answer.usage_metadata)
 
-    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # see `answer`
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # the interface of codecs
         return status, body
 
-    def stream(self, sent: Sent, request_id: str) -> StreamTranslator:  # noqa: ARG002  # see `answer`
-        return _Passage(request_id)
+    def stream(self, sent: Sent, request_id: str) -> StreamTranslator:  # noqa: ARG002  # the interface of codecs
+        return _VertexStream(request_id)
 
 
-class _Passage(EventTranslator):
-    """Passes events as they come. It ends with an error if no finish reason has come."""
+class _VertexStream(EventTranslator):
+    """Passes events as they arrive, and ends with an error if none had a finish reason."""
 
-    heartbeat = b""  # the SDKs take a comment for JSON
+    heartbeat = b""  # the SDKs read a comment as JSON
 
     def __init__(self, request_id: str) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class _Passage(EventTranslator):
         try:
             answer = _decode(data)
         except (ValueError, RecursionError):
-            raise UnreadableAnswer("the upstream sent an event that is no part of an answer of Gemini") from None
+            raise UnreadableAnswer("the upstream sent an event that is not part of a Gemini answer") from None
         if answer.error:
             self._out.append(self._fail(read_fault(data) or UNEXPLAINED))
             return

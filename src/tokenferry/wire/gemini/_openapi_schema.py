@@ -1,4 +1,4 @@
-"""Schemas in Gemini's subset of OpenAPI as JSON schemas, which all others take.
+"""Translates schemas in Gemini's subset of OpenAPI to JSON Schema.
 
 https://ai.google.dev/api/caching#Schema
 """
@@ -13,17 +13,17 @@ from tokenferry.wire._json import decode, encode
 from tokenferry.wire.gemini._spelling import camel
 
 _NUMBERS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
-"""Counts that the vendor writes as texts, since they may have 64 bits."""
+"""Counts that the vendor writes as strings, since they may have 64 bits."""
 _DROPPED: Final = frozenset(("nullable", "propertyOrdering", "property_ordering", "example"))
 
 
 def json_schema(schema: msgspec.Raw) -> msgspec.Raw:
-    """The schema as JSON schema says it. Raises `Unfit` for one that can't be read."""
+    """Give the schema as JSON Schema. Raises `Unfit` if it can't be read."""
     document = decode(schema)
     try:
         return msgspec.Raw(encode(_converted(document)))
     except RecursionError:
-        raise Unfit("a schema is nested too deep") from None
+        raise Unfit("a schema is nested too deeply") from None
 
 
 def _converted(given: Any) -> Any:
@@ -56,7 +56,7 @@ def _type(value: Any) -> Any:
 
 
 def _nullable(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema that also takes null."""
+    """Give the schema that also allows null."""
     if "anyOf" in schema or not isinstance(kind := schema.get("type"), str):
         return {"anyOf": [schema, {"type": "null"}]}
     found = {**schema, "type": [kind, "null"]}

@@ -1,4 +1,4 @@
-"""JSON schemas by the keywords that Gemini takes: it refuses a request with any other.
+"""Reduces JSON schemas to the keywords that Gemini accepts: it refuses a request with any other.
 
 https://ai.google.dev/api/caching#FunctionDeclaration
 """
@@ -18,7 +18,7 @@ ALLOWED: Final = frozenset(
         *("required", "propertyOrdering"),
     )
 )
-"""The keywords of a schema."""
+"""The keywords that Gemini accepts."""
 _TAKEN: Final = ALLOWED - {"$ref"}
 _LISTS: Final = ("anyOf", "oneOf", "prefixItems")
 _TABLES: Final = ("properties", "$defs")
@@ -26,11 +26,11 @@ _ANNOTATIONS: Final = frozenset(("title", "description", "$id", "$anchor", "$def
 _ANYTHING: Final[dict[str, Any]] = {}
 _LONGEST_CACHED: Final = 64 * 1024
 _MOST_MERGED: Final = 64
-"""Parts of `allOf` that are merged, in one schema: each may refer to others."""
+"""The most parts of `allOf` that are merged in one schema; each may refer to others."""
 
 
 def allowed_schema(schema: msgspec.Raw) -> msgspec.Raw:
-    """The schema as Gemini takes it. What it can't say is left out: it then allows more. Raises `Unfit`."""
+    """Give the schema as Gemini accepts it. Other constraints are left out, so it may allow more. Raises `Unfit`."""
     text = bytes(schema)
     return _cached(text) if len(text) <= _LONGEST_CACHED else _translated(text)
 
@@ -40,15 +40,15 @@ def _translated(text: bytes) -> msgspec.Raw:
     try:
         return msgspec.Raw(encode(_Translation(document).schema(document)))
     except RecursionError:
-        raise Unfit("a schema is nested too deep") from None
+        raise Unfit("a schema is nested too deeply") from None
 
 
 _cached: Final = lru_cache(maxsize=512)(_translated)
-"""A client sends the same tools with each request."""
+"""Clients send the same tools with each request."""
 
 
 class _Translation:
-    """Of one document, whose definitions its parts may refer to."""
+    """Translates one document. Its parts may refer to its definitions."""
 
     def __init__(self, document: Any) -> None:
         known = document if isinstance(document, dict) else {}
@@ -61,7 +61,7 @@ class _Translation:
         self._merged = 0
 
     def schema(self, given: Any) -> dict[str, Any]:
-        """A schema by its allowed keywords; `true` and whatever else is none allow anything."""
+        """Give a schema with only allowed keywords; `true`, or what is not a schema, allows anything."""
         if not isinstance(given, dict):
             return _ANYTHING
         if "allOf" in given:
@@ -76,7 +76,7 @@ class _Translation:
         return _by_type({name: value for name, value in found.items() if name not in _LISTS or value})
 
     def _keyword(self, name: str, value: Any) -> Any:
-        """What stands behind a keyword: in most cases no schema."""
+        """Give the value of a keyword."""
         if name in _TABLES:
             return {key: self.schema(one) for key, one in _table(value).items()}
         if name in _LISTS:
@@ -85,7 +85,7 @@ class _Translation:
         return self.schema(value) if is_schema else value
 
     def _reference(self, reference: str, given: dict[str, Any]) -> dict[str, Any]:
-        """A reference, beside which nothing else may be said; one to nowhere allows anything."""
+        """Give a reference, which must stand alone; an unknown one allows anything."""
         if reference not in self._definitions:
             return {name: value for name, value in given.items() if name == "description"}
         definitions = {**_table(given.get("definitions")), **_table(given.get("$defs"))}
@@ -95,7 +95,7 @@ class _Translation:
         return found
 
     def _merge(self, given: dict[str, Any]) -> dict[str, Any]:
-        """A schema and all that its `allOf` demands, in one."""
+        """Give a schema merged with the parts of its `allOf`."""
         parts = given["allOf"] if isinstance(given["allOf"], list) else []
         merged = {name: value for name, value in given.items() if name != "allOf"}
         if len(parts) == 1 and isinstance(parts[0], dict) and not merged.keys() - _ANNOTATIONS - {"definitions"}:
@@ -103,7 +103,7 @@ class _Translation:
         for part in parts:
             self._merged += 1
             if self._merged > _MOST_MERGED:
-                raise Unfit(f"a schema demands more than {_MOST_MERGED} others by allOf")
+                raise Unfit(f"a schema has more than {_MOST_MERGED} parts in allOf")
             known = self._definitions.get(part["$ref"], part) if isinstance(part, dict) and "$ref" in part else part
             if isinstance(known, dict):
                 _add(merged, self._merge(known) if "allOf" in known else known)
@@ -121,7 +121,7 @@ def _add(merged: dict[str, Any], part: dict[str, Any]) -> None:
 
 
 def _by_type(found: dict[str, Any]) -> dict[str, Any]:
-    """The schema with one type, which has what that demands."""
+    """Give the schema with one type, and `items` for an array."""
     kinds = found.get("type")
     if isinstance(kinds, list):
         names = [one for one in kinds if isinstance(one, str)]
@@ -134,7 +134,7 @@ def _by_type(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _one_of(found: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    """The schema of a value of several types: each with the keywords that the type allows."""
+    """Give the schema of a value with several types, as `anyOf` of one schema per type."""
     said = {name: value for name, value in found.items() if name in _ANNOTATIONS}
     if not names:
         return {name: value for name, value in found.items() if name != "type"}

@@ -1,4 +1,4 @@
-"""The spellings of one field that the vendor takes: protobuf's JSON reads `system_instruction`, too."""
+"""Normalizes field names: protobuf's JSON also accepts `system_instruction` for `systemInstruction`."""
 
 import re
 from typing import Any, Final
@@ -7,18 +7,18 @@ _UNDERSCORE: Final = re.compile(r"(?<=[a-z0-9])_([a-z0-9])")
 _OPAQUE: Final = frozenset(
     ("args", "response", "parameters", "parametersJsonSchema", "responseSchema", "responseJsonSchema", "labels")
 )
-"""Fields of the client's own names."""
+"""Fields whose contents the client names."""
 _LISTS: Final = frozenset(("contents", "parts", "tools", "functionDeclarations"))
-"""Fields in which one thing may stand without a list around it."""
+"""List fields that may hold a single value without a list."""
 
 
 def camel(name: str) -> str:
-    """A field's name as the vendor writes it."""
+    """Give a field's name in camel case."""
     return _UNDERSCORE.sub(lambda found: found[1].upper(), name)
 
 
 def complete(document: Any) -> None:
-    """Spell every field of a request as the vendor writes it, and put what stands alone into a list."""
+    """Write every field of a request in camel case, and put single values of list fields into lists."""
     if isinstance(document, dict):
         spelled = _spelled(document)
         document.clear()

@@ -1,4 +1,4 @@
-"""The events of a Messages answer as a streamed answer of Gemini."""
+"""Translates the events of a Messages answer to a streamed Gemini answer."""
 
 from typing import Any, Final
 
@@ -11,16 +11,16 @@ from tokenferry.wire.gemini._errors import gemini_error, gemini_status
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._streams import EMPTY_INPUTS, MessagesReader
 
-_MOST_KEPT: Final = 32 * 1024 * 1024
+_MOST_HELD: Final = 32 * 1024 * 1024
 
 
 class MessagesStreamToGemini(MessagesReader):
-    """Passes each delta as an answer with the part that it adds. A call is held until its arguments are whole.
+    """Passes each delta as an answer with one part. A call waits until its arguments are complete.
 
     The last event has the finish reason and the usage.
     """
 
-    heartbeat = b""  # the SDKs take a comment for JSON
+    heartbeat = b""  # the SDKs read a comment as JSON
 
     def __init__(self, sent: Sent, domain: str) -> None:
         super().__init__(sent)
@@ -28,10 +28,10 @@ class MessagesStreamToGemini(MessagesReader):
         self._id = self._model = ""
         self._open: messages.AnswerBlock | None = None
         self._block = -1
-        """The index of the block that is open."""
+        """The index of the open block."""
         self._texts: list[str] = []
-        """What came of its thoughts or its arguments."""
-        self._kept = 0
+        """The fragments of its thoughts or arguments."""
+        self._held = 0
 
     def _error(self, fault: UpstreamFault) -> tuple[str, bytes]:
         code, document = gemini_error(fault)
@@ -49,7 +49,7 @@ class MessagesStreamToGemini(MessagesReader):
         if block.type == "text":
             self._write(self._parts.text(block.text or ""))
         elif block.type == "tool_use" and bytes(block.input) not in EMPTY_INPUTS:
-            self._keep(bytes(block.input).decode("utf-8", "replace"))
+            self._hold_text(bytes(block.input).decode("utf-8", "replace"))
         elif block.type == "thinking" and block.thinking:
             self._think(block.thinking)
 
@@ -59,21 +59,23 @@ class MessagesStreamToGemini(MessagesReader):
         if delta.type == "text_delta":
             self._write(self._parts.text(delta.text or ""))
         elif delta.type == "input_json_delta":
-            self._keep(delta.partial_json or "")
+            self._hold_text(delta.partial_json or "")
         elif delta.type == "thinking_delta":
             self._think(delta.thinking or "")
         elif delta.type == "signature_delta":
             self._open.signature = (self._open.signature or "") + (delta.signature or "")
 
     def _think(self, text: str) -> None:
-        self._keep(text)
+        self._hold_text(text)
         self._write(self._parts.thought(text))
 
-    def _keep(self, text: str) -> None:
+    def _hold_text(self, text: str) -> None:
         self._texts.append(text)
-        self._kept += len(text)
-        if self._kept > _MOST_KEPT:
-            raise UnreadableAnswer("the upstream's answer is too long")
+        self._held += len(text)
+        if self._held > _MOST_HELD:
+            raise UnreadableAnswer(
+                f"the upstream's answer has more than {_MOST_HELD:,} characters of thoughts and calls"
+            )
 
     def _end_block(self, index: int) -> None:
         block, self._open = self._open, None

@@ -1,4 +1,4 @@
-"""A streamed Gemini answer as the events of the Messages API."""
+"""Translates a streamed Gemini answer to the events of the Messages API."""
 
 from typing import Final
 
@@ -20,10 +20,10 @@ _decode: Final = msgspec.json.Decoder(GenerateContentAnswer).decode
 
 
 class GeminiStreamToMessages(MessagesWriter):
-    """Passes parts as they come, each call whole. The thinking block before a call holds the call's signature.
+    """Passes parts as they arrive, each call complete. The thinking block before a call holds the call's signature.
 
-    Signatures of texts are left out: Gemini doesn't check them (https://ai.google.dev/gemini-api/docs/thought-signatures),
-    and they come after the text, where a thinking block would be the answer's last, which clients take for its result.
+    Signatures of texts are left out: Gemini doesn't check them (https://ai.google.dev/gemini-api/docs/thought-signatures).
+    They follow the text, so a thinking block would be the last one, which clients take for the result.
     The answer is complete with the finish reason and the usage; without the usage, at the end of the bytes.
     """
 
@@ -34,7 +34,7 @@ class GeminiStreamToMessages(MessagesWriter):
         self._finish: str | None = None
         self._finish_message: str | None = None
         self._counts: UsageMetadata | None = None
-        """Of the whole answer until now."""
+        """The latest token counts."""
         self._calls = 0
 
     def _ended(self) -> None:
@@ -43,12 +43,12 @@ class GeminiStreamToMessages(MessagesWriter):
         self._complete(self._finish or "")
 
     def _translate(self, data: bytes) -> None:
-        if data.strip() == b"[DONE]":  # of a server that is not the vendor's
+        if data.strip() == b"[DONE]":  # some compatible servers send it
             return
         try:
             answer = _decode(data)
         except (ValueError, RecursionError):
-            raise UnreadableAnswer("the upstream sent an event that is no part of an answer of Gemini") from None
+            raise UnreadableAnswer("the upstream sent an event that is not part of a Gemini answer") from None
         if answer.error:
             self._out.append(self._fail(read_fault(data) or UNEXPLAINED))
         else:
@@ -82,7 +82,7 @@ class GeminiStreamToMessages(MessagesWriter):
             self._out.append(self._blocks.text(part.text))
 
     def _open(self, kind: str) -> None:
-        """Begin a block of this kind, unless it is open."""
+        """Begin a block of this kind, unless one is open."""
         blocks = self._blocks
         if blocks.kind != kind:
             self._out.append(blocks.stop(self._thought))
@@ -92,7 +92,7 @@ class GeminiStreamToMessages(MessagesWriter):
     def _call(self, call: AnswerCall, signature: str | None) -> None:
         blocks, (name, arguments) = self._blocks, called(call)
         if self._calls >= _MOST_CALLS:
-            raise UnreadableAnswer("the upstream's answer has too many calls")
+            raise UnreadableAnswer(f"the upstream's answer has more than {_MOST_CALLS:,} tool calls")
         if signature:
             self._open("thinking")
             self._out.append(blocks.stop(seal(self._domain, signature)))

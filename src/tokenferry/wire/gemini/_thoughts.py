@@ -1,4 +1,4 @@
-"""Another model's thoughts on their way through a client of Gemini, in the signature of the part that follows them."""
+"""Carries another model's thoughts through a Gemini client, in the signature of the part that follows them."""
 
 from base64 import b64decode, b64encode
 from binascii import Error
@@ -14,44 +14,44 @@ from tokenferry.wire.messages import _models as messages
 Thought: TypeAlias = messages.ThinkingContent | messages.RedactedThinkingContent
 
 SEALED_SIGNATURE: Final = b64encode(PREFIX.encode())
-"""What each of them begins with."""
+"""The beginning of every such signature."""
 NO_SIGNATURE: Final = "skip_thought_signature_validator"
 NO_SIGNATURES: Final = frozenset((NO_SIGNATURE, "context_engineering_is_the_way_to_go"))
-"""What clients send in place of one: https://ai.google.dev/gemini-api/docs/thought-signatures"""
+"""Values that stand for a missing signature: https://ai.google.dev/gemini-api/docs/thought-signatures"""
 _SPELLINGS: Final = ("thoughtSignature", "thought_signature")
 _STANDARD: Final = str.maketrans("-_", "+/")
 
 
 def sealed_thoughts(domain: str, thoughts: Sequence[Thought]) -> str:
-    """The signature for these thoughts, which the model that had them wants back. SDKs take base64 alone."""
-    told = [
+    """Give the signature that holds these thoughts for their model. SDKs accept only base64."""
+    fields = [
         (one.thinking, one.signature) if isinstance(one, messages.ThinkingContent) else (one.data,) for one in thoughts
     ]
-    return b64encode(seal(domain, encode(told).decode()).encode()).decode("ascii")
+    return b64encode(seal(domain, encode(fields).decode()).encode()).decode("ascii")
 
 
 def opened_thoughts(signature: str, domain: str) -> list[Thought]:
-    """The thoughts in a signature; none where they were another model's."""
+    """Give the thoughts in a signature; none if another model wrote them."""
     if not signature.encode("utf-8", "replace").startswith(SEALED_SIGNATURE):
         return []
     try:
         mark = b64decode(f"{signature.rstrip('=').translate(_STANDARD)}==").decode()
-        told = msgspec.json.decode(opened(mark, domain) or "[]", type=list[list[str]])
+        fields = msgspec.json.decode(opened(mark, domain) or "[]", type=list[list[str]])
     except (Error, ValueError):
         return []
     return [
         messages.ThinkingContent(thinking=one[0], signature=one[1])
         if len(one) > 1
         else messages.RedactedThinkingContent(data="".join(one))
-        for one in told
+        for one in fields
     ]
 
 
 def without_signatures(body: bytes, *, keep_own: bool) -> bytes:
-    """A request for the vendor's own API without signatures that it did not write: it refuses them.
+    """Give a request without signatures of other vendors, which Gemini's own API refuses.
 
-    Without `keep_own` no signature stays. A call that has lost one says so, since the vendor demands one of each step.
-    What can't be read is given back as it is.
+    `keep_own=False` drops Gemini's own signatures, too. A call that loses one gets `NO_SIGNATURE`, since Gemini demands
+    one of each step. A body that can't be read is returned unchanged.
     """
     try:
         document = msgspec.json.decode(body)

@@ -1,4 +1,4 @@
-"""Requests of the Messages API as ones of `generateContent`."""
+"""Translates requests of the Messages API to `generateContent`."""
 
 import re
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import opened
-from tokenferry.wire._field_handling import FieldTable, changed, kept
+from tokenferry.wire._field_handling import FieldTable, changed, left_out, translated, unfit
 from tokenferry.wire._ids import tool_name
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
@@ -24,67 +24,70 @@ FIELD_HANDLINGS: Final = changed(
     HANDLINGS,
     {
         messages.MessagesRequest: {
-            "model": kept("the target's model, in the path"),
-            "messages": kept("`contents`; the last is a user's, else unfit"),
-            "max_tokens": kept("`maxOutputTokens`, at most the model's own limit"),
-            "system": kept("`systemInstruction`; a block with Claude Code's billing header is dropped"),
-            "tools": kept("`functionDeclarations`"),
-            "tool_choice": kept("`functionCallingConfig`"),
-            "stop_sequences": kept("only the first five"),
-            "stream": kept("in the path"),
-            "top_k": kept("unless the model refuses it"),
-            "thinking": kept("`thinkingConfig` where the model takes it, else left out"),
+            "model": translated("becomes the target's model, in the path"),
+            "messages": translated("becomes `contents`; a request that ends with an assistant turn is unfit"),
+            "max_tokens": translated("becomes `maxOutputTokens`, at most the model's limit"),
+            "system": translated("becomes `systemInstruction`, without Claude Code's billing header"),
+            "tools": translated("becomes `functionDeclarations`"),
+            "tool_choice": translated("becomes `functionCallingConfig`"),
+            "stop_sequences": translated("only the first five are sent"),
+            "stream": translated("becomes part of the path"),
+            "top_k": translated("left out if the model refuses it"),
+            "thinking": translated("becomes `thinkingConfig` if the model takes it; otherwise left out"),
         },
         messages.Turn: {
-            "role": kept("turns of a user in a row become one; `system` is a user's text in `<system-reminder>` tags")
+            "role": translated("adjacent user turns become one; `system` becomes user text in `<system-reminder>` tags")
         },
         messages.ImageContent: {
-            "source": kept("`inlineData`; by URL or file id: unfit; unfit where the model takes no images"),
+            "source": translated("becomes `inlineData`; unfit by URL or file id, and for a model that takes no images"),
         },
-        messages.Base64Source: {"media_type": kept(), "data": kept()},
-        messages.UrlSource: {"url": kept("always unfit: nothing is fetched")},
+        messages.Base64Source: {"media_type": translated(), "data": translated()},
+        messages.UrlSource: {"url": unfit("the gateway does not fetch files", by_codec=True)},
         messages.DocumentContent: {
-            "source": kept("text as text; PDF as `inlineData` where the model takes it, else unfit"),
+            "source": translated(
+                "text becomes text, a PDF document becomes `inlineData`; unfit if the model takes no PDF"
+            ),
         },
         messages.ThinkingContent: {
-            "thinking": kept("always left out: the signature stands for it"),
-            "signature": kept("`thoughtSignature`, for the account and model that it came from"),
+            "thinking": left_out("only the signature is sent", by_codec=True),
+            "signature": translated("becomes `thoughtSignature` for the account and model that wrote it"),
         },
         messages.ToolUseContent: {
-            "id": kept("of calls that came from Gemini with one; else the name and the order match calls and results"),
-            "input": kept("`args`"),
+            "id": translated("sent if Gemini issued it; otherwise name and order match a result to its call"),
+            "input": translated("becomes `args`"),
         },
         messages.ToolResultContent: {
-            "content": kept("`response.output`; images within the result since Gemini 3, else after the results"),
-            "is_error": kept("`response.error`"),
+            "content": translated(
+                "becomes `response.output`; images are in the result since Gemini 3, and after the results before"
+            ),
+            "is_error": translated("becomes `response.error`"),
         },
         messages.FunctionTool: {
-            "input_schema": kept("`parametersJsonSchema`, by the keywords that Gemini takes"),
-            "strict": kept("always left out"),
+            "input_schema": translated("becomes `parametersJsonSchema`, with only the keywords that Gemini accepts"),
+            "strict": left_out(by_codec=True),
         },
         messages.ToolChoice: {
-            "type": kept("AUTO, ANY, ANY with the one name, NONE"),
-            "disable_parallel_tool_use": kept("always left out"),
+            "type": translated("becomes AUTO, ANY, ANY with one allowed name, or NONE"),
+            "disable_parallel_tool_use": left_out(by_codec=True),
         },
         messages.ThinkingConfig: {
-            "type": kept("`disabled` asks for as little as the model can"),
-            "budget_tokens": kept(
-                "`thinkingBudget`, at most half of a limit that it would use up; since Gemini 3 `thinkingLevel`: "
-                "up to 4,096 low, up to 16,384 medium"
+            "type": translated("`disabled` asks for the least thinking that the model allows"),
+            "budget_tokens": translated(
+                "becomes `thinkingBudget`; since Gemini 3 `thinkingLevel`, up to 4,096 low, up to 16,384 medium"
             ),
         },
         messages.OutputConfig: {
-            "effort": kept("`thinkingLevel`, or a budget for it, where the model takes one, else left out"),
-            "format": kept("`responseJsonSchema`; beside tools unfit before Gemini 3"),
+            "effort": translated("becomes `thinkingLevel` or a budget, if the model takes one; otherwise left out"),
+            "format": translated("becomes `responseJsonSchema`; together with tools it is unfit before Gemini 3"),
         },
-        messages.OutputFormat: {"schema": kept("by the keywords that Gemini takes")},
+        messages.OutputFormat: {"schema": translated("with only the keywords that Gemini accepts")},
     },
 )
 
 TABLE: Final = FieldTable(FIELD_HANDLINGS)
 _MOST_STOPS: Final = 5
 _AUTOMATIC: Final = -1
-"""A budget of thinking that the model chooses."""
+"""The thinking budget with which the model decides itself."""
 _MODEL: Final = re.compile(r"[A-Za-z0-9_@-][A-Za-z0-9._@-]*(?:/[A-Za-z0-9_@-][A-Za-z0-9._@-]*)*")
 _MODES: Final[dict[str, Any]] = {"auto": "AUTO", "none": "NONE", "any": "ANY", "tool": "ANY"}
 _REMINDER: Final = "<system-reminder>\n{}\n</system-reminder>"
@@ -100,7 +103,7 @@ _count_reader: Final = RequestReader(messages.MessagesRequest, _demand_no_output
 
 
 def to_gemini(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
-    """The request for an upstream that calls the model so. Raises `Unfit`."""
+    """Translate a request for an upstream whose name for the model is `model`. Raises `Unfit`."""
     left: set[str] = set()
     asked = _reader.read(body, left)
     request = _request(asked, quirks, domain, left)
@@ -117,10 +120,10 @@ def to_gemini(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
 
 
 def count_on_gemini(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
-    """A question for the tokens of a request. Raises `Unfit`."""
+    """Translate a request to count tokens. Raises `Unfit`."""
     left: set[str] = set()
     request = _request(_count_reader.read(body, left), quirks, domain, left)
-    if quirks.vertex:  # which takes no more than this
+    if quirks.vertex:  # it refuses any other field
         request.generation_config = request.tool_config = None
         asked: Any = request
     else:
@@ -130,12 +133,12 @@ def count_on_gemini(body: bytes, model: str, quirks: Quirks, domain: str) -> Sen
 
 
 def model_path(model: str, method: str, quirks: Quirks) -> str:
-    """Where a model is asked. Raises `Unfit` for a name that would change the path."""
+    """Give the path of a model's method. Raises `Unfit` for a name that would change the path."""
     if _MODEL.fullmatch(model) is None:
-        raise Unfit("the model's name is no path")
+        raise Unfit("the model's name can't be part of a path")
     if quirks.vertex:
         if model.startswith("claude-"):
-            raise Unfit("Claude at Vertex AI: map it to a provider of the type vertex-claude")
+            raise Unfit("Claude at Vertex AI needs a provider of the type vertex-claude; map the model to one")
         whole = model if "/" in model else f"publishers/google/models/{model}"
     else:
         whole = model if "/" in model else f"models/{model}"
@@ -149,9 +152,9 @@ def _request(asked: messages.MessagesRequest, quirks: Quirks, domain: str, left:
         history.add(turn)
     history.check()
     if not history.contents:
-        raise Unfit("the request has no message that isn't empty")
+        raise Unfit("every message of the request is empty")
     if history.contents[-1].role == "model":
-        raise Unfit("a last turn of the assistant, to be continued, has no counterpart there")
+        raise Unfit("the last turn is the assistant's, which this upstream can't continue")
     functions = offered_functions(asked, TABLE, quirks, left)
     if any(one.is_strict for one in functions):
         left.add("strict")
@@ -169,18 +172,18 @@ def _request(asked: messages.MessagesRequest, quirks: Quirks, domain: str, left:
 
 
 class _History(Conversation[gemini.WrittenPart]):
-    """The conversation as it is written: the results of a turn's calls are one content, in the calls' order."""
+    """Writes the conversation as contents. All results of a turn are one content, in the order of the calls."""
 
     def __init__(self, quirks: Quirks, domain: str, left: set[str]) -> None:
         super().__init__(TABLE, quirks, left)
         self.contents: list[gemini.WrittenContent] = []
         self._domain = domain
         self._calls: dict[str, gemini.WrittenCall] = {}
-        """The calls of the last turn of the model, by id."""
+        """The calls of the model's last turn, by id."""
         self._results: dict[str, gemini.WrittenPart] = {}
         self._later: list[gemini.WrittenPart] = []
-        """What comes after the results."""
-        self._is_third = quirks.thinking == "level"
+        """The parts that follow the results."""
+        self._is_gemini_3 = quirks.thinking == "level"
 
     def _system(self, text: str) -> None:
         self._user([gemini.WrittenPart(text=_REMINDER.format(text))])
@@ -188,7 +191,7 @@ class _History(Conversation[gemini.WrittenPart]):
     def _user(self, parts: list[gemini.WrittenPart]) -> None:
         if parts:
             self._later += parts
-        if self._awaited:
+        if self._pending:
             return
         if self._results:
             results = [self._results[known] for known in self._calls]
@@ -206,13 +209,13 @@ class _History(Conversation[gemini.WrittenPart]):
         return gemini.WrittenPart(text=text)
 
     def _image_part(self, url: str) -> gemini.WrittenPart:
-        return gemini.WrittenPart(inline_data=_blob(url, "an image by its URL"))
+        return gemini.WrittenPart(inline_data=_blob(url, "an image"))
 
-    def _file_part(self, name: str, url: str) -> gemini.WrittenPart:  # noqa: ARG002  # it has no place for the name
-        return gemini.WrittenPart(inline_data=_blob(url, "a document by its URL"))
+    def _file_part(self, name: str, url: str) -> gemini.WrittenPart:  # noqa: ARG002  # Gemini has no field for the name
+        return gemini.WrittenPart(inline_data=_blob(url, "a document"))
 
     def _result(self, block: messages.ToolResultContent) -> list[gemini.WrittenPart]:
-        known = self._answered(block)
+        known = self._pending.answer(block.tool_use_id)
         call, text = self._calls[known], block.content or ""
         files: list[gemini.WrittenPart] | None = None
         if not isinstance(text, str):
@@ -222,7 +225,7 @@ class _History(Conversation[gemini.WrittenPart]):
         response = {"error" if block.is_error else "output": text}
         result = gemini.WrittenResponse(name=call.name, id=call.id, response=response)
         self._results[known] = gemini.WrittenPart(function_response=result)
-        if files and self._is_third:
+        if files and self._is_gemini_3:
             result.parts, files = files, None
         return [gemini.WrittenPart(text=f"From the result of the call of {call.name}:"), *files] if files else []
 
@@ -236,9 +239,9 @@ class _History(Conversation[gemini.WrittenPart]):
                     parts.append(gemini.WrittenPart(text=text))
             elif isinstance(block, messages.ToolUseContent):
                 known, name, _ = self._call(block)
-                if self._is_third and not self._calls:
+                if self._is_gemini_3 and not self._calls:
                     signature = signature or NO_SIGNATURE
-                call = gemini.WrittenCall(name=_begun(name), args=block.input, id=issued_id(block.id))
+                call = gemini.WrittenCall(name=_function_name(name), args=block.input, id=issued_id(block.id))
                 self._calls[known] = call
                 parts.append(gemini.WrittenPart(function_call=call, thought_signature=signature))
                 signature = None
@@ -254,25 +257,25 @@ class _History(Conversation[gemini.WrittenPart]):
             self.contents.append(gemini.WrittenContent(role="model", parts=parts))
 
 
-def _blob(url: str, what: str) -> gemini.Blob:
+def _blob(url: str, noun: str) -> gemini.Blob:
     kind, mark, data = url.removeprefix("data:").partition(";base64,")
     if not mark or not url.startswith("data:"):
-        raise Unfit(what)
+        raise Unfit(f"{noun} by its URL can't be sent: the gateway does not fetch files")
     return gemini.Blob(mime_type=kind, data=data)
 
 
-def _begun(name: str) -> str:
-    """A name that begins as Gemini's names do: with a letter or an underscore."""
+def _function_name(name: str) -> str:
+    """Give a name that begins with a letter or an underscore, as Gemini demands."""
     return name if name[:1].isalpha() or name.startswith("_") else f"_{name}"
 
 
 def _name(name: str, quirks: Quirks) -> str:
-    return _begun(tool_name(name, quirks.name_length))
+    return _function_name(tool_name(name, quirks.name_length))
 
 
 def _declaration(function: OfferedFunction) -> gemini.FunctionDeclaration:
     return gemini.FunctionDeclaration(
-        name=_begun(function.name),
+        name=_function_name(function.name),
         description=function.description,
         parameters_json_schema=allowed_schema(function.schema),
     )
@@ -287,8 +290,7 @@ def _tool_config(choice: messages.ToolChoice, quirks: Quirks) -> gemini.ToolConf
 def _generation(
     asked: messages.MessagesRequest, quirks: Quirks, left: set[str], *, has_tools: bool
 ) -> gemini.GenerationConfig:
-    most, stops = quirks.max_output_tokens, asked.stop_sequences or []
-    limit = asked.max_tokens if most is None else min(asked.max_tokens, most)
+    limit, stops = quirks.output_limit(asked.max_tokens), asked.stop_sequences or []
     if len(stops) > _MOST_STOPS:
         left.add("stop_sequences")
     config = gemini.GenerationConfig(
@@ -306,7 +308,7 @@ def _generation(
         TABLE.apply(asked.output_config, left)
         if asked.output_config.format is not None:
             if has_tools and quirks.thinking != "level":
-                raise Unfit("output_config.format beside tools: the model takes one of them alone")
+                raise Unfit("output_config.format and tools: before Gemini 3 a model takes only one of them")
             config.response_mime_type = "application/json"
             config.response_json_schema = allowed_schema(asked.output_config.format.schema)
     return config
@@ -315,9 +317,9 @@ def _generation(
 def _thinking(
     asked: messages.MessagesRequest, limit: int, quirks: Quirks, left: set[str]
 ) -> gemini.GeminiThinking | None:
-    """How the model is to think: by level or by budget; whoever asks for thinking also gets what was thought.
+    """Give the `thinkingConfig`, by level or by budget. A client that asks for thinking also receives it.
 
-    A budget that would leave nothing of the limit for an answer is lowered to half of that.
+    A budget that would use up the whole output limit is reduced to half of the limit.
     """
     thinking = asked.thinking
     if thinking is not None:
@@ -339,6 +341,6 @@ def _thinking(
     else:
         if is_shown:
             left.add("thinking")
-        asked_effort(asked, quirks, left)  # names it, too
+        asked_effort(asked, quirks, left)  # adds the effort to what is left out
         return None
     return found if found.include_thoughts or found.thinking_level or found.thinking_budget is not None else None

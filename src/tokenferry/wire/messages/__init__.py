@@ -1,1 +1,1 @@
-"""Anthropic's Messages API: the hub that other formats are translated from and to."""
+"""Anthropic's Messages API, through which all other formats are translated."""

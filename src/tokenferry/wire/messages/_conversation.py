@@ -1,4 +1,4 @@
-"""Reads the turns of a Messages request, for formats with their own parts of content."""
+"""Reads the turns of a Messages request, for codecs that write another format's parts."""
 
 from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, TypeVar
@@ -7,7 +7,7 @@ from msgspec import UNSET
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._field_handling import FieldTable
-from tokenferry.wire._ids import call_id, tool_name
+from tokenferry.wire._ids import PendingCalls, tool_name
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.messages import _models as messages
 
@@ -18,14 +18,13 @@ PartT = TypeVar("PartT")
 
 
 class Conversation(ABC, Generic[PartT]):
-    """Takes one turn after another, and demands that each call has its result straight after it."""
+    """Reads turn after turn. Each call must have its result right after it."""
 
     def __init__(self, table: FieldTable, quirks: Quirks, left: set[str]) -> None:
         self._table = table
         self._quirks = quirks
         self._left = left
-        self._awaited: dict[str, str] = {}
-        """The ids of calls without a result yet, by those that are sent for them."""
+        self._pending = PendingCalls(quirks.tool_ids)
 
     @abstractmethod
     def _assistant(self, content: list[Any]) -> None:
@@ -33,30 +32,30 @@ class Conversation(ABC, Generic[PartT]):
 
     @abstractmethod
     def _user(self, parts: list[PartT]) -> None:
-        """Write what a user says, after the results of the same turn."""
+        """Write the parts of a user's turn, after its results."""
 
     @abstractmethod
     def _system(self, text: str) -> None:
-        """Write a word of the system amid the conversation."""
+        """Write a system turn within the conversation."""
 
     @abstractmethod
     def _result(self, block: messages.ToolResultContent) -> list[PartT]:
-        """Write a result; give what can't be in one, to come after all of them."""
+        """Write a result, and give the parts that must follow the results."""
 
     @abstractmethod
     def _text_part(self, text: str) -> PartT:
-        """A text."""
+        """Give the part for a text."""
 
     @abstractmethod
     def _image_part(self, url: str) -> PartT:
-        """An image by its URL, which may hold the data."""
+        """Give the part for an image by http or data URL."""
 
     @abstractmethod
     def _file_part(self, name: str, url: str) -> PartT:
-        """A PDF document by its URL, which may hold the data. Raises `Unfit`."""
+        """Give the part for a PDF document by http or data URL. Raises `Unfit`."""
 
     def system_prompt(self, system: str | list[messages.TextContent] | None) -> str:
-        """The system prompt in one piece, without the block that Claude Code changes with each request."""
+        """Give the system prompt as one text, without the block that Claude Code changes with each request."""
         texts = [system or ""] if not isinstance(system, list) else [self._text(block) for block in system]
         return "\n\n".join(one for one in texts if one and not one.startswith(_BILLING))
 
@@ -66,8 +65,7 @@ class Conversation(ABC, Generic[PartT]):
         if isinstance(content, str):
             content = [messages.TextContent(text=content)] if content else []
         if turn.role == "assistant":
-            if self._awaited:
-                self.check()
+            self._pending.check()
             self._assistant(content)
         elif turn.role == "system":
             self._system("\n\n".join(self._text(_only_text(block)) for block in content))
@@ -77,27 +75,16 @@ class Conversation(ABC, Generic[PartT]):
 
     def check(self) -> None:
         """Raise `Unfit` if a call has no result."""
-        if self._awaited:
-            raise Unfit(f"the tool call {next(iter(self._awaited.values()))[:80]!r} has no result right after it")
+        self._pending.check()
 
     def _call(self, block: messages.ToolUseContent) -> tuple[str, str, str]:
-        """The id, the name and the arguments of a call, whose result is awaited from here on."""
+        """Give the id, the name and the arguments of a call, which now awaits its result."""
         self._table.apply(block, self._left)
-        known = call_id(block.id, self._quirks.tool_ids)
-        if known in self._awaited:
-            raise Unfit(f"two tool calls have the id {block.id[:80]!r}")
+        known = self._pending.add(block.id)
         arguments = str(block.input, "utf-8")
         if not arguments.startswith("{"):
-            raise Unfit(f"the input of the tool call {block.id[:80]!r} is no object")
-        self._awaited[known] = block.id
+            raise Unfit(f"the input of the tool call {block.id[:80]!r} is not a JSON object")
         return known, tool_name(block.name, self._quirks.name_length), arguments
-
-    def _answered(self, block: messages.ToolResultContent) -> str:
-        """The id of the call that a result is of."""
-        known = call_id(block.tool_use_id, self._quirks.tool_ids)
-        if self._awaited.pop(known, None) is None:
-            raise Unfit(f"the tool result {block.tool_use_id[:80]!r} has no call right before it, or two results")
-        return known
 
     def _user_parts(self, block: messages.Content) -> list[PartT]:
         if isinstance(block, messages.TextContent):
@@ -130,7 +117,7 @@ class Conversation(ABC, Generic[PartT]):
                 return url
             case messages.Base64Source(media_type=kind, data=data):
                 return f"data:{kind};base64,{data}"
-        raise Unfit("an image by its file id")
+        raise Unfit("an image is given by its file id; send its data")
 
     def _document(self, block: messages.DocumentContent) -> list[PartT]:
         heading = "\n".join(one for one in (block.title, block.context) if one)
@@ -144,7 +131,7 @@ class Conversation(ABC, Generic[PartT]):
             case messages.UrlSource(url=url) if self._quirks.documents:
                 parts = [self._file_part(block.title or "document.pdf", url)]
             case _:
-                raise Unfit("a document that is no text")
+                raise Unfit("the model takes no documents but text")
         return [self._text_part(heading), *parts] if heading else parts
 
 

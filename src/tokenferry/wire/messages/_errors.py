@@ -1,3 +1,5 @@
+"""Errors in the shape of Anthropic's API."""
+
 import json
 from typing import Final
 
@@ -18,18 +20,18 @@ _TYPES: Final = {
 
 
 def envelope(kind: str, message: str, request_id: str) -> bytes:
-    """The JSON of an error as Anthropic's API words it."""
+    """Give the JSON of an error. `kind` is one of Anthropic's types."""
     error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
     return json.dumps(error).encode("ascii")
 
 
 def error_event(kind: str, message: str, request_id: str) -> bytes:
-    """The same as a server-sent event, which ends a stream truthfully."""
+    """Give the error as the event that ends a stream."""
     return b"event: error\ndata: " + envelope(kind, message, request_id) + b"\n\n"
 
 
 def foreign_error(status: int, body: bytes, request_id: str) -> tuple[int, bytes] | None:
-    """The status and the body for an error that another than Anthropic's API worded; None for one of its own."""
+    """Give the status and the body for an error in another shape than Anthropic's; None for one in that shape."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -44,11 +46,11 @@ def type_of_fault(fault: UpstreamFault) -> str:
 
 
 def fault_message(fault: UpstreamFault) -> str:
-    """The words for a client of the Messages API. Claude Code shortens a conversation when it reads the first ones."""
+    """Give the message for a client. Claude Code shortens a conversation on one that begins "prompt is too long"."""
     return f"prompt is too long: {fault.message}" if fault.is_too_long else fault.message
 
 
 def messages_error(fault: UpstreamFault, request_id: str) -> tuple[int, bytes]:
-    """The status and the body of an error for a client of the Messages API."""
+    """Give the status and the body of an error for a client of the Messages API."""
     status = 400 if fault.is_too_long else fault.status
     return status, envelope(type_of_fault(fault), fault_message(fault), request_id)

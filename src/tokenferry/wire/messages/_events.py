@@ -1,8 +1,10 @@
-"""Writes the events of a streamed Messages answer, one block open at a time."""
+"""Writes the events of a streamed Messages answer."""
 
 from typing import Any, Final
 
+from tokenferry.wire._codec import Tokens
 from tokenferry.wire._json import encode
+from tokenferry.wire.messages._answer import message_document
 
 STOP: Final = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 PING: Final = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -13,18 +15,9 @@ def event(kind: str, **fields: Any) -> bytes:
 
 
 def message_start(known: str, model: str) -> bytes:
-    """The first event; what was counted comes with the last but one."""
-    message: dict[str, Any] = {
-        "id": known,
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 0, "output_tokens": 0},
-    }
-    return event("message_start", message=message)
+    """Give the first event. The token counts follow in `message_delta`."""
+    message = message_document(known, model, [], None, Tokens())
+    return event("message_start", message={**message, "usage": {"input_tokens": 0, "output_tokens": 0}})
 
 
 _DELTA: Final = (
@@ -33,12 +26,12 @@ _DELTA: Final = (
 
 
 class BlockWriter:
-    """The blocks of an answer, each begun, filled and ended before the next."""
+    """Writes the blocks of an answer, one open at a time."""
 
     def __init__(self) -> None:
         self._index = -1
         self.kind = ""
-        """Of the block that is open; empty if none is."""
+        """The type of the open block; empty without one."""
 
     @property
     def is_empty(self) -> bool:
@@ -60,7 +53,7 @@ class BlockWriter:
         return _DELTA % (self._index, b"input_json_delta", b"partial_json", encode(text))
 
     def stop(self, signature: str = "") -> bytes:
-        """End the open block, a thinking block with its signature; nothing if none is open."""
+        """End the open block, if there is one. A thinking block gets the signature."""
         if not self.kind:
             return b""
         signed = self.kind == "thinking" and signature

@@ -1,40 +1,35 @@
-"""A request and an answer of the Messages API. What only passes, like a schema, stays raw bytes."""
+"""Requests and answers of the Messages API. A field that only passes, like a schema, stays raw bytes."""
 
 from typing import Literal, TypeAlias
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct
 
-Unread: TypeAlias = Raw | UnsetType
-"""A field that no codec looks into: it passes, is left out, or makes the request unfit."""
-
-
-class _Part(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
-    pass
+from tokenferry.wire._json import RequestPart, Unread
 
 
-class _Block(_Part, tag_field="type"):
+class _Block(RequestPart, tag_field="type"):
     cache_control: Unread = UNSET
 
 
-class Base64Source(_Part, tag_field="type", tag="base64"):
+class Base64Source(RequestPart, tag_field="type", tag="base64"):
     media_type: str
     data: str
 
 
-class UrlSource(_Part, tag_field="type", tag="url"):
+class UrlSource(RequestPart, tag_field="type", tag="url"):
     url: str
 
 
-class FileSource(_Part, tag_field="type", tag="file"):
+class FileSource(RequestPart, tag_field="type", tag="file"):
     file_id: str
 
 
-class TextSource(_Part, tag_field="type", tag="text"):
+class TextSource(RequestPart, tag_field="type", tag="text"):
     data: str
     media_type: str = "text/plain"
 
 
-class ContentSource(_Part, tag_field="type", tag="content"):
+class ContentSource(RequestPart, tag_field="type", tag="content"):
     content: "str | list[TextContent | ImageContent]"
 
 
@@ -106,13 +101,13 @@ Content: TypeAlias = (
 )
 
 
-class Turn(_Part):
+class Turn(RequestPart):
     role: Literal["user", "assistant", "system"]
     content: str | list[Content]
 
 
-class FunctionTool(_Part):
-    """A tool of the client's own, or by its type one that the server runs or knows."""
+class FunctionTool(RequestPart):
+    """A tool of the client, or one that the server runs or knows, by its type."""
 
     name: str
     input_schema: Unread = UNSET
@@ -126,31 +121,31 @@ class FunctionTool(_Part):
     input_examples: Unread = UNSET
 
 
-class ToolChoice(_Part):
+class ToolChoice(RequestPart):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
 
-class ThinkingConfig(_Part):
+class ThinkingConfig(RequestPart):
     type: str
     budget_tokens: int | None = None
     display: Unread = UNSET
     block_binding: Unread = UNSET
 
 
-class OutputFormat(_Part):
+class OutputFormat(RequestPart):
     type: Literal["json_schema"]
     schema: Raw
 
 
-class OutputConfig(_Part):
+class OutputConfig(RequestPart):
     effort: str | None = None
     format: OutputFormat | None = None
     task_budget: Unread = UNSET
 
 
-class MessagesRequest(_Part):
+class MessagesRequest(RequestPart):
     model: str
     messages: list[Turn]
     max_tokens: int
@@ -184,7 +179,7 @@ class MessagesRequest(_Part):
     workspace_id: Unread = UNSET
 
 
-# What an upstream answers may gain fields at any time, so unknown ones are skipped.
+# Answers may gain fields at any time, so unknown ones are skipped.
 
 
 class MessagesUsage(Struct, kw_only=True):
@@ -234,7 +229,7 @@ class AnswerStart(Struct, kw_only=True):
 
 
 class AnswerEvent(Struct, kw_only=True):
-    """Any event of a streamed answer."""
+    """Any event of a stream."""
 
     type: str
     index: int | None = None

@@ -1,4 +1,4 @@
-"""How the model is to think and to choose: OpenAI's formats and the Messages API ask for it in different ways."""
+"""Thinking and sampling, which each format asks for in its own way."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ _LEAST_BUDGET: Final = 1024
 
 
 def asked_effort(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> str | None:
-    """The effort nearest to what a request asks for that the model takes; None for none."""
+    """Give the model's effort that is nearest to the one asked for; None if the request asks for none."""
     thinking, config = asked.thinking, asked.output_config
     wanted = None if config is None else config.effort
     if thinking is not None:
@@ -36,7 +36,7 @@ def asked_effort(asked: messages.MessagesRequest, quirks: Quirks, left: set[str]
 
 
 def asked_budget(asked: messages.MessagesRequest) -> int | None:
-    """The tokens for thinking that a request asks for, by their number or by its effort; None for none."""
+    """Give the thinking budget in tokens that a request asks for by number or by effort; None if it asks for none."""
     if asked.thinking is not None and asked.thinking.budget_tokens is not None:
         return asked.thinking.budget_tokens
     effort = None if asked.output_config is None else asked.output_config.effort
@@ -46,12 +46,12 @@ def asked_budget(asked: messages.MessagesRequest) -> int | None:
 def ask_for_thinking(
     effort: str | None, request: messages.MessagesRequest, quirks: Quirks, *, may_think: bool, is_last: bool
 ) -> tuple[str, ...]:
-    """Let the model think with this effort; give the fields that this leaves out, "effort" where it can't.
+    """Ask for thinking with this effort. Give the fields that are left out for it, or "effort" if that is left out.
 
-    A request that isn't the `is_last`, but goes on into another format, says that no thinking is wanted: Claude doesn't
-    think unless asked, but others do.
-
-    With a budget it has to have thought before its last calls, too: https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
+    `is_last` says that the request goes to Claude, not to another codec. Claude thinks only if asked, but other models
+    must be asked not to.
+    A budget demands that the model has thought before its last calls (`may_think`):
+    https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
     """
     if effort == "none" and not is_last and quirks.thinking != "never":
         request.thinking = messages.ThinkingConfig(type="disabled")
@@ -69,13 +69,13 @@ def ask_for_thinking(
         config = request.output_config = request.output_config or messages.OutputConfig()
         config.effort = "low" if effort == "minimal" else effort
     dropped = tuple(name for name in ("temperature", "top_p", "top_k") if getattr(request, name) is not None)
-    for name in dropped:  # none of them is taken beside thinking
+    for name in dropped:  # Claude refuses them together with thinking
         setattr(request, name, None)
     return dropped
 
 
 def pass_sampling(asked: messages.MessagesRequest, request: Any, quirks: Quirks, left: set[str]) -> None:
-    """Ask one of OpenAI's formats for the temperature and `top_p`; the usual ones need not be said."""
+    """Copy the temperature and `top_p` to a request of another format. 1 is the default and is not sent."""
     for name in ("temperature", "top_p"):
         value = getattr(asked, name)
         if value is not None and value != 1:
@@ -86,7 +86,7 @@ def pass_sampling(asked: messages.MessagesRequest, request: Any, quirks: Quirks,
 
 
 def limit_sampling(request: messages.MessagesRequest, quirks: Quirks, left: set[str]) -> None:
-    """Ask Claude for no more than it takes: a temperature of 1, and no `top_p` beside one; some models take neither."""
+    """Obey Claude's limits: a temperature of at most 1, no `top_p` together with one; some models take neither."""
     if not quirks.temperature:
         for name in ("temperature", "top_p", "top_k"):
             if getattr(request, name) is not None:

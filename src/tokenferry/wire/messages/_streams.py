@@ -1,4 +1,4 @@
-"""The Messages side of a stream's translation: reads the events of an answer, or writes them."""
+"""The Messages side of stream translators: reads the events of an answer, or writes them."""
 
 from abc import abstractmethod
 from typing import Final
@@ -10,26 +10,26 @@ from tokenferry.wire._codec import Sent
 from tokenferry.wire._event_translator import EventTranslator
 from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
 from tokenferry.wire._json import is_object
+from tokenferry.wire.messages._answer import read_usage, usage_object
 from tokenferry.wire.messages._errors import error_event, fault_message, type_of_fault
 from tokenferry.wire.messages._events import PING, STOP, BlockWriter, event, message_start
 from tokenferry.wire.messages._models import AnswerBlock, AnswerDelta, AnswerEvent
-from tokenferry.wire.messages._usage import read_usage, usage_object
 
 _MOST_HELD: Final = 32 * 1024 * 1024
 _CUT_SHORT: Final = frozenset(("max_tokens", "model_context_window_exceeded", "refusal"))
-"""Stop reasons after which a call's arguments may end anywhere."""
+"""Stop reasons that may cut a call's arguments anywhere."""
 
 _decode: Final = msgspec.json.Decoder(AnswerEvent).decode
 
 
 EMPTY_INPUTS: Final = frozenset((b"", b"{}", b"null"))
-"""What a block's beginning says of its input before the deltas do."""
+"""The input in `content_block_start` if deltas follow."""
 
 
 class MessagesReader(EventTranslator):
-    """Translates from Messages. Blocks come one after another, but whatever is of an unknown kind is skipped.
+    """Translates from Messages. Blocks arrive one after another; unknown kinds are skipped.
 
-    An answer that ends without a stop reason, or well amid a call's arguments, is an error.
+    An answer without a stop reason is an error, and so is one that ends regularly within a call's arguments.
     """
 
     def __init__(self, sent: Sent) -> None:
@@ -38,14 +38,14 @@ class MessagesReader(EventTranslator):
         self._is_started = False
         self._stop: str | None = None
         self._inputs: dict[int, list[str]] = {}
-        """The arguments of each call that is open, by the index of its block."""
+        """The arguments of each open call, by the index of its block."""
         self._held_inputs = 0
         self._is_cut = False
-        """Whether the arguments of a call were no JSON object when its block ended."""
+        """Whether a block ended with arguments that are not a JSON object."""
 
     @abstractmethod
     def _start(self, known: str, model: str) -> None:
-        """Begin the answer, whose id and model these are."""
+        """Begin the answer with this id and model."""
 
     @abstractmethod
     def _begin(self, index: int, block: AnswerBlock) -> None:
@@ -67,7 +67,7 @@ class MessagesReader(EventTranslator):
         try:
             event = _decode(data)
         except (ValueError, RecursionError):
-            raise UnreadableAnswer("the upstream sent an event that is no part of a message") from None
+            raise UnreadableAnswer("the upstream sent an event that is not part of a message") from None
         kind, index = event.type, event.index
         if index is None:
             self._frame(event, data)
@@ -90,14 +90,14 @@ class MessagesReader(EventTranslator):
         self._inputs[index].append(arguments)
         self._held_inputs += len(arguments)
         if self._held_inputs > _MOST_HELD:
-            raise UnreadableAnswer("the upstream's answer is too long")
+            raise UnreadableAnswer(f"the upstream's tool calls have more than {_MOST_HELD:,} characters")
 
     def _check_input(self, index: int) -> None:
         text = "".join(self._inputs.pop(index, ()))
         self._is_cut |= bool(text) and not is_object(text)
 
     def _frame(self, event: AnswerEvent, data: bytes) -> None:
-        """Take an event that is about the answer as a whole."""
+        """Handle an event that concerns the whole answer."""
         match event.type:
             case "message_start" if event.message is not None and not self._is_started:
                 self._is_started = True
@@ -114,7 +114,7 @@ class MessagesReader(EventTranslator):
                 for index in list(self._inputs):
                     self._check_input(index)
                 if self._is_cut and self._stop not in _CUT_SHORT:
-                    raise UnreadableAnswer("the arguments of the model's call are no JSON object")
+                    raise UnreadableAnswer("the arguments of the model's call are not a JSON object")
                 self._complete()
                 self.is_complete = True
             case "ping":
@@ -124,7 +124,7 @@ class MessagesReader(EventTranslator):
 
 
 class MessagesWriter(EventTranslator):
-    """Translates to Messages, one block open at a time."""
+    """Translates to Messages."""
 
     heartbeat = PING
 
@@ -144,7 +144,7 @@ class MessagesWriter(EventTranslator):
         self._out.append(message_start(self._id, model or self._sent.model))
 
     def _stop(self, reason: str) -> None:
-        """Write the last events; every block has ended."""
+        """Write the last events, after the end of every block."""
         delta = {"stop_reason": reason, "stop_sequence": None}
         self._out.append(event("message_delta", delta=delta, usage=usage_object(self.usage)))
         self._out.append(STOP)

@@ -1,6 +1,4 @@
-"""The tools of a Messages request, for formats that have functions alone."""
-
-from typing import Final
+"""Reads the tools of a Messages request, for formats that have only functions."""
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -9,26 +7,24 @@ from tokenferry.errors import Unfit
 from tokenferry.wire._field_handling import FieldTable
 from tokenferry.wire._ids import tool_name
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import is_closed
+from tokenferry.wire._schema import EMPTY_SCHEMA, is_closed
 from tokenferry.wire.messages import _models as messages
-
-_NO_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 
 
 class OfferedFunction(Struct, gc=False):
-    """A function as it is offered to a model."""
+    """A function that the model may call."""
 
     name: str
     description: str | None
     schema: msgspec.Raw
     is_strict: bool
-    """Whether the client says so, and every object of the schema is closed."""
+    """Whether the client asks for it and every object of the schema is closed."""
 
 
 def offered_functions(
     asked: messages.MessagesRequest, table: FieldTable, quirks: Quirks, left: set[str]
 ) -> list[OfferedFunction]:
-    """The functions of a request. Raises `Unfit` for the server's own tools and for a choice that can't be met."""
+    """Give the functions of a request. Raises `Unfit` for server tools, and for a choice of a tool that is not sent."""
     found: list[OfferedFunction] = []
     for tool in asked.tools or ():
         if tool.type in {None, "custom"}:
@@ -37,7 +33,9 @@ def offered_functions(
         elif quirks.drop and str(tool.type).startswith(quirks.drop):
             left.add(str(tool.type)[:64])
         else:
-            raise Unfit(f"the server's tool {str(tool.type)[:80]!r}")
+            raise Unfit(
+                f"the server runs the tool {str(tool.type)[:80]!r}; list it in the mapping's drop to leave it out"
+            )
     choice = asked.tool_choice
     if choice is not None and not _can_choose(choice, found, quirks):
         raise Unfit("tool_choice demands a call of a tool that is not sent")
@@ -45,7 +43,7 @@ def offered_functions(
 
 
 def _function(tool: messages.FunctionTool, quirks: Quirks, left: set[str]) -> OfferedFunction:
-    schema = _NO_SCHEMA if tool.input_schema is UNSET else tool.input_schema
+    schema = EMPTY_SCHEMA if tool.input_schema is UNSET else tool.input_schema
     is_strict = bool(tool.strict) and is_closed(schema)
     if tool.strict and not is_strict:
         left.add("strict")
@@ -53,7 +51,7 @@ def _function(tool: messages.FunctionTool, quirks: Quirks, left: set[str]) -> Of
 
 
 def _can_choose(choice: messages.ToolChoice, functions: list[OfferedFunction], quirks: Quirks) -> bool:
-    """Tell whether a call that is demanded can be made."""
+    """Whether the tools allow the choice."""
     if choice.type == "tool":
         name = tool_name(choice.name or "", quirks.name_length)
         return any(one.name == name for one in functions)

@@ -1,4 +1,4 @@
-"""Writes the turns of a Messages request, from formats whose conversations are lists of single messages or items."""
+"""Writes the turns of a Messages request, from formats that list single messages or items."""
 
 import re
 from typing import Any, Final, Literal
@@ -6,30 +6,29 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tokenferry.errors import Unfit
-from tokenferry.wire._ids import call_id, tool_name
+from tokenferry.wire._ids import PendingCalls, tool_name
 from tokenferry.wire.messages import _models as messages
 
 LONGEST_NAME: Final = 128
-"""Of a tool."""
+"""The longest name of a tool, in characters."""
 _DATA_URL: Final = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,")
 _WEB: Final = ("https://", "http://")
 _THOUGHTS: Final = (messages.ThinkingContent, messages.RedactedThinkingContent)
 
 
 class TurnWriter:
-    """Roles alternate, and the results of calls begin the turn after them."""
+    """Writes turns with alternating roles, and results at the beginning of the turn after their calls."""
 
     def __init__(self) -> None:
         self._system: list[messages.TextContent] = []
         self._turns: list[messages.Turn] = []
-        self._awaited: dict[str, str] = {}
-        """The ids of calls without a result yet, by those that are sent for them."""
+        self._pending = PendingCalls("any")
 
     def end(self) -> tuple[list[messages.TextContent], list[messages.Turn]]:
-        """The system prompt and the turns. Raises `Unfit` where a call has no result."""
+        """Give the system prompt and the turns. Raises `Unfit` if a call has no result."""
         self.check()
         if not self._turns:
-            raise Unfit("the request has no message that isn't empty")
+            raise Unfit("every message of the request is empty")
         last = self._turns[-1]
         if last.role == "assistant" and isinstance(block := last.content[-1], messages.TextContent):
             block.text = block.text.rstrip()
@@ -37,24 +36,23 @@ class TurnWriter:
 
     def check(self) -> None:
         """Raise `Unfit` if a call has no result."""
-        if self._awaited:
-            raise Unfit(f"the tool call {next(iter(self._awaited.values()))[:80]!r} has no result right after it")
+        self._pending.check()
 
     def check_turn(self) -> None:
-        """Raise `Unfit` if the model is to go on though a call of its last turn has no result."""
-        if self._awaited and self._turns[-1].role == "user":
-            self.check()
+        """Raise `Unfit` if the model's turn is to follow, but a call of its last turn has no result."""
+        if self._pending and self._turns[-1].role == "user":
+            self._pending.check()
 
     @property
     def may_think(self) -> bool:
-        """Whether Claude may think now: not where the last turn that it took is a call without its thinking."""
+        """Whether Claude may think: not if its last turn has calls but no thinking at its beginning."""
         last = next((turn.content for turn in reversed(self._turns) if turn.role == "assistant"), ())
         return isinstance(next(iter(last), None), _THOUGHTS) or not any(
             isinstance(block, messages.ToolUseContent) for block in last
         )
 
     def system(self, text: str) -> None:
-        """Add to the system prompt; amid the conversation, a user's text in its place."""
+        """Add to the system prompt, or within the conversation as user text in tags."""
         if not text:
             return
         if self._turns:
@@ -63,11 +61,11 @@ class TurnWriter:
             self.instruct(text)
 
     def instruct(self, text: str) -> None:
-        """Add to the system prompt, wherever the conversation is."""
+        """Add to the system prompt at any point of the conversation."""
         self._system.append(messages.TextContent(text=text))
 
     def add(self, role: Literal["user", "assistant"], blocks: list[messages.Content]) -> None:
-        """Add to the turn of that role, or begin one."""
+        """Add to the last turn if it has this role; otherwise begin one."""
         if not blocks:
             return
         if self._turns and self._turns[-1].role == role:
@@ -78,19 +76,14 @@ class TurnWriter:
             self._turns.append(messages.Turn(role=role, content=blocks))
 
     def call(self, known: str, name: str, arguments: msgspec.Raw) -> messages.ToolUseContent:
-        """A call, whose result is awaited from here on."""
-        given, known = known, call_id(known, "any")
-        if known in self._awaited:
-            raise Unfit(f"two tool calls have the id {given[:80]!r}")
-        self._awaited[known] = given
-        return messages.ToolUseContent(id=known, name=tool_name(name, LONGEST_NAME), input=arguments)
+        """Give the block for a call, which now awaits its result."""
+        sent = self._pending.add(known)
+        return messages.ToolUseContent(id=sent, name=tool_name(name, LONGEST_NAME), input=arguments)
 
     def result(self, known: str, content: Any, *, is_error: bool = False) -> None:
-        """Add the result of a call: at the beginning of its turn, after other results."""
-        given, known = known, call_id(known, "any")
-        if self._awaited.pop(known, None) is None:
-            raise Unfit(f"the result of the tool call {given[:80]!r} has no call right before it, or is the second")
-        result = messages.ToolResultContent(tool_use_id=known, content=content, is_error=is_error or None)
+        """Add the result of a call at the beginning of the turn, after other results."""
+        sent = self._pending.answer(known)
+        result = messages.ToolResultContent(tool_use_id=sent, content=content, is_error=is_error or None)
         if self._turns[-1].role == "assistant":
             self.add("user", [result])
             return
@@ -103,29 +96,29 @@ class TurnWriter:
 
 
 def text_blocks(texts: list[str]) -> list[messages.Content]:
-    """The texts but for those of white space alone, which the API refuses."""
+    """Give the texts as blocks, without those of only white space, which the API refuses."""
     return [messages.TextContent(text=text) for text in texts if text.strip()]
 
 
 def image_block(url: str) -> messages.ImageContent:
-    """An image by its URL, which may hold the data. Raises `Unfit`."""
+    """Give the block for an image by http or data URL. Raises `Unfit`."""
     if url.startswith(_WEB):
         return messages.ImageContent(source=messages.UrlSource(url=url))
     return messages.ImageContent(source=_data(url, "an image's URL"))
 
 
 def document_block(name: str | None, url: str) -> messages.DocumentContent:
-    """A PDF document by its URL, which may hold the data. Raises `Unfit`."""
+    """Give the block for a PDF document by http or data URL. Raises `Unfit`."""
     if url.startswith(_WEB):
         return messages.DocumentContent(source=messages.UrlSource(url=url), title=name)
     source = _data(url, "a file")
     if source.media_type != "application/pdf":
-        raise Unfit("a file that is no PDF document")
+        raise Unfit("a file is not a PDF document")
     return messages.DocumentContent(source=source, title=name)
 
 
-def _data(url: str, what: str) -> messages.Base64Source:
+def _data(url: str, noun: str) -> messages.Base64Source:
     found = _DATA_URL.match(url)
     if found is None:
-        raise Unfit(f"{what} is neither http nor base64 data")
+        raise Unfit(f"{noun} is neither an http URL nor base64 data")
     return messages.Base64Source(media_type=found[1], data=url[found.end() :])

@@ -1,1 +1,1 @@
-"""OpenAI's Responses API, as Codex and other clients need it."""
+"""OpenAI's Responses API, as Codex and others use it, to and from the Messages API."""

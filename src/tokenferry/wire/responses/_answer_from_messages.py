@@ -1,14 +1,11 @@
-"""A whole Messages answer as one of the Responses API."""
+"""Translates a whole Messages answer to the Responses API."""
 
-from typing import Any, Final
+from typing import Any
 
-import msgspec
-
-from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import ClientTool, Sent, Tokens
 from tokenferry.wire._json import encode
-from tokenferry.wire.messages._models import AnswerBlock, MessagesAnswer
-from tokenferry.wire.messages._usage import read_usage
+from tokenferry.wire.messages._answer import read_answer, read_usage
+from tokenferry.wire.messages._models import AnswerBlock
 from tokenferry.wire.responses._output import (
     call_item,
     custom_input,
@@ -22,20 +19,17 @@ from tokenferry.wire.responses._output import (
 )
 from tokenferry.wire.responses._reasoning import sealed_redacted, sealed_thinking
 
-_decoder: Final = msgspec.json.Decoder(MessagesAnswer)
-
 
 def answer_from_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tokens]:
-    """Raises `UnreadableAnswer`."""
-    try:
-        answer = _decoder.decode(body)
-    except (ValueError, RecursionError) as fault:
-        raise UnreadableAnswer(f"the upstream's answer is no message: {fault}") from None
+    """Translate an answer, and give its tokens. Raises `UnreadableAnswer`."""
+    answer = read_answer(body)
     known = response_id(answer.id)
     output: list[dict[str, Any]] = []
     for block in answer.content:
         before = output[-1] if output else None
-        if block.type == "text" and before is not None and before["type"] == "message":  # Claude parts a text at quotes
+        if (
+            block.type == "text" and before is not None and before["type"] == "message"
+        ):  # Claude splits a text at citations
             before["content"] = [text_part(before["content"][0]["text"] + (block.text or ""))]
         elif (item := _item(block, known, len(output), sent, domain)) is not None:
             output.append(item)

@@ -1,4 +1,4 @@
-"""A whole answer of the Responses API as one of the Messages API."""
+"""Translates a whole answer of the Responses API to the Messages API."""
 
 from typing import Any, Final
 
@@ -7,21 +7,21 @@ import msgspec
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._ids import made_up_id
-from tokenferry.wire._json import encode, is_object
-from tokenferry.wire.messages._usage import usage_object
+from tokenferry.wire._json import encode
+from tokenferry.wire.messages._answer import message_document, tool_use_block
 from tokenferry.wire.responses._meaning import fault_of, is_cut, message_text, reasoning_text, stop_reason, tokens
-from tokenferry.wire.responses._models import AnswerItem, ResponsesAnswer
+from tokenferry.wire.responses._models import ResponsesAnswer
 from tokenferry.wire.responses._reasoning import sealed_item
 
 _decoder: Final = msgspec.json.Decoder(ResponsesAnswer)
 
 
 def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tokens]:
-    """Raises `UnreadableAnswer` for an error with status 200, and for calls that are no JSON."""
+    """Translate an answer, and give its tokens. Raises `UnreadableAnswer`, also for an error with status 200."""
     try:
         answer = _decoder.decode(body)
     except (ValueError, RecursionError) as fault:
-        raise UnreadableAnswer(f"the upstream's answer is none of the Responses API: {fault}") from None
+        raise UnreadableAnswer(f"the upstream's answer is not one of the Responses API: {fault}") from None
     if (failed := fault_of(answer)) is not None:
         raise UnreadableAnswer(f"the upstream answered with an error: {failed.message}", status=failed.status)
     if answer.output is None:
@@ -41,30 +41,9 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tok
                 mark = sealed_item(domain, item.id, item.encrypted_content)
                 blocks.append({"type": "thinking", "thinking": thoughts, "signature": mark})
         elif item.type == "function_call":
-            blocks.append(_call(item, made_up_id(known, place), sent, is_cut=is_cut(answer)))
+            call = item.call_id or item.id or made_up_id(known, place)
+            blocks.append(tool_use_block(call, item.name, item.arguments, sent, is_cut=is_cut(answer)))
     counted = tokens(answer.usage)
     has_calls = any(block["type"] == "tool_use" for block in blocks)
-    message = {
-        "id": known,
-        "type": "message",
-        "role": "assistant",
-        "model": answer.model or sent.model,
-        "content": blocks,
-        "stop_reason": stop_reason(answer, has_calls=has_calls, is_refused=is_refused),
-        "stop_sequence": None,
-        "usage": usage_object(counted),
-    }
-    return encode(message), counted
-
-
-def _call(item: AnswerItem, made_up: str, sent: Sent, *, is_cut: bool) -> dict[str, Any]:
-    if not item.name:
-        raise UnreadableAnswer("the upstream's answer calls a tool without its name")
-    arguments = item.arguments or "{}"
-    if not isinstance(arguments, str) or not is_object(arguments):
-        if not is_cut:
-            raise UnreadableAnswer(f"the arguments of the model's call of {item.name[:80]!r} are no JSON object")
-        arguments = "{}"
-    name = sent.names.get(item.name, item.name)
-    given = msgspec.Raw(arguments.encode())
-    return {"type": "tool_use", "id": item.call_id or item.id or made_up, "name": name, "input": given}
+    reason = stop_reason(answer, has_calls=has_calls, is_refused=is_refused)
+    return encode(message_document(known, answer.model or sent.model, blocks, reason, counted)), counted

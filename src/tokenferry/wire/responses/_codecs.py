@@ -16,9 +16,9 @@ from tokenferry.wire.responses._to_responses import to_responses
 
 
 class MessagesToResponses:
-    """A client of the Messages API before an upstream of the Responses API.
+    """Connects clients of the Messages API to upstreams of the Responses API.
 
-    `domain` names the upstream and the family of its model, so that reasoning goes back to its issuer alone.
+    `domain` names the upstream and the family of its model; reasoning goes back only there.
     """
 
     upstream: ClassVar[WireFormat] = "openai-responses"
@@ -27,7 +27,7 @@ class MessagesToResponses:
         self._quirks = quirks
         self._domain = domain
 
-    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # messages name no time
+    def request(self, body: bytes, model: str, *, at: int = 0) -> Sent:  # noqa: ARG002  # the answer holds no time
         return to_responses(body, model, self._quirks, self._domain)
 
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
@@ -41,7 +41,7 @@ class MessagesToResponses:
 
 
 class ResponsesToMessages:
-    """A client of the Responses API before an upstream of the Messages API, or of one that is asked through it."""
+    """Connects clients of the Responses API to upstreams of the Messages API, or to the next codec of a chain."""
 
     upstream: ClassVar[WireFormat] = "anthropic"
 
@@ -56,7 +56,7 @@ class ResponsesToMessages:
     def answer(self, body: bytes, sent: Sent) -> tuple[bytes, Tokens]:
         return answer_from_messages(body, sent, self._domain)
 
-    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # it has no field
+    def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:  # noqa: ARG002  # the answer has no field for it
         return openai_error(read_fault(body, status))
 
     def stream(self, sent: Sent, request_id: str) -> MessagesStreamToResponses:

@@ -1,4 +1,4 @@
-"""Events of a streamed answer, for whoever holds one back until its first content, or has to end one."""
+"""Event names of streamed Responses answers, and the event that ends a stream with an error."""
 
 from typing import Final
 
@@ -10,14 +10,14 @@ from tokenferry.wire.responses._output import response_document, response_id
 PREFACE: Final = frozenset(("response.created", "response.queued", "response.in_progress"))
 """Events before the first content."""
 FAILED: Final = "response.failed"
-_AFTER_ALL: Final = 2**31 - 1
+_LAST_SEQUENCE_NUMBER: Final = 2**31 - 1
 
 
 def responses_error_event(kind: str, message: str, request_id: str) -> bytes:
-    """The event that ends a stream truthfully. `kind` is one of Anthropic's types."""
+    """Give the event that ends a stream with an error. `kind` is one of Anthropic's types."""
     word, code = words_of_kind(kind)
     error = {"code": code or word, "message": message}
     document = response_document(response_id(request_id), "", Sent(body=b"", model="", stream=True))
     failed = {**document, "status": "failed", "error": error}
-    written = encode({"type": FAILED, "sequence_number": _AFTER_ALL, "response": failed})
+    written = encode({"type": FAILED, "sequence_number": _LAST_SEQUENCE_NUMBER, "response": failed})
     return b"event: %b\ndata: %b\n\n" % (FAILED.encode(), written)

@@ -1,4 +1,4 @@
-"""Requests of the Responses API as ones of the Messages API."""
+"""Translates requests of the Responses API to the Messages API."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -9,37 +9,37 @@ from msgspec import UNSET
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import ClientTool, Sent
 from tokenferry.wire._envelope import opened
-from tokenferry.wire._field_handling import FieldHandlings, FieldTable, kept, left_out, unfit
+from tokenferry.wire._field_handling import FieldHandlings, FieldTable, ignored, left_out, translated, unfit
 from tokenferry.wire._ids import tool_name
 from tokenferry.wire._json import RequestReader, encode, is_object
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import closed
+from tokenferry.wire._schema import EMPTY_SCHEMA, closed
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
 from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, document_block, image_block, text_blocks
 from tokenferry.wire.responses import _models as responses
 from tokenferry.wire.responses._reasoning import opened_thinking
 
-_MARK: Final = left_out("a hint for prompt caches")
-_STATELESS: Final = "no answer is stored: send the whole conversation as `input`"
-_ID: Final = kept("always left out: a call has its `call_id`")
-_STATUS: Final = kept("always left out")
-_SERVER: Final = left_out("a hint for tools that the server runs")
-_WITH_CALL: Final = kept("always left out: the call has it")
+_MARK: Final = left_out("it is a hint for prompt caches")
+_STATELESS: Final = "answers are not stored; send the whole conversation as `input`"
+_ID: Final = ignored("`call_id` identifies a call")
+_STATUS: Final = ignored()
+_SERVER: Final = left_out("it is a hint for tools that the server runs")
+_WITH_CALL: Final = ignored("the call has it")
 _CALL: Final = {
     "id": _ID,
     "status": _STATUS,
-    "call_id": kept("each call has exactly one result, else unfit"),
-    "name": kept(),
-    "namespace": kept("before the name"),
+    "call_id": translated("unfit unless each call has exactly one result"),
+    "name": translated(),
+    "namespace": translated("precedes the name"),
     "caller": _SERVER,
     "async_": left_out(),
 }
 _OUTPUT: Final = {
     "id": _ID,
     "status": _STATUS,
-    "call_id": kept("each call has exactly one result, else unfit"),
-    "output": kept("`tool_result`, with images and documents"),
+    "call_id": translated("unfit unless each call has exactly one result"),
+    "output": translated("becomes `tool_result`, with images and documents"),
     "name": _WITH_CALL,
     "namespace": _WITH_CALL,
     "caller": _SERVER,
@@ -47,34 +47,34 @@ _OUTPUT: Final = {
 
 FIELD_HANDLINGS: Final[FieldHandlings] = {
     responses.ResponsesRequest: {
-        "model": kept("the target's model"),
-        "input": kept("items of one role in a row become one turn; of an unknown type: unfit"),
-        "instructions": kept("`system`"),
-        "tools": kept(),
-        "tool_choice": kept("auto, any, a tool, none; allowed tools: the others are not sent"),
-        "parallel_tool_calls": kept("`disable_parallel_tool_use`"),
-        "max_output_tokens": kept("`max_tokens`; without, the model's own limit or 32,000"),
-        "stream": kept(),
-        "temperature": kept("at most 1; left out where the model takes none"),
-        "top_p": kept("beside a temperature left out"),
-        "reasoning": kept("`thinking` where the model takes it and the conversation allows it, else left out"),
-        "text": kept("`output_config.format`; for `json_object` an instruction"),
-        "include": kept("encrypted reasoning is always given; logprobs: unfit; others left out"),
-        "store": unfit("no answer is stored: send `store: false`"),
+        "model": translated("becomes the target's model"),
+        "input": translated("adjacent items of one role become one turn; an unknown type is unfit"),
+        "instructions": translated("becomes `system`"),
+        "tools": translated(),
+        "tool_choice": translated("becomes auto, any, a tool or none; with allowed tools, only those are sent"),
+        "parallel_tool_calls": translated("becomes `disable_parallel_tool_use`"),
+        "max_output_tokens": translated("becomes `max_tokens`; the default is the model's limit or 32,000"),
+        "stream": translated(),
+        "temperature": translated("at most 1; left out if the model takes no temperature"),
+        "top_p": translated("left out if there is a temperature"),
+        "reasoning": translated("becomes `thinking` if the model and the conversation allow it; otherwise left out"),
+        "text": translated("becomes `output_config.format`; `json_object` becomes an instruction in the system prompt"),
+        "include": translated("encrypted reasoning is always returned; logprobs are unfit; anything else is left out"),
+        "store": unfit("answers are not stored; send `store: false`"),
         "previous_response_id": unfit(_STATELESS),
         "conversation": unfit(_STATELESS),
-        "background": unfit("an answer is given at once"),
-        "prompt": unfit("a template that the server keeps"),
-        "top_logprobs": kept("unfit if any are asked for"),
+        "background": unfit("requests don't run in the background"),
+        "prompt": unfit("the server stores this template"),
+        "top_logprobs": translated("more than 0 is unfit"),
         "stream_options": left_out(),
         "truncation": left_out("the whole conversation is sent"),
         "context_management": left_out("the whole conversation is sent"),
-        "max_tool_calls": left_out("of tools that the server runs"),
+        "max_tool_calls": left_out("it limits tools that the server runs"),
         "image": left_out(),
         "access_programs": left_out(),
         "moderation": left_out(),
         "metadata": left_out(),
-        "client_metadata": left_out("of Codex; it may name a person's machine"),
+        "client_metadata": left_out("Codex sends it; it may name a person's machine"),
         "user": left_out("it may name a person"),
         "safety_identifier": left_out("it may name a person"),
         "prompt_cache_key": _MARK,
@@ -85,82 +85,92 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
     responses.MessageItem: {
         "id": _ID,
         "status": _STATUS,
-        "role": kept(
-            "leading `system` and `developer`: `system`; later ones: a user's text in `<system-reminder>` tags"
+        "role": translated(
+            "leading `system` and `developer` become `system`, later ones user text in `<system-reminder>` tags"
         ),
-        "content": kept("without empty texts"),
+        "content": translated("without empty texts"),
         "phase": left_out(),
     },
     responses.ReasoningItem: {
         "id": _ID,
         "status": _STATUS,
-        "summary": kept("`thinking`"),
-        "content": kept("always left out: the summary has it"),
-        "encrypted_content": kept(
-            "`signature`, of reasoning by the model that is asked; of any other the item is left out"
+        "summary": translated("becomes `thinking`"),
+        "content": ignored("the summary is sent"),
+        "encrypted_content": translated(
+            "becomes `signature` if the reasoning is the target model's own; otherwise the item is left out"
         ),
     },
-    responses.SummaryText: {"text": kept()},
-    responses.FunctionCallItem: {**_CALL, "arguments": kept("`input`; what is no JSON object: unfit")},
-    responses.CustomToolCallItem: {**_CALL, "input": kept("`input` with one text of that name")},
+    responses.SummaryText: {"text": translated()},
+    responses.FunctionCallItem: {**_CALL, "arguments": translated("becomes `input`; unfit unless it is a JSON object")},
+    responses.CustomToolCallItem: {**_CALL, "input": translated("becomes an `input` object with one field, `input`")},
     responses.FunctionCallOutputItem: _OUTPUT,
     responses.CustomToolCallOutputItem: _OUTPUT,
-    responses.AdditionalToolsItem: {"id": _ID, "status": _STATUS, "tools": kept("with the others"), "role": _STATUS},
-    responses.ItemReference: {"id": kept("always unfit: no answer is stored")},
-    responses.InputText: {"text": kept(), "prompt_cache_breakpoint": _MARK},
+    responses.AdditionalToolsItem: {
+        "id": _ID,
+        "status": _STATUS,
+        "tools": translated("joined with the request's tools"),
+        "role": _STATUS,
+    },
+    responses.ItemReference: {"id": unfit("answers are not stored", by_codec=True)},
+    responses.InputText: {"text": translated(), "prompt_cache_breakpoint": _MARK},
     responses.InputImage: {
-        "image_url": kept("data and http URLs"),
-        "file_id": kept("always unfit: the file is the vendor's"),
+        "image_url": translated("data and http URLs"),
+        "file_id": unfit("the file is stored at another vendor", by_codec=True),
         "detail": left_out(),
         "prompt_cache_breakpoint": _MARK,
     },
     responses.InputFile: {
-        "filename": kept("`title`"),
-        "file_data": kept("PDF documents as a data URL; others: unfit"),
-        "file_url": kept("a document's"),
-        "file_id": kept("always unfit: the file is the vendor's"),
+        "filename": translated("becomes `title`"),
+        "file_data": translated("PDF documents as a data URL; any other file is unfit"),
+        "file_url": translated("the URL of a document"),
+        "file_id": unfit("the file is stored at another vendor", by_codec=True),
         "detail": left_out(),
         "prompt_cache_breakpoint": _MARK,
     },
-    responses.OutputText: {"text": kept(), "annotations": left_out(), "logprobs": left_out()},
-    responses.OutputRefusal: {"refusal": kept("as text")},
+    responses.OutputText: {"text": translated(), "annotations": left_out(), "logprobs": left_out()},
+    responses.OutputRefusal: {"refusal": translated("becomes text")},
     responses.ResponsesTool: {
-        "type": kept("functions, custom tools, namespaces; others: unfit, or dropped where the mapping says so"),
-        "name": kept("after its namespace's; shortened where it is too long, and given back whole"),
-        "description": kept("after its namespace's"),
-        "parameters": kept("as they are"),
-        "strict": kept("if the client says so"),
-        "format": kept("a custom tool's grammar, in words: its input is one text"),
-        "tools": kept("of a namespace"),
-        "async_": unfit("an answer is given at once"),
+        "type": translated(
+            "functions, custom tools and namespaces; any other is unfit, or left out if the mapping's `drop` names it"
+        ),
+        "name": translated("follows the name of its namespace; a long name is shortened, and restored in the answer"),
+        "description": translated("follows the description of its namespace"),
+        "parameters": translated("unchanged"),
+        "strict": translated("only if true"),
+        "format": translated("a custom tool's grammar becomes part of its description; its input is one string"),
+        "tools": translated("the tools of a namespace"),
+        "async_": unfit("requests don't run in the background"),
         "allowed_callers": _SERVER,
         "defer_loading": left_out("every tool is sent"),
         "output_schema": left_out(),
     },
-    responses.CustomToolFormat: {"type": kept(), "syntax": kept(), "definition": kept()},
-    responses.ResponsesToolChoice: {"type": kept(), "name": kept(), "mode": kept(), "tools": kept()},
-    responses.AllowedTool: {"type": kept(), "name": kept()},
+    responses.CustomToolFormat: {"type": translated(), "syntax": translated(), "definition": translated()},
+    responses.ResponsesToolChoice: {
+        "type": translated(),
+        "name": translated(),
+        "mode": translated(),
+        "tools": translated(),
+    },
+    responses.AllowedTool: {"type": translated(), "name": translated()},
     responses.ReasoningConfig: {
-        "effort": kept("`thinking`, `output_config.effort`"),
-        "summary": kept("always given"),
+        "effort": translated("becomes `thinking` and `output_config.effort`"),
+        "summary": ignored("a summary is always returned"),
         "generate_summary": left_out(),
         "context": left_out(),
         "mode": left_out(),
     },
-    responses.TextConfig: {"format": kept(), "verbosity": left_out()},
+    responses.TextConfig: {"format": translated(), "verbosity": left_out()},
     responses.TextFormat: {
-        "type": kept(),
-        "name": kept("always left out"),
-        "schema": kept("every object is closed"),
-        "strict": kept("always so"),
-        "description": kept("always left out"),
+        "type": translated(),
+        "name": ignored(),
+        "schema": translated("every object gets `additionalProperties: false`"),
+        "strict": ignored("the schema is always enforced"),
+        "description": ignored(),
     },
 }
 
 TABLE: Final = FieldTable(FIELD_HANDLINGS)
-_LIMIT: Final = 32_000
 _CHOICES: Final[dict[str, Any]] = {"auto": "auto", "required": "any", "none": "none"}
-_EMPTY_SCHEMA: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _TEXT_SCHEMA: Final = msgspec.Raw(
     b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}'
 )
@@ -170,7 +180,7 @@ _NOT_SENT: Final = "tool_choice demands a call of a tool that is not sent"
 
 
 def _with_types(document: Any) -> None:
-    """Say of each message that it is one: their type may be missing, and so may a reference's."""
+    """Add the type of messages and references, which clients may leave out."""
     items = document.get("input") if isinstance(document, dict) else None
     for item in items if isinstance(items, list) else ():
         if isinstance(item, dict) and "type" not in item:
@@ -181,9 +191,10 @@ _reader: Final = RequestReader(responses.ResponsesRequest, complete=_with_types)
 
 
 def from_responses(body: bytes, model: str, quirks: Quirks, domain: str, at: int, *, is_last: bool) -> Sent:
-    """The request for an upstream that calls the model so. Raises `Unfit`.
+    """Translate a request for an upstream whose name for the model is `model`. Raises `Unfit`.
 
-    Claude's own rules hold if this codec `is_last`, so that Claude gets what it writes.
+    `at` is the time of the request in seconds since 1970 UTC. `is_last` says that no other codec follows: the request
+    goes to Claude and must obey Claude's limits.
     """
     left: set[str] = set()
     asked = _reader.read(body, left)
@@ -203,11 +214,10 @@ def from_responses(body: bytes, model: str, quirks: Quirks, domain: str, at: int
     config = _output(asked.text, history.turns, left)
     system, turns = history.turns.end()
     choice = _choice(asked, tools)
-    limit = asked.max_output_tokens or quirks.max_output_tokens or _LIMIT
     request = messages.MessagesRequest(
         model=model,
         messages=turns,
-        max_tokens=limit if quirks.max_output_tokens is None else min(limit, quirks.max_output_tokens),
+        max_tokens=quirks.output_limit(asked.max_output_tokens or None),
         system=system or None,
         tools=list(tools.found.values()) or None,
         tool_choice=choice if tools.found else None,
@@ -238,27 +248,27 @@ def _check(asked: responses.ResponsesRequest, left: set[str]) -> None:
     TABLE.apply(asked, left)
     included = set(asked.include or ()) - {_REASONING}
     if asked.top_logprobs or any("logprobs" in name for name in included):
-        raise Unfit("logprobs have no counterpart there")
+        raise Unfit("logprobs can't be translated")
     if included:
         left.add("include")
 
 
 class _History:
-    """The conversation as it is written."""
+    """Writes the conversation as turns of the Messages API."""
 
     def __init__(self, domain: str, left: set[str]) -> None:
         self.turns = TurnWriter()
         self._domain = domain
         self._left = left
         self._thoughts: list[messages.Content] = []
-        """What goes before the next thing that the model said, and is nothing without it."""
+        """Reasoning that precedes the model's next text or call, and is dropped if there is none."""
 
     def add(self, item: responses.InputItem) -> None:
         match item:  # the most frequent first
             case responses.FunctionCallItem():
                 arguments = item.arguments.strip() or "{}"
                 if not is_object(arguments):
-                    raise Unfit(f"the arguments of the tool call {item.call_id[:80]!r} are no JSON object")
+                    raise Unfit(f"the arguments of the tool call {item.call_id[:80]!r} are not a JSON object")
                 self._call(item, arguments.encode())
             case responses.FunctionCallOutputItem() | responses.CustomToolCallOutputItem():
                 output = item.output
@@ -270,7 +280,7 @@ class _History:
             case responses.CustomToolCallItem():
                 self._call(item, encode({"input": item.input}))
             case responses.ItemReference():
-                raise Unfit("an item by its id has no counterpart there: no answer is stored, so send the item itself")
+                raise Unfit("an item is given by its id, but answers are not stored; send the item itself")
 
     def _message(self, role: str, blocks: list[messages.Content]) -> None:
         if role == "user":
@@ -279,7 +289,7 @@ class _History:
             return
         for block in blocks:
             if not isinstance(block, messages.TextContent):
-                raise Unfit(f"a message that is no user's holds {block.__struct_config__.tag}")
+                raise Unfit(f"a message of the role {role} holds {block.__struct_config__.tag}")
         if role == "assistant":
             self.turns.check_turn()
             self._say(blocks)
@@ -291,7 +301,7 @@ class _History:
         self._say([self.turns.call(item.call_id, _flat(item.namespace, item.name), msgspec.Raw(arguments))])
 
     def _say(self, blocks: list[messages.Content]) -> None:
-        """Add to what the model said."""
+        """Add blocks to the model's turn."""
         if blocks and self._thoughts:
             blocks = self._thoughts + blocks
             self._thoughts = []
@@ -313,7 +323,7 @@ class _History:
                 return [image_block(url)]
             case responses.InputFile(file_data=str(url)) | responses.InputFile(file_url=str(url)):
                 return [document_block(part.filename, url)]
-        raise Unfit("an image or a file by its id")
+        raise Unfit("an image or a file is given by its id; send its data")
 
     def _reason(self, item: responses.ReasoningItem) -> None:
         payload = opened(item.encrypted_content, self._domain)
@@ -325,7 +335,7 @@ class _History:
 
 
 class _Tools:
-    """The tools as they are sent."""
+    """Collects the tools to be sent."""
 
     def __init__(self, quirks: Quirks, left: set[str]) -> None:
         self.found: dict[str, messages.FunctionTool] = {}
@@ -336,7 +346,7 @@ class _Tools:
     def add(
         self, tools: Iterable[responses.ResponsesTool], namespace: str | None = None, about: str | None = None
     ) -> None:
-        """Add tools, of a namespace if one is named, which `about` describes. Raises `Unfit`."""
+        """Add tools. `about` describes their namespace, if they have one. Raises `Unfit`."""
         for tool in tools:
             if tool.type in {"function", "custom"}:
                 self._add(tool, namespace, about)
@@ -345,7 +355,9 @@ class _Tools:
             elif self._quirks.drop and tool.type.startswith(self._quirks.drop):
                 self._left.add(tool.type[:64])
             else:
-                raise Unfit(f"the server's tool {tool.type[:80]!r}")
+                raise Unfit(
+                    f"the server runs the tool {tool.type[:80]!r}; list it in the mapping's drop to leave it out"
+                )
 
     def _add(self, tool: responses.ResponsesTool, namespace: str | None, about: str | None) -> None:
         TABLE.apply(tool, self._left)
@@ -358,7 +370,7 @@ class _Tools:
         words = [about, tool.description, _grammar(tool.format)]
         schema = tool.parameters
         if schema is UNSET or bytes(schema) == b"null":
-            schema = _EMPTY_SCHEMA
+            schema = EMPTY_SCHEMA
         self.found[name] = messages.FunctionTool(
             name=name,
             description="\n\n".join(filter(None, words)) or None,
@@ -366,8 +378,8 @@ class _Tools:
             strict=True if tool.strict and not client.is_custom else None,
         )
 
-    def keep(self, names: set[str]) -> None:
-        """Send no tools but these. Raises `Unfit` where none is left."""
+    def restrict(self, names: set[str]) -> None:
+        """Send only the tools with these names. Raises `Unfit` if there are none."""
         self.found = {name: tool for name, tool in self.found.items() if name in names}
         if not self.found:
             raise Unfit("tool_choice allows none of the tools")
@@ -393,8 +405,8 @@ def _choice(asked: responses.ResponsesRequest, tools: _Tools) -> messages.ToolCh
                 raise Unfit(_NOT_SENT)
             return messages.ToolChoice(type="tool", name=name, disable_parallel_tool_use=alone)
         if choice.type != "allowed_tools":
-            raise Unfit(f"the server's tool {choice.type[:80]!r}")
-        tools.keep({tool_name(one.name or "", LONGEST_NAME) for one in choice.tools or ()})
+            raise Unfit(f"tool_choice demands the tool {choice.type[:80]!r}, which the server runs")
+        tools.restrict({tool_name(one.name or "", LONGEST_NAME) for one in choice.tools or ()})
         choice = choice.mode
     if choice is None and alone is None:
         return None

@@ -1,4 +1,4 @@
-"""What the fields of a Responses answer mean in the Messages API, whether it is whole or a stream."""
+"""The meaning of a Responses answer's fields in the Messages API, for whole answers and streams."""
 
 from typing import Any, Final
 
@@ -13,14 +13,14 @@ _FAILED: Final = frozenset(("failed", "cancelled"))
 
 
 def fault_of(answer: ResponsesAnswer) -> UpstreamFault | None:
-    """What went wrong with an answer; None for one that is well."""
+    """Give the error of an answer; None if it has none."""
     if answer.error:
         return read_fault(encode({"error": answer.error})) or UNEXPLAINED
     return UNEXPLAINED if answer.status in _FAILED else None
 
 
 def stop_reason(answer: ResponsesAnswer, *, has_calls: bool, is_refused: bool) -> str:
-    """Why a finished answer ended."""
+    """Give the stop reason of a finished answer."""
     if is_refused:
         return "refusal"
     if answer.status == "incomplete" and answer.incomplete_details is not None:
@@ -29,12 +29,12 @@ def stop_reason(answer: ResponsesAnswer, *, has_calls: bool, is_refused: bool) -
 
 
 def is_cut(answer: ResponsesAnswer) -> bool:
-    """Whether an answer ends anywhere, because it came to a limit."""
+    """Whether a limit cut the answer."""
     return answer.status == "incomplete"
 
 
 def tokens(usage: ResponsesUsage | None) -> Tokens:
-    """What was counted."""
+    """Give the token counts."""
     if usage is None:
         return Tokens()
     details = usage.input_tokens_details or InputDetails()
@@ -42,14 +42,14 @@ def tokens(usage: ResponsesUsage | None) -> Tokens:
 
 
 def message_text(item: AnswerItem) -> tuple[str, bool]:
-    """The text of a message, and whether it is a refusal."""
+    """Give the text of a message, and whether it is a refusal."""
     parts = _parts(item.content)
     refusals = [part["refusal"] for part in parts if isinstance(part.get("refusal"), str)]
     return "".join([*_texts(parts), *refusals]), bool(refusals)
 
 
 def reasoning_text(item: AnswerItem) -> str:
-    """What a reasoning item says: its summary, or else the reasoning itself, of models that show it."""
+    """Give the text of a reasoning item: its summary, or the reasoning itself if there is no summary."""
     return "\n\n".join(_texts(_parts(item.summary))) or "".join(_texts(_parts(item.content)))
 
 
@@ -57,7 +57,7 @@ def _parts(value: Any) -> list[dict[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise UnreadableAnswer("the upstream's answer has an item whose parts are no list")
+        raise UnreadableAnswer("the upstream's answer has an item whose parts are not a list")
     return [part for part in value if isinstance(part, dict)]
 
 

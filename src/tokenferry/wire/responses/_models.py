@@ -1,29 +1,25 @@
-"""A request and an answer of the Responses API."""
+"""Requests and answers of the Responses API."""
 
 from typing import Any, Literal, TypeAlias
 
-from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Struct, field
 
-Unread: TypeAlias = Raw | UnsetType
-
-
-class _Part(Struct, omit_defaults=True, forbid_unknown_fields=True, kw_only=True, gc=False):
-    pass
+from tokenferry.wire._json import RequestPart, Unread
 
 
-class InputText(_Part, tag_field="type", tag="input_text", kw_only=True):
+class InputText(RequestPart, tag_field="type", tag="input_text", kw_only=True):
     text: str
     prompt_cache_breakpoint: Unread = UNSET
 
 
-class InputImage(_Part, tag_field="type", tag="input_image", kw_only=True):
+class InputImage(RequestPart, tag_field="type", tag="input_image", kw_only=True):
     image_url: str | None = None
     file_id: str | None = None
     detail: Unread = UNSET
     prompt_cache_breakpoint: Unread = UNSET
 
 
-class InputFile(_Part, tag_field="type", tag="input_file", kw_only=True):
+class InputFile(RequestPart, tag_field="type", tag="input_file", kw_only=True):
     filename: str | None = None
     file_data: str | None = None
     file_url: str | None = None
@@ -32,20 +28,20 @@ class InputFile(_Part, tag_field="type", tag="input_file", kw_only=True):
     prompt_cache_breakpoint: Unread = UNSET
 
 
-class OutputText(_Part, tag_field="type", tag="output_text", kw_only=True):
+class OutputText(RequestPart, tag_field="type", tag="output_text", kw_only=True):
     text: str
     annotations: Unread = UNSET
     logprobs: Unread = UNSET
 
 
-class OutputRefusal(_Part, tag_field="type", tag="refusal", kw_only=True):
+class OutputRefusal(RequestPart, tag_field="type", tag="refusal", kw_only=True):
     refusal: str
 
 
 ItemPart: TypeAlias = InputText | InputImage | InputFile | OutputText | OutputRefusal
 
 
-class _Item(_Part, tag_field="type", kw_only=True):
+class _Item(RequestPart, tag_field="type", kw_only=True):
     id: str | None = None
     status: Unread = UNSET
 
@@ -56,7 +52,7 @@ class MessageItem(_Item, tag="message", kw_only=True):
     phase: Unread = UNSET
 
 
-class SummaryText(_Part, tag_field="type", tag="summary_text", kw_only=True):
+class SummaryText(RequestPart, tag_field="type", tag="summary_text", kw_only=True):
     text: str
 
 
@@ -103,7 +99,7 @@ class AdditionalToolsItem(_Item, tag="additional_tools", kw_only=True):
     role: Unread = UNSET
 
 
-class ItemReference(_Part, tag_field="type", tag="item_reference", kw_only=True):
+class ItemReference(RequestPart, tag_field="type", tag="item_reference", kw_only=True):
     id: str
 
 
@@ -119,14 +115,14 @@ InputItem: TypeAlias = (
 )
 
 
-class CustomToolFormat(_Part):
+class CustomToolFormat(RequestPart):
     type: Literal["text", "grammar"]
     syntax: str | None = None
     definition: str | None = None
 
 
-class ResponsesTool(_Part):
-    """A tool of the client's own, a namespace of such, or by its type one that the server runs."""
+class ResponsesTool(RequestPart):
+    """A tool of the client, a namespace of tools, or one that the server runs, by its type."""
 
     type: str
     name: str | None = None
@@ -141,19 +137,19 @@ class ResponsesTool(_Part):
     output_schema: Unread = UNSET
 
 
-class AllowedTool(_Part):
+class AllowedTool(RequestPart):
     type: str
     name: str | None = None
 
 
-class ResponsesToolChoice(_Part):
+class ResponsesToolChoice(RequestPart):
     type: str
     name: str | None = None
     mode: Literal["auto", "required"] | None = None
     tools: list[AllowedTool] | None = None
 
 
-class ReasoningConfig(_Part):
+class ReasoningConfig(RequestPart):
     effort: str | None = None
     summary: str | None = None
     generate_summary: Unread = UNSET
@@ -161,7 +157,7 @@ class ReasoningConfig(_Part):
     mode: Unread = UNSET
 
 
-class TextFormat(_Part):
+class TextFormat(RequestPart):
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = None
     schema: Unread = UNSET
@@ -169,12 +165,12 @@ class TextFormat(_Part):
     description: str | None = None
 
 
-class TextConfig(_Part):
+class TextConfig(RequestPart):
     format: TextFormat | None = None
     verbosity: Unread = UNSET
 
 
-class ResponsesRequest(_Part):
+class ResponsesRequest(RequestPart):
     model: str
     input: str | list[InputItem]
     instructions: str | None = None
@@ -203,7 +199,7 @@ class ResponsesRequest(_Part):
     moderation: Unread = UNSET
     metadata: Unread = UNSET
     client_metadata: Unread = UNSET
-    """Codex's."""
+    """Codex sends it."""
     user: Unread = UNSET
     safety_identifier: Unread = UNSET
     prompt_cache_key: Unread = UNSET
@@ -212,8 +208,8 @@ class ResponsesRequest(_Part):
     service_tier: Unread = UNSET
 
 
-# What an upstream answers may gain fields and kinds of items at any time. Unknown fields are skipped, and what another
-# kind of item or event may say by the same name is of any type here.
+# Answers may gain fields and kinds of items at any time. Unknown fields are skipped. A field that another kind of item
+# or event may use with another type is of any type here.
 
 
 class InputDetails(Struct, kw_only=True):
@@ -243,7 +239,7 @@ class IncompleteDetails(Struct, kw_only=True):
 
 
 class ResponsesAnswer(Struct, kw_only=True):
-    """A whole answer, or what an event says of one."""
+    """A whole answer, or the part of one that an event holds."""
 
     id: str | None = None
     model: str | None = None

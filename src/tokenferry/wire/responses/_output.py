@@ -1,4 +1,4 @@
-"""The items and the document of an answer, as a client of the Responses API gets them."""
+"""Writes the items and the document of a Responses answer."""
 
 from typing import Any, Final, Literal, TypeAlias
 
@@ -17,12 +17,12 @@ _INCOMPLETE: Final = {
 
 
 def response_id(known: str) -> str:
-    """The id of the answer that the Messages API knows by this one, of plain characters alone."""
+    """Give the answer's id by its id in the Messages API, in letters, digits, `_` and `-`."""
     return f"resp_{call_id(known.removeprefix('msg_') or '0', 'any')}"
 
 
 def item_id(prefix: str, response: str, index: int) -> str:
-    """The id of the item with this index in an answer: the same one whenever it is asked for."""
+    """Give the id of the item with this index in an answer; it is always the same."""
     return f"{prefix}_{response.removeprefix('resp_')}_{index}"
 
 
@@ -31,13 +31,13 @@ def text_part(text: str) -> dict[str, Any]:
 
 
 def message_item(known: str, text: str, status: ItemStatus = "completed") -> dict[str, Any]:
-    """What the model said; nothing of it yet where it is in progress."""
+    """Give the item for the model's text; without content while it is in progress."""
     content = [] if status == "in_progress" else [text_part(text)]
     return {"type": "message", "id": known, "status": status, "role": "assistant", "content": content}
 
 
 def reasoning_item(known: str, text: str, encrypted: str) -> dict[str, Any]:
-    """What the model thought, with what it wants back of it, if anything."""
+    """Give the item for reasoning. `encrypted` is what the model wants back; empty for nothing."""
     summary = [{"type": "summary_text", "text": text}] if text else []
     return {"type": "reasoning", "id": known, "summary": summary, "encrypted_content": encrypted or None}
 
@@ -45,7 +45,7 @@ def reasoning_item(known: str, text: str, encrypted: str) -> dict[str, Any]:
 def call_item(
     known: str, call: str, tool: ClientTool, arguments: str, status: ItemStatus = "completed"
 ) -> dict[str, Any]:
-    """A call of one of the client's tools. A custom tool's arguments are its input alone."""
+    """Give the item for a call. The arguments of a custom tool are its input string."""
     item: dict[str, Any] = {"id": known, "call_id": call, "name": tool.name, "status": status}
     if tool.namespace:
         item["namespace"] = tool.namespace
@@ -55,7 +55,7 @@ def call_item(
 
 
 def custom_input(arguments: str) -> str:
-    """The text that a custom tool is called with; all of the arguments where the model did not call it so."""
+    """Give a custom tool's input string; the arguments unchanged if they hold none."""
     try:
         found = msgspec.json.decode(arguments)
     except (ValueError, RecursionError):
@@ -67,7 +67,7 @@ def custom_input(arguments: str) -> str:
 def response_document(
     known: str, model: str, sent: Sent, *, status: str = "in_progress", **fields: Any
 ) -> dict[str, Any]:
-    """The answer as a document; `fields` are those that differ from the beginning of one."""
+    """Give the document of an answer. `fields` replace the values of an answer that has just begun."""
     return {
         "id": known,
         "object": "response",
@@ -94,7 +94,7 @@ def response_document(
 
 
 def end_fields(stop: str | None, output: list[dict[str, Any]], counted: Tokens) -> dict[str, Any]:
-    """What the document of a finished answer says of its end."""
+    """Give the fields that a finished answer's document sets."""
     reason = _INCOMPLETE.get(stop or "")
     status = "incomplete" if reason else "completed"
     details = {"reason": reason} if reason else None
@@ -102,7 +102,7 @@ def end_fields(stop: str | None, output: list[dict[str, Any]], counted: Tokens) 
 
 
 def _usage_object(counted: Tokens) -> dict[str, Any]:
-    """The `usage` of an answer, whose input includes what the cache read and wrote."""
+    """Give the `usage`. Its input includes what the cache read and wrote."""
     read, written, output = counted.cache_read or 0, counted.cache_creation or 0, counted.output or 0
     given = (counted.input or 0) + read + written
     return {

@@ -1,6 +1,6 @@
-"""Reasoning on its way through a client of the other format, in the envelope that says its issuer.
+"""Carries reasoning through a client of the other format, marked with its issuer.
 
-A reasoning item of Responses goes through a thinking block's signature; Claude's thinking goes through the encrypted
+A reasoning item of Responses travels in a thinking block's signature. Claude's thinking travels in the encrypted
 content of a reasoning item.
 """
 
@@ -15,12 +15,12 @@ _REDACTED: Final = "r"
 
 
 def sealed_item(domain: str, known: str | None, encrypted: str | None) -> str:
-    """The signature of a thinking block for a reasoning item of Responses."""
+    """Give the signature of a thinking block that carries a reasoning item."""
     return seal(domain, f"{known or ''} {encrypted}" if encrypted else "")
 
 
 def opened_item(payload: str | None, thinking: str) -> responses.ReasoningItem | None:
-    """The reasoning item, from the payload of a thinking block's signature; None where it holds none."""
+    """Give the reasoning item in the payload of a thinking block's signature; None if there is none."""
     known, _, encrypted = (payload or "").partition(" ")
     if not encrypted:
         return None
@@ -29,19 +29,19 @@ def opened_item(payload: str | None, thinking: str) -> responses.ReasoningItem |
 
 
 def sealed_thinking(domain: str, signature: str | None) -> str:
-    """The encrypted content of a reasoning item for thinking with this signature; empty without one."""
+    """Give the encrypted content that carries a thinking block's signature; empty without one."""
     return seal(domain, _THINKING + signature) if signature else ""
 
 
 def sealed_redacted(domain: str, data: str | None) -> str:
-    """The same for thinking that is redacted."""
+    """Give the encrypted content that carries redacted thinking."""
     return seal(domain, _REDACTED + (data or ""))
 
 
 def opened_thinking(
     payload: str | None, thinking: str
 ) -> messages.ThinkingContent | messages.RedactedThinkingContent | None:
-    """The thinking, from the payload of a reasoning item's encrypted content; None where it holds none."""
+    """Give the thinking block in the payload of a reasoning item's encrypted content; None if there is none."""
     kind, value = (payload or "")[:1], (payload or "")[1:]
     if kind == _THINKING:
         return messages.ThinkingContent(thinking=thinking, signature=value)

@@ -1,4 +1,4 @@
-"""The events of a Messages answer as a streamed answer of the Responses API."""
+"""Translates the events of a Messages answer to a streamed Responses answer."""
 
 from typing import Any, Final, Literal
 
@@ -28,7 +28,7 @@ _DELTA: Final = b'event: %b\ndata: {"type":"%b","sequence_number":%d,"item_id":"
 
 
 class _OpenItem:
-    """The item that is being written."""
+    """The item that is written now."""
 
     __slots__ = ("call", "id", "index", "kind", "mark", "texts", "tool")
 
@@ -38,7 +38,7 @@ class _OpenItem:
         self.index = index
         self.texts: list[str] = []
         self.mark = ""
-        """The signature of what was thought."""
+        """The encrypted content of reasoning."""
         self.call = ""
         self.tool = ClientTool("")
 
@@ -48,9 +48,9 @@ class _OpenItem:
 
 
 class MessagesStreamToResponses(MessagesReader):
-    """Passes each delta as one of its item. The last event is `completed`, `incomplete` or `failed`: clients await it.
+    """Passes each delta as one of its item. Clients wait for the last event: `completed`, `incomplete` or `failed`.
 
-    A custom tool's input passes when it is whole, since it comes within JSON.
+    A custom tool's input passes when it is complete, since it arrives within JSON.
     """
 
     heartbeat = b": ping\n\n"
@@ -64,7 +64,7 @@ class MessagesStreamToResponses(MessagesReader):
         self._output: list[dict[str, Any]] = []
         self._item: _OpenItem | None = None
         self._block = -1
-        """The index of the block that adds to the open item."""
+        """The index of the block that writes the open item."""
         self._held = 0
 
     def _error(self, fault: UpstreamFault) -> tuple[str, bytes]:
@@ -87,7 +87,7 @@ class MessagesStreamToResponses(MessagesReader):
     def _delta(self, kind: bytes, item: _OpenItem, within: bytes, text: str) -> None:
         self._held += len(text)
         if self._held > _MOST_HELD:
-            raise UnreadableAnswer("the upstream's answer is too long")
+            raise UnreadableAnswer(f"the upstream's answer has more than {_MOST_HELD:,} characters")
         item.texts.append(text)
         values = (kind, kind, self._sequence, item.id.encode(), item.index, within, encode(text))
         self._out.append(_DELTA % values)
@@ -153,7 +153,7 @@ class MessagesStreamToResponses(MessagesReader):
         return item
 
     def _text(self, text: str) -> None:
-        """Add to the message that is open, or begin one: Claude parts a text where it quotes."""
+        """Add to the open message, or begin one: Claude splits a text at citations."""
         if text:
             item = self._item
             if item is None or item.kind != "message":
@@ -182,7 +182,7 @@ class MessagesStreamToResponses(MessagesReader):
         if item.tool.is_custom:
             self._held += len(text)
             if self._held > _MOST_HELD:
-                raise UnreadableAnswer("the upstream's answer is too long")
+                raise UnreadableAnswer(f"the upstream's answer has more than {_MOST_HELD:,} characters")
             item.texts.append(text)
         elif text:
             self._delta(b"response.function_call_arguments.delta", item, b"", text)

@@ -1,4 +1,4 @@
-"""A streamed answer of the Responses API as the events of the Messages API."""
+"""Translates a streamed Responses answer to the events of the Messages API."""
 
 from typing import Any, Final, Literal, TypeAlias
 
@@ -35,40 +35,40 @@ _WHOLE: Final = {
     "response.reasoning_text.done": "text",
     "response.function_call_arguments.done": "arguments",
 }
-"""Events with what was streamed as a whole, and the field that holds it."""
+"""Events that repeat streamed text as a whole, and the field that holds it."""
 _ENDS: Final = frozenset(("response.completed", "response.incomplete"))
 
 
 class _StreamedItem:
-    """An item of the answer, whose pieces may come between those of others."""
+    """An item of the answer. Its pieces may arrive between those of other items."""
 
     __slots__ = ("arguments", "id", "is_begun", "is_done", "kind", "mark", "name", "source", "summary", "waiting")
 
     def __init__(self, kind: _BlockKind | None) -> None:
         self.kind = kind
-        """None for one that is passed over: of the server's own tools."""
+        """The kind of its block; None for an item of a server tool, which is skipped."""
         self.id = ""
-        """Of a call."""
+        """The id of a call."""
         self.name = ""
         self.mark = ""
-        """The signature of what was thought."""
+        """The signature of a thinking block."""
         self.source = ""
-        """The kind of event that brought its pieces: what another brings is the same."""
+        """The type of the events with its pieces. Events of another type repeat them."""
         self.summary = 0
-        """The number of the summary's part that came last."""
+        """The index of the last part of the summary."""
         self.waiting: list[str] = []
-        """Pieces that were not passed on yet."""
+        """Pieces that are not written yet."""
         self.arguments: list[str] = []
-        """Of a call, all of them."""
+        """All pieces of a call's arguments."""
         self.is_begun = False
         """Whether its block has begun."""
         self.is_done = False
 
 
 class ResponsesStreamToMessages(MessagesWriter):
-    """Passes the first unfinished item's pieces as they come.
+    """Passes the pieces of the first unfinished item as they arrive.
 
-    What belongs to another item waits: a block of the Messages API ends before the next begins.
+    Pieces of other items wait: a block of the Messages API ends before the next begins.
     """
 
     def __init__(self, sent: Sent, domain: str, request_id: str) -> None:
@@ -77,7 +77,7 @@ class ResponsesStreamToMessages(MessagesWriter):
         self._items: list[_StreamedItem] = []
         self._by_key: dict[int | str | None, _StreamedItem] = {}
         self._open = 0
-        """The first item that has not been written to its end."""
+        """The index of the first item that is not completely written."""
         self._held = 0
         self._has_calls = self._is_refused = False
 
@@ -87,7 +87,7 @@ class ResponsesStreamToMessages(MessagesWriter):
         try:
             event = _decode(data)
         except (ValueError, RecursionError):
-            raise UnreadableAnswer("the upstream sent an event that is no part of an answer") from None
+            raise UnreadableAnswer("the upstream sent an event that is not part of an answer") from None
         kind = event.type
         if (block := _DELTAS.get(kind)) is not None:
             self._add(event, block)
@@ -104,7 +104,7 @@ class ResponsesStreamToMessages(MessagesWriter):
             self._frame(event.response, kind)
 
     def _frame(self, answer: ResponsesAnswer, kind: str) -> None:
-        """Take an event that is about the answer as a whole."""
+        """Handle an event that concerns the whole answer."""
         if not self._is_started:
             self._start(answer.id, answer.model)
         if answer.usage is not None:
@@ -120,18 +120,18 @@ class ResponsesStreamToMessages(MessagesWriter):
         item = self._item(_key(event, event.item_id), kind)
         source, text = event.type, event.delta
         if item.is_done:
-            raise UnreadableAnswer("the upstream's answer goes on with an item that was whole")
+            raise UnreadableAnswer("the upstream's answer adds to a complete item")
         if source == "response.refusal.delta":
             self._is_refused = True
         elif item.source not in {"", source} and kind == "thinking":
-            return  # the summary and the reasoning itself
+            return  # the reasoning itself beside its summary, or the other way round
         if event.summary_index is not None and event.summary_index != item.summary:
             item.summary = event.summary_index
             text = f"\n\n{text}" if item.source else text
         self._append(item, text, source)
 
     def _take(self, event: ResponsesEvent, received: AnswerItem) -> None:
-        """Take an item that begins, or one that is done."""
+        """Handle the beginning or the end of an item."""
         is_new = event.type == "response.output_item.added"
         item = self._item(_key(event, received.id), _KINDS.get(received.type), call=received.call_id, is_new=is_new)
         item.id = item.id or received.call_id or ""
@@ -143,9 +143,9 @@ class ResponsesStreamToMessages(MessagesWriter):
     def _item(
         self, key: int | str | None, kind: _BlockKind | None, *, call: str | None = None, is_new: bool = False
     ) -> _StreamedItem:
-        """The item with this index or id, or else the last one; another, if it can't be that.
+        """Give the item with this index or id, or the last one without either; a new one if that can't be meant.
 
-        Upstreams leave out indexes, and use one twice.
+        Upstreams leave out indexes, or use one twice.
         """
         item = self._items[-1] if key is None and self._items else self._by_key.get(key)
         if item is not None and item.kind == kind:
@@ -153,14 +153,14 @@ class ResponsesStreamToMessages(MessagesWriter):
             if not (is_other or (call and item.id and call != item.id)):
                 return item
         if len(self._items) >= _MOST_ITEMS:
-            raise UnreadableAnswer("the upstream's answer has too many items")
+            raise UnreadableAnswer(f"the upstream's answer has more than {_MOST_ITEMS:,} items")
         item = self._by_key[key] = _StreamedItem(kind)
         self._items.append(item)
         return item
 
     def _append(self, item: _StreamedItem, text: Any, source: str) -> None:
         if not isinstance(text, str):
-            raise UnreadableAnswer("the upstream sent an event whose text is none")
+            raise UnreadableAnswer("the upstream sent an event whose text is not a string")
         if not text:
             return
         item.source = source
@@ -177,10 +177,12 @@ class ResponsesStreamToMessages(MessagesWriter):
     def _hold(self, text: str) -> None:
         self._held += len(text)
         if self._held > _MOST_HELD:
-            raise UnreadableAnswer("the upstream's tool calls are too long, or its items too far from their order")
+            raise UnreadableAnswer(
+                f"the upstream's calls, and items out of order, have more than {_MOST_HELD:,} characters"
+            )
 
     def _finish(self, item: _StreamedItem, received: AnswerItem) -> None:
-        """End an item; what it says counts as far as no piece came of it."""
+        """End an item. The final item supplies its text if no pieces arrived."""
         if item.is_done:
             return
         if not item.source:
@@ -202,7 +204,7 @@ class ResponsesStreamToMessages(MessagesWriter):
         return ""
 
     def _write(self) -> None:
-        """Write what can be written: the open item, and those after it for as long as each is done."""
+        """Write the open item, and those after it up to the first that is not done."""
         while self._open < len(self._items):
             item = self._items[self._open]
             if self._may_begin(item):
@@ -218,7 +220,7 @@ class ResponsesStreamToMessages(MessagesWriter):
             self._open += 1
 
     def _may_begin(self, item: _StreamedItem) -> bool:
-        """Whether there is anything of it: blocks without a text are refused when they come back."""
+        """Whether the item has content: the API refuses empty blocks when the client sends them back."""
         if item.kind == "tool_use":
             if not item.name and item.is_done:
                 raise UnreadableAnswer("the upstream's answer calls a tool without its name")
@@ -250,7 +252,7 @@ class ResponsesStreamToMessages(MessagesWriter):
             self._out.append(blocks.arguments(text))
 
     def _complete(self, answer: ResponsesAnswer) -> None:
-        if not self._items:  # of an upstream that says everything at the end
+        if not self._items:  # some upstreams send everything at the end
             for place, received in enumerate(answer.output or ()):
                 self._take(ResponsesEvent(type="response.output_item.done", output_index=place), received)
         for item in self._items:
@@ -259,7 +261,7 @@ class ResponsesStreamToMessages(MessagesWriter):
                     self._append(item, "{}", "")
                 if answer.status == "completed" and not is_object("".join(item.arguments)):
                     raise UnreadableAnswer(
-                        f"the arguments of the model's call of {item.name[:80]!r} are no JSON object"
+                        f"the arguments of the model's call of {item.name[:80]!r} are not a JSON object"
                     )
             item.is_done = True
         self._write()
@@ -271,6 +273,6 @@ def _key(event: ResponsesEvent, known: str | None) -> int | str | None:
 
 
 def _as_error(data: bytes) -> bytes:
-    """An `error` event, whose fields stand alone, as the document of an error."""
+    """Give the data of an `error` event, whose fields may be at the top, as an error document."""
     document = msgspec.json.decode(data)
     return encode(document if document.get("error") else {"error": document})

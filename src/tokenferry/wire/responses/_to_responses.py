@@ -1,4 +1,4 @@
-"""Requests of the Messages API as ones of the Responses API."""
+"""Translates requests of the Messages API to the Responses API."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ import msgspec
 from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import opened
-from tokenferry.wire._field_handling import FieldTable, changed, kept
+from tokenferry.wire._field_handling import FieldTable, changed, translated, unfit
 from tokenferry.wire._ids import changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
@@ -24,29 +24,35 @@ FIELD_HANDLINGS: Final = changed(
     HANDLINGS,
     {
         messages.MessagesRequest: {
-            "messages": kept("`input`; the last is a user's, else unfit"),
-            "max_tokens": kept("`max_output_tokens`, at least 16 and at most the model's own limit"),
-            "system": kept("`instructions`; a block with Claude Code's billing header is dropped"),
-            "stop_sequences": kept("always unfit"),
-            "thinking": kept("`reasoning` where the model takes efforts, else left out"),
+            "messages": translated("becomes `input`; a request that ends with an assistant turn is unfit"),
+            "max_tokens": translated("becomes `max_output_tokens`, at least 16 and at most the model's limit"),
+            "system": translated("becomes `instructions`, without Claude Code's billing header"),
+            "stop_sequences": unfit("the Responses API has no stop sequences", by_codec=True),
+            "thinking": translated("becomes `reasoning` if the model takes efforts; otherwise left out"),
         },
-        messages.Turn: {"role": kept("`system` is a message of that role")},
+        messages.Turn: {"role": translated("a `system` turn becomes a message with that role")},
         messages.ImageContent: {
-            "source": kept("`input_image`; by file id: unfit; unfit where the model takes no images"),
+            "source": translated("becomes `input_image`; unfit by file id, and for a model that takes no images"),
         },
-        messages.UrlSource: {"url": kept("`image_url`, `file_url`")},
+        messages.UrlSource: {"url": translated("becomes `image_url` or `file_url`")},
         messages.DocumentContent: {
-            "source": kept("text as text; PDF as `input_file` where the model takes it, else unfit"),
+            "source": translated(
+                "text becomes text, a PDF document becomes `input_file`; unfit if the model takes no PDF"
+            ),
         },
         messages.ThinkingContent: {
-            "thinking": kept("a reasoning item's summary, for the model that it came from; else left out"),
-            "signature": kept("says what model the thinking came from, and holds its `encrypted_content`"),
+            "thinking": translated(
+                "becomes a reasoning item's summary for the model that wrote it; otherwise left out"
+            ),
+            "signature": translated("identifies the model that wrote the thinking, and holds its `encrypted_content`"),
         },
-        messages.ToolResultContent: {"content": kept("text, or a list with images and documents")},
-        messages.FunctionTool: {"strict": kept("if every object of the schema is closed; else `false`")},
+        messages.ToolResultContent: {"content": translated("becomes a string, or a list with images and documents")},
+        messages.FunctionTool: {
+            "strict": translated("`false` unless every object of the schema has `additionalProperties: false`")
+        },
         messages.OutputConfig: {
-            "effort": kept("`reasoning.effort` where the model takes it, else left out"),
-            "format": kept("`text.format`"),
+            "effort": translated("becomes `reasoning.effort` if the model takes it; otherwise left out"),
+            "format": translated("becomes `text.format`"),
         },
     },
 )
@@ -61,21 +67,20 @@ _AUTO: Final = msgspec.Raw(b'"auto"')
 
 
 def to_responses(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
-    """The request for an upstream that calls the model so. Raises `Unfit`."""
+    """Translate a request for an upstream whose name for the model is `model`. Raises `Unfit`."""
     left: set[str] = set()
     asked = _reader.read(body, left)
     TABLE.apply(asked, left)
     if asked.stop_sequences:
-        raise Unfit("stop_sequences have no counterpart there")
+        raise Unfit("the Responses API has no stop_sequences")
     history = _History(quirks, domain, left)
     for turn in asked.messages:
         history.add(turn)
     history.check()
     if asked.messages and asked.messages[-1].role == "assistant":
-        raise Unfit("a last turn of the assistant, to be continued, has no counterpart there")
+        raise Unfit("the last turn is the assistant's, which this upstream can't continue")
     tools = [_tool(one) for one in offered_functions(asked, TABLE, quirks, left)]
     choice = asked.tool_choice if tools else None
-    limit = asked.max_tokens if quirks.max_output_tokens is None else min(asked.max_tokens, quirks.max_output_tokens)
     reasoning = _reasoning(asked, quirks, left)
     request = responses.ResponsesRequest(
         model=model,
@@ -84,7 +89,7 @@ def to_responses(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
         tools=tools or None,
         tool_choice=None if choice is None else _choice(choice, quirks),
         parallel_tool_calls=False if choice is not None and choice.disable_parallel_tool_use else None,
-        max_output_tokens=max(limit, _LEAST_OUTPUT),
+        max_output_tokens=max(quirks.output_limit(asked.max_tokens), _LEAST_OUTPUT),
         stream=asked.stream or None,
         reasoning=reasoning,
         text=_text(asked.output_config, left),
@@ -106,7 +111,7 @@ def to_responses(body: bytes, model: str, quirks: Quirks, domain: str) -> Sent:
 
 
 class _History(Conversation[responses.ItemPart]):
-    """The conversation as it is written."""
+    """Writes the conversation as items."""
 
     def __init__(self, quirks: Quirks, domain: str, left: set[str]) -> None:
         super().__init__(TABLE, quirks, left)
@@ -126,7 +131,7 @@ class _History(Conversation[responses.ItemPart]):
         return responses.InputText(text=text)
 
     def _image_part(self, url: str) -> responses.InputImage:
-        return responses.InputImage(image_url=url, detail=_AUTO)  # which must be there
+        return responses.InputImage(image_url=url, detail=_AUTO)  # the API demands it
 
     def _file_part(self, name: str, url: str) -> responses.InputFile:
         if url.startswith("data:"):
@@ -134,7 +139,7 @@ class _History(Conversation[responses.ItemPart]):
         return responses.InputFile(file_url=url)
 
     def _result(self, block: messages.ToolResultContent) -> list[responses.ItemPart]:
-        known = self._answered(block)
+        known = self._pending.answer(block.tool_use_id)
         output = block.content or ""
         if isinstance(output, str):
             written: str | list[responses.ItemPart] = f"{_ERROR}{output}" if block.is_error else output
@@ -152,7 +157,7 @@ class _History(Conversation[responses.ItemPart]):
                 texts.append(self._text(block))
             elif isinstance(block, messages.ToolUseContent):
                 if texts:
-                    self._said(thoughts, texts)
+                    self._write_texts(thoughts, texts)
                 known, name, arguments = self._call(block)
                 if thoughts:
                     self.items += thoughts
@@ -163,13 +168,13 @@ class _History(Conversation[responses.ItemPart]):
             elif (thought := self._thought(block)) is None:
                 self._left.add("thinking")
             else:
-                self._said(thoughts, texts)
+                self._write_texts(thoughts, texts)
                 thoughts.append(thought)
         if texts:
-            self._said(thoughts, texts)
+            self._write_texts(thoughts, texts)
 
-    def _said(self, thoughts: list[responses.InputItem], texts: list[str]) -> None:
-        """Write the texts, after the reasoning before them: that is taken with what it led to, and not alone."""
+    def _write_texts(self, thoughts: list[responses.InputItem], texts: list[str]) -> None:
+        """Write the texts after the reasoning that led to them: the API refuses reasoning that nothing follows."""
         if text := "".join(texts):
             self.items += [*thoughts, responses.MessageItem(role="assistant", content=text)]
             thoughts.clear()
@@ -178,14 +183,14 @@ class _History(Conversation[responses.ItemPart]):
     def _thought(
         self, block: messages.ThinkingContent | messages.RedactedThinkingContent
     ) -> responses.ReasoningItem | None:
-        """The reasoning, if it came from the model that is asked."""
+        """Give the reasoning if the target model wrote it; otherwise None."""
         if not isinstance(block, messages.ThinkingContent):
             return None
         return opened_item(opened(block.signature, self._domain), block.thinking)
 
 
 def _tool(function: OfferedFunction) -> responses.ResponsesTool:
-    # Where `strict` isn't said, Responses takes it for true.
+    # The default of `strict` is true.
     return responses.ResponsesTool(
         type="function",
         name=function.name,
