@@ -185,7 +185,7 @@ def test_what_only_a_running_gateways_memory_knows_shows_in_the_dry_run(
     assert (told["account"], told["asked"]) == ("bob", f"the running gateway (pid {os.getpid()})")
     assert [(one["account"], one["cause"]) for one in told["passed_over"]] == [("alice", "rate-limit")]
     (told,) = inside("explain", "route", "--session", "s", "--json").json
-    assert told["why"] == "its conversation lives there"
+    assert told["why"] == "its session uses this account"
     assert inside("explain", "route", "--body", os.devnull).code == 2
 
 

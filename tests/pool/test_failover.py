@@ -121,7 +121,7 @@ def test_an_overloaded_provider_that_names_a_wait_is_given_it_if_it_is_short() -
     j.reply(run, j.Reply(529, ((b"retry-after", b"4"),)))
     assert j.trying(run.next()).wait >= 4
     tried = run.trace.to_json()["steps"][2]
-    assert tried["wait_why"] == "it asked to wait 4 s, and at most a quarter more is waited"
+    assert tried["wait_why"] == "it asked to wait 4 s; up to a quarter is added"
     assert 4000 <= tried["wait_ms"] <= 5000
     j.reply(run, j.Reply(529, ((b"retry-after", b"40"),)))
     j.giving(run.next())

@@ -314,12 +314,12 @@ def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> N
     assert choice.account.name == "d"
     assert {one.account: one.reason for one in choice.passed_over} == {
         "a": "The account has used up its window 5h.",
-        "b": "it has 1 requests at a time, as many as [accounts.b] lets it have",
+        "b": "it has 1 requests at a time, the most that [accounts.b] allows",
         "c": "it was tried",
         "e": "its client key may not use it",
     }
     busy.close()
-    assert rig.pool.selector.report(rig.targets[0], j.ANY).passed_over[2].reason == "it could serve, and comes later"
+    assert rig.pool.selector.report(rig.targets[0], j.ANY).passed_over[2].reason == "it could serve, but comes later"
 
 
 # -- probes
@@ -546,7 +546,7 @@ def test_a_request_that_finds_a_full_queue_gets_the_time_of_its_turn() -> None:
     refusal = j.refusal(rig.run().next())
     # Both accounts have one turn every 10 s, and two requests are before this one.
     assert (refusal.cause, refusal.status, refusal.retry_after, refusal.should_retry) == ("at_capacity", 429, 20, True)
-    assert "a: it has 6 requests a minute, as many as [pool] lets it have" in refusal.message
+    assert "a: it has 6 requests a minute, the most that [pool] allows" in refusal.message
 
 
 def test_a_turn_beyond_the_time_a_request_may_take_is_refused_at_once_with_the_true_time() -> None:
@@ -610,7 +610,7 @@ def test_a_provider_has_limits_for_all_its_accounts_together() -> None:
     choice = rig.pool.selector.report(rig.targets[0], j.ANY)
     assert choice.account is None
     assert {one.reason for one in choice.passed_over} == {
-        "it has 2 requests at a time, as many as [[providers]] one lets it have"
+        "it has 2 requests at a time, the most that [[providers]] one allows"
     }
     running[0].close()
     j.trying(waiting.next())
@@ -726,9 +726,9 @@ def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_sa
     allowed, avoided, refused = (rig_of("priority", "ab", overage=one) for one in ("allow", "avoid", "refuse"))
     for rig in (allowed, avoided, refused):
         serve(rig, "a", billed(rig))
-        assert caplog.text.count("account a: its use is billed beyond its subscription now") == 1
+        assert caplog.text.count("account a: its use is now billed beyond its subscription") == 1
         serve(rig, "a", billed(rig)) if rig is not refused else None
-        assert caplog.text.count("account a: its use is billed beyond its subscription now") == 1
+        assert caplog.text.count("account a: its use is now billed beyond its subscription") == 1
         caplog.clear()
     assert allowed.serve() == ["a"]
     assert not allowed.pool.cooldowns.changes, "who isn't passed over is not listed as such"
@@ -737,7 +737,7 @@ def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_sa
     for rig in (avoided, refused):
         serve(rig, "b", j.limited(90_000, window="7d", now=rig.clock.wall))
     assert avoided.serve() == ["a"]
-    assert "a: its use is billed beyond its subscription now" in j.refusal(refused.run().next()).message
+    assert "a: its use is now billed beyond its subscription" in j.refusal(refused.run().next()).message
     for rig in (avoided, refused):
         rig.clock.pass_by(5000)
         rig.serve()  # finds out whether the other one must still be passed over

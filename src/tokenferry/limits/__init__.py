@@ -1,5 +1,6 @@
-"""What upstreams say about their limits, and what their answers mean. Nothing here reads, writes, waits or sends."""
+"""Rate limits of upstreams: reads their headers, and classifies their answers. The package does no I/O."""
 
+from tokenferry.limits._classification import Action, Classification, CooldownRule, Models, Scope
 from tokenferry.limits._classify import classify
 from tokenferry.limits._cooldown import cooldown_until
 from tokenferry.limits._error import AnswerError, read_error
@@ -10,7 +11,6 @@ from tokenferry.limits._rules import Rule
 from tokenferry.limits._state import LONGEST_WINDOW, Bucket, LimitState, Window
 from tokenferry.limits._usage import read_usage
 from tokenferry.limits._values import read_moment
-from tokenferry.limits._verdict import Action, Classification, CooldownRule, Models, Scope
 
 __all__ = [
     "LONGEST_WINDOW",

@@ -1,18 +1,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from tokenferry.limits._classification import Classification
 from tokenferry.limits._error import AnswerError, read_error
 from tokenferry.limits._headers import WireFormat, read_limits
 from tokenferry.limits._inflate import readable
 from tokenferry.limits._rules import AFTER_CONTENT, RULES, STATUS_OF_ERROR, Evidence, Rule
 from tokenferry.limits._state import LONGEST_WINDOW, LimitState, Window
 from tokenferry.limits._values import read_challenge, read_regain
-from tokenferry.limits._verdict import Classification
 
 _SERVED: Final = range(200, 300)
 _SERVER_ERROR: Final = 500
 _NO_ERROR: Final = AnswerError()
-_LONGEST_TOLD: Final = 31 * 86_400.0
+_LONGEST_WAIT: Final = 31 * 86_400.0
 
 
 def classify(
@@ -24,11 +24,11 @@ def classify(
     provider_format: WireFormat,
     rules: Sequence[Rule] = (),
 ) -> Classification:
-    """Say what an answer means. It never raises, whatever an upstream sends.
+    """Classify an answer. It never raises, whatever an upstream sends.
 
-    `now` is when it came, in seconds since 1970 UTC. A compressed body is inflated, 64 KiB of it at most. Of a stream
-    the part before its first content is enough: an error in it counts as if it had come in place of the stream.
-    `rules` are the provider's own, which come before all others.
+    `now` is the time of the answer in seconds since 1970 UTC. At most 64 KiB of a compressed body are inflated. For a
+    stream, pass the part before its first content: an error in it counts as if it had been the answer.
+    The provider's own `rules` come before all others.
     """
     state = read_limits(headers, now=now, provider_format=provider_format)
     content = readable(headers, body)
@@ -36,13 +36,13 @@ def classify(
     evidence = _evidence(state)
     if status in _SERVED and error is not _NO_ERROR:
         if error.is_after_content:
-            return _verdict(AFTER_CONTENT, error, state, now)
+            return _classification(AFTER_CONTENT, error, state, now)
         if not error.is_page:
             known = (stands for code, stands in STATUS_OF_ERROR.items() if code in error.codes)
             status = next(known, error.status or _SERVER_ERROR)
     challenge = read_challenge(headers)
     rule = next((rule for rule in (*rules, *RULES) if rule.fits(status, error, evidence, challenge)), RULES[-1])
-    return _verdict(rule, error, state, now)
+    return _classification(rule, error, state, now)
 
 
 def _evidence(state: LimitState) -> Evidence:
@@ -58,7 +58,7 @@ def _evidence(state: LimitState) -> Evidence:
     return "counted" if state.buckets or state.retry_after is not None else "nothing"
 
 
-def _verdict(rule: Rule, error: AnswerError, state: LimitState, now: float) -> Classification:
+def _classification(rule: Rule, error: AnswerError, state: LimitState, now: float) -> Classification:
     # A window of one family may end days after the one that refuses all models.
     windows = [window for window in state.rejected if window.is_of_family == (rule.models == "family")]
     hold, until = rule.hold, None
@@ -66,7 +66,7 @@ def _verdict(rule: Rule, error: AnswerError, state: LimitState, now: float) -> C
         until = _last_reset(windows, now)
         hold = "retry-after" if until is None else hold
     if hold == "retry-after":
-        until = _told_end(state, error, now)
+        until = _stated_end(state, error, now)
     elif hold == "date":
         until = _within(read_regain(error.message), now)
     if hold in {"retry-after", "date"} and until is None:
@@ -81,14 +81,14 @@ def _last_reset(windows: Iterable[Window], now: float) -> float | None:
 
 
 def _within(until: float | None, now: float) -> float | None:
-    """An end that a text names, if it lies ahead and isn't further away than a month is long."""
-    return until if until is not None and now < until <= now + _LONGEST_TOLD else None
+    """Give a stated end if it is in the future, but at most a month away."""
+    return until if until is not None and now < until <= now + _LONGEST_WAIT else None
 
 
-def _told_end(state: LimitState, error: AnswerError, now: float) -> float | None:
-    """When a wait ends. A bucket's reset is none: that is when it is full, not when it can be used.
+def _stated_end(state: LimitState, error: AnswerError, now: float) -> float | None:
+    """Give the end of a wait. A bucket's reset does not count: it is usable long before it is full.
 
-    But a day's bucket that is empty stays empty for longer than any back-off.
+    The exception is an empty bucket of a day, which stays empty for longer than any back-off.
     """
     if state.retry_after is not None:
         return now + state.retry_after

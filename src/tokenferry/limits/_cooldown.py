@@ -2,7 +2,7 @@ import math
 from random import Random
 from typing import Final
 
-from tokenferry.limits._verdict import Classification
+from tokenferry.limits._classification import Classification
 
 _FIRST_BACK_OFF: Final = 1.0
 _LONGEST_BACK_OFF: Final = 60.0
@@ -13,24 +13,24 @@ _FUZZ: Final = (1.0, 30.0)
 _FLOOR: Final = (1.0, 5.0)
 
 
-def cooldown_until(verdict: Classification, *, now: float, failures: int, rng: Random) -> int | None:
-    """When what the verdict is about may be tried again, in seconds since 1970 UTC; None where no end is known.
+def cooldown_until(error: Classification, *, now: float, failures: int, rng: Random) -> int | None:
+    """Give the end of the cooldown in seconds since 1970 UTC; None if it is unknown.
 
-    `failures` says how many of the same kind came just before. One that cools nothing down is over at once.
+    `failures` is the number of failures of the same kind right before. Without a cooldown the end is now.
     """
-    until, doubled = verdict.until, 2.0 ** min(max(failures, 0), _DOUBLINGS)
-    match verdict.hold:
+    until, doubled = error.until, 2.0 ** min(max(failures, 0), _DOUBLINGS)
+    match error.hold:
         case "indefinite" | "login":
             return None
         case "none" | "later":
             return math.floor(now)
         case "long" | "hour":
-            return math.ceil(now + (_HOUR if verdict.hold == "hour" else min(_FIRST_LONG * doubled, _HOUR)))
+            return math.ceil(now + (_HOUR if error.hold == "hour" else min(_FIRST_LONG * doubled, _HOUR)))
         case "back-off":
             return math.ceil(now + rng.uniform(0, min(_FIRST_BACK_OFF * doubled, _LONGEST_BACK_OFF)))
         case "window" | "retry-after" | "date":
             assert until is not None
             if until <= now:
                 return math.ceil(now + rng.uniform(*_FLOOR))
-            # A reset isn't exact, and all who wait for it shall not come at once.
-            return math.ceil(until + (rng.uniform(*_FUZZ) if verdict.hold == "window" else 0.0))
+            # A reset is not exact, and the requests that wait for it must not arrive at once.
+            return math.ceil(until + (rng.uniform(*_FUZZ) if error.hold == "window" else 0.0))

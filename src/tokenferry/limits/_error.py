@@ -12,16 +12,16 @@ _STREAM: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?::[^\r\n]*[\r\n]|\s)*(?:event|
 _BEFORE_CONTENT: Final = PREFACE | {"ping", "message_start"}
 _CODES: Final = ("type", "code", "error_code", "reason", "status")
 MODERATED: Final = "moderated"
-"""A code of ours, for an error with the reasons why a prompt was flagged."""
+"""Our code for an error with the reasons why a prompt was flagged."""
 FILTERED: Final = "google-filtered"
-"""The same for a prompt or an answer of Gemini that Google's filters withheld."""
+"""Our code for a prompt or an answer that Google's filters blocked."""
 BROKEN: Final = "google-broken"
-"""For an answer of Gemini that ends empty or broken."""
+"""Our code for an answer of Gemini that is empty or broken."""
 QUOTA: Final = "google-quota"
-"""For a quota of a minute that is used up, and any whose length isn't known."""
+"""Our code for a used-up quota of a minute, or of unknown length."""
 QUOTA_OF_DAY: Final = "google-quota-of-day"
 NO_QUOTA: Final = "google-no-quota"
-"""For a model that the project has no quota for."""
+"""Our code for a model without quota in the project."""
 _NO_LIMIT: Final = re.compile(r"\blimit: 0(?![.\d])")
 _DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _BAD_REQUEST: Final = 400
@@ -32,28 +32,28 @@ _LAST_MOMENT: Final = 4_102_444_800
 
 
 class AnswerError(Struct, frozen=True):
-    """The error that a body tells of. Its words are the upstream's: they may hold anything."""
+    """The error in a body. Its strings come from the upstream and may hold anything."""
 
     type: str = ""
     message: str = ""
     codes: frozenset[str] = frozenset()
-    """Whatever names the kind of error, its type among them."""
+    """Everything that names the kind of error, its type included."""
     status: int | None = None
-    """The HTTP status that the error itself names, in a stream or a document that began as a success."""
+    """The HTTP status that the error names, in a stream or a document with status 200."""
     resets_in: float | None = None
-    """Seconds until it ends, if the body says so."""
+    """Seconds until the limit ends, if the body says so."""
     resets_at: float | None = None
-    """The same as seconds since 1970 UTC."""
+    """When the limit ends, in seconds since 1970 UTC."""
     is_page: bool = False
-    """HTML or XML, so not by the API itself."""
+    """Whether the body is HTML or XML, so not the API's."""
     is_after_content: bool = False
-    """In a stream, after content that the client may already have."""
+    """Whether it follows content of a stream, which the client may already have."""
 
 
 def read_error(body: bytes) -> AnswerError | None:
-    """Read the error of a body in the shape of Anthropic, OpenAI or other vendors, or of a stream that has one.
+    """Read the error in a body or a stream, in the shape of Anthropic, OpenAI and others; None without one.
 
-    It never raises. None for a body that tells of none. A body of more than 1 MiB is not looked at.
+    It never raises. A body of more than 1 MiB is not read.
     """
     if len(body) > _LONGEST_BODY:
         return None
@@ -78,7 +78,7 @@ def _in_stream(body: bytes) -> AnswerError | None:
 
 
 def _has_content(event: Any) -> bool:
-    """Whether an event is more than the beginning of an answer."""
+    """Whether an event brings content."""
     kind = event.get("type") if isinstance(event, dict) else ""
     if kind is None:
         return event_stage(event) == "content"
@@ -90,7 +90,7 @@ def _of(document: Any, *, is_after_content: bool = False) -> AnswerError | None:
     if isinstance(error, str) and error:
         return AnswerError(message=error[:_LONGEST_MESSAGE], is_after_content=is_after_content)
     if not isinstance(error, dict) or not error:
-        return _ended(document, is_after_content=is_after_content)
+        return _unusable(document, is_after_content=is_after_content)
     details, metadata, code = error.get("details"), error.get("metadata"), error.get("code")
     objects = [error, *([details] if isinstance(details, dict) else [])]
     codes = {one[key] for one in objects for key in _CODES if isinstance(one.get(key), str) and one[key]}
@@ -113,8 +113,8 @@ def _of(document: Any, *, is_after_content: bool = False) -> AnswerError | None:
     )
 
 
-def _ended(document: Any, *, is_after_content: bool) -> AnswerError | None:
-    """What is wrong with an answer of Gemini that is no error, and has no content either."""
+def _unusable(document: Any, *, is_after_content: bool) -> AnswerError | None:
+    """Give the error of a Gemini answer that ends without content."""
     fault = unusable_end(document) if isinstance(document, dict) else None
     if fault is None:
         return None
@@ -123,7 +123,7 @@ def _ended(document: Any, *, is_after_content: bool) -> AnswerError | None:
 
 
 def _google_codes(details: list[dict[str, Any]], message: str) -> set[str]:
-    """What the details of an error of Google's name: https://cloud.google.com/apis/design/errors#error_details."""
+    """Give the codes in the details of Google's errors: https://cloud.google.com/apis/design/errors#error_details."""
     codes = {one["reason"] for one in details if isinstance(one.get("reason"), str)}
     quotas = [
         quota
@@ -141,21 +141,21 @@ def _google_codes(details: list[dict[str, Any]], message: str) -> set[str]:
 
 
 def _retry_delay(details: list[dict[str, Any]]) -> float | None:
-    """Seconds until Google takes the request again, if it says so."""
+    """Give Google's retry delay in seconds; None without one."""
     delays = (one.get("retryDelay") for one in details if str(one.get("@type")).endswith(".RetryInfo"))
     found = next((match for delay in delays if isinstance(delay, str) and (match := _DELAY.fullmatch(delay))), None)
     return (float(found[1]) or None) if found else None
 
 
 def _object(document: Any) -> Any:
-    """What describes the error: below `error`, or the document itself; None if nothing does."""
+    """Give what describes the error: `error`, or the document itself; None without an error."""
     if isinstance(document, list) and document:
         document = document[0]
     if not isinstance(document, dict):
         return None
     if "error" in document:
         return document["error"]
-    if isinstance(response := document.get("response"), dict):  # of an event of Responses
+    if isinstance(response := document.get("response"), dict):  # an event of Responses
         return response.get("error")
     base = document.get("base_resp")  # MiniMax's, with status 200
     if isinstance(base, dict) and isinstance(base.get("status_code"), int) and base["status_code"]:
@@ -165,7 +165,7 @@ def _object(document: Any) -> Any:
 
 
 def _reset_of(headers: Any) -> float | None:
-    """When OpenRouter's limit ends: it gives the header within the error, in milliseconds since 1970 UTC."""
+    """Give the end of OpenRouter's limit, whose errors contain the header, in milliseconds since 1970 UTC."""
     value = headers.get("X-RateLimit-Reset") if isinstance(headers, dict) else None
     seconds = int(value) / 1000 if isinstance(value, str) and value.isdecimal() and len(value) < _DIGITS else 0.0
     return seconds if 0 < seconds <= _LAST_MOMENT else None

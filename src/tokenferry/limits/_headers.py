@@ -12,7 +12,7 @@ _UNIFIED: Final = "anthropic-ratelimit-unified-"
 _OPENAI: Final = "x-ratelimit-"
 _GROQ: Final = "x-groq-"
 _REQUESTS: Final = "requests"
-# By pattern, for the families grow and are renamed.
+# Matched by pattern: vendors add and rename families.
 _WINDOW: Final = re.compile(r"([a-z0-9_-]{1,48})-(status|reset|utilization|surpassed-threshold)")
 _BUCKET: Final = re.compile(r"anthropic-(?:ratelimit-)?([a-z0-9_-]{1,48})-(limit|remaining|reset)")
 _OPENAI_BUCKET: Final = re.compile(r"(limit|remaining|reset)-([a-z0-9_-]{1,48})")
@@ -28,9 +28,9 @@ Table: TypeAlias = dict[str, dict[str, str]]
 
 
 def read_limits(headers: Mapping[str, str], *, now: float, provider_format: WireFormat) -> LimitState:
-    """Read what an answer's headers say about limits. Junk counts as absent; it never raises.
+    """Read the limits in an answer's headers. Invalid values count as absent; it never raises.
 
-    `now` is in seconds since 1970 UTC, when the answer came. Names may be in any case.
+    `now` is the time of the answer in seconds since 1970 UTC. Header names may be in any case.
     """
     fields = {name.lower(): value for name, value in headers.items()}
     organization = _word(fields.get(_ORGANIZATION.get(provider_format, ""), ""))
@@ -51,9 +51,9 @@ def _anthropic(fields: Mapping[str, str], organization: str, wait: float | None)
             rest = name.removeprefix(_UNIFIED)
             unified[rest] = value
             if found := _WINDOW.fullmatch(rest):
-                _note(windows, found[1], found[2], value)
+                _add(windows, found[1], found[2], value)
         elif name.startswith(_ANTHROPIC) and (found := _BUCKET.fullmatch(name)):
-            _note(buckets, found[1], found[2], value)
+            _add(buckets, found[1], found[2], value)
     known = [_window(name, entry) for name, entry in windows.items()]
     return LimitState(
         organization=organization,
@@ -73,7 +73,7 @@ def _openai_buckets(fields: Mapping[str, str], now: float) -> tuple[Bucket, ...]
     buckets: Table = {}
     for name, value in fields.items():
         if name.startswith(_OPENAI) and (found := _OPENAI_BUCKET.fullmatch(name.removeprefix(_OPENAI))):
-            _note(buckets, found[2], found[1], value)
+            _add(buckets, found[2], found[1], value)
     read = []
     is_groq = any(name.startswith(_GROQ) for name in fields)
     for name, entry in buckets.items():
@@ -83,8 +83,8 @@ def _openai_buckets(fields: Mapping[str, str], now: float) -> tuple[Bucket, ...]
     return tuple(read)
 
 
-def _note(table: Table, name: str, key: str, value: str) -> None:
-    """Keep a value, of so many names at most: an upstream can't make us hold more."""
+def _add(table: Table, name: str, key: str, value: str) -> None:
+    """Store a value, for at most 32 names: an upstream must not fill the memory."""
     if name in table or len(table) < _MOST:
         table.setdefault(name, {})[key] = value
 
@@ -104,6 +104,6 @@ def _bucket(name: str, entry: Mapping[str, str], reset: float | None) -> Bucket:
 
 
 def _word(text: str) -> str:
-    """The text if it is one plain word, as these are all; else nothing."""
+    """Give the text if it is one plain word; otherwise an empty one."""
     text = text.strip()
     return text if _WORD.fullmatch(text) else ""

@@ -12,9 +12,9 @@ _WINDOWS: Final[Mapping[str, tuple[int, ...]]] = {
 
 
 def readable(headers: Mapping[str, str], body: bytes) -> bytes | None:
-    """The body as it can be read: of a compressed one a copy, 64 KiB of it at most; None if it can't be. Never raises.
+    """Give the body, inflated to at most 64 KiB if it is compressed; None if it can't be inflated. It never raises.
 
-    gzip and deflate are known; of several codings on top of each other none is undone.
+    It knows gzip and deflate, and no combination of codings.
     """
     declared = ",".join(value for name, value in headers.items() if name.lower() == "content-encoding")
     codings = [coding for one in declared.split(",") if (coding := one.strip().lower()) not in {"", "identity"}]
@@ -30,7 +30,7 @@ def readable(headers: Mapping[str, str], body: bytes) -> bytes | None:
 
 
 def _inflated(body: bytes, window: int) -> bytes:
-    """The beginning of what was compressed, of one member or several (RFC 1952 2.2). Raises `zlib.error`."""
+    """Inflate the beginning of one member or several (RFC 1952 2.2). Raises `zlib.error`."""
     found = b""
     while body and len(found) < _LARGEST:
         member = zlib.decompressobj(window)
@@ -39,6 +39,6 @@ def _inflated(body: bytes, window: int) -> bytes:
         except zlib.error:
             if not found:
                 raise
-            break  # what follows the last member belongs to no body
+            break  # trailing bytes that are not a member
         body = member.unused_data if window == _GZIP else b""
     return found

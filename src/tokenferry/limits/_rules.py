@@ -1,24 +1,32 @@
-"""What an answer means, as a table. The first rule that fits decides."""
+"""The meaning of answers, as a table. The first rule that fits decides."""
 
 import re
 from collections.abc import Container
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from tokenferry.limits._classification import Action, CooldownRule, Models, Scope
 from tokenferry.limits._error import BROKEN, FILTERED, MODERATED, NO_QUOTA, QUOTA, QUOTA_OF_DAY, AnswerError
-from tokenferry.limits._verdict import Action, CooldownRule, Models, Scope
 
 Evidence: TypeAlias = Literal["window", "family-window", "rejected", "allowed", "counted", "nothing"]
-"""What the headers tell about limits: a window of all models is used up, or one of a family alone; no window, but the
-subscription is rejected; it is allowed; buckets or a wait, as for API keys; nothing at all."""
+"""What the headers say about limits.
 
-# Messages quote requests: a client that names a field `credit balance is too low` must cool nothing down. So only plain
-# words may stand before what is looked for, and behind it nothing that tells what is wrong with a field.
+* window: a window of all models is used up
+* family-window: a window of a model family is used up
+* rejected: the subscription is rejected, without a window
+* allowed: the subscription is within its limits
+* counted: there are buckets or a wait, as for API keys
+* nothing: no limits at all
+"""
+
+# Messages quote requests: a client that names a field `credit balance is too low` must not start a cooldown. So only
+# plain words may precede a phrase, and no explanation of a field may follow it.
 _LEAD: Final = r"(?:[a-z'\u2019, -]|\. ){0,80}?"
 _WHOSE: Final = "(this|your) (organization|account)"
 _UNQUOTED: Final = r"(?!.*: )"
-# Where the vendor's whole sentence is known, it also ends there; the next one begins with a capital.
+# If the vendor's whole sentence is known, it must also end there; the next one begins with a capital.
 _SENTENCE: Final = r"(?=[.!]?\s*$|[.!]\s+(?-i:[A-Z]))" + _UNQUOTED
 
 REVOKED: Final = frozenset(
@@ -27,21 +35,21 @@ REVOKED: Final = frozenset(
         "OAuth access token has been revoked. Please obtain a new token or refresh your existing token.",
     }
 )
-"""Whole messages by which the vendor refuses an access token with a 403."""
+"""Messages of a 403 that refuses an access token."""
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """Fits an answer if all hold that are given, and then says what it means."""
+    """Fits an answer if status, evidence and page match and it names the error in one of the given ways."""
 
     statuses: Container[int]
     codes: frozenset[str] = frozenset()
-    """What the error may be called."""
+    """Codes of the error."""
     says: str = ""
-    """A pattern of what its message says first of all, in any case."""
+    """A pattern for the beginning of its message, in any case."""
     message: frozenset[str] = frozenset()
-    """What its whole message may be."""
+    """Its whole message."""
     challenge: str = ""
-    """The error that `www-authenticate` names (RFC 6750). Of all these given, one is enough."""
+    """The error that `www-authenticate` names (RFC 6750)."""
     evidence: Evidence | None = None
     is_page: bool | None = None
 
@@ -51,9 +59,9 @@ class Rule(Struct, frozen=True, kw_only=True):
     action: Action
     hold: CooldownRule = "none"
     otherwise: CooldownRule = "back-off"
-    """In place of `window`, `retry-after` and `date` where the answer names no end."""
+    """Replaces `window`, `retry-after` and `date` if the answer states no end."""
     reason: str
-    """`{windows}` stands for the windows that are used up."""
+    """A sentence for people. `{windows}` is replaced by the used-up windows."""
 
     def fits(self, status: int, error: AnswerError, evidence: Evidence, challenge: str = "") -> bool:
         return (
@@ -79,7 +87,42 @@ AFTER_CONTENT: Final = Rule(
     cause="after-content",
     scope="request",
     action="return",
-    reason="The stream broke off with an error after content, which the client may have: nothing is sent again.",
+    reason="The stream ended with an error after content that the client may have, so the request is not sent again.",
+)
+
+_REFUSED: Final = Rule(
+    statuses={401},
+    cause="refused",
+    scope="credential",
+    action="refresh",
+    hold="login",
+    reason="The credential was refused.",
+)
+_NO_CREDIT: Final = Rule(
+    statuses={402, 403, 429},
+    codes=frozenset({"insufficient_quota", "exceeded_current_quota_error", "1113", "minimax-1008"}),
+    cause="no-credit",
+    scope="account",
+    action="fail-over",
+    hold="indefinite",
+    reason="The account has no credit left; buy some.",
+)
+_OVERLOADED: Final = Rule(
+    statuses={498, 529},
+    cause="overloaded",
+    scope="provider",
+    models="model",
+    action="retry-then-hop",
+    reason="The provider is overloaded; no account is at fault.",
+)
+_RATE_LIMIT: Final = Rule(
+    statuses={429},
+    cause="rate-limit",
+    scope="organization",
+    models="family",
+    action="fail-over",
+    hold="retry-after",
+    reason="The organization's rate limit for this family of models is reached.",
 )
 
 RULES: Final = (
@@ -89,7 +132,7 @@ RULES: Final = (
         cause="page",
         scope="request",
         action="return",
-        reason="Something in front of the provider answered with a page; whether it was served can't be known.",
+        reason="A proxy in front of the provider answered with a page; whether the request was served is unknown.",
     ),
     Rule(
         statuses=range(200, 300),
@@ -99,15 +142,7 @@ RULES: Final = (
         reason="The request was served.",
     ),
     # -- 400
-    Rule(
-        statuses={400},
-        says="credit balance is too low" + _UNQUOTED,
-        cause="no-credit",
-        scope="account",
-        action="fail-over",
-        hold="indefinite",
-        reason="The account has no credit left; buy some.",
-    ),
+    replace(_NO_CREDIT, statuses={400}, says="credit balance is too low" + _UNQUOTED),
     Rule(
         statuses={400},
         says="out of extra usage" + _UNQUOTED,
@@ -115,7 +150,7 @@ RULES: Final = (
         scope="account",
         action="fail-over",
         hold="long",
-        reason="The account's subscription doesn't pay for this use, and its extra usage is used up.",
+        reason="The account's subscription doesn't cover this use, and its extra usage is used up.",
     ),
     Rule(
         statuses={400},
@@ -124,7 +159,7 @@ RULES: Final = (
         scope="credential",
         action="return",
         hold="indefinite",
-        reason="The vendor takes this credential from Claude Code itself alone; the gateway can't use it.",
+        reason="The vendor accepts this credential only from Claude Code itself; the gateway can't use it.",
     ),
     Rule(
         statuses={400},
@@ -164,17 +199,9 @@ RULES: Final = (
         scope="request",
         models="model",
         action="return",
-        reason="The prompt is longer than this model takes.",
+        reason="The prompt is too long for this model.",
     ),
-    Rule(
-        statuses={400},
-        codes=frozenset({"API_KEY_INVALID"}),
-        cause="refused",
-        scope="credential",
-        action="refresh",
-        hold="login",
-        reason="The credential was refused.",
-    ),
+    replace(_REFUSED, statuses={400}, codes=frozenset({"API_KEY_INVALID"})),
     Rule(
         statuses={400},
         says="user location is not supported for the api use" + _SENTENCE,
@@ -182,7 +209,7 @@ RULES: Final = (
         scope="account",
         action="fail-over",
         hold="hour",
-        reason="The account's plan has no service where this machine is.",
+        reason="The account's plan is not available at this machine's location.",
     ),
     Rule(
         statuses={400},
@@ -190,14 +217,14 @@ RULES: Final = (
         cause="filtered",
         scope="request",
         action="next-provider",
-        reason="The provider's filters withheld the prompt or the answer; no account is at fault.",
+        reason="The provider's filters blocked the prompt or the answer; no account is at fault.",
     ),
     Rule(
         statuses={400},
         cause="invalid-request",
         scope="request",
         action="return",
-        reason="The request itself is at fault; another account would get the same answer.",
+        reason="The request is invalid; another account would get the same answer.",
     ),
     # -- other refusals
     Rule(
@@ -211,24 +238,8 @@ RULES: Final = (
         hold="hour",
         reason="The account, or its organization, may not use the API in this way.",
     ),
-    Rule(
-        statuses={403},
-        message=REVOKED,
-        challenge="invalid_token",
-        cause="refused",
-        scope="credential",
-        action="refresh",
-        hold="login",
-        reason="The credential was refused.",
-    ),
-    Rule(
-        statuses={401},
-        cause="refused",
-        scope="credential",
-        action="refresh",
-        hold="login",
-        reason="The credential was refused.",
-    ),
+    replace(_REFUSED, statuses={403}, message=REVOKED, challenge="invalid_token"),
+    _REFUSED,
     # OpenAI's error.type is insufficient_quota for each of these; error.code tells them apart.
     Rule(
         statuses={429},
@@ -253,17 +264,9 @@ RULES: Final = (
         scope="account",
         action="fail-over",
         hold="indefinite",
-        reason="The account's project has reached its spend limit; other projects of the organization may go on.",
+        reason="The account's project has reached its spend limit; other projects of the organization still work.",
     ),
-    Rule(
-        statuses={402, 403, 429},
-        codes=frozenset({"insufficient_quota", "exceeded_current_quota_error", "1113", "minimax-1008"}),
-        cause="no-credit",
-        scope="account",
-        action="fail-over",
-        hold="indefinite",
-        reason="The account has no credit left; buy some.",
-    ),
+    _NO_CREDIT,
     Rule(
         statuses={402, 403, 429},
         # Codes of ChatGPT plans, then of Z.ai's coding plan.
@@ -283,7 +286,7 @@ RULES: Final = (
         scope="account",
         action="fail-over",
         hold="long",
-        reason="The account's payments aren't in order.",
+        reason="The account has a billing problem.",
     ),
     Rule(
         statuses={403},
@@ -291,7 +294,7 @@ RULES: Final = (
         cause="moderated",
         scope="request",
         action="return",
-        reason="The model's vendor wants prompts moderated, and this one was flagged; no account is at fault.",
+        reason="The vendor's moderation flagged the prompt; no account is at fault.",
     ),
     Rule(
         statuses={403},
@@ -299,7 +302,7 @@ RULES: Final = (
         cause="blocked",
         scope="provider",
         action="next-provider",
-        reason="Something in front of the provider refused the request with a page of its own.",
+        reason="A proxy in front of the provider refused the request with its own page.",
     ),
     Rule(
         statuses={403},
@@ -331,7 +334,7 @@ RULES: Final = (
         cause="conflict",
         scope="request",
         action="return",
-        reason="The request is in conflict with another one.",
+        reason="The request conflicts with another one.",
     ),
     Rule(
         statuses={413},
@@ -340,14 +343,14 @@ RULES: Final = (
         scope="account",
         models="model",
         action="hop",
-        reason="The request alone has more tokens than the account's plan allows in a minute.",
+        reason="The request has more tokens than the account's plan allows in a minute.",
     ),
     Rule(
         statuses={413},
         cause="too-large",
         scope="request",
         action="return",
-        reason="The request is larger than the provider takes.",
+        reason="The request is too large for the provider.",
     ),
     # -- 429
     Rule(
@@ -380,15 +383,7 @@ RULES: Final = (
         hold="retry-after",
         reason="The rate limit of the account's project for this model is reached.",
     ),
-    Rule(
-        statuses={429},
-        codes=frozenset({"queue_exceeded"}),
-        cause="overloaded",
-        scope="provider",
-        models="model",
-        action="retry-then-hop",
-        reason="The provider is overloaded; no account is at fault.",
-    ),
+    replace(_OVERLOADED, statuses={429}, codes=frozenset({"queue_exceeded"})),
     Rule(
         statuses={429},
         evidence="window",
@@ -415,7 +410,7 @@ RULES: Final = (
         scope="account",
         action="fail-over",
         hold="retry-after",
-        reason="The account's subscription is limited, and no window is named for it.",
+        reason="The account's subscription is limited; the answer names no window.",
     ),
     Rule(
         statuses={429},
@@ -423,54 +418,32 @@ RULES: Final = (
         cause="throttled",
         scope="transient",
         action="hop",
-        reason="The account is within its limits: this passes, unless it is about this machine's address.",
+        reason="The account is within its limits; the refusal is temporary, or concerns this machine's address.",
     ),
-    Rule(
-        statuses={429},
-        evidence="counted",
-        cause="rate-limit",
-        scope="organization",
-        models="family",
-        action="fail-over",
-        hold="retry-after",
-        reason="The organization's rate limit for this family of models is reached.",
-    ),
-    Rule(
-        statuses={429},
+    replace(_RATE_LIMIT, evidence="counted"),
+    replace(
+        _RATE_LIMIT,
         codes=frozenset(
             {"rate_limit_exceeded", "request_quota_exceeded", "token_quota_exceeded", "minimax-1002", "minimax-1039"}
         ),
         says="rate limit exceeded: (free-models|limit_)",
-        cause="rate-limit",
-        scope="organization",
-        models="family",
-        action="fail-over",
-        hold="retry-after",
-        reason="The organization's rate limit for this family of models is reached.",
     ),
     Rule(
         statuses={429},
         cause="unexplained",
         scope="request",
         action="hop",
-        reason="The request was refused without a word about limits; no account is at fault.",
+        reason="The provider refused the request and named no limit; no account is at fault.",
     ),
-    # -- the provider's own trouble
+    # -- errors of the provider
     Rule(
         statuses={508},
         cause="loop",
         scope="request",
         action="return",
-        reason="The upstream leads back to a gateway that had sent the request: another try goes the same way.",
+        reason="The upstream sent the request back to a gateway that had sent it; a retry would loop again.",
     ),
-    Rule(
-        statuses={498, 529},
-        cause="overloaded",
-        scope="provider",
-        models="model",
-        action="retry-then-hop",
-        reason="The provider is overloaded; no account is at fault.",
-    ),
+    _OVERLOADED,
     Rule(
         statuses=range(500, 600),
         codes=frozenset({BROKEN}),
@@ -479,14 +452,10 @@ RULES: Final = (
         action="retry-then-hop",
         reason="The model's answer is empty or broken; no account is at fault.",
     ),
-    Rule(
+    replace(
+        _OVERLOADED,
         statuses=range(500, 600),
         codes=frozenset({"overloaded_error", "server_is_overloaded", "slow_down", "UNAVAILABLE"}),
-        cause="overloaded",
-        scope="provider",
-        models="model",
-        action="retry-then-hop",
-        reason="The provider is overloaded; no account is at fault.",
     ),
     Rule(
         statuses=range(500, 600),
@@ -495,7 +464,7 @@ RULES: Final = (
         scope="provider",
         action="next-provider",
         hold="back-off",
-        reason="Something in front of the provider failed, and answered with a page of its own.",
+        reason="A proxy in front of the provider failed and answered with its own page.",
     ),
     Rule(
         statuses=range(500, 600),
@@ -514,7 +483,7 @@ RULES: Final = (
     ),
 )
 
-# What an error would have been answered with, had it come before the head of a stream.
+# The status that an error in a stream would have had as a whole answer.
 STATUS_OF_ERROR: Final = {
     "invalid_request_error": 400,
     "authentication_error": 401,

@@ -5,7 +5,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 LONGEST_WINDOW: Final = 7 * 86_400
-"""The longest that there is, in seconds."""
+"""The longest window, in seconds."""
 _LENGTH: Final = re.compile(r"([0-9]{1,3})([mhd])(?![a-z0-9])")
 _SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
 _CLAIMED: Final = (("five_hour", "5h"), ("seven_day", "7d"))
@@ -14,37 +14,37 @@ _REJECTED: Final = "rejected"
 
 
 class Window(Struct, frozen=True):
-    """A stretch of time with an allowance of its own, as a subscription has them: `5h`, `7d`, `7d_sonnet`."""
+    """A period with its own allowance, as subscriptions have: `5h`, `7d`, `7d_sonnet`."""
 
     name: str
     status: str = ""
-    """allowed, allowed_warning or rejected; others may come. Empty where no header says it."""
+    """allowed, allowed_warning, rejected or another word; empty without a header."""
     reset: float | None = None
-    """Seconds since 1970 UTC. An upper bound: it has been seen to end earlier."""
+    """Seconds since 1970 UTC. An upper bound: windows have ended earlier."""
     utilization: float | None = None
-    """A fraction, which can exceed 1."""
+    """A fraction, which may exceed 1."""
     surpassed_threshold: float | None = None
 
     @property
     def length(self) -> int:
-        """How long it lasts in seconds, by its name; of an unknown name, as long as any."""
+        """The length in seconds, by the name; the longest for an unknown name."""
         found = _LENGTH.match(self.name)
         return int(found[1]) * _SECONDS[found[2]] if found else LONGEST_WINDOW
 
     @property
     def is_of_family(self) -> bool:
-        """Whether it limits a model family alone."""
+        """Whether it limits only a model family."""
         return "_" in self.name or "-" in self.name
 
 
 class Bucket(Struct, frozen=True):
-    """An allowance that refills all the time, as API keys have them: `requests`, `priority-input-tokens`."""
+    """An allowance that refills continuously, as API keys have: `requests`, `priority-input-tokens`."""
 
     name: str
     limit: float | None = None
     remaining: float | None = None
     reset: float | None = None
-    """When it is full again, in seconds since 1970 UTC; usable it is long before."""
+    """When it is full again, in seconds since 1970 UTC; it is usable long before."""
 
     @property
     def is_of_day(self) -> bool:
@@ -53,30 +53,26 @@ class Bucket(Struct, frozen=True):
 
 
 class LimitState(Struct, frozen=True):
-    """What one answer says about the limits of an account, a model family and an organization.
-
-    It holds for the account that was used and the family of the model that was asked for; buckets hold for all keys
-    of the organization.
-    """
+    """The limits in one answer: windows of the account and the model's family, buckets of the organization's keys."""
 
     organization: str = ""
     retry_after: float | None = None
-    """Seconds, from when the answer came."""
+    """Seconds, counted from the answer."""
     status: str = ""
-    """Of the subscription as a whole: allowed, allowed_warning or rejected; empty where there is none."""
+    """The whole subscription's: allowed, allowed_warning or rejected; empty without one."""
     reset: float | None = None
-    """Of the window that stands for the whole, in seconds since 1970 UTC."""
+    """The reset of the representative window, in seconds since 1970 UTC."""
     representative_claim: str = ""
     fallback_percentage: float | None = None
     windows: tuple[Window, ...] = ()
     overage: Window | None = None
-    """What is paid for beyond the windows. Its being rejected limits nothing by itself."""
+    """Use that is billed beyond the windows. A rejected overage alone limits nothing."""
     overage_disabled_reason: str = ""
     buckets: tuple[Bucket, ...] = ()
 
     @property
     def rejected(self) -> tuple[Window, ...]:
-        """The windows that are used up; if none says so, the one that is claimed for a rejection of the whole."""
+        """The used-up windows; without any, the representative window of a rejected subscription."""
         named = tuple(window for window in self.windows if window.status == _REJECTED)
         if named or self.status != _REJECTED:
             return named
@@ -90,13 +86,13 @@ class LimitState(Struct, frozen=True):
 
     @property
     def bills_overage(self) -> bool:
-        """Whether requests are now paid for on top of the subscription."""
+        """Whether requests are now billed on top of the subscription."""
         allowed = self.overage is not None and self.overage.status.startswith("allowed")
         return allowed and self.representative_claim == "overage"
 
 
 def claimed_window(claim: str) -> str | None:
-    """The window that a claim means: `7d_sonnet` by `seven_day_sonnet`."""
+    """Give the name of a claimed window: `7d_sonnet` for `seven_day_sonnet`; None for an unknown claim."""
     for words, name in _CLAIMED:
         if claim == words or claim.startswith(f"{words}_"):
             rest = claim.removeprefix(words)

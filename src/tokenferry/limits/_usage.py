@@ -10,9 +10,9 @@ _LONGEST_BODY: Final = 64 * 1024
 
 
 def read_usage(body: bytes) -> LimitState | None:
-    """Read what a usage endpoint says of a subscription's windows; None for what is no such answer. It never raises.
+    """Read a usage endpoint's answer about a subscription's windows; None for any other document. It never raises.
 
-    By name of window, `five_hour` or `seven_day_sonnet`, a utilization in percent and a reset in RFC 3339.
+    The answer maps windows, such as `five_hour`, to a utilization in percent and a reset in RFC 3339.
     """
     document = parse_json(body) if len(body) <= _LONGEST_BODY else None
     if not isinstance(document, dict):

@@ -1,4 +1,4 @@
-"""The values of limit headers. What is no such value is None; nothing here raises."""
+"""Reads the values of limit headers. The functions give None for an invalid value and never raise."""
 
 import re
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ _UNITS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "
 
 
 def read_number(text: str) -> float | None:
-    """Read a number that is not negative."""
+    """Read a non-negative number."""
     text = text.strip()
     return float(text) if _NUMBER.fullmatch(text) else None
 
 
 def read_moment(text: str) -> float | None:
-    """Seconds since 1970 UTC, of epoch seconds or a time of RFC 3339; None for what is neither, or beyond 2099."""
+    """Read epoch seconds or an RFC 3339 time as seconds since 1970 UTC; None for a time after 2099."""
     seconds = read_number(text)
     if seconds is None:
         try:
@@ -39,7 +39,7 @@ def read_moment(text: str) -> float | None:
 
 
 def read_span(text: str) -> float | None:
-    """Seconds, of a duration as Go writes it, `6m0s` or `120ms`, or of a plain number."""
+    """Read seconds, or a duration in Go's form, `6m0s` or `120ms`, as seconds."""
     text = text.strip()
     seconds = read_number(text)
     if seconds is not None:
@@ -50,7 +50,7 @@ def read_span(text: str) -> float | None:
 
 
 def read_wait(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait, by `retry-after-ms`, else by `retry-after` as a number or a date (RFC 9110 10.2.3)."""
+    """Read `retry-after-ms`, or else `retry-after` as a number or a date (RFC 9110 10.2.3), as seconds."""
     milliseconds = read_number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return _bounded(milliseconds / 1000)
@@ -59,7 +59,7 @@ def read_wait(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def read_regain(message: str) -> float | None:
-    """When access comes back by a message's words, in seconds since 1970 UTC."""
+    """Read the time at which a message promises access again, in seconds since 1970 UTC."""
     found = _REGAIN.search(message)
     if found is None:
         return None
@@ -70,7 +70,7 @@ def read_regain(message: str) -> float | None:
 
 
 def read_challenge(headers: Mapping[str, str]) -> str:
-    """The error that a `www-authenticate` header names (RFC 6750 3); empty for none."""
+    """Read the error in a `www-authenticate` header (RFC 6750 3); empty without one."""
     challenge = next((value for name, value in headers.items() if name.lower() == "www-authenticate"), "")
     named = (one for one in _PARAMETER.finditer(challenge[:_LONGEST_CHALLENGE]) if one[1].lower() == "error")
     return next((one[2] or one[3] or "" for one in named), "")

@@ -1,4 +1,4 @@
-"""Which account serves a request, and where it goes when that one can't. Nothing here reads, writes, waits or sends."""
+"""The account pool: selects accounts, fails over, and keeps cooldowns and capacity. The package does no I/O."""
 
 from tokenferry.pool._account import (
     AccountGroup,

@@ -17,7 +17,7 @@ _FIRST: Final = -sys.maxsize
 
 
 class PoolAccount(Struct, frozen=True):
-    """An account of a pool. `organization` is what its credential says, if it says so; answers tell it, too."""
+    """An account of a pool. `organization` is the one in its credential, if any; answers may name it later."""
 
     name: str
     provider: str
@@ -25,27 +25,27 @@ class PoolAccount(Struct, frozen=True):
     priority: int = DEFAULT_PRIORITY
     organization: str = ""
     bills_subscription: bool = False
-    """Whether its limits are its own, and not those of its organization's keys."""
+    """Whether its limits are its own, not shared with its organization's keys."""
     has_usage_url: bool = False
-    """Whether its provider can be asked, at no cost, how much of its limits is used up."""
+    """Whether its provider reports at no cost how much of its limits is used."""
     paused_until: float = 0.0
-    """Until when its owner has taken it out of service, in seconds since 1970 UTC; infinity for until it is resumed."""
+    """The end of a pause in seconds since 1970 UTC; infinity until it is resumed, 0 without a pause."""
     has_command: bool = False
-    """Whether a command prints its key, which may have changed."""
+    """Whether a command prints its key, which may change."""
 
     @property
     def can_renew(self) -> bool:
-        """Whether another token can be had for a refused one."""
+        """Whether a refused token can be replaced."""
         return self.has_command or self.kind in {"oauth", "federated", "exchanged"}
 
 
 class AccountGroup(Struct, frozen=True, eq=False):
-    """The accounts of one provider, in their order. Make a new one when they change: it is compared by identity."""
+    """The accounts of one provider, by priority. Make a new group when they change: it is compared by identity."""
 
     provider: str
     accounts: tuple[PoolAccount, ...]
     strategy: Strategy | None = None
-    """None for that of `[pool]`."""
+    """None for the strategy of `[pool]`."""
     wire_format: WireFormat = "anthropic"
     by_name: dict[str, PoolAccount] = field(default_factory=dict)
 
@@ -56,43 +56,42 @@ class AccountGroup(Struct, frozen=True, eq=False):
 
 
 class Target(Struct, frozen=True):
-    """One provider that may serve a request, and what it calls the model."""
+    """A provider that may serve a request, and its name for the model."""
 
     group: AccountGroup
     model: str
     max_output_tokens: int | None = None
-    """The most output of the model in a translated request, where its mapping says it."""
+    """The output limit of translated requests, if the mapping sets one."""
     drop: tuple[str, ...] = ()
-    """The server tools that a translated request goes without, by the beginnings of their types."""
+    """Prefixes of the types of server tools that translated requests leave out."""
     efforts: tuple[str, ...] | None = None
-    """The reasoning efforts that the model takes in a translated request, where its mapping says it."""
+    """The reasoning efforts that the model takes, if the mapping lists them."""
 
 
 class Criteria(Struct, frozen=True):
-    """What a request asks of the pool."""
+    """What a request demands of an account."""
 
     affinity: str = ""
-    """What is kept on one account, by `affinity_key`; empty for nothing."""
+    """The key by which requests stay on one account, from `affinity_key`; empty for none."""
     allowed: frozenset[str] | None = None
-    """The accounts that its client key may use; None for all."""
+    """The accounts that the client key may use; None for all."""
     pinned: str | None = None
     """The only account that may serve it."""
     side: str = ""
-    """The path of a route beside messages, such as that of count_tokens; empty for messages. What it is refused for
-    says nothing about messages."""
+    """The path of a side route, such as count_tokens; empty for messages. Its refusals say nothing about messages."""
     tokens: int = 0
-    """Those that it is expected to use, where a rate counts them."""
+    """The tokens that it is expected to use, if a rate counts them."""
 
     @property
     def client(self) -> str:
-        """Whose request it is, as `affinity_key` was given it."""
+        """The client that `affinity_key` was given."""
         return self.affinity.partition("\n")[0]
 
 
 def affinity_key(client: str, *, session: str = "", agent: str = "", declared: str = "") -> str:
-    """What a request is kept together by: its session and agent, else the declared header's value, else its client.
+    """Give the affinity key: session and agent, or else the declared header's value, or else the client.
 
-    The client is always part of it, so that no client moves the sessions of others.
+    The client is always part of the key, so that no client moves the sessions of others.
     """
     if session:
         return f"{client}\n{session[:_LONGEST_PART]}\n{agent[:_LONGEST_PART]}"
@@ -100,7 +99,7 @@ def affinity_key(client: str, *, session: str = "", agent: str = "", declared: s
 
 
 def account_group(provider: Provider, accounts: Iterable[Account]) -> AccountGroup:
-    """The accounts of a provider as a pool takes them, in their order; those of others are left out."""
+    """Give the accounts of a provider as a group; those of other providers are left out."""
     own = {account.name: account for account in accounts if may_use(provider, account)}
     names = own if provider.accounts is None else [name for name in provider.accounts if name in own]
     ordered = tuple(_pool_account(provider, own[name], is_listed=provider.accounts is not None) for name in names)
@@ -108,7 +107,7 @@ def account_group(provider: Provider, accounts: Iterable[Account]) -> AccountGro
 
 
 def may_use(provider: Provider, account: Account) -> bool:
-    """Tell whether an account is this provider's, or is lent to it by another one at the same vendor's."""
+    """Whether an account is this provider's, or another one's at the same vendor that this provider lists."""
     if account.provider == provider.name:
         return True
     is_listed = provider.accounts is not None and account.name in provider.accounts
@@ -121,7 +120,7 @@ def _pool_account(provider: Provider, account: Account, *, is_listed: bool) -> P
         account.name,
         provider.name,
         account.kind,
-        # The account in use goes before any order, and the provider's list is an order of its own.
+        # The account in use comes first; the provider's list replaces priorities.
         _FIRST if account.in_use else 0 if is_listed else account.priority,
         bills_subscription=is_subscription,
         has_usage_url=provider.usage_url is not None and account.kind == "oauth",

@@ -1,4 +1,4 @@
-"""What happens to accounts, as lines of a log: one for each change, however many requests meet it."""
+"""Logs cooldowns, recoveries and exhaustion of accounts: one line per change, not per request."""
 
 import logging
 from collections.abc import Callable, Collection
@@ -15,9 +15,9 @@ _MOST: Final = 1000
 
 
 class AccountLog:
-    """Tells of limits, recoveries and exhaustion, at level info.
+    """Logs at level info. `now` gives seconds since 1970 UTC.
 
-    `now` gives seconds since 1970 UTC. Providers are left out: a cooldown of one ends in a moment.
+    Cooldowns of providers are not logged: they end in a moment.
     """
 
     def __init__(self, cooldowns: CooldownCache, now: Callable[[], float]) -> None:
@@ -26,12 +26,12 @@ class AccountLog:
         self._logged: dict[Key, Cooldown] = {}
         self._exhausted: dict[frozenset[str], float] = {}
         self.on_exhausted: Callable[[str], object] = _ignore
-        """Called with each line about exhaustion. It must not wait."""
+        """Called with each line about exhaustion. It must not block."""
         self.has_entries = False
-        """Whether anything was logged that a good answer may end."""
+        """Whether a line was logged that a good answer may end."""
 
     def limited(self, cooldown: Cooldown) -> None:
-        """A cooldown is about to be added."""
+        """Log a cooldown that is about to be added."""
         known = self._cooldowns.current(cooldown)
         is_known = known is not None and not known.is_over(self._now())
         if is_known or cooldown.scope.kind == "provider":
@@ -40,15 +40,15 @@ class AccountLog:
             self._logged.clear()
         self._logged[key_of(cooldown)] = cooldown
         self.has_entries = True
-        logger.info("%s is in cooldown %s: %s", _who(cooldown.scope), _until(cooldown), cooldown.evidence.rstrip("."))
+        logger.info("%s is in cooldown %s: %s", _named(cooldown.scope), _until(cooldown), cooldown.evidence.rstrip("."))
 
     def recovered(self, cooldown: Cooldown) -> None:
-        """It turned out to be over."""
+        """Log that a cooldown is over."""
         self._logged.pop(key_of(cooldown), None)
-        logger.info("%s works again: %s is over", _who(cooldown.scope), cooldown.cause)
+        logger.info("%s works again: %s is over", _named(cooldown.scope), cooldown.cause)
 
     def served(self, account: str, organization: str) -> None:
-        """The account has served: log that the cooldowns which have ended are over."""
+        """Log the ended cooldowns of an account that has served a request."""
         self._exhausted = {names: at for names, at in self._exhausted.items() if account not in names}
         now = self._now()
         for cooldown in list(self._logged.values()):
@@ -59,7 +59,7 @@ class AccountLog:
         self.has_entries = bool(self._logged or self._exhausted)
 
     def exhausted(self, accounts: Collection[str], message: str) -> None:
-        """No account could serve a request. At most one line a minute for the same accounts."""
+        """Log that none of the accounts could serve a request, at most once a minute."""
         names, now = frozenset(accounts), self._now()
         if not 0 <= now - self._exhausted.get(names, -_SPAN) < _SPAN:
             if len(self._exhausted) >= _MOST:
@@ -74,7 +74,7 @@ def _ignore(_: str) -> None:
     pass
 
 
-def _who(scope: Scope) -> str:
+def _named(scope: Scope) -> str:
     return f"{scope.kind} {scope.name}" + (f", models of {scope.family}," if scope.family else "")
 
 

@@ -2,11 +2,11 @@ from collections import OrderedDict
 from typing import Final
 
 _MOST: Final = 10_000
-_IDLE: Final = 3600.0  # the longest that a provider keeps a prompt in its cache
+_IDLE: Final = 3600.0  # the longest lifetime of a prompt in a provider's cache
 
 
 class Affinity:
-    """The account a conversation lives on, and the one that stands in for it during a detour."""
+    """The account of a session, and the fallback that serves it during a short cooldown."""
 
     __slots__ = ("account", "fallback", "used_at")
 
@@ -17,7 +17,7 @@ class Affinity:
 
 
 class AffinityTable:
-    """Remembers which account each conversation lives on: the latest ones, and none that was not used for an hour."""
+    """Remembers the account of each session: the `most` latest, until `idle` seconds after the last use."""
 
     def __init__(self, *, most: int = _MOST, idle: float = _IDLE) -> None:
         self._most = most
@@ -28,7 +28,7 @@ class AffinityTable:
         return len(self._affinities)
 
     def get(self, provider: str, key: str, at: float) -> Affinity | None:
-        """`at` is in seconds of a clock that doesn't jump."""
+        """Give the affinity of a session and mark it as used. `at` is in seconds of a monotonic clock."""
         affinity = self._affinities.get((provider, key))
         if affinity is None:
             return None
@@ -40,7 +40,7 @@ class AffinityTable:
         return affinity
 
     def peek(self, provider: str, key: str, at: float) -> Affinity | None:
-        """The same, without counting as its use."""
+        """Give the affinity of a session without marking it as used."""
         affinity = self._affinities.get((provider, key)) if key else None
         return affinity if affinity is not None and at - affinity.used_at <= self._idle else None
 

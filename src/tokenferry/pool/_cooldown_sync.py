@@ -1,4 +1,4 @@
-"""Keeps a pool and what is on record in step, away from the event loop."""
+"""Synchronizes a pool's cooldowns with the state database, outside the event loop."""
 
 import logging
 import time
@@ -16,20 +16,20 @@ from tokenferry.state import Cooldown, State
 logger = logging.getLogger(__name__)
 
 _INTERVAL: Final = 0.25
-_KEPT_AFTER: Final = 7 * 86_400.0
+_RETENTION: Final = 7 * 86_400.0
 _PRUNE_EVERY: Final = 3600.0
 
 
 class CooldownSync(PeriodicThread):
-    """Writes a pool's changes down, and tells it what is on record, four times a second, on a thread of its own.
+    """Writes a pool's changes and reads the database four times a second, on its own thread.
 
-    So every process that has one knows within a second what any of them found out, or what a person cleared. What
-    can't be written counts in this process alone, and is tried again. What answers tell of windows is shared in the
-    same way, when it has moved by 2 %.
+    So each process sees within a second the cooldowns that others found or an operator cleared. A change that can't be
+    written applies in this process only, and is written later. Windows that answers report are shared in the same way
+    once they have moved by 2 %.
 
-    `fingerprint` gives that of an account's present credential: a cooldown for another one is over. `look` is called
-    after each round, for what else is to be done. As a context manager it reads at the beginning, works within the
-    block, and writes what is left at its end.
+    `fingerprint` gives the fingerprint of an account's current credential; a cooldown for another one is over.
+    `accounts` gives an object that is replaced when accounts change. `look` is called with the cooldowns after each
+    round. As a context manager it reads first, runs within the block, and writes the rest at the end.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class CooldownSync(PeriodicThread):
         interval: float = _INTERVAL,
         now: Callable[[], float] = time.time,
     ) -> None:
-        trouble = "cooldowns are not written down, and those of other processes not seen"
+        trouble = "cooldowns are not saved, and those of other processes not seen"
         super().__init__("tokenferry-recorder", self._round, interval, trouble=trouble)
         self._cooldowns = pool.cooldowns
         self._usage = pool.usage
@@ -54,7 +54,7 @@ class CooldownSync(PeriodicThread):
         self._now = now
         self._known: tuple[Cooldown, ...] | None = None
         self._seen: object = None
-        self._written = self._told = 0
+        self._written = self._adopted = 0
         self._usage_seen = 0
         self._limits: Mapping[str, LimitState] = {}
         self._prune_at = 0.0
@@ -73,7 +73,7 @@ class CooldownSync(PeriodicThread):
         now = self._now()
         if now >= self._prune_at:
             self._prune_at = now + _PRUNE_EVERY
-            self._state.cooldowns.prune(now - _KEPT_AFTER)
+            self._state.cooldowns.prune(now - _RETENTION)
             self._state.limits.prune(now - LONGEST_WINDOW)
         self._write()
         self._share_limits()
@@ -83,13 +83,13 @@ class CooldownSync(PeriodicThread):
             self._seen = accounts
             if self._forget_outdated(cooldowns):
                 cooldowns = self._state.cooldowns.list()
-        if cooldowns is not self._known or self._written != self._told:
+        if cooldowns is not self._known or self._written != self._adopted:
             self._cooldowns.adopt(cooldowns, self._state.organizations.all(), self._written)
-            self._known, self._told = cooldowns, self._written
+            self._known, self._adopted = cooldowns, self._written
         self._look(cooldowns)
 
     def _share_limits(self) -> None:
-        """Write what has moved of the windows, and know what others wrote since: the last one to write is right."""
+        """Write windows that have moved, and read those that others wrote; the latest write counts."""
         known = self._state.limits.all()
         if known is not self._limits:
             for account, state in known.items():
@@ -100,16 +100,16 @@ class CooldownSync(PeriodicThread):
             self._usage_seen = self._usage.version
             moved = [one for one in self._usage.states().items() if has_moved(known.get(one[0]), one[1])]
             for account, state in moved:
-                self._limits = {**self._limits, account: state}  # so that it isn't taken for another's
+                self._limits = {**self._limits, account: state}  # so that it doesn't count as another process's
                 self._state.limits.put(account, state)
 
     def _write(self) -> None:
         changes = self._cooldowns.changes
         while changes:
-            self._write_down(changes[0])
+            self._save(changes[0])
             self._written = changes.popleft().number
 
-    def _write_down(self, change: Change) -> None:
+    def _save(self, change: Change) -> None:
         match change:
             case CooldownAdded():
                 self._state.cooldowns.put(change.cooldown, is_better_informed=change.is_better_informed)
@@ -119,7 +119,7 @@ class CooldownSync(PeriodicThread):
                 self._state.organizations.put(change.account, change.organization)
 
     def _forget_outdated(self, cooldowns: tuple[Cooldown, ...]) -> bool:
-        """Drop what was said of credentials that their accounts have no more."""
+        """Clear cooldowns of credentials that were replaced."""
         outdated = [one for one in cooldowns if one.cause in OF_CREDENTIALS and self._is_outdated(one)]
         for one in outdated:
             self._state.cooldowns.clear(one.scope, one.cause)

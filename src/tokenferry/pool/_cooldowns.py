@@ -15,12 +15,12 @@ _Place: TypeAlias = tuple[str, str, str]
 
 SOURCE: Final = "answer"
 _OF_AN_ACCOUNT: Final = frozenset({"account", "credential", "organization"})
-_MOST_WAITING: Final = 10_000
+_MOST_UNSAVED: Final = 10_000
 _MOST_NARROW: Final = 1000
 
 
 class CooldownAdded(Struct, frozen=True):
-    """A cooldown to be written down. One that is better informed takes the place of what is on record."""
+    """A cooldown to be saved. A better informed one replaces a saved one that ends later."""
 
     number: int
     cooldown: Cooldown
@@ -28,7 +28,7 @@ class CooldownAdded(Struct, frozen=True):
 
 
 class CooldownCleared(Struct, frozen=True):
-    """A cooldown that turned out to be over."""
+    """A cooldown that is over."""
 
     number: int
     scope: Scope
@@ -47,21 +47,20 @@ Change: TypeAlias = CooldownAdded | CooldownCleared | OrganizationSeen
 
 
 class ActiveCooldown(NamedTuple):
-    """Why an account is passed over, and until when (seconds since 1970 UTC; infinity where that isn't known)."""
+    """The cooldown that blocks an account, and its end in seconds since 1970 UTC (infinity if unknown)."""
 
     cooldown: Cooldown
     until: float
 
 
 class CooldownCache:
-    """The cooldowns that are known here: those on record, and one's own that are still to be written.
+    """The cooldowns that this process knows: the saved ones, and its own that are not saved yet.
 
-    What is changed here counts at once and lies in `changes`, for whoever writes it down elsewhere. That one tells with
-    `adopt` what is on record by then. `version` is another number whenever anything changed.
+    A change applies at once, and is appended to `changes` to be saved. Whoever saves it passes the saved state to
+    `adopt`. `version` changes with every change.
 
-    Clients name models as they like, and shall not make anybody remember all of them: of `most_narrow` families and
-    models at most there are cooldowns of their own. Where there are so many, what is over gives way to a further one,
-    or else the one that nothing was noted of for the longest time: no flood of names keeps one from being noted.
+    Clients may name any model, so the number of families and models with their own cooldowns is limited to
+    `most_narrow`. When it is reached, ended cooldowns make room, and then the least recently noted ones.
     """
 
     def __init__(self, now: Callable[[], float], *, most_narrow: int = _MOST_NARROW) -> None:
@@ -70,32 +69,32 @@ class CooldownCache:
         self._all: dict[_Place, dict[str, Cooldown]] = {}
         self._first_end = math.inf
         self._number = 0
-        self._unwritten: deque[Change] = deque(maxlen=_MOST_WAITING)
+        self._unsaved: deque[Change] = deque(maxlen=_MOST_UNSAVED)
         self.incoming: tuple[tuple[Cooldown, ...], Mapping[str, str], int] | None = None
-        """What `adopt` brought last, until `refresh` applies it."""
-        self.changes: deque[Change] = deque(maxlen=_MOST_WAITING)
-        """Taken away from the left by who writes them; safe between two threads."""
+        """The last state passed to `adopt`, until `refresh` applies it."""
+        self.changes: deque[Change] = deque(maxlen=_MOST_UNSAVED)
+        """Changes to be saved, taken from the left. Safe between two threads."""
         self.organizations: dict[str, str] = {}
         self.version = 0
         self.narrow: dict[str, dict[_Place, None]] = {}
-        """The families and models that have cooldowns of their own, and where; noted last, last in order."""
+        """The families and models with their own cooldowns, and the places of these; the most recent last."""
 
     def adopt(self, cooldowns: Iterable[Cooldown], organizations: Mapping[str, str], written: int) -> None:
-        """Tell what is on record after the change of that number was written. From any thread."""
+        """Pass the saved state after the change number `written`. Any thread may call it."""
         self.incoming = tuple(cooldowns), dict(organizations), written
 
     def refresh(self) -> None:
-        """Apply the last `adopt`, if there was one since."""
+        """Apply the state that was passed to `adopt` since the last call."""
         if self.incoming is None:
             return
         (cooldowns, organizations, written), self.incoming = self.incoming, None
-        while self._unwritten and self._unwritten[0].number <= written:
-            self._unwritten.popleft()
+        while self._unsaved and self._unsaved[0].number <= written:
+            self._unsaved.popleft()
         self._all, self.narrow, self._first_end = {}, {}, math.inf
         for one in cooldowns:
             self._put(one)
         self.organizations = dict(organizations)
-        for change in self._unwritten:
+        for change in self._unsaved:
             self._apply(change)
         self.version += 1
 
@@ -115,14 +114,14 @@ class CooldownCache:
         self._change(OrganizationSeen(self._next(), account, organization))
 
     def of(self, kind: str, name: str, families: Iterable[str] = ("",)) -> list[Cooldown]:
-        """Those of an account, an organization or a provider for all models; or for these families or models alone.
+        """Give the cooldowns of an account, organization or provider for these families or models ("" for all models).
 
         They may be over.
         """
         return [one for family in families for one in self._all.get((kind, name, family), {}).values()]
 
     def current(self, cooldown: Cooldown) -> Cooldown | None:
-        """What is known of the same scope and cause."""
+        """Give the known cooldown of the same scope and cause."""
         return self._all.get(_place_of(cooldown.scope), {}).get(cooldown.cause)
 
     def __bool__(self) -> bool:
@@ -134,7 +133,7 @@ class CooldownCache:
 
     def _make_room(self) -> None:
         now = self._now()
-        if self._first_end <= now:  # else none can be over, and not all need be looked at
+        if self._first_end <= now:  # otherwise none can be over
             narrow = [one for places in self.narrow.values() for place in places for one in self._all[place].values()]
             for one in narrow:
                 if one.is_over(now):
@@ -150,7 +149,7 @@ class CooldownCache:
 
     def _change(self, change: Change) -> None:
         self._apply(change)
-        self._unwritten.append(change)
+        self._unsaved.append(change)
         self.changes.append(change)
         self.version += 1
 
@@ -168,7 +167,7 @@ class CooldownCache:
         place = _place_of(cooldown.scope)
         self._all.setdefault(place, {})[cooldown.cause] = cooldown
         if family := cooldown.scope.family:
-            places = self.narrow[family] = self.narrow.pop(family, {})  # last in order from now on
+            places = self.narrow[family] = self.narrow.pop(family, {})  # moves it to the end
             places[place] = None
             self._first_end = min(self._first_end, end_of(cooldown))
 
@@ -193,12 +192,12 @@ def key_of(cooldown: Cooldown) -> Key:
 
 
 def end_of(cooldown: Cooldown) -> float:
-    """When it ends; infinity where that isn't known."""
+    """Give the end of a cooldown; infinity if it is unknown."""
     return math.inf if cooldown.until is None else cooldown.until
 
 
 def scope_of(error: Classification, account: PoolAccount, organization: str, model: str) -> Scope | None:
-    """What is passed over for it; None for nothing. Where no organization is known, the account stands for it."""
+    """Give the scope of an error's cooldown; None for none. The account stands for an unknown organization."""
     if not starts_cooldown(error):
         return None
     family = {"all": "", "family": model_family(model), "model": model}[error.models]
@@ -223,10 +222,10 @@ def cooldown_of(
 
 
 def starts_cooldown(error: Classification) -> bool:
-    """Whether anything is passed over for it."""
+    """Whether the error starts a cooldown."""
     return error.hold not in {"none", "later"}
 
 
 def is_about_an_account(error: Classification) -> bool:
-    """Whether another account may get another answer."""
+    """Whether another account may get a different answer."""
     return error.scope in _OF_AN_ACCOUNT

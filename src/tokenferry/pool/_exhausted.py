@@ -1,4 +1,4 @@
-"""The error that a client gets when no account can serve: each account's reason, and when to retry."""
+"""The error for a client when no account can serve: each account's reason, and when to retry."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 class Reason(Struct, frozen=True):
-    """Why an account can't serve, and when it may again (seconds since 1970 UTC)."""
+    """Why an account can't serve, and until when, in seconds since 1970 UTC."""
 
     account: str
     text: str
@@ -38,7 +38,7 @@ class Reason(Struct, frozen=True):
 
 
 def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: Forward | None) -> Forward | Reject:
-    """What the client gets where no account is left: the last error, or why no account could serve."""
+    """Give what the client gets when no account is left: the last error, or the reasons of all accounts."""
     if last is None and trace.unfit and all(target.group.provider in trace.unfit for target in trace.targets):
         return unfit(trace.unfit)
     if last is None and trace.unreachable:
@@ -59,27 +59,27 @@ def conclusion(pool: "Pool", criteria: Criteria, trace: Trace, last: Forward | N
 
 
 def _is_of_an_account(error: TraceEvent | None) -> bool:
-    """Whether an account was passed over for it."""
+    """Whether the error started a cooldown of an account."""
     if error is None or error.classification is None or error.cooldown is None:
         return False
     return error.classification.scope not in _OF_NO_ACCOUNT
 
 
 def _holds_longer(reason: Reason, error: TraceEvent | None) -> bool:
-    """Whether something else keeps the account from serving for longer than the error says."""
+    """Whether the account is blocked for longer than the error states."""
     until = None if error is None or error.classification is None else error.classification.until
     return until is not None and reason.until is not None and reason.until > until + _FUZZ
 
 
 def unavailable(trace: Trace) -> Reject:
-    """No account has a credential; each fault says why."""
+    """Reject because no account has a credential. Each fault says why."""
     faults = tuple(outcome.fault for outcome in trace.unavailable.values())
     reason = "; ".join(outcome.reason for outcome in trace.unavailable.values())
     return Reject(503, "api_error", reason, "unavailable", faults=faults)
 
 
 def considered(pool: "Pool", targets: Sequence[Target], criteria: Criteria) -> list[PassedOver]:
-    """The state of each account that may serve the request."""
+    """Give the state of each account that the request may use."""
     found: dict[str, PassedOver] = {}
     for target in targets:
         for one in pool.selector.report(target, criteria).considered:
@@ -88,7 +88,7 @@ def considered(pool: "Pool", targets: Sequence[Target], criteria: Criteria) -> l
 
 
 def reasons(found: Sequence[PassedOver], trace: Trace, now: float) -> list[Reason]:
-    """Why none of them can."""
+    """Give the reason of each account."""
     return [_reason(one, trace, now) for one in found]
 
 
@@ -107,10 +107,7 @@ def _reason(one: PassedOver, trace: Trace, now: float) -> Reason:
 
 
 def exhausted(found: Sequence[Reason], now: float) -> Reject:
-    """Every account was considered, and none can serve.
-
-    Who waits gets a 429; where waiting does not help, because each account needs a person, a 503 says so.
-    """
+    """Reject because no account can serve: with 429 if waiting helps, with 503 if each account needs attention."""
     ends = [one.until for one in found if one.until is not None]
     retry_after = max(math.ceil(min(ends) - now), 1) if ends else None
     named = "; ".join(f"{one.account}: {one.text}{_until(one, now)}" for one in found[:_MOST_NAMED])
@@ -119,11 +116,11 @@ def exhausted(found: Sequence[Reason], now: float) -> Reject:
         cure = "" if all(one.is_unavailable or one.is_paused for one in found) else _CURE
         message = f"all accounts need attention ({named}{more}){cure}"
         return Reject(503, "api_error", message, "no_usable_account")
-    again = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
+    retry = "" if retry_after is None else f"; try again in {span_in_words(retry_after)}"
     return Reject(
         429,
         "rate_limit_error",
-        f"no account can serve this now ({named}{more}){again}",
+        f"no account can serve this now ({named}{more}){retry}",
         "exhausted",
         retry_after,
         retry_after is not None and retry_after <= _SHORT,
@@ -132,42 +129,42 @@ def exhausted(found: Sequence[Reason], now: float) -> Reject:
 
 def not_allowed(targets: Sequence[Target]) -> Reject:
     providers = ", ".join(dict.fromkeys(target.group.provider for target in targets))
-    message = f"this client key may use none of the accounts that serve this (of {providers}); ask for another one"
+    message = f"this client key may not use any account of {providers}; ask the operator for another key"
     return Reject(403, "permission_error", message, "no_allowed_account")
 
 
 def unreachable(failed: Mapping[str, str]) -> Reject:
     failures = "; ".join(f"{provider}: {reason}" for provider, reason in failed.items())
-    message = f"no provider can be reached ({failures}); nothing was sent: look at the local network, then try again"
+    message = f"no provider can be reached ({failures}); nothing was sent; check the local network, then retry"
     return Reject(502, "api_error", message, "local_network", should_retry=True)
 
 
 def unfit(reasons: Mapping[str, str]) -> Reject:
     named = "; ".join(f"{provider}: {reason}" for provider, reason in reasons.items())
-    cure = "leave that out, or map the model to another provider"
-    message = f"no provider of this model can serve such a request ({named}); {cure}"
+    cure = "change the request, or map the model to another provider"
+    message = f"no provider of this model can serve this request ({named}); {cure}"
     return Reject(400, "invalid_request_error", message, "unfit")
 
 
 def attempts_exhausted(attempts: int, seconds: float) -> Reject:
-    message = f"gave up after {attempts} attempts in {seconds:.0f} s, though others could be tried; send it again"
+    message = f"gave up after {attempts} attempts in {seconds:.0f} s, though other accounts are left; retry"
     return Reject(529, "overloaded_error", message, "gave_up", 1, should_retry=True)
 
 
 def at_capacity(pool: "Pool", busy: Sequence[PoolAccount], criteria: Criteria) -> Reject:
-    """The request can't wait for any of these accounts, which all have as much as their caps let them have."""
+    """Reject because these accounts have reached their caps and the request can't wait for one."""
     at, waiting, each = pool.monotonic(), pool.waiting, len(busy)
     ahead = (len(waiting) / each, sum(ticket.tokens for ticket in waiting) / each)
     seconds = max(math.ceil(min(pool.capacity.delay(one, at, criteria.tokens, ahead) for one in busy)), 1)
-    found = {one.name: pool.capacity.reason(one, at, criteria.tokens) or "others wait for it" for one in busy}
+    found = {one.name: pool.capacity.reason(one, at, criteria.tokens) or "other requests wait for it" for one in busy}
     named = "; ".join(f"{name}: {reason}" for name, reason in list(found.items())[:_MOST_NAMED])
-    too_many = f", and {len(waiting)} requests wait already" if waiting else ""
+    too_many = f", and {len(waiting)} requests already wait" if waiting else ""
     message = f"no account has capacity now ({named}){too_many}; try again in {span_in_words(seconds)}"
     return Reject(429, "rate_limit_error", message, "at_capacity", seconds, should_retry=seconds <= _SHORT)
 
 
 def _clause(sentence: str) -> str:
-    """A sentence as part of another one."""
+    """Give a sentence as a clause."""
     return sentence[:1].lower() + sentence[1:].rstrip(".")
 
 
@@ -178,7 +175,7 @@ def _until(one: Reason, now: float) -> str:
 
 
 def span_in_words(seconds: int) -> str:
-    """A wait in one or two units. It is rounded up in the lesser one, so that a client never comes too early."""
+    """Give a wait in one or two units, rounded up so that a client never retries too early."""
     for (length, unit), (least, lesser) in pairwise(_UNITS):
         if seconds >= 2 * length:
             whole, rest = divmod(math.ceil(seconds / least), length // least)

@@ -1,4 +1,4 @@
-"""Failover: which account gets a request next, by what came of the last attempt. Nothing here reads, sends or waits."""
+"""Failover: chooses the next account by the outcome of the last attempt. A generator without I/O."""
 
 from collections.abc import Generator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -42,12 +42,12 @@ _FIRST_WAIT: Final = 0.5
 _NO_WAIT: Final = Wait()
 _BACK_OFF: Final = "a back-off before the next attempt"
 _LONGEST_WAIT: Final = 10.0
-_MOST_OF_ASKED: Final = 1.25
-"""Of the time that an upstream asks for, at most this much is waited, so that requests don't come back together."""
+_MOST_JITTER: Final = 1.25
+"""The longest wait, as a multiple of what an upstream asks for, so that requests don't return at once."""
 _LOOK: Final = 1.0
 _MOST_LAST_RESORTS: Final = 3
 _SAME_ACCOUNT: Final = frozenset({"again", "renew"})
-_NOBODY: Final[AbstractSet[str]] = frozenset()
+_NO_ACCOUNTS: Final[AbstractSet[str]] = frozenset()
 _MOVES: Final[Mapping[Action, Move]] = {
     "return": "forward",
     "refresh": "account",
@@ -57,21 +57,21 @@ _MOVES: Final[Mapping[Action, Move]] = {
     "retry-then-hop": "sibling",
     "next-provider": "target",
 }
-"""What comes after an error, once the same account is not asked again."""
+"""The move after an error that is not retried on the same account."""
 
 
 class _Request(msgspec.Struct, eq=False):
-    """One request, and the error that its client gets if nothing better comes."""
+    """One request, and the error that the client gets if no attempt succeeds."""
 
     pool: "Pool"
     criteria: Criteria
     trace: Trace
     settings: PoolSettings
-    """Those it began with."""
+    """The settings at its beginning."""
     last: Forward | None = None
 
     def left(self) -> float:
-        """Seconds until it is given up."""
+        """Give the seconds until the request times out."""
         return self.settings.total_timeout - (self.pool.monotonic() - self.trace.began)
 
     def cool_down(
@@ -86,7 +86,7 @@ class _Request(msgspec.Struct, eq=False):
         self.trace.note(self.pool.monotonic(), event)
 
     def forward_last(self) -> Forward:
-        """Let the client have the last error after all."""
+        """Forward the last error to the client."""
         assert self.last is not None
         outcome, lease = self.last.outcome, self.last.lease
         if isinstance(outcome, ErrorResponse) and not outcome.is_whole:
@@ -99,10 +99,10 @@ class _Request(msgspec.Struct, eq=False):
 
 
 def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace: Trace) -> Failover:
-    """Ask for one attempt after the other until it is settled what the client gets.
+    """Yield one step after another, and return what the client gets. The driver sends the outcome of each step.
 
-    Each step is answered by its outcome. The lease of a `Forward` is the driver's to end; a generator that is closed
-    before that ends its own. The trace outlives it, for the decision log.
+    The driver ends the lease of a `Forward`; a generator that is closed earlier ends its own. The trace outlives the
+    generator, for the decision log.
     """
     request = _Request(pool, criteria, trace, pool.settings)
     trace.targets = targets = targets if len(targets) == 1 else pool.selector.order(targets)
@@ -110,7 +110,7 @@ def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace:
         is_first = criteria.pinned is None and not trace.events
         selection = pool.selector.select(target, criteria, trace.unavailable.keys(), is_first=is_first)
         if selection is not None:
-            end = yield from _ask(request, Lease(pool, target, selection, criteria.tokens))
+            end = yield from _try_target(request, Lease(pool, target, selection, criteria.tokens))
             if end is not None:
                 return end
     probes = 0
@@ -118,17 +118,17 @@ def failover(pool: "Pool", targets: Sequence[Target], criteria: Criteria, trace:
         if isinstance(lease, Reject):
             return request.reject(lease)
         probes += lease.is_probing
-        end = yield from _ask(request, lease, trace.tried)
+        end = yield from _try_target(request, lease, trace.tried)
         if end is not None:
             return end
     end = conclusion(pool, criteria, trace, request.last)
     return request.reject(end) if isinstance(end, Reject) else request.forward_last()
 
 
-def _ask(
-    request: _Request, lease: Lease, tried: AbstractSet[str] = _NOBODY
+def _try_target(
+    request: _Request, lease: Lease, tried: AbstractSet[str] = _NO_ACCOUNTS
 ) -> Generator[Step, Outcome, Forward | Reject | None]:
-    """Ask the accounts of one target, that of the lease first. Give how it ends, if that is settled."""
+    """Try the accounts of one target, the lease's first. Return the end, if there is one."""
     pool, criteria, trace, target = request.pool, request.criteria, request.trace, lease.target
     has_hopped = False
     while True:
@@ -149,7 +149,7 @@ def _ask(
 def _attempt(
     request: _Request, lease: Lease, *, is_sibling: bool
 ) -> Generator[Step, Outcome, tuple[Move, Forward | Reject | None]]:
-    """Ask one account, and again where that may help. Give what comes next, and how it ends, if that is settled."""
+    """Try one account, with retries. Return the next move and the end, if there is one."""
     pool, trace, settings = request.pool, request.trace, request.settings
     target, selection = lease.target, lease.selection
     move: Move = "account"
@@ -174,13 +174,13 @@ def _attempt(
                 request.last = None
             if move == "forward":
                 assert isinstance(outcome, ErrorResponse | UpstreamLost)
-                is_forwarded = True  # more of it may come
+                is_forwarded = True  # the driver ends the lease
                 return move, Forward(outcome, lease)
             if move not in _SAME_ACCOUNT:
                 return move, None
             repeats += move == "again"
             if (delay := lease.reuse()) > wait.seconds:
-                wait = Wait(delay, "its rate allows no request sooner")
+                wait = Wait(delay, "its rate allows no earlier request")
     finally:
         if not is_forwarded:
             lease.end()
@@ -198,7 +198,7 @@ def _served(request: _Request, lease: Lease, outcome: Served) -> None:
 def _next_move(
     request: _Request, lease: Lease, outcome: Outcome, *, is_sibling: bool, repeats: int
 ) -> tuple[Move, Wait]:
-    """Take note of an attempt that did not serve; give what comes next, and after which wait."""
+    """Record an attempt that did not serve. Give the next move and the wait before it."""
     pool, trace = request.pool, request.trace
     account = lease.selection.account
     if isinstance(outcome, ErrorResponse):
@@ -263,8 +263,8 @@ def _after_error(
         if may_wait and not is_sibling and repeats < _most_in_place(error, trace.targets, target):
             least = _FIRST_WAIT * 2**repeats
             if pause >= least:
-                why = f"it asked to wait {span(pause)}, and at most a quarter more is waited"
-                wait = Wait(pause * pool.rng.uniform(1.0, _MOST_OF_ASKED), why)
+                why = f"it asked to wait {span(pause)}; up to a quarter is added"
+                wait = Wait(pause * pool.rng.uniform(1.0, _MOST_JITTER), why)
             else:
                 wait = Wait(least * pool.rng.uniform(1.0, 2.0), _BACK_OFF)
             move = "again"
@@ -275,7 +275,7 @@ def _after_error(
 
 
 def _most_in_place(error: Classification, targets: Sequence[Target], target: Target) -> int:
-    """How often the same account is asked again after such an error."""
+    """Give the most retries on the same account after such an error."""
     has_more = target is not targets[-1]
     match error.action:
         case "retry":
@@ -287,7 +287,7 @@ def _most_in_place(error: Classification, targets: Sequence[Target], target: Tar
 
 
 def _may_renew(request: _Request, lease: Lease) -> bool:
-    """Whether another token is asked for: once a request, and on a route beside messages only once in a while."""
+    """Whether the token may be renewed: once per request and account, and on a side route at most every 5 minutes."""
     pool, criteria, trace = request.pool, request.criteria, request.trace
     account = lease.selection.account
     if not account.can_renew or account.name in trace.renewed:
@@ -296,12 +296,12 @@ def _may_renew(request: _Request, lease: Lease) -> bool:
 
 
 def _has_failed(error: Classification) -> bool | None:
-    """Whether a recovery probe that got this error has failed; None where the error says nothing of it."""
+    """Whether a recovery probe with this error has failed; None if the error does not say."""
     return True if starts_cooldown(error) and is_about_an_account(error) else None
 
 
 def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outcome, Lease | Reject | None]:
-    """No account is ready: wait until one has capacity, or probe one that may have recovered."""
+    """Without a ready account: try one that refused before, wait for capacity, or probe one in a cooldown."""
     pool, criteria, trace = request.pool, request.criteria, request.trace
     tried = trace.passed_over
     for target in trace.targets if pool.selector.has_recent_refusals else ():
@@ -320,7 +320,7 @@ def _last_resort(request: _Request, *, may_probe: bool) -> Generator[Step, Outco
 def _wait_for_capacity(
     request: _Request, busy: Sequence[PoolAccount], tried: AbstractSet[str]
 ) -> Generator[Step, Outcome, Lease | Reject]:
-    """Wait in the queue until one of the accounts that have no capacity now has some."""
+    """Wait in the queue until one of the busy accounts has capacity."""
     pool, criteria, trace = request.pool, request.criteria, request.trace
     at = pool.monotonic()
     soonest = min(pool.capacity.delay(one, at, criteria.tokens) for one in busy)

@@ -1,4 +1,4 @@
-"""What a request holds of an account, and how it waits for that."""
+"""A request's slot at an account, and its ticket while it waits for one."""
 
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Lease(Permit):
-    """Holds a slot of an account, the tokens expected of it, and its recovery probe. Only the first `end` counts."""
+    """A slot of an account, with the tokens expected and the recovery probe. Only the first `end` counts."""
 
     __slots__ = ("_pool", "is_probing", "selection", "target")
 
@@ -25,22 +25,22 @@ class Lease(Permit):
         self.is_probing = selection.probed is not None
 
     def reuse(self) -> float:
-        """Use the slot once more; give the seconds until it can be used."""
+        """Use the slot for a further attempt. Give the seconds until the rate allows it."""
         return self.renew(self._pool.monotonic()) if self._pool.capacity.is_capped else 0.0
 
     def not_sent(self) -> None:
-        """The attempt sent nothing, so the account's rate doesn't count it."""
+        """Take back an attempt that sent nothing: the account's rate does not count it."""
         if self._pool.capacity.is_capped:
             self.return_request(self._pool.monotonic())
 
     def end_probe(self, *, has_failed: bool | None) -> None:
-        """End the recovery probe, if one is under way. `has_failed` is None where nothing was found out."""
+        """End the recovery probe, if there is one. `has_failed` is None for an unknown result."""
         if self.is_probing:
             self.is_probing = False
             self._pool.selector.end_probe(self.selection, has_failed=has_failed)
 
     def end(self, used: int | None = 0) -> None:
-        """Give the slot to the next request, and settle the tokens used; None for as many as were expected."""
+        """Give the slot to the next request. `used` are the tokens used, None for the expected number."""
         pool = self._pool
         if self.settle(pool.monotonic(), used):
             if self.is_probing:
@@ -57,8 +57,8 @@ class Ticket:
     """A request that waits until an account that may serve it has capacity."""
 
     wake: Callable[[], object] = staticmethod(_do_nothing)
-    """Called once a slot is reserved, or its turn is first. It must not go on with the request itself: another one's
-    is being ended."""
+    """Called when a slot is reserved or its turn is next. It must not continue the request itself: another request's
+    lease is just being ended."""
 
     def __init__(
         self, pool: "Pool", targets: Sequence[Target], criteria: Criteria, passed_over: AbstractSet[str]
@@ -72,7 +72,7 @@ class Ticket:
         pool.waiting.append(self)
 
     def select(self, account: PoolAccount) -> tuple[Target, Selection] | None:
-        """The target that this account may serve for this request; None if it may not."""
+        """Give the target for which this account may serve the request; None if it may not."""
         for target in self._targets:
             selection = self._pool.selector.select_only(target, self._criteria, self._passed_over, account)
             if selection is not None:
@@ -80,14 +80,14 @@ class Ticket:
         return None
 
     def grant(self, target: Target, selection: Selection) -> None:
-        """Reserve what is free there for this request, which leaves the queue."""
+        """Reserve a slot for this request and remove it from the queue."""
         self._pool.waiting.remove(self)
         self._lease = Lease(self._pool, target, selection, self.tokens)
 
     def look(self) -> float:
-        """Have every account that may serve it offered to those that wait; the seconds until its turn, if it is next.
+        """Offer every account that may serve it to the waiting requests. Give the seconds until its turn.
 
-        Infinite if it is not next anywhere.
+        They are infinite if it is not next at any account.
         """
         pool, seconds = self._pool, float("inf")
         for target in self._targets:
@@ -97,12 +97,12 @@ class Ticket:
         return seconds
 
     def take(self) -> Lease | None:
-        """Give the lease of the reserved slot, once; it is the caller's from here on."""
+        """Give the lease of the reserved slot, once. The caller owns it."""
         lease, self._lease = self._lease, None
         return lease
 
     def close(self) -> None:
-        """Leave the queue, and give back a slot that was not taken."""
+        """Leave the queue, and return a slot that was not taken."""
         if self in self._pool.waiting:
             self._pool.waiting.remove(self)
         self._pool.offer_held()

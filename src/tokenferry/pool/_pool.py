@@ -34,10 +34,10 @@ _ANY: Final = Criteria()
 
 
 class Pool:
-    """The accounts of all providers: who serves next, and what is known against each.
+    """The state of all accounts: selection, cooldowns, capacity, usage and the queue.
 
-    It does no I/O and belongs to one thread; what other threads may call says so. `now` gives seconds since 1970 UTC,
-    `monotonic` those of a clock that doesn't jump.
+    It does no I/O and belongs to one thread, unless a method says otherwise. `now` gives seconds since 1970 UTC,
+    `monotonic` seconds of a monotonic clock.
     """
 
     def __init__(
@@ -50,15 +50,15 @@ class Pool:
         limit_rules: Mapping[str, Sequence[Rule]] | None = None,
         is_shared: bool = False,
     ) -> None:
-        """`limit_rules` say by a provider's name what its answers mean, before the rules for all.
+        """`limit_rules` are providers' own rules, by name, which come before those for all.
 
-        `is_shared` where gateways of other hosts have the same accounts.
+        `is_shared`: gateways of other hosts use the same accounts.
         """
         self.settings = settings or PoolSettings()
         self.limit_rules = limit_rules or {}
         self.now = now
         self.monotonic = monotonic
-        self.rng = rng or Random()  # noqa: S311  # it spreads waits
+        self.rng = rng or Random()  # noqa: S311  # only for jitter
         self.cooldowns = CooldownCache(now)
         self.usage = LimitUsage()
         self.capacity = Capacity(self.settings)
@@ -78,7 +78,7 @@ class Pool:
         self.account_log = AccountLog(self.cooldowns, self.now)
 
     def configure(self, settings: PoolSettings, limit_rules: Mapping[str, Sequence[Rule]] | None = None) -> None:
-        """Go by other settings from now on."""
+        """Apply new settings."""
         self.settings = settings
         self.limit_rules = limit_rules or {}
         self.capacity.configure(settings, self.monotonic())
@@ -86,14 +86,15 @@ class Pool:
         self._billed.clear()
 
     def share_with(self, share: Share) -> None:
-        """Use so much of each cap from now on: other workers have the rest."""
+        """Use this share of each cap; other workers have the rest."""
         if share != self.capacity.share:
             self.capacity.configure(self.settings, self.monotonic(), share)
 
     def offer(self, account: PoolAccount, *, asking: "Ticket | None" = None) -> float | None:
-        """Give what is free of an account to the requests that wait for it, in their order.
+        """Give the free slots of an account to the waiting requests, in their order.
 
-        One whose turn is next, but not now, is woken to wait for just that. Gives its seconds to the `asking` one.
+        A request that is next but must wait for the rate is woken to wait for it. If it is the one `asking`, return
+        its seconds instead.
         """
         capacity, at = self.capacity, self.monotonic()
         capacity.held.pop(account.name, None)
@@ -117,19 +118,19 @@ class Pool:
         return None
 
     def offer_held(self) -> None:
-        """Offer the held accounts again: the request that they were held for waits no longer."""
+        """Offer the held accounts to others, after the request that they were held for has left."""
         for account in tuple(self.capacity.held.values()):
             self.offer(account)
 
     def served(self, target: Target, criteria: Criteria, selection: Selection, headers: Headers, at: float) -> None:
-        """It gave a good answer, at this moment of the clock that doesn't jump."""
+        """Record a good answer. `at` is in seconds of the monotonic clock."""
         name = selection.account.name
         if self.selector.down:
             self.selector.down.pop(target.group.provider, None)
         if self._recent_refusals:
             self._recent_refusals.drop(name, subject_of(target, criteria))
         if not criteria.side and (self._failures or self._unconfirmed):
-            self._works(selection.account, target)
+            self._reset_failures(selection.account, target)
         if selection.probed is not None:
             self._recovered(selection, target)
         if self.account_log.has_entries:
@@ -140,7 +141,7 @@ class Pool:
             self.note_limits(selection.account, limits, is_side=bool(criteria.side))
 
     def note_limits(self, account: PoolAccount, state: LimitState, *, is_side: bool = False) -> None:
-        """Take in what an answer says about limits; on a side route these are the route's own."""
+        """Record the limits in an answer. Those of a side route are its own and only name the organization."""
         if state.organization and not account.bills_subscription:
             known = self.cooldowns.organizations.get(account.name, account.organization)
             if known != state.organization:
@@ -162,10 +163,10 @@ class Pool:
         fingerprint: str = "",
         is_certain: bool = False,
     ) -> Cooldown | None:
-        """Note what an answer means for later requests; None if it means nothing for them.
+        """Start the cooldown for an error, and give it; None if it starts none.
 
-        `target` is the one of the request's `targets` that gave the answer. `is_certain`: it can't be the request's own
-        fault, for the provider has said that the login is dead.
+        `target` is the one of the request's `targets` that answered. `is_certain` says that the request can't be the
+        cause, since the provider declared the login dead.
         """
         account, now = selection.account, self.now()
         if criteria.side or error.hold == "later":
@@ -183,23 +184,23 @@ class Pool:
             and (error.action != "refresh" or account.can_renew)
             and self._is_last(targets, account, scope)
         ):
-            return None  # the next request shows whether it was this one's own fault
+            return None  # the next request shows whether this one was the cause
         failures = self._failures.get(key, 0)
         if len(self._failures) >= _MOST_FAILURES:
             self._failures.clear()
         self._failures[key] = failures + 1
         evidence = error.reason
-        if error.scope == "credential" and fingerprint:  # what is said of one credential isn't true of the next one
+        if error.scope == "credential" and fingerprint:  # the cooldown ends with the credential
             evidence = f"{evidence.rstrip('.')}: {fingerprint}."
         cooldown = cooldown_of(error, scope, now=now, failures=failures, rng=self.rng, evidence=evidence)
         self.account_log.limited(cooldown)
-        # What a probe finds out replaces what was known before it.
+        # The result of a probe replaces the cooldown that it tested.
         is_news = selection.probed is not None and selection.probed.cooldown.cause == error.cause
         self.cooldowns.note(cooldown, is_better_informed=is_news)
         return cooldown
 
     def _is_last(self, targets: Sequence[Target], account: PoolAccount, scope: Scope) -> bool:
-        """Whether no other account could serve such a request once this scope is passed over."""
+        """Whether no other account could serve the request during a cooldown of this scope."""
         now, at = self.now(), self.monotonic()
         shared = scope.name if scope.kind == "organization" else None
         return not any(
@@ -208,8 +209,8 @@ class Pool:
             for one in self._candidates.get(target, _ANY, now, at).ready
         )
 
-    def _works(self, account: PoolAccount, target: Target) -> None:
-        """It gave a good answer: what was counted against it for such a model is over."""
+    def _reset_failures(self, account: PoolAccount, target: Target) -> None:
+        """Reset the failures of the account and the provider for this model, after a good answer."""
         families = families_of(target)
         names = {account.name, target.group.provider}
         self._failures = {
@@ -218,7 +219,7 @@ class Pool:
         self._unconfirmed.served(account.name, self._candidates.organization_of(account), families)
 
     def _recovered(self, selection: Selection, target: Target) -> None:
-        """A probe went well: whatever stood against this account for this model is over."""
+        """Clear the cooldowns of the account for this model, after a successful probe."""
         families = families_of(target)
         against = self.cooldowns.of("account", selection.account.name, families)
         if organization := self._candidates.organization_of(selection.account):
@@ -228,18 +229,18 @@ class Pool:
             self.account_log.recovered(cooldown)
 
     def _bill(self, account: PoolAccount, state: LimitState) -> None:
-        """Its use is billed beyond its subscription now; whether that counts is the operator's policy."""
+        """Warn that use is billed beyond the subscription, and start a cooldown if the policy demands it."""
         ends = [window.reset for window in state.rejected if window.reset is not None]
         until = max(ends, default=state.reset)
         if until is None or until - self._billed.get(account.name, 0.0) < _ROLL_OVER:
             return
         self._billed[account.name] = until
-        logger.warning("account %s: its use is billed beyond its subscription now", account.name)
+        logger.warning("account %s: its use is now billed beyond its subscription", account.name)
         if self.settings.overage != "allow":
-            scope, evidence = Scope("account", account.name), "Its use is billed beyond its subscription now."
+            scope, evidence = Scope("account", account.name), "Its use is now billed beyond its subscription."
             self.cooldowns.note(Cooldown(scope, OVERAGE, SOURCE, math.ceil(until), evidence, int(self.now())))
 
 
 def families_of(target: Target) -> tuple[str, ...]:
-    """What cooldowns may be narrowed to that concern its model: all models, its family, itself."""
+    """Give the families and models whose cooldowns concern the target: all, its model's family, its model."""
     return tuple(dict.fromkeys(("", family_of(target.model), target.model)))

@@ -1,4 +1,4 @@
-"""Which accounts may serve a kind of request, which one was selected, and why not the others."""
+"""The candidates for a kind of request, the selected account, and the reasons against the others."""
 
 import math
 from collections.abc import Callable
@@ -41,9 +41,9 @@ family_of = lru_cache(1024)(model_family)
 
 
 class Candidates:
-    """The accounts of a group for one kind of request: those that may serve, best first, and those in a cooldown.
+    """The accounts of a group for one kind of request: the ready ones, best first, and those in a cooldown.
 
-    It holds as long as `until` lies ahead and nothing has changed, so that a choice needn't look at every account.
+    It is valid until `until` or the next change, so that a selection need not look at every account.
     """
 
     __slots__ = (
@@ -66,17 +66,17 @@ class Candidates:
         self.ready: tuple[PoolAccount, ...] = ()
         self.by_name: dict[str, PoolAccount] = {}
         self.reluctant: dict[str, ActiveCooldown] = {}
-        """Those of the ready ones that serve only where no other can."""
+        """The ready accounts that serve only if no other can."""
         self.blocked: dict[str, ActiveCooldown] = {}
         self.best: Selection | None = None
-        """What was chosen last by the order alone."""
+        """The last selection by order."""
         self.until = math.inf
         self.probe_at = math.inf
-        """When the next account in a cooldown is due for a recovery probe."""
+        """When the next recovery probe is due."""
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """An account that may serve, and why it is this one. `probed` is the cooldown that a recovery probe tests."""
+    """The selected account, and why. `probed` is the cooldown that a recovery probe tests."""
 
     account: PoolAccount
     why: str
@@ -85,7 +85,7 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class CandidateCache:
-    """Builds the candidates of each group and kind of request, and holds them until something changes."""
+    """Builds and caches the candidates of each group and kind of request."""
 
     def __init__(self, settings: PoolSettings, cooldowns: CooldownCache, usage: LimitUsage) -> None:
         self.settings = settings
@@ -102,7 +102,7 @@ class CandidateCache:
         self._known.clear()
 
     def get(self, target: Target, criteria: Criteria, now: float, at: float) -> Candidates:
-        """The candidates of a target for such a request. `now` is in seconds since 1970 UTC, `at` of a steady clock."""
+        """Give the candidates. `now` is in seconds since 1970 UTC, `at` in seconds of a monotonic clock."""
         cooldowns = self.cooldowns
         if cooldowns.incoming is not None:
             cooldowns.refresh()
@@ -152,7 +152,7 @@ class CandidateCache:
         overage: Overage,
         now: float,
     ) -> Candidates:
-        """Fill in who may serve. `family` and `model` are those that have cooldowns of their own."""
+        """Fill in the accounts. `family` and `model` are empty unless they have their own cooldowns."""
         narrow = tuple(dict.fromkeys(("", family, model)))
         ready: list[PoolAccount] = []
         for account in candidates.group.accounts:
@@ -171,7 +171,7 @@ class CandidateCache:
                 candidates.blocked[account.name] = active
         if key := self._key(strategy, family, now):
             ready.sort(key=key)
-            candidates.until = min(candidates.until, now + _STALE)  # windows end in between
+            candidates.until = min(candidates.until, now + _STALE)  # a window may end
         ready += [candidates.group.by_name[name] for name in candidates.reluctant]
         candidates.ready = tuple(ready)
         candidates.by_name = {account.name: account for account in ready}
@@ -187,7 +187,7 @@ class CandidateCache:
     def _active_cooldown(
         self, account: PoolAccount, narrow: tuple[str, ...], overage: Overage, now: float
     ) -> ActiveCooldown | None:
-        """The cooldown of an account that holds the longest."""
+        """Give the cooldown of an account that ends last."""
         if account.paused_until > now:
             return _paused(account)
         found = self.cooldowns.of("account", account.name, narrow)
@@ -198,11 +198,11 @@ class CandidateCache:
             for one in found
             if end_of(one) > now and (one.cause != OVERAGE or overage != "allow")
         ]
-        # One that may not serve at all counts before one that is merely the last resort.
+        # A blocked account counts before one that is only reluctant.
         return max(applying, key=lambda active: (active.cooldown.cause != OVERAGE, active.until), default=None)
 
     def organization_of(self, account: PoolAccount) -> str:
-        """The organization whose limits it shares; none for a subscription, whose limits are its own."""
+        """Give the organization whose limits the account shares; empty for a subscription, which has its own."""
         if account.bills_subscription:
             return ""
         return self.cooldowns.organizations.get(account.name, account.organization)
@@ -210,7 +210,7 @@ class CandidateCache:
     def _key(self, strategy: Strategy, family: str, now: float) -> Callable[[PoolAccount], tuple[float, float]] | None:
         match strategy:
             case "least-utilised":
-                # In steps of 2 %, so that the order doesn't change with every answer.
+                # In steps of 2 %, so that not every answer changes the order.
                 return lambda account: (int(self._usage.utilization(account.name, family, now) * 50), 0.0)
             case "drain-soonest-reset":
                 return lambda account: self._usage.reset(account.name, family, now)
@@ -219,7 +219,7 @@ class CandidateCache:
 
 
 def how_to_resume(name: str) -> str:
-    """How a person brings a paused account back, as the end of a sentence."""
+    """Give the command that resumes a paused account, as the end of a sentence."""
     return f"; resume it with: tokenferry account resume {name}"
 
 
@@ -231,19 +231,19 @@ def _paused(account: PoolAccount) -> ActiveCooldown:
 
 
 class PassedOver(Struct, frozen=True):
-    """An account that was not chosen, and why. `until` is in seconds since 1970 UTC, if that is known."""
+    """An account that was not selected, and why. `until` is in seconds since 1970 UTC, if known."""
 
     account: str
     reason: str
     until: int | None = None
     cause: str = ""
-    """Of the cooldown that it is in."""
+    """The cause of its cooldown."""
     is_allowed: bool = True
-    """Whether the request may use it at all."""
+    """Whether the request may use it."""
 
     @property
     def is_limit(self) -> bool:
-        """Whether a limit blocks it, which waiting or paying ends."""
+        """Whether a limit blocks it, so that waiting or paying helps."""
         return self.cause in _OF_LIMITS
 
     def to_json(self) -> dict[str, Any]:
@@ -251,16 +251,16 @@ class PassedOver(Struct, frozen=True):
 
 
 class Choice(Struct, frozen=True):
-    """Which account of a group would serve, and why none of the others."""
+    """The account of a group that would serve, and why not the others."""
 
     account: PoolAccount | None
     reason: str
-    """Why it is this one; empty for none."""
+    """Why this account; empty for none."""
     passed_over: tuple[PassedOver, ...]
-    """Every other account of the group, in its order."""
+    """The other accounts of the group, in order."""
 
     @property
     def considered(self) -> tuple[PassedOver, ...]:
-        """All that the request may use, whatever blocks them."""
+        """All accounts that the request may use, blocked or not."""
         chosen = () if self.account is None else (PassedOver(self.account.name, "is ready"),)
         return (*chosen, *(one for one in self.passed_over if one.is_allowed))

@@ -16,29 +16,29 @@ from tokenferry.pool._selection import CandidateCache, Candidates, Choice, Passe
 from tokenferry.pool._unconfirmed import UnconfirmedRefusals
 from tokenferry.settings import Strategy
 
-# Below it a conversation only makes a detour: its prompt is in the provider's cache for so long.
+# In a shorter cooldown a session uses a fallback and returns: its prompt stays in the provider's cache for so long.
 _CACHED: Final = 300.0
 _BACK_OFF: Final = 1.0
 _LONGEST_BACK_OFF: Final = 30.0
-_NOBODY: Final[AbstractSet[str]] = frozenset()
-_LATER: Final = "it could serve, and comes later"
+_NO_ACCOUNTS: Final[AbstractSet[str]] = frozenset()
+_LATER: Final = "it could serve, but comes later"
 _WORDS: Final[dict[Strategy, str]] = {
     "priority": "it comes first in order",
     "round-robin": "it is its turn",
-    "least-utilised": "the least of its limits is used up",
-    "drain-soonest-reset": "its allowance is made new the soonest",
+    "least-utilised": "it has used the least of its limits",
+    "drain-soonest-reset": "its limit resets first",
 }
 
 
 def subject_of(target: Target, criteria: Criteria) -> Subject:
-    """What a refusal of such a request is remembered for."""
+    """Give the subject for which a refusal of the request is remembered."""
     return ("route", criteria.side) if criteria.side else ("model", target.model)
 
 
 class Selector:
     """Selects the account of a group that serves a request, by strategy, affinity, cooldowns, probes and caps.
 
-    `now` gives seconds since 1970 UTC, `monotonic` those of a clock that doesn't jump.
+    `now` gives seconds since 1970 UTC, `monotonic` seconds of a monotonic clock.
     """
 
     def __init__(
@@ -64,25 +64,25 @@ class Selector:
         self._turns: dict[str, int] = {}
         self._backing_off: dict[str, tuple[float, str]] = {}
         self.down: dict[str, float] = {}
-        """Until when a provider comes last that could not be reached, on the steady clock."""
+        """Until when an unreachable provider comes last, on the monotonic clock."""
 
     @property
     def has_recent_refusals(self) -> bool:
-        """Whether any account comes last for anything."""
+        """Whether any account recently refused a model or route."""
         return bool(self._recent_refusals)
 
     def select(
         self,
         target: Target,
         criteria: Criteria,
-        tried: AbstractSet[str] = _NOBODY,
+        tried: AbstractSet[str] = _NO_ACCOUNTS,
         *,
         is_first: bool = False,
         takes_refused: bool = False,
     ) -> Selection | None:
-        """The account that serves next; None if none can now. `is_first`: the request may probe one in a cooldown.
+        """Select the next account; None if none is ready. `is_first`: a due recovery probe may be selected.
 
-        Those that refused this model or route a moment ago are left out unless it `takes_refused`.
+        Accounts that recently refused this model or route are left out unless `takes_refused`.
         """
         now, at = self._now(), self._monotonic()
         candidates = self._candidates.get(target, criteria, now, at)
@@ -99,12 +99,12 @@ class Selector:
             if takes_refused or not self._recent_refusals
             else tried | self._recent_refusals.accounts(subject_of(target, criteria), at)
         )
-        if len(target.group.accounts) == 1:  # no conversation can live anywhere else
+        if len(target.group.accounts) == 1:  # no affinity is needed
             return self._best(candidates, passed, at, criteria.tokens)
         provider = target.group.provider
         affinity = self._affinities.get(provider, criteria.affinity, at) if criteria.affinity else None
         if affinity is not None and (account := self._follow(affinity, candidates, passed, at, criteria.tokens)):
-            return Selection(account, "its conversation lives there", candidates)
+            return Selection(account, "its session uses this account", candidates)
         best = self._best(candidates, passed, at, criteria.tokens, criteria.affinity)
         if best is None:
             return None
@@ -119,9 +119,9 @@ class Selector:
         return best
 
     def select_probe(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> Selection | None:
-        """Where no other account can serve: one in a cooldown, if a recovery probe is due.
+        """Select an account in a cooldown whose recovery probe is due, when no other account can serve.
 
-        A side route finds out nothing about messages, and may use what only messages are limited for.
+        A side route can't probe limits of messages; it may use accounts that only these limits block.
         """
         now, at = self._now(), self._monotonic()
         candidates = self._candidates.get(target, criteria, now, at)
@@ -131,9 +131,9 @@ class Selector:
                 continue
             if criteria.side:
                 if active.cooldown.cause not in OF_CREDENTIALS | {PAUSED}:
-                    return Selection(account, "its limits for messages are not those of this route", candidates)
+                    return Selection(account, "its cooldown concerns messages, not this route", candidates)
                 continue
-            if self._unconfirmed.may_ask(key_of(active.cooldown), criteria.client):
+            if self._unconfirmed.may_try(key_of(active.cooldown), criteria.client):
                 self._candidates.probes.begin(active, now)
                 return Selection(
                     account,
@@ -146,19 +146,19 @@ class Selector:
                 return Selection(account, "no other account is left, and it may have recovered", candidates, active)
         return None
 
-    def report(self, target: Target, criteria: Criteria, tried: AbstractSet[str] = _NOBODY) -> Choice:
-        """Which account would serve, and why no other. It changes nothing, looks at every account and is slow."""
+    def report(self, target: Target, criteria: Criteria, tried: AbstractSet[str] = _NO_ACCOUNTS) -> Choice:
+        """Give the account that would serve, and why no other. It changes no state; it is slow."""
         now, at = self._now(), self._monotonic()
         candidates = self._candidates.get(target, criteria, now, at)
         affinity = self._affinities.peek(target.group.provider, criteria.affinity, at)
         refusing = self._recent_refusals.accounts(subject_of(target, criteria), at)
         tokens = criteria.tokens
         account = None if affinity is None else self._follow(affinity, candidates, tried | refusing, at, tokens)
-        reason = "its conversation lives there"
+        reason = "its session uses this account"
         if account is None:
             passes = (tried | refusing, tried)
             conversation = criteria.affinity
-            found = (self._first(candidates, passed, at, tokens, conversation, is_serious=False) for passed in passes)
+            found = (self._first(candidates, passed, at, tokens, conversation, takes_turn=False) for passed in passes)
             account = next(filter(None, found), None)
             reason = "" if account is None else self._why(account, target.group, conversation)
         others = [
@@ -171,14 +171,14 @@ class Selector:
         return Choice(account, reason, tuple(passed_over))
 
     def ready(self, target: Target, criteria: Criteria, tried: AbstractSet[str]) -> list[PoolAccount]:
-        """The accounts that may serve such a request, whether they have capacity or not, in order."""
+        """Give the ready accounts in order, with or without capacity."""
         candidates = self._candidates.get(target, criteria, self._now(), self._monotonic())
         return [one for one in candidates.ready if one.name not in tried]
 
     def select_only(
         self, target: Target, criteria: Criteria, tried: AbstractSet[str], account: PoolAccount
     ) -> Selection | None:
-        """This account, if it may serve."""
+        """Select this account, if it is ready."""
         candidates = self._candidates.get(target, criteria, self._now(), self._monotonic())
         found = candidates.by_name.get(account.name)
         if found is None or found.provider != account.provider or account.name in tried:
@@ -186,28 +186,28 @@ class Selector:
         return Selection(found, "it was the first with capacity", candidates)
 
     def end_probe(self, selection: Selection, *, has_failed: bool | None) -> None:
-        """A probe has ended; None for `has_failed` where nothing was found out."""
+        """End a probe. `has_failed` is None for an unknown result."""
         if selection.probed is not None:
             self._candidates.probes.end(selection.probed, has_failed=has_failed)
             self._candidates.clear()
 
     def has_refused(self, name: str, target: Target, criteria: Criteria) -> bool:
-        """Whether it refused such a request less than 5 minutes ago."""
+        """Whether the account refused such a request less than 5 minutes ago."""
         return name in self._recent_refusals.accounts(subject_of(target, criteria), self._monotonic())
 
     def back_off(self, account: PoolAccount, reason: str, seconds: float | None) -> None:
-        """It has no credential for now: others come first for a moment."""
+        """Let others come first for a moment, since the account has no credential."""
         pause = min(max(seconds or _BACK_OFF, _BACK_OFF), _LONGEST_BACK_OFF)
         self._backing_off[account.name] = (self._monotonic() + pause, reason)
 
     def remember(self, targets: Sequence[Target], criteria: Criteria, name: str) -> None:
-        """Let a conversation live on the account that served it last."""
+        """Assign a session to the account that served it."""
         for target in targets:
             if name in target.group.by_name and criteria.affinity:
                 self._affinities.pin(target.group.provider, criteria.affinity, name, self._monotonic())
 
     def order(self, targets: Sequence[Target]) -> Sequence[Target]:
-        """The same, those last whose provider has just failed."""
+        """Order the targets: those whose provider is down come last."""
         self._candidates.cooldowns.refresh()
         if len(targets) < 2 or not (self.down or self._candidates.cooldowns):  # noqa: PLR2004  # one has no order
             return targets
@@ -215,10 +215,8 @@ class Selector:
         return sorted(targets, key=lambda target: self._is_down(target.group.provider, now, at))
 
     def unreachable(self, provider: str) -> None:
-        """No connection to it came about: others come first for a moment."""
+        """Let other providers come first for a moment, since no connection was possible."""
         self.down[provider] = self._monotonic() + _BACK_OFF * 5
-
-    # -- in here
 
     def _strategy(self, group: AccountGroup) -> Strategy:
         return group.strategy or self._candidates.settings.strategy
@@ -249,13 +247,13 @@ class Selector:
         return None
 
     def _may_stay(self, account: PoolAccount, candidates: Candidates) -> bool:
-        """By priority a conversation stays among equals: a better account takes it back once it has recovered."""
+        """Whether a session may stay here. By priority, it returns to a better account that has recovered."""
         if account.name in candidates.reluctant:
             return candidates.ready[0].name in candidates.reluctant
         return self._strategy(candidates.group) != "priority" or account.priority <= candidates.ready[0].priority
 
     def _is_gone(self, name: str, candidates: Candidates, now: float) -> bool:
-        """Whether the account is away for so long that the conversation moves."""
+        """Whether the account is blocked for so long that the session moves."""
         account = candidates.by_name.get(name)
         if account is not None:
             return not self._may_stay(account, candidates)
@@ -263,7 +261,7 @@ class Selector:
         return active is None or active.until - now > _CACHED
 
     def _is_free(self, account: PoolAccount, at: float, tokens: int) -> bool:
-        """Whether it has capacity, and isn't backing off."""
+        """Whether the account has capacity and is not backing off."""
         if self._backing_off and (pause := self._backing_off.get(account.name)):
             if pause[0] > at:
                 return False
@@ -294,7 +292,7 @@ class Selector:
     def _best(
         self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int, conversation: str = ""
     ) -> Selection | None:
-        """The first in order that is free. While the candidates hold it is the same one for most requests."""
+        """Select the first free account in order. Most requests get the same cached selection."""
         account = self._first(candidates, tried, at, tokens, conversation)
         if account is None:
             return None
@@ -313,7 +311,7 @@ class Selector:
         tokens: int,
         conversation: str = "",
         *,
-        is_serious: bool = True,
+        takes_turn: bool = True,
     ) -> PoolAccount | None:
         ready = candidates.ready
         if len(ready) > 1 and self._is_by_hash(candidates.group, conversation):
@@ -321,7 +319,7 @@ class Selector:
             free = (one for one in ready if one.name not in tried and self._is_free(one, at, tokens))
             return next(free, None) or self._backing_off_one(candidates, tried, at, tokens)
         if len(ready) > 1 and self._strategy(candidates.group) == "round-robin":
-            return self._next_in_turn(candidates, tried, at, tokens, is_serious=is_serious)
+            return self._next_in_turn(candidates, tried, at, tokens, takes_turn=takes_turn)
         are_free = not (self._backing_off or self._capacity.is_capped)
         for account in ready:
             if account.name not in tried and (are_free or self._is_free(account, at, tokens)):
@@ -329,15 +327,15 @@ class Selector:
         return self._backing_off_one(candidates, tried, at, tokens)
 
     def _next_in_turn(
-        self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int, *, is_serious: bool
+        self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int, *, takes_turn: bool
     ) -> PoolAccount | None:
         ready, provider = candidates.ready, candidates.group.provider
-        willing = len(ready) - len(candidates.reluctant) or len(ready)
+        not_reluctant = len(ready) - len(candidates.reluctant) or len(ready)
         turn = self._turns.get(provider, 0)
         for place in range(len(ready)):
-            account = ready[(turn + place) % willing if place < willing else place]
+            account = ready[(turn + place) % not_reluctant if place < not_reluctant else place]
             if account.name not in tried and self._is_free(account, at, tokens):
-                if is_serious:
+                if takes_turn:
                     self._turns[provider] = turn + place + 1
                 return account
         return self._backing_off_one(candidates, tried, at, tokens)
@@ -345,7 +343,7 @@ class Selector:
     def _backing_off_one(
         self, candidates: Candidates, tried: AbstractSet[str], at: float, tokens: int
     ) -> PoolAccount | None:
-        """One that had no credential a moment ago, where there is no other."""
+        """Give an account that had no credential a moment ago, if there is no other."""
         if not self._backing_off:
             return None
         found = (one for one in candidates.ready if one.name not in tried)

@@ -1,4 +1,4 @@
-"""What failover asks of its driver, and what the driver answers."""
+"""The steps that failover yields, and the outcomes that its driver sends."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 _CHALLENGE: Final = "www-authenticate"
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
-"""Header fields as they came over the wire."""
+"""Header fields as received."""
 
-# What is asked for.
+# Steps.
 
 
 class SendAttempt(msgspec.Struct, frozen=True):
-    """Send the request as this account's, after `wait` seconds. Answer with what came of it."""
+    """Send the request with this account after `wait` seconds."""
 
     target: Target
     account: PoolAccount
     wait: float = 0.0
     renew: bool = False
-    """Its token was refused: invalidate that one and resolve again first. Without another token: `NotRenewed`."""
+    """Whether to replace a refused token first. The outcome is `NotRenewed` if there is no other."""
     is_probe: bool = False
-    """It is in a cooldown, and this finds out whether it still must be."""
+    """Whether the attempt is a recovery probe."""
 
 
 class WaitForCapacity(msgspec.Struct, frozen=True):
-    """Every account is at its limit: answer `CapacityGranted` when the ticket wakes, else `WaitOver`."""
+    """Wait for capacity. The outcome is `CapacityGranted` when the ticket wakes, `WaitOver` after `seconds`."""
 
     ticket: "Ticket"
     seconds: float
@@ -39,23 +39,23 @@ class WaitForCapacity(msgspec.Struct, frozen=True):
 
 Step: TypeAlias = SendAttempt | WaitForCapacity
 
-# What comes of it.
+# Outcomes.
 
 
 class Served(msgspec.Struct, frozen=True):
-    """A good answer began. `answer` is the driver's own, here and below: `Forward` hands it back."""
+    """A good answer has begun. `answer` is the driver's object, which `Forward` hands back."""
 
     status: int
     headers: Headers
     fingerprint: str = ""
-    """Of the credential that was presented."""
+    """The fingerprint of the credential."""
     answer: Any = None
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):
-    """An error came, or a stream whose first event is one; nothing of it has gone to the client.
+    """An error, or a stream that begins with one. The client has received nothing.
 
-    `body` is all of it, or of a stream what came before content.
+    `body` is the whole body, or the part of a stream before its content.
     """
 
     status: int
@@ -64,18 +64,18 @@ class ErrorResponse(msgspec.Struct, frozen=True):
     fingerprint: str = ""
     answer: Any = None
     is_whole: bool = True
-    """Whether nothing more of it comes."""
+    """Whether `body` is complete."""
 
 
 class ConnectFailed(msgspec.Struct, frozen=True):
-    """No connection came about, or not all of the request was sent: it can't have been served."""
+    """The connection failed before the whole request was sent, so it was not served."""
 
     reason: str
     fingerprint: str = ""
 
 
 class UpstreamLost(msgspec.Struct, frozen=True):
-    """The request was sent, and its answer timed out or was cut off: it may have been paid for."""
+    """The request was sent, but its answer timed out or was cut. It may have been billed."""
 
     reason: str
     fingerprint: str = ""
@@ -83,7 +83,7 @@ class UpstreamLost(msgspec.Struct, frozen=True):
 
 
 class CredentialUnavailable(msgspec.Struct, frozen=True):
-    """The account has no credential to present now. `retry_after` is in seconds."""
+    """The account has no credential now. `retry_after` is in seconds."""
 
     reason: str
     retry_after: float | None = None
@@ -91,14 +91,14 @@ class CredentialUnavailable(msgspec.Struct, frozen=True):
 
 
 class NotRenewed(msgspec.Struct, frozen=True):
-    """There is no other token than the refused one. `is_dead`: the provider says that there will be none."""
+    """The refused token could not be replaced. `is_dead`: the provider declared the login dead."""
 
     reason: str
     is_dead: bool = False
 
 
 class TargetUnfit(msgspec.Struct, frozen=True):
-    """The format of the target's provider can't say what the request asks for: nothing was sent."""
+    """The request can't be translated to the target's format; nothing was sent."""
 
     reason: str
 
@@ -108,7 +108,7 @@ class CapacityGranted(msgspec.Struct, frozen=True):
 
 
 class WaitOver(msgspec.Struct, frozen=True):
-    """The seconds are over."""
+    """The wait has timed out."""
 
 
 Outcome: TypeAlias = (
@@ -124,27 +124,27 @@ Outcome: TypeAlias = (
 )
 
 Move: TypeAlias = Literal["forward", "again", "renew", "account", "sibling", "target"]
-"""What comes after an outcome.
+"""The move after an outcome.
 
-* forward: the client gets the answer
-* again, renew: the same account, as it is or with another token
-* account: another account of the target
-* sibling: one other account of the target, and no further one
-* target: the next target
+* forward: forward the answer to the client
+* again, renew: retry the same account, unchanged or with a new token
+* account: try another account of the target
+* sibling: try only one other account of the target
+* target: try the next target
 """
 
-# How it ends.
+# Ends.
 
 
 class Forward(msgspec.Struct, frozen=True):
-    """The client gets this answer, unchanged. The driver ends the lease, in whichever way the answer ends."""
+    """Forward this answer unchanged. The driver ends the lease when the answer ends."""
 
     outcome: Served | ErrorResponse | UpstreamLost
     lease: "Lease"
 
 
 class Reject(msgspec.Struct, frozen=True):
-    """The client gets an error envelope of this kind. `cause` is a word for programs."""
+    """Answer with an error of this kind. `cause` is a code for programs."""
 
     status: int
     kind: str
@@ -154,11 +154,11 @@ class Reject(msgspec.Struct, frozen=True):
     """Seconds."""
     should_retry: bool = False
     faults: tuple[Any, ...] = ()
-    """Why none of the accounts had a credential, where that is all there is to say."""
+    """The errors of the accounts, if none had a credential."""
 
 
 def text_headers(headers: Headers) -> dict[str, str]:
-    """As text, by name. An answer may challenge more than once (RFC 9110 11.6.1)."""
+    """Give headers as text, by name. Several challenges are joined (RFC 9110 11.6.1)."""
     fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
     if _CHALLENGE in fields:
         challenges = (value.decode("latin-1") for name, value in headers if name == _CHALLENGE.encode())

@@ -24,18 +24,18 @@ _STORED: Final[Mapping[Move, str]] = {
     "sibling": "sibling",
     "target": "provider",
 }
-"""How a decision that is kept spells what came next."""
+"""The stored spelling of each move."""
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """How many seconds pass before the next attempt, and why."""
+    """The seconds before the next attempt, and why."""
 
     seconds: float = 0.0
     why: str = ""
 
 
 class AttemptStarted(msgspec.Struct, frozen=True):
-    """The request was to be sent, after a wait."""
+    """An attempt, after a wait."""
 
     selection: Selection
     model: str
@@ -43,7 +43,7 @@ class AttemptStarted(msgspec.Struct, frozen=True):
 
 
 class TraceEvent(msgspec.Struct, frozen=True):
-    """What came of an attempt, or happened otherwise."""
+    """The outcome of an attempt, or another event."""
 
     kind: str
     account: str = ""
@@ -56,33 +56,33 @@ class TraceEvent(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, eq=False):
-    """What happened to one request, for the decision log and `tokenferry explain request`. Nothing in it is secret.
+    """The history of one request, for the decision log and `tokenferry explain request`. It holds no secret.
 
-    Failover writes it, and finds in it what was tried. It outlives the failover.
+    Failover writes it and reads from it what was tried. It outlives the failover.
     """
 
     began: float
-    """By a clock that doesn't jump, as the events' times are."""
+    """In seconds of a monotonic clock, like the times of events."""
     events: list[tuple[float, AttemptStarted | TraceEvent]] = msgspec.field(default_factory=list)
     targets: Sequence[Target] = ()
     attempts: int = 0
-    """How often something was sent, or is about to be."""
+    """The number of attempts that sent the request or are about to."""
     tried: AbstractSet[str] = _UNTRIED
     renewed: AbstractSet[str] = _UNTRIED
-    """The accounts of which another token was asked for."""
+    """The accounts whose tokens were renewed."""
     unavailable: Mapping[str, CredentialUnavailable] = _AVAILABLE
-    """The accounts that had no credential."""
+    """The accounts without a credential."""
     unreachable: Mapping[str, str] = _REACHABLE
-    """The providers that could not be reached, and why."""
+    """The unreachable providers, and why."""
     unfit: Mapping[str, str] = _REACHABLE
-    """The providers whose format can't say what the request asks for, and what that is."""
+    """The providers to whose format the request can't be translated, and why."""
     last_error: TraceEvent | None = None
     considered: Sequence[PassedOver] = ()
-    """Why none of the accounts could serve, where that is what the client gets."""
+    """The reasons against all accounts, if the client was rejected for them."""
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether the first account that was asked gave a good answer, so that there is little to tell."""
+        """Whether the first attempt succeeded, so that there is little to report."""
         if len(self.events) != _ORDINARY:
             return False
         _, last = self.events[1]
@@ -90,7 +90,7 @@ class Trace(msgspec.Struct, eq=False):
 
     @property
     def passed_over(self) -> AbstractSet[str]:
-        """The accounts that are not asked again."""
+        """The accounts that are not tried again."""
         return self.tried | self.unavailable.keys()
 
     def attempted(self, at: float, selection: Selection, model: str, wait: Wait) -> None:
@@ -102,7 +102,7 @@ class Trace(msgspec.Struct, eq=False):
     def had_no_credential(self, account: str, outcome: CredentialUnavailable) -> None:
         self.attempts -= 1  # nothing was sent
         if account in self.renewed:
-            self.last_error = None  # the renewal may go well later, so that its refusal is no answer
+            self.last_error = None  # the renewal may still succeed, so the refusal is not forwarded
         self.unavailable = {**self.unavailable, account: outcome}
 
     def note(self, at: float, event: TraceEvent) -> None:
@@ -111,12 +111,12 @@ class Trace(msgspec.Struct, eq=False):
             self.last_error = event
 
     def last_of(self, account: str) -> TraceEvent | None:
-        """What came of this account last."""
+        """Give the last event of this account."""
         found = (one for _, one in reversed(self.events) if isinstance(one, TraceEvent) and one.account == account)
         return next(found, None)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it; may be called from any thread once the request has ended."""
+        """Give the history as JSON. Any thread may call it once the request has ended."""
         targets = self.targets
         return {
             "hops": [{"provider": target.group.provider, "model": target.model} for target in targets],

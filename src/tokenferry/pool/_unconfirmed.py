@@ -7,23 +7,23 @@ _MOST: Final = 1000
 _BY_THE_REQUEST: Final = frozenset({"forbidden", "not-allowed", "refused"})
 _WITHOUT_AN_END: Final = frozenset({"back-off", "long"})
 _CONFIRMED: Final[frozenset[str]] = frozenset()
-"""In place of client keys: no request is at fault, so none is to find out."""
+"""Stands for client keys when no request is at fault, so that none may try."""
 _OF_LIMITS: Final = frozenset({"rate-limit", "rejected", "usage-limit"})
 
 
 def may_be_the_requests(error: Classification) -> bool:
-    """Whether the request's own model, headers or body may be why the account was refused.
+    """Whether the request's own model, headers or body may be the cause of the refusal.
 
-    So it is for a refused credential, a 403, and a 429 that names neither a window nor a wait.
+    That is possible for a refused credential, a 403, and a 429 that names neither a window nor a wait.
     """
     return error.cause in _BY_THE_REQUEST or (error.cause in _OF_LIMITS and error.hold in _WITHOUT_AN_END)
 
 
 class UnconfirmedRefusals(dict[Key, frozenset[str]]):
-    """Which client keys were refused for what may have been their own requests' fault, by cooldown.
+    """The client keys whose own requests may have caused a refusal, by cooldown.
 
-    The last account gets such a cooldown only when a second request in a row is refused, and even then each other
-    client key may ask once, so that one key's requests never stop the others.
+    The last account gets such a cooldown only after a second refusal in a row. Each other client key may then still
+    try once, so that one key's requests never block the others.
     """
 
     def __init__(self, *, most: int = _MOST) -> None:
@@ -31,26 +31,26 @@ class UnconfirmedRefusals(dict[Key, frozenset[str]]):
         self._most = most
 
     def note(self, key: Key, client: str) -> bool:
-        """A client's request was refused; tells whether one was before it, with no good answer between them."""
+        """Record a refusal. Give whether it is the second without a good answer between."""
         known = self.pop(key, _CONFIRMED)
         self._put(key, known | {client})
         return bool(known)
 
-    def may_ask(self, key: Key, client: str) -> bool:
-        """Whether the client may find out by a request of its own."""
+    def may_try(self, key: Key, client: str) -> bool:
+        """Whether the client may try the account once."""
         refused = self.get(key)
         if refused is None:
             return key[3] in _BY_THE_REQUEST
         return refused != _CONFIRMED and client not in refused
 
     def confirm(self, key: Key) -> None:
-        """The cooldown has better evidence, so no client may ask before its end."""
+        """Record better evidence for the cooldown, so that no client may try before its end."""
         self.pop(key, None)
         if key[3] in _BY_THE_REQUEST:
             self._put(key, _CONFIRMED)
 
     def served(self, account: str, organization: str, families: tuple[str, ...]) -> None:
-        """The account gave a good answer for a model of these families."""
+        """Forget the refusals of an account after a good answer for these families."""
         names = {account, organization}
         for key in [key for key in self if key[1] in names and key[2] in families]:
             del self[key]

@@ -7,23 +7,23 @@ from tokenferry.limits import Bucket, LimitState, Window
 
 logger = logging.getLogger(__name__)
 
-_ROLL_OVER: Final = 60.0  # the same reset jitters by seconds; what moves further is another window
+_ROLL_OVER: Final = 60.0  # the reset of one window varies by seconds
 _STEP: Final = 0.02 - 1e-9
-_MOST_WARNED: Final = 64  # of an account; providers name windows as they like
+_MOST_WARNED: Final = 64  # per account; providers may name any window
 
 
 class LimitUsage:
-    """The last limits that each account's answers named, and the warnings given. Times are since 1970 UTC."""
+    """The latest limits of each account, and the warnings logged. Times are in seconds since 1970 UTC."""
 
     def __init__(self) -> None:
         self._states: dict[str, LimitState] = {}
         self._warned: dict[str, dict[str, float]] = {}
-        """By account and window, when that one ends; last warned of, last in order."""
-        self._noted = self._adopted = 0  # each is raised by one thread alone
+        """The end of each window that was warned of, by account; the latest warning last."""
+        self._noted = self._adopted = 0  # one thread raises each
 
     @property
     def version(self) -> int:
-        """A number that differs whenever anything was learnt."""
+        """A number that changes with every new state."""
         return self._noted + self._adopted
 
     def adopt(self, account: str, state: LimitState) -> None:
@@ -43,11 +43,11 @@ class LimitUsage:
         return self._states.get(account)
 
     def states(self) -> dict[str, LimitState]:
-        """What is known of each account now; any thread may ask."""
+        """Give the latest limits by account. Any thread may call it."""
         return dict(self._states)
 
     def utilization(self, account: str, family: str, now: float) -> float:
-        """The share that is used up of what limits the account most; 0 where nothing is known."""
+        """Give the used share of the account's tightest limit; 0 if unknown."""
         state = self._states.get(account)
         if state is None:
             return 0.0
@@ -55,7 +55,7 @@ class LimitUsage:
         return max(max(windows, default=0.0), max(map(_used, state.buckets), default=0.0))
 
     def reset(self, account: str, family: str, now: float) -> tuple[float, float]:
-        """When its allowances are made new: of its longest window, then of the one that ends first."""
+        """Give the reset of the account's longest window, and the earliest reset; infinity if unknown."""
         state = self._states.get(account)
         if state is None:
             return math.inf, math.inf
@@ -73,7 +73,7 @@ class LimitUsage:
                 continue
             end = window.reset or 0.0
             before = warned.get(window.name)
-            # What moves by less is the same window; keeping its first end lets no slow drift pass for a new one.
+            # Compared with the first end, so that a slow drift does not count as a new window.
             if before is not None and abs(end - before) < _ROLL_OVER:
                 continue
             warned.pop(window.name, None)

@@ -43,7 +43,7 @@ def test_the_first_ready_account_would_serve_and_every_other_has_its_reason(
     assert told["why"] == "it is the first in order that can serve"
     assert told["passed_over"] == [
         {"account": "work", "why": "It is limited.", "cause": "window", "until": until},
-        {"account": "third", "why": "it could serve, and comes later", "cause": None, "until": None},
+        {"account": "third", "why": "it could serve, but comes later", "cause": None, "until": None},
     ]
     asked, rule, *lines = inside("explain", "route").out.splitlines()
     assert asked == f"asked     the records in {home.path}"
@@ -68,7 +68,7 @@ def test_a_session_stays_where_it_was_served_last(home: Home, accounts: None, in
             )
         )
     (told,) = inside("explain", "route", "--session", "s", "--json").json
-    assert (told["account"], told["why"]) == ("third", "its conversation lives there")
+    assert (told["account"], told["why"]) == ("third", "its session uses this account")
     bench(home, "third")
     assert inside("explain", "route", "--session", "s", "--json").json[0]["account"] == "work"
 

@@ -221,7 +221,7 @@ async def test_an_unreachable_upstream_is_named_and_nothing_was_sent(closed_port
     assert reply.status == 502
     message = error_of(reply.body)["message"]
     assert f"no provider can be reached (fake: No connection to 127.0.0.1:{closed_port}" in message
-    assert "nothing was sent: look at the local network" in message
+    assert "nothing was sent; check the local network" in message
     assert reply.all(b"x-should-retry") == [b"true"]
     assert reply.all(ERROR_MARK) == [b"local_network"]
 

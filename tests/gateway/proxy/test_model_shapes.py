@@ -116,7 +116,7 @@ async def test_an_error_comes_in_the_callers_envelope(
         assert message == "no such"
         native.scripts = [json_answer(b'{"data": 3}')]
         reply = await ask(gate, openai=True)
-        assert (reply.status, "no list of models" in error_in(reply)["message"]) == (500, True)
+        assert (reply.status, "not a list of models" in error_in(reply)["message"]) == (500, True)
         reply = await gate.call(
             b"/v1/models", [(b"authorization", b"Bearer x"), (b"anthropic-version", b"1")], method=b"GET"
         )
