@@ -208,7 +208,7 @@ def test_no_schedule_of_answers_breaks_the_rules(options: PoolSettings, requests
         Driver(rig, rig.run(criteria, targets), criteria, targets, request).drive()
         assert not rig.pool.capacity.busy
         assert not rig.pool.waiting
-        assert not rig.pool._candidates.probes._under_way
+        assert not rig.pool._candidates.probes._running
 
 
 ABOUT_ACCOUNTS = (j.OK, j.REFUSED, j.FORBIDDEN, j.UNPAID, j.BROKE, *REPLIES[12:])

@@ -146,7 +146,7 @@ def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> 
     assert (told.status, told.kind, told.cause) == (503, "api_error", "no_provider")
     assert told.message == (
         "no provider serves model 'dead': off is not enabled; "
-        "bare speaks openai's format, and has no base_url; gone is not declared; "
+        "bare has the format openai but no base_url; gone is not declared; "
         "correct [[models]] or [[providers]] in config.toml"
     )
 

@@ -102,8 +102,8 @@ def test_two_models_at_the_top_level_are_refused(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b"", "there is none"),
-        (b" \n", "there is none"),
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
         (b'{"model":"x"', "too early"),
         (b'{"model":"x"}}', "trailing"),
         (b'{"model":"x",}', "trailing comma"),

@@ -119,13 +119,13 @@ def test_how_long_a_loss_may_take_to_show_is_bounded_both_ways(opening: float) -
 async def test_a_connection_knows_how_long_it_took_to_open(
     peer: "Peer", upstream: UpstreamClient, client: "Client", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = upstream._dialler.connect
+    connect = upstream._connector.connect
 
     async def slowly(connection: Connection) -> None:
         client.clock.now += 3.0
         await connect(connection)
 
-    monkeypatch.setattr(upstream._dialler, "connect", slowly)
+    monkeypatch.setattr(upstream._connector, "connect", slowly)
     await client.warm(upstream, peer)
     (connection,) = upstream._idle
     assert connection.opening == 3.0

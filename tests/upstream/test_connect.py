@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tokenferry.upstream import ConnectError, UpstreamClient
-from tokenferry.upstream import _connect as _dialler
+from tokenferry.upstream import _connect as _connect_module
 from tokenferry.upstream._happy_eyeballs import Address, resolve
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ async def test_many_at_a_time_look_a_name_up_once(
         lookups += 1
         return await resolve(host, port)
 
-    monkeypatch.setattr(_dialler, "resolve", counted)
+    monkeypatch.setattr(_connect_module, "resolve", counted)
     records = [client.get(tls_upstream) for _ in range(10)]
     for _ in records:
         await (await tls_peer.link()).answer()
@@ -49,7 +49,7 @@ async def test_a_failed_lookup_reaches_all_waiters_and_is_forgotten(
         await gate.wait()
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(_dialler, "resolve", fails)
+    monkeypatch.setattr(_connect_module, "resolve", fails)
     upstream = UpstreamClient("https://nobody.invalid")
     impatient = client.record()
     exchange = upstream.send("GET", b"/", [], b"", impatient)
@@ -62,7 +62,7 @@ async def test_a_failed_lookup_reaches_all_waiters_and_is_forgotten(
         assert isinstance(record.failures[0], ConnectError)
         assert "Name or service not known" in str(record.failures[0])
     assert not impatient.over.is_set()
-    assert upstream._dialler._lookup is None
+    assert upstream._connector._lookup is None
     await upstream.aclose()
 
 
@@ -77,7 +77,7 @@ async def test_closing_ends_a_lookup_without_a_word(client: "Client", monkeypatc
             cancelled.set()
         return []
 
-    monkeypatch.setattr(_dialler, "resolve", hangs)
+    monkeypatch.setattr(_connect_module, "resolve", hangs)
     upstream = UpstreamClient("https://nobody.invalid")
     record = client.get(upstream)
     await started.wait()

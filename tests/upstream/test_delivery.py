@@ -246,7 +246,7 @@ async def test_a_dial_given_up_as_it_succeeds_leaves_no_connection(monkeypatch: 
         is_made.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(rig.upstream._dialler, "connect", connect)
+    monkeypatch.setattr(rig.upstream._connector, "connect", connect)
     call = rig.send(told)
     await is_made.wait()
     call.abort()

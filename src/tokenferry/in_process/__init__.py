@@ -1,9 +1,9 @@
-"""The gateway in a program's own process: no port, no server beside it.
+"""The gateway inside a program's own process, without a port or a separate server.
 
     client = anthropic.Anthropic(api_key="unused", http_client=httpx2.Client(transport=tokenferry.transport()))
 
-Requests get routing, failover, refresh, limits and translation as from `tokenferry serve`. httpx2 and the SDKs are
-imported when they are needed.
+Requests get the routing, failover, refresh, limits and translation of `tokenferry serve`. httpx2 and the SDKs are
+imported on first use.
 """
 
 import weakref
@@ -36,16 +36,16 @@ __all__ = [
 ]
 
 _PLACEHOLDER: Final = "tokenferry"
-"""In place of a key, which an SDK demands; it never leaves the process."""
+"""The key that the SDKs demand; it never leaves the process."""
 _TIMEOUT: Final = 600.0
 _CONNECT_TIMEOUT: Final = 5.0
 
 
 def transport(*, account: str | None = None, home: Home | None = None) -> "Transport":
-    """A transport for `httpx2.Client(transport=...)`. `account` pins one account.
+    """Give a transport for `httpx2.Client(transport=...)`. `account` pins one account.
 
-    `home` is TOKENFERRY_HOME's by default. The first request raises `ConfigError`, `PolicyRefused`, `UnsafeFile` or
-    `CorruptFile` where the home can't be used.
+    `home` defaults to TOKENFERRY_HOME's. The first request raises `ConfigError`, `PolicyRefused`, `UnsafeFile` or
+    `CorruptFile` if the home can't be used.
     """
     from tokenferry.in_process._transports import Transport  # noqa: PLC0415  # httpx2 costs 80 ms
 
@@ -53,14 +53,14 @@ def transport(*, account: str | None = None, home: Home | None = None) -> "Trans
 
 
 def async_transport(*, account: str | None = None, home: Home | None = None) -> "AsyncTransport":
-    """A transport for `httpx2.AsyncClient(transport=...)`, as `transport` gives for the synchronous client."""
-    from tokenferry.in_process._transports import AsyncTransport  # noqa: PLC0415  # like its sibling
+    """Give a transport for `httpx2.AsyncClient(transport=...)`; see `transport`."""
+    from tokenferry.in_process._transports import AsyncTransport  # noqa: PLC0415  # httpx2 costs 80 ms
 
     return AsyncTransport(home or Home.from_environment(), account)
 
 
 def httpx_client(*, account: str | None = None, home: Home | None = None, **options: Any) -> "httpx2.Client":
-    """An `httpx2.Client` with the transport; `options` are its other arguments. It waits 600 seconds for an answer."""
+    """Give an `httpx2.Client` with the transport. `options` are its other arguments; the timeout is 600 seconds."""
     import httpx2  # noqa: PLC0415  # it costs 80 ms
 
     timeout = httpx2.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT)
@@ -68,7 +68,7 @@ def httpx_client(*, account: str | None = None, home: Home | None = None, **opti
 
 
 def async_httpx_client(*, account: str | None = None, home: Home | None = None, **options: Any) -> "httpx2.AsyncClient":
-    """An `httpx2.AsyncClient` with the transport, as `httpx_client` gives the synchronous one."""
+    """Give an `httpx2.AsyncClient` with the transport; see `httpx_client`."""
     import httpx2  # noqa: PLC0415  # it costs 80 ms
 
     timeout = httpx2.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT)
@@ -76,9 +76,9 @@ def async_httpx_client(*, account: str | None = None, home: Home | None = None, 
 
 
 def anthropic(*, account: str | None = None, home: Home | None = None, **options: Any) -> "anthropic_sdk.Anthropic":
-    """An `anthropic.Anthropic` that sends through this process's gateway, whatever the environment holds.
+    """Give an `anthropic.Anthropic` that sends through this process's gateway and ignores the environment.
 
-    `options` are its other arguments. Raises `UsageError` where the SDK is missing.
+    `options` are its other arguments. Raises `UsageError` if the SDK is missing.
     """
     need_package("anthropic")
     import anthropic  # noqa: PLC0415  # the SDK costs a second
@@ -90,7 +90,7 @@ def anthropic(*, account: str | None = None, home: Home | None = None, **options
 def async_anthropic(
     *, account: str | None = None, home: Home | None = None, **options: Any
 ) -> "anthropic_sdk.AsyncAnthropic":
-    """An `anthropic.AsyncAnthropic` that sends through this process's gateway; see `anthropic`."""
+    """Give an `anthropic.AsyncAnthropic` that sends through this process's gateway; see `anthropic`."""
     need_package("anthropic")
     import anthropic  # noqa: PLC0415  # the SDK costs a second
 
@@ -99,9 +99,9 @@ def async_anthropic(
 
 
 def openai(*, account: str | None = None, home: Home | None = None, **options: Any) -> "openai_sdk.OpenAI":
-    """An `openai.OpenAI` that sends through this process's gateway, whatever the environment holds.
+    """Give an `openai.OpenAI` that sends through this process's gateway and ignores the environment.
 
-    `options` are its other arguments. Raises `UsageError` where the SDK is missing.
+    `options` are its other arguments. Raises `UsageError` if the SDK is missing.
     """
     need_package("openai")
     import openai  # noqa: PLC0415  # the SDK costs a second
@@ -110,7 +110,7 @@ def openai(*, account: str | None = None, home: Home | None = None, **options: A
 
 
 def async_openai(*, account: str | None = None, home: Home | None = None, **options: Any) -> "openai_sdk.AsyncOpenAI":
-    """An `openai.AsyncOpenAI` that sends through this process's gateway; see `openai`."""
+    """Give an `openai.AsyncOpenAI` that sends through this process's gateway; see `openai`."""
     need_package("openai")
     import openai  # noqa: PLC0415  # the SDK costs a second
 
@@ -118,11 +118,11 @@ def async_openai(*, account: str | None = None, home: Home | None = None, **opti
 
 
 def genai(*, account: str | None = None, home: Home | None = None, **options: Any) -> "genai_sdk.Client":
-    """A `google.genai.Client` that sends through this process's gateway, whatever the environment holds.
+    """Give a `google.genai.Client` that sends through this process's gateway and ignores the environment.
 
-    Its `aio` does so, too, on asyncio. `options` are its other arguments, `http_options` among them. Raises
-    `UsageError` where the SDK is missing. The SDK closes no client that it is given: the gateway's thread ends when
-    nothing refers to this one any more.
+    Its `aio` does the same on asyncio. `options` are its other arguments, `http_options` included. Raises `UsageError`
+    if the SDK is missing. The SDK does not close a client that it is given, so the gateway's thread ends when this
+    client is garbage-collected.
     """
     need_package("google-genai")
     import httpx2  # noqa: PLC0415  # it costs 80 ms
@@ -133,7 +133,7 @@ def genai(*, account: str | None = None, home: Home | None = None, **options: An
     client = httpx2.Client(timeout=timeout, transport=own)
     async_client = httpx2.AsyncClient(timeout=timeout, transport=other)
     for one, close in ((client, own.close), (async_client, other.close)):
-        weakref.finalize(one, close).atexit = False  # there all gateways end
+        weakref.finalize(one, close).atexit = False  # at exit all gateways are stopped
     given = genai.types.HttpOptions.model_validate(options.pop("http_options", None) or {})
     http = given.model_copy(
         update={
@@ -146,9 +146,9 @@ def genai(*, account: str | None = None, home: Home | None = None, **options: An
 
 
 def private_gateway(*, account: str | None = None, home: Home | None = None) -> "PrivateGateway":
-    """A gateway on a random port of 127.0.0.1 for what takes no transport; use it in a `with`.
+    """Give a gateway on a random port of 127.0.0.1, for clients that take no transport. Use it in a `with` statement.
 
-    `url` and `key` are what a client needs; the key is in memory alone. Raises what `serve` raises, on entering.
+    A client needs its `url` and `key`; the key exists only in memory. Entering raises what `serve` raises.
     """
     from tokenferry.serve import PrivateGateway  # noqa: PLC0415  # it imports the server
 

@@ -1,4 +1,4 @@
-"""One request of a program, between its own thread and the gateway's."""
+"""One request of a program, between the program's thread and the gateway's."""
 
 import contextlib
 import os
@@ -26,16 +26,16 @@ class AnswerHead(msgspec.Struct, frozen=True):
 
 
 class AnswerMark(Enum):
-    """What is said of an answer between its bytes."""
+    """A mark between the bytes of an answer."""
 
     END = auto()
     CUT = auto()
     PAUSED = auto()
-    """The gateway waits: call `resume` once everything before this was taken."""
+    """The gateway has paused: call `resume` once everything before this is read."""
 
 
 class ProgramRequest(msgspec.Struct, frozen=True):
-    """What a program asks for, without its own credential. `providers` are those of the host that it names."""
+    """A program's request without its credential. `providers` are those of its host."""
 
     method: str
     target: bytes
@@ -51,9 +51,9 @@ Item: TypeAlias = AnswerHead | bytes | AnswerMark | BaseException
 
 
 class ProgramCall:
-    """A request and its answer, of which `deliver` gets item by item on the gateway's thread.
+    """A request and its answer. `deliver` is called for each item on the gateway's thread.
 
-    A program that is slow to take it pauses the gateway: little more than 256 KiB wait.
+    A slow program pauses the gateway, so that little more than 256 KiB are queued.
     """
 
     def __init__(self, gateway: EmbeddedGateway, request: ProgramRequest, deliver: Callable[[Item], object]) -> None:
@@ -65,7 +65,7 @@ class ProgramCall:
         self._queued = 0
         self._pid = os.getpid()
 
-    # From the program's thread. The gateway may have ended, and each call with it.
+    # Called on the program's thread. The gateway may have stopped, and all its calls.
 
     def start(self) -> None:
         """Raises `RuntimeError` if the gateway has ended."""
@@ -76,19 +76,19 @@ class ProgramCall:
             self._gateway.call_soon(self._resume)
 
     def cancel(self) -> None:
-        """The program wants no more of it. Harmless at its end, and in a forked child, in which it doesn't go on."""
+        """Cancel the request. It does nothing at the end of the answer, and in a forked child."""
         if not self._writer.is_over and self._pid == os.getpid():
             with contextlib.suppress(RuntimeError):
                 self._gateway.call_soon(self._cancel)
 
-    # On the gateway's thread.
+    # Called on the gateway's thread.
 
     def disconnect(self) -> None:
         self._writer.cut()
         self._leave()
 
     def take(self, item: Item) -> None:
-        """An item of the answer, from the writer."""
+        """Deliver an item of the answer."""
         self._deliver(item)
         if isinstance(item, bytes):
             self._queued += len(item)
@@ -105,12 +105,12 @@ class ProgramCall:
             handler = self._handler = self._gateway.exchange(
                 self, request.method, request.target, request.headers, self._writer, providers=request.providers
             )
-            assert handler is not None, "a path that isn't proxied was let through"
+            assert handler is not None, "the path is not proxied"
             if request.body:
                 handler.take(request.body)
             handler.complete()
             handler.proceed()
-        except BaseException as fault:  # noqa: BLE001  # it is raised in the program's own thread
+        except BaseException as fault:  # noqa: BLE001  # raised again in the program's thread
             self._writer.is_over = True
             self._gateway.ended(self)
             self._deliver(fault)
@@ -131,7 +131,7 @@ class ProgramCall:
 
 
 class _ItemWriter:
-    """An `AnswerWriter` that gives the answer to the call, unframed."""
+    """An `AnswerWriter` that delivers the answer to the call without framing."""
 
     is_started = is_over = is_chunked = is_awaited = False
     keep = True

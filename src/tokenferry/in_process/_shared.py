@@ -1,4 +1,4 @@
-"""The gateways of this process: one for each home, which all transports to it share."""
+"""The gateways of this process: one per home and pinned account, shared by all transports."""
 
 import atexit
 import os
@@ -13,13 +13,13 @@ from tokenferry.settings import Home
 
 
 class _Running:
-    """The gateways that run, with the number of those that use each."""
+    """The running gateways, and the number of users of each."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """A forked child has none of the parent's threads, and some thread there may have held the lock."""
+        """Start empty in a forked child, which lacks the parent's threads. The lock may have been held."""
         self.guard = threading.Lock()
         self.users: dict[tuple[Home, str | None], tuple[EmbeddedGateway, int]] = {}
 
@@ -29,9 +29,9 @@ after_fork_in_child(_running.reset)
 
 
 class SharedGateway:
-    """A share in this process's gateway of a home, which starts with the first share and ends with the last.
+    """A share in this process's gateway of a home. The gateway starts with the first share and stops with the last.
 
-    A forked child starts its own at its first request.
+    A forked child starts its own gateway at its first request.
     """
 
     def __init__(self, home: Home, account: str | None) -> None:
@@ -42,11 +42,14 @@ class SharedGateway:
 
     @property
     def running(self) -> EmbeddedGateway | None:
-        """The gateway if it has started in this process."""
+        """The gateway, if it runs in this process."""
         return self._gateway if self._pid == os.getpid() else None
 
     def get(self) -> EmbeddedGateway:
-        """Raises `ConfigError`, `PolicyRefused`, `UnsafeFile`, `CorruptFile`; `RuntimeError` once it is closed."""
+        """Start the gateway if needed. Raises `ConfigError`, `PolicyRefused`, `UnsafeFile`, `CorruptFile`.
+
+        Raises `RuntimeError` if the share is closed.
+        """
         gateway = self.running
         if gateway is not None:
             return gateway
@@ -63,12 +66,12 @@ class SharedGateway:
             return self._gateway
 
     def close(self) -> None:
-        """Waits for the gateway's thread if this is its last share."""
+        """Return the share. The last one stops the gateway and waits for its thread."""
         with _running.guard:
             gateway, self._gateway, self.is_closed = self._gateway, None, True
             if gateway is None or self._pid != os.getpid():
                 return
-            _, users = _running.users.pop(self._key, (gateway, 1))  # at the program's end all have been taken out
+            _, users = _running.users.pop(self._key, (gateway, 1))  # `_stop_all` removes all at exit
             if users > 1:
                 _running.users[self._key] = gateway, users - 1
                 return
@@ -79,8 +82,8 @@ def _started(home: Home, account: str | None) -> EmbeddedGateway:
     config = load(home.config, statement=home.statement)
     if config.policy.subscriptions == "own-use" and home.path.stat().st_uid != os.getuid():
         raise PolicyRefused(
-            f"{home.path} belongs to another user, and under the policy own-use a subscription is used by its owner "
-            "alone; run the program as that user, or let them say first: tokenferry policy set claude-code-only"
+            f"{home.path} belongs to another user, and the policy own-use allows a subscription only to its owner; "
+            "run the program as that user, or let them run: tokenferry policy set claude-code-only"
         )
     gateway = EmbeddedGateway(home, config, account=account)
     gateway.start()

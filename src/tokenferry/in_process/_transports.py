@@ -1,4 +1,4 @@
-"""Transports of httpx2 that send through the gateway in this process."""
+"""httpx2 transports that send through the gateway in this process."""
 
 import asyncio
 import contextlib
@@ -16,21 +16,21 @@ from tokenferry.integrations import for_sdks
 from tokenferry.settings import Home
 
 _EXTENSIONS: Final = {"http_version": b"HTTP/1.1"}
-_CUT: Final = "the answer was cut off: its upstream or the gateway ended in the middle of it"
-_LATE: Final = "the answer did not come in time: the read timeout of this client is over"
+_CUT: Final = "the answer was cut: the upstream or the gateway ended before it was complete"
+_LATE: Final = "no answer arrived within this client's read timeout"
 
 
 class Transport(httpx2.BaseTransport):
-    """Sends the requests of an `httpx2.Client`, or of an SDK's client made with one, through this process's gateway.
+    """Sends the requests of an `httpx2.Client`, or of an SDK that uses one, through this process's gateway.
 
-    Thread-safe. Requests to hosts that are neither a declared provider's nor an SDK's default raise `UsageError`.
+    It is thread-safe. Requests to other hosts than declared providers' and the SDKs' defaults raise `UsageError`.
     """
 
     def __init__(self, home: Home, account: str | None) -> None:
         self._gateway = SharedGateway(home, account)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Raises `UsageError` for a request that isn't routed, and what `httpx2` raises where an answer is cut."""
+        """Raises `UsageError` for a request that isn't routed, and `httpx2`'s errors for a cut or late answer."""
         body = request.read()
         items: SimpleQueue[Item] = SimpleQueue()
         try:
@@ -46,7 +46,7 @@ class Transport(httpx2.BaseTransport):
         return httpx2.Response(head.status, headers=head.headers, stream=answer, extensions=_EXTENSIONS)
 
     def close(self) -> None:
-        """The last transport of a home ends its gateway: what is under way is cut, and what was used is written."""
+        """Close the transport. The last one of a home stops its gateway: open requests are cut, usage is written."""
         self._gateway.close()
 
 
@@ -81,13 +81,13 @@ class _Answer(httpx2.SyncByteStream):
 
 
 class AsyncTransport(httpx2.AsyncBaseTransport):
-    """The same for `httpx2.AsyncClient` on asyncio; several event loops may use one transport."""
+    """Sends the requests of an `httpx2.AsyncClient` on asyncio; several event loops may share it. See `Transport`."""
 
     def __init__(self, home: Home, account: str | None) -> None:
         self._gateway = SharedGateway(home, account)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """As `Transport.handle_request`. Cancelling it ends the request upstream, too."""
+        """As `Transport.handle_request`. Cancelling it also ends the request upstream."""
         body = await request.aread()
         loop = asyncio.get_running_loop()
         items: asyncio.Queue[Item] = asyncio.Queue()
@@ -115,7 +115,7 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
-        """The same where no event loop runs: it waits for the gateway's thread."""
+        """Close the transport without an event loop. It blocks until the gateway's thread has ended."""
         self._gateway.close()
 
 

@@ -8,11 +8,11 @@ from msgspec import Struct
 _MILLION: Final = 1_000_000
 _PER_CENT: Final = 100
 RATES: Final = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "web_search")
-"""Dollars for a million tokens of each kind, or for a thousand searches."""
+"""The names of rates: dollars per million tokens of each kind, or per thousand searches."""
 
 
 class TokenCounts(NamedTuple):
-    """What is billed of a request. Input is without what the cache read and wrote."""
+    """The billed counts of a request. Input excludes what the cache read and wrote."""
 
     input: int = 0
     output: int = 0
@@ -28,39 +28,39 @@ class TokenCounts(NamedTuple):
 
 
 class Price(Struct, frozen=True):
-    """The price of one model from one day on."""
+    """The price of a model since a date."""
 
     vendor: str
     model: str
     since: str
-    """An ISO date; empty for one that holds from the beginning."""
+    """An ISO date; empty for the first price."""
     source: str
     """`config.toml`, the package and version that the table was made from, or `unknown`."""
     rates: tuple[int, ...]
-    """In the order of `TokenCounts`: micro-dollars for a million tokens, or a million searches."""
+    """In the order of `TokenCounts`: micro-dollars per million tokens, or per million searches."""
     above: tuple[tuple[int, tuple[int, ...]], ...] = ()
-    """Other rates, of requests whose input is larger than so many tokens; the largest first."""
+    """The rates of requests with more input tokens than a threshold; the largest threshold first."""
     hours: str = ""
-    """The hours of the day that it holds in, `00:30-16:30` UTC; empty for all."""
+    """The hours of the day in which it applies, `00:30-16:30` UTC; empty for all."""
     percents: Mapping[tuple[str, str], int] = MappingProxyType({})
-    """Factors on the price of tokens, by what the upstream says of a request: `("speed", "fast")`."""
+    """Percentages of the price of tokens, by a field of the upstream's usage: `("speed", "fast")`."""
 
     @property
     def is_known(self) -> bool:
-        """Whether it is the price of this model, and not what an unknown one counts as."""
+        """Whether it is the model's own price, not the one assumed for unknown models."""
         return self.source != "unknown"
 
-    def cost(self, counts: TokenCounts, *said: tuple[str, str]) -> int:
-        """Micro-dollars, rounded once. `said` is what the upstream said of the request: `("speed", "fast")`."""
+    def cost(self, counts: TokenCounts, *traits: tuple[str, str]) -> int:
+        """Give the cost in micro-dollars, rounded once. `traits` are fields of the usage: `("speed", "fast")`."""
         rates = self.rates
         if self.above:
             rates = next((rates for start, rates in self.above if counts.prompt > start), rates)
-        # Written out: once for every request.
+        # Unrolled, since it runs for every request.
         plain, output, read, five, hour, searches = counts
         of_plain, of_output, of_read, of_five, of_hour, of_search = rates
         total = plain * of_plain + output * of_output + read * of_read + five * of_five + hour * of_hour
         scale = _MILLION
-        for one in said:
+        for one in traits:
             if (percent := self.percents.get(one)) is not None:
                 total, scale = total * percent, scale * _PER_CENT
         if searches:
@@ -69,7 +69,7 @@ class Price(Struct, frozen=True):
 
 
 def rates_of(declared: Mapping[str, object], percent: float = _PER_CENT) -> tuple[int, ...]:
-    """The rates of a declaration. What it leaves out of the cache costs as much as what it does say."""
+    """Give the rates of a declaration. Missing cache rates default to the input's, or to a multiple of a stated one."""
     given = {name: _micros(declared[name], percent) for name in RATES if declared.get(name) is not None}
     plain = given["input"]
     written = given.get("cache_write", plain)

@@ -14,7 +14,7 @@ from tokenferry.settings import PriceSettings
 UNKNOWN: Final = Price(
     "", "", "", "unknown", rates_of({"input": 5, "output": 25, "cache_read": 5, "cache_write": 6.25})
 )
-"""What a model of unknown price counts as: it is never free."""
+"""The price assumed for a model without one, so that no model is free."""
 
 _REGION: Final = re.compile(r"(?:us|eu|apac|global|au|jp|ca|us-gov)\.")
 _VENDOR: Final = re.compile(r"[a-z0-9-]+[./](?=[a-z])")
@@ -41,13 +41,13 @@ _table: Final = msgspec.json.Decoder(_Table)
 
 
 class PriceTable:
-    """Finds the price of a model at a time: what is declared first, then the table's. Not thread-safe.
+    """Finds the price of a model at a time. Declared prices override the table's. It is not thread-safe.
 
-    A model matches by its name, or by the name without date, region and vendor; nothing is guessed.
+    A model matches by its name, or by its name without date, region and vendor.
     """
 
     def __init__(self, urls: Mapping[str, str], overrides: Iterable[PriceSettings] = ()) -> None:
-        """`urls` are those of the providers, by name."""
+        """`urls` are the base URLs of the providers, by name."""
         self._urls = dict(urls)
         self._overrides = tuple(overrides)
         table = _table.decode(_read("table.json"))
@@ -61,11 +61,11 @@ class PriceTable:
         self._recent: dict[tuple[object, ...], Price] = {}
 
     def price(self, provider: str, models: tuple[str | None, ...], at: float) -> Price:
-        """Give the first of these names' prices at a time (seconds since 1970 UTC); `UNKNOWN` if none has one."""
+        """Give the first model's price that there is, at a time in seconds since 1970 UTC; `UNKNOWN` without any."""
         key = (provider, models, int(at // 60))
         price = self._recent.get(key)
         if price is None:
-            if len(self._recent) >= _MOST_KNOWN:  # names are the clients'
+            if len(self._recent) >= _MOST_KNOWN:  # clients may name any model
                 self._recent.clear()
             price = self._recent[key] = self._price(
                 provider, models, datetime.fromtimestamp(min(max(at, 0.0), _LATEST), UTC)
@@ -75,13 +75,13 @@ class PriceTable:
     def _price(self, provider: str, models: Iterable[str | None], moment: datetime) -> Price:
         for model in dict.fromkeys(models):
             if model:
-                found = [one for one in self._prices(provider, model) if _holds(one, moment)]
+                found = [one for one in self._prices(provider, model) if _applies(one, moment)]
                 if found:
                     return found[-1]
         return UNKNOWN
 
     def _prices(self, provider: str, model: str) -> list[Price]:
-        """Every price of the model, the last one that holds counts."""
+        """Give all prices of the model. The last one that applies counts."""
         known = self._known.get((provider, model))
         if known is None:
             listed = list(self._listed(provider, model))
@@ -142,7 +142,7 @@ class PriceTable:
 
 
 def spellings(model: str) -> list[str]:
-    """The name, then without what clouds, routers and dates add to it, in lower case."""
+    """Give the name in lower case, then without the additions of clouds, routers and dates."""
     found = [model.lower()]
     for pattern in (_CONTEXT, _REGION, _VENDOR, _VERSION, _DATE):
         name = found[-1]
@@ -152,7 +152,7 @@ def spellings(model: str) -> list[str]:
     return found
 
 
-def _holds(price: Price, moment: datetime) -> bool:
+def _applies(price: Price, moment: datetime) -> bool:
     if price.since > f"{moment:%Y-%m-%d}":
         return False
     start, _, end = price.hours.partition("-")

@@ -1,4 +1,4 @@
-"""Which providers, accounts and model a request goes to. Pure: a request and what is there in, a decision out."""
+"""Routing: decides which providers, accounts and model serve a request. The package is pure."""
 
 from tokenferry.routing._codecs import codec_for, count_codec_for
 from tokenferry.routing._default_targets import NO_DEFAULT, DefaultTargets, default_targets

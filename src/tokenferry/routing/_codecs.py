@@ -1,4 +1,4 @@
-"""What translates for an upstream whose format is not the client's."""
+"""Chooses the codec for a target, and its quirks by provider, mapping and name of the model."""
 
 import re
 from functools import lru_cache
@@ -16,33 +16,33 @@ _CLAUDE: Final = re.compile(r"(?:^|[./])claude-[a-z]*-?\d")
 _BEFORE_THINKING: Final = re.compile(r"claude-(?:[12]|3-(?!7))")
 _BUDGET: Final = re.compile(r"claude-(?:3-7|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?:-(?:\d{8}|latest))?(?:$|[@:]|-v\d))")
 _LAST_SAMPLED: Final = re.compile(r"claude-[a-z]+-4-6")
-"""The last models of Anthropic's that take a temperature."""
+"""Anthropic's last models that accept a temperature."""
 _REASONING: Final = re.compile(r"(?:^|/)(?:gpt-[5-9](?!.*chat)|o[134](?:-|$))")
-"""Models of OpenAI's that reason."""
+"""OpenAI's reasoning models."""
 _EFFORTS: Final = ("low", "medium", "high")
-"""Those that all of them take."""
+"""The efforts that all of them accept."""
 _GEMINI: Final = re.compile(r"gemini-(\d+)(?:\.\d+)?")
 _THIRD: Final = 3
 _SECOND: Final = 2
 
 
 def codec_for(provider: Provider, target: Target, client: WireFormat, account: str = "") -> Codec | None:
-    """What translates a client's request for a provider's target, and its answer; None where the bytes pass.
+    """Give the codec for a client's format and a provider's target; None if the bytes pass unchanged.
 
-    Reasoning that is encrypted for an organization goes back to the account that it came from, and to no other.
+    Reasoning that is encrypted for an organization goes back only to the account that it came from.
     """
-    upstream, domain, quirks = _asked(provider, target, account)
+    upstream, domain, quirks = _traits(provider, target, account)
     return _codec(client, upstream, domain, quirks)
 
 
 def count_codec_for(provider: Provider, target: Target, account: str = "") -> Codec | None:
-    """What has an upstream of another format count the tokens of a Messages request; None for one that counts none."""
-    upstream, domain, quirks = _asked(provider, target, account)
+    """Give the codec for counting the tokens of a Messages request; None if the upstream counts none."""
+    upstream, domain, quirks = _traits(provider, target, account)
     return _count_codec(upstream, domain, quirks)
 
 
-def _asked(provider: Provider, target: Target, account: str) -> tuple[WireFormat, str, tuple[tuple[str, object], ...]]:
-    """The format of a target, what reasoning of it is marked with, and its quirks."""
+def _traits(provider: Provider, target: Target, account: str) -> tuple[WireFormat, str, tuple[tuple[str, object], ...]]:
+    """Give the format of a target, the domain that marks its reasoning, and its quirks."""
     upstream: WireFormat = "gemini" if provider.dialect == "vertex" else provider.dialect
     most = provider.max_output_tokens if target.max_output_tokens is None else target.max_output_tokens
     own = (("max_output_tokens", most), ("drop", target.drop), ("vertex", provider.wire_format == "vertex"))
@@ -54,7 +54,7 @@ def _asked(provider: Provider, target: Target, account: str) -> tuple[WireFormat
 
 
 def _reasoning(upstream: WireFormat, target: Target) -> tuple[tuple[str, object], ...]:
-    """How the model is asked to reason, as far as its mapping or its name says it."""
+    """Give the quirks about reasoning, by the mapping or the model's name."""
     if upstream == "anthropic":
         form = thinking_of(target.model)
         is_sampled = form != "adaptive" or _LAST_SAMPLED.search(target.model) is not None
@@ -68,7 +68,7 @@ def _reasoning(upstream: WireFormat, target: Target) -> tuple[tuple[str, object]
 
 @lru_cache(maxsize=1024)
 def gemini_thinking(model: str, efforts: tuple[str, ...] | None) -> tuple[tuple[str, object], ...]:
-    """How a model of Gemini thinks: since 3 by level, 2.5 by a budget; a name without a number is of a newer one.
+    """Give the quirks about a Gemini model's thinking: since 3 a level, in 2.5 a budget. A name without number is new.
 
     https://ai.google.dev/gemini-api/docs/thinking
     """
@@ -84,7 +84,7 @@ def gemini_thinking(model: str, efforts: tuple[str, ...] | None) -> tuple[tuple[
 
 @lru_cache(maxsize=1024)
 def thinking_of(model: str) -> str:
-    """The form of thinking that a model of Anthropic's takes: since Claude 4.6 adaptive, from 3.7 to 4.5 a budget.
+    """Give the form of thinking of Anthropic's models: since Claude 4.6 adaptive, from 3.7 to 4.5 a budget.
 
     https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking
     """

@@ -1,4 +1,4 @@
-"""Which providers and accounts serve a model that nothing maps: `[router]` and a key's rights decide."""
+"""The providers and accounts for a model without a mapping, by `[router]` and the rights of a key."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,19 +15,19 @@ from tokenferry.state import ClientKey
 from tokenferry.stores import Account
 
 NO_DEFAULT: Final = "no_default_provider"
-"""Why only models that name a provider are served: no provider is one that may be the default."""
+"""The cause when no provider may be the default, so that only models with a provider's name are served."""
 
 _UNAVAILABLE: Final = 503
 _KIND: Final = "api_error"
 
 
 class DefaultTargets(Struct, frozen=True):
-    """The providers with their accounts that may serve, in order, and the rule that chose them."""
+    """The providers with accounts that may serve, in order, and the rule that chose them."""
 
     groups: tuple[AccountGroup, ...]
     rule: str = "it is the default provider"
     pinned: str | None = None
-    """The only account that may."""
+    """The only account that may serve."""
 
 
 def default_targets(
@@ -36,7 +36,7 @@ def default_targets(
     accounts: Sequence[Account],
     default_provider: str | None,
 ) -> DefaultTargets | NoRoute:
-    """Choose by configuration and the default provider alone. A `NoRoute` says what is missing and how to add it."""
+    """Choose by the configuration and the default provider. A `NoRoute` says what is missing and how to add it."""
     if settings.account is not None:
         return _pinned(settings.account, settings, providers, accounts, default_provider)
     if settings.providers:
@@ -55,10 +55,10 @@ def default_targets_for(
     accounts: Sequence[Account],
     default_provider: str | None,
 ) -> DefaultTargets | NoRoute:
-    """The same for a key with rights: among what it may use, and a refusal names nothing else.
+    """Choose for a key with rights, only among what it may use. A refusal names nothing else.
 
-    Its pin goes before `[router]`; its other rights only take away from what that allows. Where `[router]` says
-    nothing, a key that may not use the default provider goes to those that it names, in its order.
+    The key's pin overrides `[router]`; its other rights only restrict it. Without settings in `[router]`, a key that
+    may not use the default provider gets the providers that its rights name, in their order.
     """
     rights = key.rights
     if rights.pin is not None:
@@ -73,12 +73,12 @@ def default_targets_for(
             named = _groups(_named_by(key, served, mine), served, mine)
             if named:
                 return DefaultTargets(named, "the client key names it")
-    # What it says of others is not for the key's holder.
-    return no_account(f"no account that client key {key.name} may use serves here; see: tokenferry key show {key.name}")
+    # The key's holder must not learn of other accounts.
+    return no_account(f"no account that client key {key.name} may use can serve; see: tokenferry key show {key.name}")
 
 
 def _named_by(key: ClientKey, providers: Mapping[str, Provider], accounts: Sequence[Account]) -> Iterable[str]:
-    """The providers that a key's rights name, if only by their accounts."""
+    """Give the providers that a key's rights name, directly or by their accounts."""
     rights = key.rights
     if rights.providers or not rights.accounts:
         return rights.providers
@@ -94,14 +94,14 @@ def _named_by(key: ClientKey, providers: Mapping[str, Provider], accounts: Seque
 def _groups(
     names: Iterable[str], providers: Mapping[str, Provider], accounts: Sequence[Account]
 ) -> tuple[AccountGroup, ...]:
-    """Those of these providers that have accounts which may serve."""
+    """Give the groups of the providers that have accounts."""
     served = (provider for name in names if (provider := providers.get(name)) is not None and provider.serves_mapped)
     found = (group_for(provider, accounts) for provider in served)
     return tuple(group for group in found if group is not None)
 
 
 def group_for(provider: Provider | None, accounts: Sequence[Account]) -> AccountGroup | None:
-    """A provider's accounts that may serve; None where there are none."""
+    """Give a provider's accounts as a group; None without any."""
     if provider is None or not provider.serves_mapped:
         return None
     group = account_group(provider, accounts)
@@ -113,7 +113,7 @@ def no_account(message: str) -> NoRoute:
 
 
 def add_command(name: str, providers: Mapping[str, Provider]) -> str:
-    """The command that gives a provider an account that it uses: one that it lists, if it lists any."""
+    """Give the command that adds an account to a provider: one that it lists, if it lists any."""
     provider = providers.get(name)
     listed = next(iter(provider.accounts or ()), "NAME") if provider else "NAME"
     return f"tokenferry account add {shlex.quote(listed)} --provider {shlex.quote(name)}"
@@ -149,26 +149,26 @@ def _pinned(
 def _no_default(
     settings: RouterSettings, providers: Mapping[str, Provider], accounts: Sequence[Account], name: str | None
 ) -> NoRoute:
-    """Why the default provider serves nothing. Another provider is never proposed in its place."""
+    """Say why the default provider can't serve. No other provider is proposed in its place."""
     if name is None and not accounts:
         return no_account("there is no account yet; add one with: tokenferry account add NAME --provider anthropic")
     if name is None:
         return _none_by_default(settings, providers, accounts)
     if not name:
-        return no_account("which provider is the default one can't be read; see: tokenferry doctor")
+        return no_account("the default provider can't be read; see: tokenferry doctor")
     provider = providers.get(name)
     if provider is None or not provider.serves_mapped:
         return no_account(f"the default provider {name} {not_served(provider)}; correct [[providers]] in config.toml")
     if provider.accounts is not None and any(one.provider == name for one in accounts):
         return no_account(
             f"the default provider {name} lists none of its accounts; correct accounts under [[providers]] {name} in "
-            f"config.toml, or add what it lists with: {add_command(name, providers)}"
+            f"config.toml, or add one that it lists with: {add_command(name, providers)}"
         )
     return no_account(f"the default provider {name} has no account; add one with: {add_command(name, providers)}")
 
 
 def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute:
-    """Why none of `[router] providers` serves."""
+    """Say why none of `[router] providers` can serve."""
     reasons = []
     for name in names:
         provider = providers.get(name)
@@ -177,24 +177,24 @@ def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute
     cure = (
         "correct [[providers]] in config.toml" if served is None else f"add one with: {add_command(served, providers)}"
     )
-    return no_account(f"none of [router] providers may serve: {', '.join(reasons)}; {cure}")
+    return no_account(f"none of [router] providers can serve: {', '.join(reasons)}; {cure}")
 
 
 def _none_by_default(
     settings: RouterSettings, providers: Mapping[str, Provider], accounts: Sequence[Account]
 ) -> NoRoute:
-    """Why none of the accounts makes its provider the default one."""
+    """Say why no account's provider can be the default."""
     named = next((one.provider for one in accounts if _serves_by_name(one, providers)), None)
     if named is not None:
         ask = f"ask for {named}/MODEL, or " if settings.provider_prefix else ""
         how = f"{ask}map a model with: tokenferry model add NAME {shlex.quote(named)}/MODEL"
-        return NoRoute(_UNAVAILABLE, f"no account serves a model that names no provider; {how}", NO_DEFAULT, _KIND)
+        return NoRoute(_UNAVAILABLE, f"no account serves a model without a provider's name; {how}", NO_DEFAULT, _KIND)
     found = ", ".join(f"{one.name} ({_why_not(one, providers.get(one.provider))})" for one in accounts)
-    return no_account(f"no account may serve here: {found}; correct config.toml, or see: tokenferry account list")
+    return no_account(f"no account can serve: {found}; correct config.toml, or see: tokenferry account list")
 
 
 def _serves_by_name(account: Account, providers: Mapping[str, Provider]) -> bool:
-    """Whether it serves, but at a provider that is never the default one by itself."""
+    """Whether the account can serve, but its provider is never the default."""
     provider = providers.get(account.provider)
     return provider is not None and not provider.is_served and group_for(provider, [account]) is not None
 
@@ -206,7 +206,7 @@ def _why_not(account: Account, provider: Provider | None) -> str:
 
 
 def not_served(provider: Provider | None) -> str:
-    """Why a provider serves nothing."""
+    """Say why a provider can't serve, as the end of a sentence."""
     if provider is None:
         return "is not declared"
     if not provider.enabled:

@@ -1,6 +1,6 @@
-"""Where a cloud takes the requests of an API that it hosts: at another path, for Claude on Vertex AI in another body.
+"""Adapts requests to clouds that host another vendor's API: the path, and the body for Claude on Vertex AI.
 
-Nothing is translated: every byte of the body that isn't named here stays as it is.
+Nothing is translated: the rest of the body stays unchanged.
 """
 
 import re
@@ -15,21 +15,21 @@ from tokenferry.providers import Provider
 _MESSAGES: Final = "/v1/messages"
 _COUNT: Final = "/v1/messages/count_tokens"
 _VERSION: Final = b'"anthropic_version":"vertex-2023-10-16"'
-"""What Vertex AI wants in the body, in place of the header; platform.claude.com/docs/en/api/claude-on-vertex-ai."""
+"""The member that Vertex AI demands in place of the header: platform.claude.com/docs/en/api/claude-on-vertex-ai."""
 _OF_DEPLOYMENTS: Final = frozenset(("/chat/completions", "/completions", "/embeddings"))
 _UPWARDS: Final = re.compile(r"(?:.*[/\\])?\.{1,2}(?:[/\\].*)?", re.DOTALL)
-"""Names that lead out of a path; a server on the way may decode what is percent-encoded."""
+"""Names that leave the path, as a proxy may decode percent-encoding."""
 
 
 def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool = False) -> bytes:
-    """The target below the provider's base URL for one of its format's own. Raises `Unfit` where it has none."""
+    """Give the request target below the provider's base URL. Raises `Unfit` if the cloud has no counterpart."""
     path, _, query = target.decode("latin-1").partition("?")
     name = quote(model, safe="@")
     if provider.wire_format == "vertex-anthropic":
         if path == _COUNT:
             return b"/publishers/anthropic/models/count-tokens:rawPredict"
         if path != _MESSAGES or not name:
-            raise Unfit(f"Vertex AI has nothing like {path}")
+            raise Unfit(f"Vertex AI has no counterpart of {path}")
         _check_segment(model)
         call = "streamRawPredict" if stream else "rawPredict"
         return f"/publishers/anthropic/models/{name}:{call}".encode("ascii")
@@ -37,7 +37,7 @@ def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool
         return target
     if path in _OF_DEPLOYMENTS:
         if not name:
-            raise Unfit(f"a deployment takes {path}, and the request names no model")
+            raise Unfit(f"{path} needs a deployment, but the request names no model")
         _check_segment(model)
         path = f"/deployments/{name}{path}"
     query = "&".join(filter(None, (query, f"api-version={provider.api_version}")))
@@ -46,13 +46,13 @@ def hosted_target(provider: Provider, target: bytes, model: str, *, stream: bool
 
 def _check_segment(model: str) -> None:
     if _UPWARDS.fullmatch(model):
-        raise Unfit("the model's name is no path")
+        raise Unfit("the model's name can't be part of a path")
 
 
 def hosted_member(provider: Provider, target: bytes, model: str) -> bytes | None:
-    """What takes the place of the body's member that names the model; None where that stays.
+    """Give the replacement for the body's member `model`; None if it stays.
 
-    On Vertex AI the path has the model, but for a count of tokens.
+    On Vertex AI the path names the model, except when tokens are counted.
     """
     if provider.wire_format != "vertex-anthropic":
         return None

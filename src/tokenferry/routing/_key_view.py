@@ -27,24 +27,24 @@ _MOST_KNOWN: Final = 256
 
 
 class RoutePlan(msgspec.Struct, frozen=True, eq=False):
-    """The providers to ask with their accounts, in order, and the rule that chose them."""
+    """The targets for a request, in order, and the rule that chose them."""
 
     targets: tuple[Target, ...]
     rule: str
     pinned: str | None = None
     """The only account that may serve."""
     without_tag: bool = False
-    """Whether the sub-agent's tag is to be taken out of the body."""
+    """Whether to remove the sub-agent's tag from the body."""
     is_own: bool = False
-    """Whether the client's own credential is presented in place of an account's."""
+    """Whether the client's own credential is sent in place of an account's."""
     route: Route | None = None
-    """How the model was decided; None where nothing is configured that decides it."""
+    """How the model was decided; None if no rule is configured."""
 
 
 class KeyView:
-    """What serves a client key: all accounts and providers, or those that its rights leave.
+    """The accounts and providers that a client key may use.
 
-    Every account in a plan is one that the key may use, and a refusal names no other.
+    Plans and refusals name no others.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class KeyView:
         default_provider: str | None,
         key: ClientKey | None = None,
     ) -> None:
-        """`key` is one with rights; None for one without."""
+        """`key` is None for a key without restrictions."""
         self._key = key
         if key is None:
             self._defaults = default_targets(settings, providers, accounts, default_provider)
@@ -76,11 +76,11 @@ class KeyView:
         if isinstance(self._defaults, DefaultTargets):
             self._groups.update((group.provider, group) for group in self._defaults.groups)
         self._targets: dict[tuple[MappedTarget, ...], tuple[Target, ...]] = {}
-        # Most requests are for what others were for.
+        # Most requests repeat earlier ones.
         self.plan = lru_cache(_MOST_KNOWN)(self._plan)
-        """The plan for what the router decided, or why no account may serve it."""
+        """Give the plan for a route, or why no account may serve it."""
         self.by_default = lru_cache(_MOST_KNOWN)(self._default_plan)
-        """The same for a model that nothing maps, under its own name; "" for a request that names none."""
+        """Give the plan for a model without a mapping; "" stands for a request without a model."""
 
     def _default_plan(self, model: str) -> RoutePlan | NoRoute:
         found = self._defaults
@@ -89,7 +89,7 @@ class KeyView:
         return RoutePlan(tuple([Target(group, model) for group in found.groups]), found.rule, found.pinned)
 
     def prefixed(self, route: Route) -> MappedTarget | None:
-        """The provider that the model's name begins with, where models of the default providers have no such names."""
+        """Give the provider that the model's name begins with; None if the default providers' names contain slashes."""
         return None if self._has_slash_names else route.prefixed
 
     def _plan(self, route: Route) -> RoutePlan | NoRoute:
@@ -101,14 +101,14 @@ class KeyView:
         return self._mapped(route) if route.targets else self._unmapped(route)
 
     def _unmapped(self, route: Route) -> RoutePlan | NoRoute:
-        """The plan for a model that the router decided, and that `[[models]]` doesn't name."""
+        """Give the plan for a route without targets of `[[models]]`."""
         found = self.by_default(route.model or "")
         if isinstance(found, NoRoute):
             return found
         return RoutePlan(found.targets, f"{rule_of(route)}; {found.rule}", found.pinned, route.without_tag, route=route)
 
     def _mapped(self, route: Route) -> RoutePlan | NoRoute:
-        """The accounts of the providers that `[[models]]` names. One account for everything leaves out all others."""
+        """Give the plan for the targets of `[[models]]`, limited to the pinned account if there is one."""
         targets = self._targets.get(route.targets)
         if targets is None:
             found = [(self._group(one.provider), one) for one in route.targets]
@@ -138,7 +138,7 @@ class KeyView:
         if self._key is not None:
             name = self._key.name
             return no_account(
-                f"no account that client key {name} may use serves {model}; see: tokenferry key show {name}"
+                f"no account that client key {name} may use can serve {model}; see: tokenferry key show {name}"
             )
         names = list(dict.fromkeys(one.provider for one in route.targets))
         provider = self._providers.get(names[0])
@@ -151,14 +151,14 @@ class KeyView:
         )
 
     def _group(self, name: str) -> AccountGroup | None:
-        """One object for each provider: the pool compares groups by identity."""
+        """Give the provider's group, always the same object: the pool compares groups by identity."""
         if name not in self._groups:
             self._groups[name] = group_for(self._providers.get(name), self._accounts)
         return self._groups[name]
 
 
 def rule_of(route: Route) -> str:
-    """The rule and what it made of the model, for records: a client's words only where they may be kept."""
+    """Give the rule and its model for records. A client's names appear only if they may be logged."""
     if route.model == route.requested:
         return f"{route.rule}: {route.reason}"
     requested, model = loggable(route.requested or "") or "the model", loggable_name(route.model or "") or "another"

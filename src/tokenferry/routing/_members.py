@@ -1,7 +1,6 @@
-"""Where the members of a JSON object are in its text. Every key is kept, also one that comes twice.
+"""Finds the positions of a JSON object's members in its text. Duplicate keys are preserved.
 
-Everything here costs time in proportion to the text, once, and memory in proportion to a few limits: a body may be
-made to cost as much as it can.
+Bodies may be hostile: the time is linear in the length of the text, and the memory is limited.
 """
 
 import re
@@ -13,7 +12,7 @@ import msgspec
 from tokenferry.errors import UsageError
 
 MOST_COMMAS: Final = 500_000
-"""In an array whose items are read one by one: a bound of their number that costs no memory to find."""
+"""The most commas in an array. They bound the number of items, and counting them needs no memory."""
 
 _MOST_MEMBERS: Final = 1000  # of an object or an array; a request has some twenty
 _LONGEST_KEY: Final = 1024
@@ -27,15 +26,15 @@ _WINDOW: Final = 4096
 _text: Final = msgspec.json.Decoder(str)
 
 
-class TooComplex(UsageError):  # noqa: N818  # what is answered, as in the errors of this program
-    """A body has more of something than is looked at."""
+class TooComplex(UsageError):  # noqa: N818  # named like the other errors
+    """A body exceeds a limit of the scanner."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"the request's body is too complex: {what}; send less of it")
+    def __init__(self, excess: str) -> None:
+        super().__init__(f"the request's body is too complex: {excess}; send less")
 
 
 class Key:
-    """A key with its escapes decoded. Equal to itself alone, so that one that comes twice stays twice in a dict."""
+    """A key with decoded escapes. It equals only itself, so that a dict preserves duplicate keys."""
 
     __slots__ = ("name",)
 
@@ -43,7 +42,7 @@ class Key:
 
 
 class JsonMember(NamedTuple):
-    """A member of an object or an item of an array (`name` is empty): its value is `text[start:end]`."""
+    """A member of an object, or an item of an array with an empty `name`. Its value is `text[start:end]`."""
 
     name: str
     start: int
@@ -51,7 +50,7 @@ class JsonMember(NamedTuple):
 
 
 class _Keys:
-    """Makes keys, as many as an object may have: each is a call, and a body could hold millions."""
+    """Makes keys, at most as many as an object may have: a body could hold millions."""
 
     def __init__(self) -> None:
         self.left = self.most = 0
@@ -62,7 +61,7 @@ class _Keys:
             raise TooComplex(f"an object in it has more than {self.most:,} members")
         if len(name) > _LONGEST_KEY:
             raise TooComplex(f"a name in it is longer than {_LONGEST_KEY} characters")
-        key = _new_key(Key)  # a constructor of its own would be one more call for each
+        key = _new_key(Key)  # faster than a constructor
         key.name = name
         return key
 
@@ -74,7 +73,7 @@ _array: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def read_members(text: bytes | memoryview, most: int = _MOST_MEMBERS) -> Mapping[Key, msgspec.Raw]:
-    """The members, `most` of them, of the object that is the whole of the text, which is checked to its end.
+    """Read at most `most` members of the object in `text`, and validate the whole text.
 
     Raises `msgspec.MsgspecError`, `UnicodeDecodeError` (in a key), `RecursionError` and `TooComplex`.
     """
@@ -83,7 +82,7 @@ def read_members(text: bytes | memoryview, most: int = _MOST_MEMBERS) -> Mapping
 
 
 def locate(members: Mapping[Key, msgspec.Raw], text: bytes, start: int = 0) -> Iterator[JsonMember]:
-    """Say where each is in the text in which the object begins at `start`."""
+    """Give the position of each member in the text. The object begins at `start`."""
     for key, raw in members.items():
         begin = _value_after(text, start)
         start = begin + len(raw)
@@ -91,7 +90,7 @@ def locate(members: Mapping[Key, msgspec.Raw], text: bytes, start: int = 0) -> I
 
 
 def place_of(number: int, members: Mapping[Key, msgspec.Raw], text: bytes) -> tuple[int, int]:
-    """Where the value of the one of this number (from 1) is, without a look at those behind it."""
+    """Give the position of the value of a member by its number (from 1), without reading further ones."""
     end = begin = 0
     for raw in members.values():
         begin = _value_after(text, end)
@@ -103,7 +102,7 @@ def place_of(number: int, members: Mapping[Key, msgspec.Raw], text: bytes) -> tu
 
 
 def items(text: bytes, start: int, end: int) -> Iterator[JsonMember]:
-    """The items of the array that is `text[start:end]`, which was checked before. Raises `TooComplex`."""
+    """Give the items of the valid array `text[start:end]`. Raises `TooComplex`."""
     if text.count(b",", start, end) > MOST_COMMAS:
         raise TooComplex(f"an array in it has more than {MOST_COMMAS:,} commas")
     found = _array.decode(memoryview(text)[start:end])
@@ -117,7 +116,7 @@ def items(text: bytes, start: int, end: int) -> Iterator[JsonMember]:
 
 
 def decode_text(raw: bytes) -> str:
-    """The text that a JSON string stands for. With half of a surrogate pair in it, every half becomes U+FFFD."""
+    """Decode a JSON string. If it contains half a surrogate pair, every half becomes U+FFFD."""
     try:
         return _text.decode(raw)
     except msgspec.DecodeError:
@@ -125,18 +124,18 @@ def decode_text(raw: bytes) -> str:
 
 
 def _value_after(text: bytes, start: int) -> int:
-    """Where the value of the member begins whose key comes next. The object was decoded from this text."""
+    """Give the start of the next member's value. The text is valid."""
     match = _KEY.match(text, start)
     if match is not None:
         return match.end()
-    # White space without end would be read at the pace of a regular expression.
+    # Long white space is skipped faster than by a regular expression.
     match = _NAME.match(text, _past(_SPACE + b",{", text, start))
     assert match is not None
     return _past(_SPACE + b":", text, match.end())
 
 
 def _past(characters: bytes, text: bytes, start: int) -> int:
-    """Where something else than these comes, from `start` on."""
+    """Give the position of the first other character from `start` on."""
     while True:
         window = text[start : start + _WINDOW]
         rest = window.lstrip(characters)

@@ -1,4 +1,4 @@
-"""The one answer to "who may serve this request": for the gateway, `explain route`, `doctor` and `status` alike."""
+"""Resolves which accounts may serve a request, for the gateway, `explain route`, `doctor` and `status`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
@@ -19,42 +19,42 @@ from tokenferry.stores import Account
 from tokenferry.wire import WireFormat
 
 OWN: Final = "(the client's own)"
-"""What stands for the account of a client's own credential in records."""
+"""The account in records of a client's own credential."""
 
 _MOST_KNOWN: Final = 256
 
 
 class ListedAccounts(Protocol):
-    """What there is to serve with."""
+    """The accounts, and the default provider."""
 
     @property
     def accounts(self) -> Sequence[Account]:
-        """In order."""
+        """The accounts in order."""
         ...
 
     @property
     def default_provider(self) -> str | None:
-        """The one that serves models which nothing maps; None while there is none."""
+        """The provider for models without a mapping; None without one."""
         ...
 
 
 class RouteRequest(msgspec.Struct, frozen=True):
-    """What a request says that routing depends on."""
+    """The parts of a request that routing depends on."""
 
     facts: BodyFacts | None = None
-    """Its body's, where it is one that names a model."""
+    """The facts of its body, if the route has one with a model."""
     headers: Sequence[tuple[bytes, bytes]] = ()
-    """Names in lower case."""
+    """Headers with names in lower case."""
     own: Secret | None = None
-    """The credential of the client's own that came beside its key."""
+    """The client's own credential, sent beside its key."""
     wire_format: WireFormat = "anthropic"
-    """The client's."""
+    """The client's format."""
 
 
 class RouteResolver:
-    """Resolves requests by one configuration. It does no I/O itself, and belongs to one thread.
+    """Resolves requests by one configuration. It does no I/O and belongs to one thread.
 
-    `listing` gives the accounts; what follows from them is kept as long as it gives the same object.
+    `listing` gives the accounts. Views are cached as long as it gives the same object.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class RouteResolver:
         self._listed: ListedAccounts | None = None
         self._everything: KeyView | None = None
         self._views: dict[tuple[str, Rights], KeyView] = {}
-        """Of keys with rights."""
+        """The views of keys with rights."""
 
     def resolve(self, request: RouteRequest, key: ClientKey) -> RoutePlan | NoRoute:
-        """Say who may serve the request, in order; or why no account may, and how to change that."""
+        """Give the targets for the request in order, or why no account may serve it and how to change that."""
         try:
             facts = request.facts
             if facts is not None and key.rights.models:
@@ -96,7 +96,7 @@ class RouteResolver:
             return NoRoute(400, str(fault), "too_complex")
 
     def resolve_model(self, model: str | None, key: ClientKey) -> RoutePlan | NoRoute:
-        """The same for a model that no rule turns into another; None for a request that names none."""
+        """Resolve a model without applying rules; None stands for a request without a model."""
         view = self._view(key)
         if model is None or not (self.router.is_configured or "/" in model):
             return view.by_default(model or "")
@@ -106,7 +106,7 @@ class RouteResolver:
         return view.plan(route)
 
     def _with_own(self, request: RouteRequest, secret: Secret, key: ClientKey) -> RoutePlan | NoRoute | None:
-        """The plan for a client's own credential; None where no provider that this request may go to takes it."""
+        """Give the plan for a client's own credential; None if no allowed provider accepts it."""
         rights, facts = key.rights, request.facts
         if rights.pin is not None or rights.accounts:
             return None
@@ -120,14 +120,14 @@ class RouteResolver:
             route, model, named = found, found.model, self._view(key).prefixed(found)
             if found.is_mapped:
                 names, model = [found.targets[0].provider], found.targets[0].model
-            elif named is not None and self._takes(named.provider, secret):
+            elif named is not None and self._accepts(named.provider, secret):
                 names, model = [named.provider], named.model
             rule, without_tag = f"{rule_of(route)}; ", route.without_tag
-        taker = next((name for name in names if self._takes(name, secret) and rights.allows_provider(name)), None)
-        if taker is None:
+        accepting = next((name for name in names if self._accepts(name, secret) and rights.allows_provider(name)), None)
+        if accepting is None:
             return None
         return RoutePlan(
-            (Target(AccountGroup(taker, (PoolAccount(OWN, taker),)), model or ""),),
+            (Target(AccountGroup(accepting, (PoolAccount(OWN, accepting),)), model or ""),),
             f"{rule}the client's own credential goes to its vendor",
             without_tag=without_tag,
             is_own=True,
@@ -135,12 +135,12 @@ class RouteResolver:
         )
 
     def _bare_name(self, key: ClientKey, model: str) -> str | None:
-        """What follows a provider's name in a model's; None where it is no more than a part of it."""
+        """Give the model's name without a provider's prefix; None if it has no such prefix."""
         route = self.router.named(model)
         prefixed = None if isinstance(route, NoRoute) else self._view(key).prefixed(route)
         return None if prefixed is None else prefixed.model
 
-    def _takes(self, name: str, secret: Secret) -> bool:
+    def _accepts(self, name: str, secret: Secret) -> bool:
         provider = self._providers.get(name)
         return provider is not None and provider.is_served and may_pass_through(provider, secret.reveal())
 

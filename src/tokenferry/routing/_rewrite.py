@@ -12,9 +12,9 @@ _SPACE: Final = b" \t\r\n"
 
 
 def with_members(body: bytes, members: Mapping[str, object]) -> tuple[bytes, slice | None]:
-    """A JSON object with more members at its end, and where they are; anything else as it is.
+    """Add members to the end of a JSON object, and give their position. Any other body stays unchanged.
 
-    So a request can say what its address says.
+    The members hold what the request's path says.
     """
     text = body.rstrip(_SPACE)
     if not text.endswith(b"}"):
@@ -26,11 +26,9 @@ def with_members(body: bytes, members: Mapping[str, object]) -> tuple[bytes, sli
 
 
 def rewrite(facts: BodyFacts, model: str | None, *, without_tag: bool = False, member: bytes | None = None) -> Pieces:
-    """The body with another model's name, and without the sub-agent's tag if so wished; every other byte as it came.
+    """Give the body with another model, and without the sub-agent's tag if asked; all other bytes stay.
 
-    `member` takes the place of the whole member that names the model.
-
-    What stays are views of the body, so nothing of it is copied.
+    `member` replaces the whole member `model`. Unchanged parts are views of the body, not copies.
     """
     edits: list[tuple[int, int, bytes]] = []
     if member is not None and facts.model is not None:
@@ -55,6 +53,6 @@ def rewrite(facts: BodyFacts, model: str | None, *, without_tag: bool = False, m
 
 
 def _key_of(facts: BodyFacts) -> int:
-    """Where the key of the member that names the model begins. However it is escaped, there is no quote in it."""
+    """Give the start of the key `model`. Even if escaped, it contains no quote."""
     end = facts.body.rindex(b'"', 0, facts.body.rindex(b":", 0, facts.model_at[0]))
     return facts.body.rindex(b'"', 0, end)

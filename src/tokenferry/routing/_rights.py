@@ -10,11 +10,11 @@ def model_denied(
     names: Iterable[str | None],
     bare_name: Callable[[ClientKey, str], str | None] = lambda _key, _name: None,
 ) -> NoRoute | None:
-    """The refusal of the first model that the key may not ask for; None if it may ask for all.
+    """Refuse the first model that the key may not use; give None if it may use all.
 
-    `names` are all those by which the client itself can say what it wants; None stands for a request without a model.
-    What the configuration makes of them isn't checked. `bare_name` gives what follows a provider's name in one: a key
-    may ask for that at any provider that it may use.
+    `names` are all models that the client names in the request; None stands for a request without a model. Models that
+    the configuration maps them to are not checked. `bare_name` gives a name without a provider's prefix, which is
+    allowed if the bare name is.
     """
     rights = key.rights
     if not rights.models:

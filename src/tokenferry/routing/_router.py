@@ -1,4 +1,4 @@
-"""Which model a request goes to, by rules that are data, and which providers serve that."""
+"""Decides the model of a request by rules, and the providers that `[[models]]` names for it."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ _MOST_KNOWN: Final = 256
 
 
 class MappedTarget(NamedTuple):
-    """A provider, and the name under which it is asked for the model."""
+    """A provider, and its name for the model."""
 
     provider: str
     model: str
@@ -31,30 +31,30 @@ class MappedTarget(NamedTuple):
 
 
 class Route(msgspec.Struct, frozen=True, cache_hash=True):
-    """Where a request goes, and why."""
+    """The model of a request, the providers mapped to it, and the rule that decided."""
 
     requested: str | None
-    """The model as the client named it."""
+    """The client's name for the model."""
     model: str | None
-    """The model it goes to: a name of `[[models]]`, or one for the default providers."""
+    """The model to use: a name of `[[models]]`, or one for the default providers."""
     rule: str
-    """The rule that decided, as configuration calls it."""
+    """The name of the rule in the configuration."""
     reason: str
     targets: tuple[MappedTarget, ...] = ()
-    """The providers that `[[models]]` names, in their order; none for a model that goes to the default ones."""
+    """The providers that `[[models]]` names, in order; empty for the default providers."""
     without_tag: bool = False
-    """Whether a sub-agent's tag is to be removed from the body."""
+    """Whether to remove the sub-agent's tag from the body."""
     prefixed: MappedTarget | None = None
-    """The provider that its name begins with, and the rest of the name. `KeyView` says whether it means that."""
+    """The provider that the name may begin with, and the rest of the name. `KeyView` decides whether it counts."""
 
     @property
     def is_mapped(self) -> bool:
-        """Whether `[[models]]` names who serves it; else the default providers do."""
+        """Whether `[[models]]` names providers for it."""
         return bool(self.targets)
 
 
 class NoRoute(Struct, frozen=True):
-    """Why a request goes nowhere: a status and one sentence for the client, and a word for the log."""
+    """Why a request can't be routed: status and sentence for the client, and a code for the log."""
 
     status: int
     message: str
@@ -63,7 +63,7 @@ class NoRoute(Struct, frozen=True):
 
 
 class _Asked(msgspec.Struct, frozen=True):
-    """What rules look at."""
+    """The input of rules."""
 
     facts: BodyFacts
     headers: Sequence[Header]
@@ -79,9 +79,9 @@ class _Rule(NamedTuple):
 
 
 class Router:
-    """Decides by settings alone. It does no I/O and keeps no state, so one may serve all threads.
+    """Decides by settings only. It has no state except a cache, so threads may share it.
 
-    Two requests of which the same is decided get the same `Route`, as long as it isn't forgotten for others.
+    Equal decisions give the same `Route` object while it is cached.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Router:
         self._providers = (providers or {}).keys() if settings.provider_prefix else ()
         routes = replace(settings, account=None, providers=(), provider_prefix=True) != RouterSettings()
         self.is_configured = routes or bool(models)
-        """Whether anything but the order of providers routes; if not, no body needs to be changed."""
+        """Whether a rule or mapping is configured; if not, no body needs to be changed."""
 
     def route(
         self,
@@ -110,9 +110,9 @@ class Router:
         key: str | None = None,
         size: int = 0,
     ) -> Route | NoRoute:
-        """Decide which model it is, and which providers `[[models]]` names for that.
+        """Decide the model, and the providers that `[[models]]` names for it.
 
-        `key` is the client key's label; header names are in lower case; `size` is the body's, in bytes.
+        `key` is the client key's name, `size` the body's in bytes. Header names are in lower case.
         """
         requested = facts.model
         if not self.is_configured:
@@ -124,10 +124,10 @@ class Router:
         return self._to(model, requested, rule, reason, without_tag)
 
     def named(self, model: str) -> Route | NoRoute:
-        """Where a model goes once it is decided that it is this one."""
+        """Give the route for a model without applying rules."""
         return self._to(model, model, "default", _KEEPS, False)
 
-    def _route_to(self, model: str, requested: str, rule: str, reason: str, without_tag: bool) -> Route | NoRoute:  # noqa: FBT001  # by place: it is cached
+    def _route_to(self, model: str, requested: str, rule: str, reason: str, without_tag: bool) -> Route | NoRoute:  # noqa: FBT001  # positional for the cache
         targets = self._models.get(model.casefold())
         if isinstance(targets, NoRoute):
             return targets
@@ -141,13 +141,13 @@ class Router:
         return MappedTarget(provider, rest) if rest and provider in self._providers else None
 
     def named_by_client(self, facts: BodyFacts) -> tuple[str | None, ...]:
-        """Every model that the client itself can mean, for whoever checks rights: its model, stand-ins, and a tag's."""
+        """Give every model that the client names: `model`, the fallbacks in `models`, and the tag's."""
         if self._settings.subagent_tag and facts.tag is not None:
             return (facts.model, *facts.stand_ins, facts.tag.model)
         return (facts.model, *facts.stand_ins)
 
     def _decide(self, asked: _Asked, requested: str) -> tuple[str, str, str]:
-        """The model, the rule, and why it applied."""
+        """Give the model, the rule, and why it applied."""
         for rule in self._rules:
             if rule.applies(asked):
                 return rule.model(asked.facts), rule.name, rule.reason
@@ -165,14 +165,14 @@ class Router:
         more = ", and others" if len(self.models) > _MOST_SHOWN else ""
         return NoRoute(
             400,
-            f"this gateway has no model {_shown(model)}; it has {shown}{more}: name one of these, or add yours "
+            f"this gateway has no model {_shown(model)}; it has {shown}{more}; name one of these, or add yours "
             "under [[models]] in config.toml",
             "unmapped_model",
         )
 
 
 def _shown(model: str) -> str:
-    """A client's own word, if it is one that may be repeated and kept."""
+    """Give a client's name for a model if it may be repeated and logged."""
     return repr(model) if _HARMLESS.fullmatch(model) and not TOKEN.search(model) else "of that name"
 
 
@@ -182,7 +182,7 @@ _AUTO_MAPPED: Final = "no other rule applied, and auto_map_regex matched, so it 
 
 
 def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[MappedTarget, ...] | NoRoute:
-    """The targets of a model; those that can't be served are left out."""
+    """Give the targets of a model. Those that can't serve are left out."""
     targets = []
     left_out = []
     for mapping in model.mappings:
@@ -192,7 +192,7 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
         elif not provider.enabled:
             left_out.append(f"{mapping.provider} is not enabled")
         elif not provider.serves_mapped:
-            left_out.append(f"{mapping.provider} speaks {provider.wire_format}'s format, and has no base_url")
+            left_out.append(f"{mapping.provider} has the format {provider.wire_format} but no base_url")
         else:
             targets.append(
                 MappedTarget(
@@ -207,7 +207,7 @@ def _served(model: ModelSettings, providers: Mapping[str, Provider]) -> tuple[Ma
 
 
 def _builtin_rules(settings: RouterSettings) -> list[_Rule]:
-    """Those that `[router]` switches on, in their order."""
+    """Give the rules that `[router]` enables, in order."""
     rules = []
     if settings.websearch is not None:
         rules.append(
@@ -262,7 +262,7 @@ def _own_rule(rule: RuleSettings) -> _Rule:
             return False
         return all(any(name == own and found.search(value) for name, value in asked.headers) for own, found in headers)
 
-    return _Rule(rule.name, applies, _always(rule.model), "every condition of this rule of [[router.rules]] is met")
+    return _Rule(rule.name, applies, _always(rule.model), "all conditions of this rule in [[router.rules]] are met")
 
 
 def _always(model: str) -> Callable[[BodyFacts], str]:

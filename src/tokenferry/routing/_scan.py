@@ -1,4 +1,4 @@
-"""What a request's body says about itself, and where: read once, checked to its end, nothing of it copied."""
+"""Reads the facts of a request's body and their positions, in one validating pass without copying."""
 
 import re
 from codecs import utf_8_decode
@@ -30,9 +30,9 @@ _LONGEST_STAND_INS: Final = 16 * 1024
 _MOST_TOOLS: Final = 10_000
 _MODEL: Final = "model"
 _MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-"""Of Messages and older Chat clients, of Chat Completions, and of Responses."""
+"""The output limits of Messages and older Chat clients, of Chat Completions, and of Responses."""
 _MODEL_LENGTH: Final = len(_MODEL)
-_NOT_LOOKED: Final = "not looked"
+_UNREAD: Final = "unread"
 _QUOTE: Final = ord('"')
 _LETTER: Final = ord("x")
 
@@ -58,48 +58,48 @@ _whole: Final = msgspec.json.Decoder(int)
 
 
 class Malformed(Struct, frozen=True):
-    """Why a body can't be served: one sentence for the client, and a word for the log."""
+    """Why a body is refused: one sentence for the client, and a code for the log."""
 
     message: str
     cause: str = "no_json"
 
 
 class BodyFacts(msgspec.Struct, eq=False):
-    """A JSON object's facts. What only some rules ask for is found when it is asked for."""
+    """The facts of a JSON object. Facts that only some rules need are computed on demand."""
 
     body: bytes
-    """All of it in one piece; it can take the place of the chunks it came in."""
+    """The whole body."""
     _text: bytes
     _members: Mapping[Key, msgspec.Raw]
     _last: Mapping[str, msgspec.Raw]
     model: str | None = None
-    """As the top level names it; None where it is missing or no text."""
+    """The top-level `model`; None if it is missing or not a string."""
     model_at: tuple[int, int] = (0, 0)
-    """Where that is in the body, with its quotes."""
-    _thinking: str | None = _NOT_LOOKED
+    """The position of its value in the body, quotes included."""
+    _thinking: str | None = _UNREAD
     _web_search: bool | None = None
     _size: BodySize | None = None
-    _tag: Tag | str | None = _NOT_LOOKED
+    _tag: Tag | str | None = _UNREAD
 
     def __repr__(self) -> str:
         return f"BodyFacts({self.model!r}, {len(self.body)} bytes)"
 
     @property
     def stream(self) -> bool:
-        """Whether an answer in events is asked for."""
+        """Whether the client asks for a stream."""
         raw = self._last.get("stream")
         return raw is not None and len(raw) == len(b"true") and bytes(raw) == b"true"
 
     @property
     def cache_key(self) -> str:
-        """What an OpenAI client calls the conversation, for prompt caches; empty where it says nothing."""
+        """The prompt cache key of OpenAI clients; empty without one."""
         raw = self._last.get("prompt_cache_key")
         text = b"" if raw is None else bytes(raw)
         return decode_text(text) if text.startswith(b'"') else ""
 
     @property
     def max_tokens(self) -> int | None:
-        """The largest output that is asked for, by whichever name; None where that is no number of tokens."""
+        """The largest output limit in the request, under any name; None without a valid one."""
         most = 0
         for name in _MAX_TOKENS:
             if (raw := self._last.get(name)) is not None:
@@ -109,7 +109,7 @@ class BodyFacts(msgspec.Struct, eq=False):
 
     @property
     def _generation(self) -> dict[str, Any]:
-        """What a request of Gemini's says of its answer."""
+        """The `generationConfig` of a Gemini request."""
         raw = _either(self._last, *_GENERATION)
         try:
             return {} if raw is None else _generation.decode(raw)
@@ -118,18 +118,18 @@ class BodyFacts(msgspec.Struct, eq=False):
 
     @property
     def size(self) -> BodySize:
-        """What the body holds, by which its tokens are estimated."""
+        """The size of the body, by which tokens are estimated."""
         if self._size is None:
             self._size = measure(self.body)
         return self._size
 
     @property
     def thinking(self) -> str | None:
-        """The type of `thinking`; None where there is none.
+        """The type of `thinking`; None without one.
 
-        Of OpenAI's efforts `high` and more are `enabled`, `none` is `disabled`, and others are `adaptive`.
+        OpenAI's efforts `high` and above count as `enabled`, `none` as `disabled`, others as `adaptive`.
         """
-        if self._thinking is _NOT_LOOKED:
+        if self._thinking is _UNREAD:
             raw = self._last.get("thinking")
             if raw is not None:
                 self._thinking = _type_of(raw)
@@ -141,7 +141,7 @@ class BodyFacts(msgspec.Struct, eq=False):
 
     @property
     def web_search(self) -> bool:
-        """Whether a web search of the server's own is among the tools. Raises `TooComplex`."""
+        """Whether the tools include a web search that the server runs. Raises `TooComplex`."""
         if self._web_search is None:
             raw = self._last.get("tools")
             options = self._last.get("web_search_options")  # of Chat Completions
@@ -152,16 +152,16 @@ class BodyFacts(msgspec.Struct, eq=False):
 
     @property
     def stand_ins(self) -> tuple[str, ...]:
-        """The models of `models`, which upstreams like OpenRouter take where the first can't be had.
+        """The fallbacks in `models`, which upstreams like OpenRouter use if the first model is unavailable.
 
-        What is no text is an empty name. Raises `TooComplex`.
+        An item that is not a string is an empty name. Raises `TooComplex`.
         """
         lists = [raw for key, raw in self._members.items() if key.name == "models"]
         return tuple(name for raw in lists for name in _names(raw))
 
     @property
     def tag(self) -> Tag | None:
-        """What a sub-agent's tag in the system prompt says. Raises `TooComplex`."""
+        """The sub-agent's tag in the system prompt; None without one. Raises `TooComplex`."""
         if isinstance(self._tag, str):
             self._tag = self._find_tag() if "system" in self._last else None
         return self._tag
@@ -188,7 +188,7 @@ def _type_of(raw: msgspec.Raw) -> str | None:
 
 
 def _effort_of(members: Mapping[str, msgspec.Raw]) -> str | None:
-    """The reasoning that a request of Chat Completions or Responses asks for, in the words of `thinking`."""
+    """Give the effort of a Chat or Responses request as a type of `thinking`."""
     raw, nested = members.get("reasoning_effort"), members.get("reasoning")
     try:
         if raw is not None:
@@ -201,12 +201,12 @@ def _effort_of(members: Mapping[str, msgspec.Raw]) -> str | None:
 
 
 def _either(members: Mapping[str, Any], name: str, other: str) -> Any:
-    """A member by either of the spellings that protobuf's JSON takes; None for none."""
+    """Give a member by either spelling that protobuf's JSON accepts; None without it."""
     return members.get(name, members.get(other))
 
 
 def _thinking_of_gemini(config: Mapping[str, Any]) -> str | None:
-    """The reasoning that a request of Gemini's asks for, in the words of `thinking`."""
+    """Give the thinking that a Gemini request asks for as a type of `thinking`."""
     level = _either(config, "thinkingLevel", "thinking_level")
     if isinstance(level, str):
         return "enabled" if level.lower() == "high" else "adaptive"
@@ -246,13 +246,13 @@ def _has_web_search(raw: msgspec.Raw) -> bool:
 
 
 def scan(chunks: Sequence[bytes | bytearray]) -> BodyFacts | Malformed:
-    """Read a body as it came. Two top-level models are refused (also `Model`, for some): readers may take either."""
+    """Read a body. Two top-level models, `Model` included, are refused, since parsers may take either."""
     first = chunks[0] if len(chunks) == 1 else None
     body = first if isinstance(first, bytes) else b"".join(chunks)
     try:
         text, members = _read(body)
         if not body.isascii():
-            _check_text(body)  # what is skipped is not checked for it
+            _check_text(body)  # the decoder does not check skipped strings
     except msgspec.ValidationError:
         return Malformed("the request's body must be a JSON object")
     except TooComplex as fault:
@@ -265,14 +265,14 @@ def scan(chunks: Sequence[bytes | bytearray]) -> BodyFacts | Malformed:
 
 
 def _read(body: bytes) -> tuple[bytes, Mapping[Key, msgspec.Raw]]:
-    """The members, and the text they were read from: the body, or as long as it."""
+    """Read the members, and give the text that they were read from: the body, or one of the same length."""
     try:
         return body, read_members(body)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:
-        # Half of a surrogate pair is for the upstream to judge: clients cut texts in the middle of one. U+FXXX in
-        # place of U+DXXX makes no name of another one that counts.
+        # Clients cut texts within a surrogate pair; the upstream may refuse them. U+FXXX in place of U+DXXX turns no
+        # name into one that matters.
         text = body.replace(rb"\ud", rb"\uf").replace(rb"\uD", rb"\uf")
         if text == body:
             raise
@@ -280,7 +280,7 @@ def _read(body: bytes) -> tuple[bytes, Mapping[Key, msgspec.Raw]]:
 
 
 def _check_text(body: bytes) -> None:
-    """Raise `UnicodeDecodeError` for what is no UTF-8. In pieces, for a long text costs more than it takes to read."""
+    """Raise `UnicodeDecodeError` for invalid UTF-8. Decoding in pieces is faster for long texts."""
     view, end, start = memoryview(body), len(body), 0
     while start < end:
         start += utf_8_decode(view[start : start + _PIECE], "strict", start + _PIECE >= end)[1]
@@ -288,7 +288,7 @@ def _check_text(body: bytes) -> None:
 
 def _with_model(body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw]) -> BodyFacts | Malformed:
     models = place = 0
-    last: dict[str, msgspec.Raw] = {}  # of two of a name parsers take the last
+    last: dict[str, msgspec.Raw] = {}  # parsers take the last of duplicate keys
     for number, (key, raw) in enumerate(members.items(), 1):
         name = key.name
         last[name] = raw
@@ -298,7 +298,7 @@ def _with_model(body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw]) ->
         elif len(name) == _MODEL_LENGTH and name.lower() == _MODEL:
             models += 1
     if models > 1:
-        message = 'the request names "model" twice, and who reads it may take either; name it once'
+        message = 'the request names "model" twice; name it once'
         return Malformed(message, "two_models")
     facts = BodyFacts(body, text, members, last)
     if place:
@@ -314,9 +314,9 @@ def _with_model(body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw]) ->
 
 
 def _has_long_number(text: bytes) -> bool:
-    """Tell whether a number is too long for parsers: two samples in a row are digits, and all between them.
+    """Whether a number is too long for parsers: two samples in a row are digits, and all between them.
 
-    With a letter among its digits a number is no JSON any more, while digits in a string still are.
+    Numbers and strings are told apart by replacing a digit by a letter, which is invalid in a number.
     """
     changed: bytearray | None = None
     for match in _DIGITS.finditer(text[::_STRIDE]):
@@ -324,7 +324,7 @@ def _has_long_number(text: bytes) -> bool:
         if text[start : start + _STRIDE].isdigit():
             if changed is None:
                 changed = bytearray(text)
-            changed[start + _STRIDE // 2] = _LETTER  # what comes first may belong to an escape
+            changed[start + _STRIDE // 2] = _LETTER  # the first digits may belong to an escape
     if changed is None:
         return False
     try:
@@ -337,14 +337,14 @@ def _has_long_number(text: bytes) -> bool:
 def _reason(body: bytes, fault: Exception) -> str:
     match fault:
         case RecursionError():
-            return "it is nested too deep"
+            return "it is nested too deeply"
         case UnicodeDecodeError():
             return "it is not in UTF-8"
     if not body.strip():
-        return "there is none"
+        return "it is empty"
     reason = str(fault).removeprefix("JSON is malformed: ")
     return "it ends too early" if "truncated" in reason else reason
 
 
 def _no_json(reason: str) -> Malformed:
-    return Malformed(f"the request's body is no JSON: {reason}; send a JSON object")
+    return Malformed(f"the request's body is not JSON: {reason}; send a JSON object")

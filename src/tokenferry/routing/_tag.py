@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from tokenferry.routing._members import JsonMember, TooComplex, decode_text, items, locate, read_members
 
-_MOST: Final = 200  # of a prompt that is meant there is one, and its end
-_MOST_MEMBERS: Final = 50  # of a block that holds it; there are three
-_LITERAL: Final = b"CCM-SUBAGENT-MODEL"  # no encoder escapes any of these
+_MOST: Final = 200  # a genuine prompt has two: one tag and its end
+_MOST_MEMBERS: Final = 50  # a genuine block has three
+_LITERAL: Final = b"CCM-SUBAGENT-MODEL"  # no encoder escapes these characters
 _ESCAPED_OPENING: Final = (b"\\u003c", b"\\u003C")
-# In JSON each character of a text may be escaped. What stands for < or > is no part of a name.
+# In JSON each character may be escaped. An escaped < or > is not part of a name.
 _REST: Final = re.compile(
     rb"""
     CCM-SUBAGENT-MODEL (?: > | \\u003[eE] )
@@ -26,22 +26,22 @@ _WINDOW: Final = 4096
 
 
 class Tag(Struct, frozen=True):
-    """The model it names, and where in the body this tag and any further ones are."""
+    """The model that a tag names, and the positions of all tags in the body."""
 
     model: str
     spans: tuple[tuple[int, int], ...]
 
 
 def may_hold_tag(system: msgspec.Raw) -> bool:
-    """Tell whether a system prompt is worth a closer look."""
+    """Whether a system prompt contains the tag's name."""
     return _LITERAL in bytes(system)
 
 
 def find_tag(body: bytes, text: bytes, systems: Sequence[JsonMember]) -> Tag | None:
-    """Look for it in system prompts: each a text, or a list of blocks with texts. The first one names the model.
+    """Find the tags in system prompts, which are strings or lists of blocks. The first tag names the model.
 
-    `text` is the body, or stands for it where a reader of JSON refuses that. The work is in proportion to how often
-    the tag's name occurs. Raises `TooComplex`.
+    `text` is the body, or a valid text of the same length. The time is linear in the number of occurrences of the tag's
+    name. Raises `TooComplex`.
     """
     if sum(body.count(_LITERAL, system.start, system.end) for system in systems) > _MOST:
         raise TooComplex(f"its system prompt holds {_LITERAL.decode()} more than {_MOST:,} times")
@@ -53,7 +53,7 @@ def find_tag(body: bytes, text: bytes, systems: Sequence[JsonMember]) -> Tag | N
 
 
 def _texts(text: bytes, system: JsonMember) -> Iterator[tuple[int, int]]:
-    """Where the prompt's texts are that may hold a tag, without their quotes."""
+    """Give the positions of the prompt's texts that may contain a tag, without their quotes."""
     opening = text[system.start]
     if opening == ord('"'):
         yield system.start + 1, system.end - 1
@@ -81,7 +81,7 @@ def _tags(body: bytes, start: int, end: int) -> Iterator[tuple[str, int, int]]:
 
 
 def _opening_before(body: bytes, start: int, at: int) -> int | None:
-    """Where the tag begins whose name is at `at`, in the JSON text that begins at `start`."""
+    """Give the start of the tag whose name is at `at`; None if no `<` precedes it."""
     if at > start and body[at - 1] == ord("<"):
         return at - 1
     first = at - len(_ESCAPED_OPENING[0])
@@ -91,7 +91,7 @@ def _opening_before(body: bytes, start: int, at: int) -> int | None:
 
 
 def _is_escaped(body: bytes, start: int, at: int) -> bool:
-    """Tell whether the character there belongs to an escape: an odd number of backslashes is before it."""
+    """Whether an odd number of backslashes precedes the position."""
     end = at
     while end > start:
         window = body[max(start, end - _WINDOW) : end]

@@ -1,4 +1,4 @@
-"""Streams of server-sent events: the first content, usage, and how a stream that is cut ends."""
+"""Answers on their way to the client: the first content of a stream, token usage, and the end of a cut stream."""
 
 from tokenferry.streaming._body_filter import BodyFilter, DocumentFilter, EventStreamFilter, estimate_output
 from tokenferry.streaming._dialects import DIALECTS, Dialect

@@ -1,4 +1,4 @@
-"""An upstream's answer on its way to the client: the bytes pass, and a copy of them is read."""
+"""Passes an upstream's answer to the client and reads a copy of it."""
 
 import logging
 from typing import Final, Protocol
@@ -12,48 +12,48 @@ logger = logging.getLogger("tokenferry.streaming")
 
 _BAD_REQUEST: Final = 400
 _ANSWER_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a model's answer, or of one event of it, that are read: what it draws comes within, before the usage."""
+"""The most bytes of a model's answer, or of one event, that are read. Images precede the usage."""
 _DOCUMENT_LIMIT: Final = 1024 * 1024
-"""Bytes of any other document that are read."""
+"""The most bytes of any other document that are read."""
 _SAMPLE: Final = 32 * 1024
 
 
 class BodyFilter(Protocol):
-    """A response's body on its way. What each call gives is to be written; one of `end` and `cut` comes last."""
+    """Filters a response's body. Write what each call gives; `end` or `cut` comes last, then `close`."""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing may follow what was given last, though the upstream goes on."""
+        """Whether the answer has ended, though the upstream may send more."""
         ...
 
     @property
     def error(self) -> str | None:
-        """A word for what went wrong, once it has ended."""
+        """The type of the error that ended the answer; None without one."""
         ...
 
     @property
     def model(self) -> str | None:
-        """What the upstream calls the model, if it said so. Nothing of it was checked."""
+        """The model that the upstream named, unchecked."""
         ...
 
     def feed(self, chunk: bytes, /) -> bytes: ...
 
     def end(self) -> bytes:
-        """The upstream ended it of its own accord."""
+        """End the answer after the upstream's regular end."""
         ...
 
     def cut(self, failure: UpstreamError, /) -> bytes | None:
-        """The upstream was cut. None if only a cut connection can show that to the client."""
+        """End the answer after a failure. None means that the client's connection must be cut."""
         ...
 
     def close(self) -> None:
-        """Nothing more comes, for whatever reason: set `model`, and estimate what the upstream has not counted."""
+        """Set `model`, and estimate the output if the upstream has not counted it."""
 
 
 class DocumentFilter:
-    """A body that is no stream of events. Of one `is_readable`, a JSON document, the usage or the error is read.
+    """Filters a body that is not an event stream. If `is_readable`, its usage or error is read.
 
-    One of more than 1 MiB is not kept to be read, of a model's answer 16 MiB. That has an output, counted or not.
+    At most 1 MiB is read, or 16 MiB of a model's answer (`is_answer`), whose output is estimated if not counted.
     """
 
     __slots__ = (
@@ -117,13 +117,13 @@ class DocumentFilter:
 
 
 def estimate_output(document: bytes, usage: TokenUsage) -> None:
-    """Estimate by its texts the output of an answer whose usage has none."""
+    """Estimate the output of an answer by its texts."""
     if output := estimated_output(document[:_SAMPLE], len(document)):
         usage.output, usage.is_estimated = output, True
 
 
 class EventStreamFilter:
-    """A stream of server-sent events. It ends with its own last event, or with an error that says what is missing."""
+    """Filters a stream of server-sent events. It ends with its own last event or with an error event."""
 
     __slots__ = (
         "_dialect",
@@ -147,7 +147,7 @@ class EventStreamFilter:
         self._request_id = request_id
         self._events = EventBoundary(_ANSWER_LIMIT)
         self._is_unread = False
-        """Whether the last event was too long to be read: it may have been the answer's end."""
+        """Whether the last event was too long to be read; it may have been the last one."""
         self._usage = usage
         self._reader = dialect.reader(usage)
         self._sample: list[bytes] = []
@@ -172,13 +172,13 @@ class EventStreamFilter:
         events, reader = self._events, self._reader
         rest = events.rest()
         if b"data:" in rest and rest.endswith((b"\n", b"\r")):
-            reader.read(rest)  # a whole event but for its blank line
+            reader.read(rest)  # a whole event without its blank line
         self.error = reader.error
         if reader.error is not None:
             return rest + b"\n\n"
         if reader.is_complete or reader.is_finished or (self._is_unread and not (events.is_inside or rest)):
             return rest
-        # What is left of an event that never ended is nothing that a client may act on.
+        # Clients must not act on an incomplete event.
         logger.warning("%s the upstream ended its stream without its last event", self._request_id)
         self.error = "truncated"
         return self._error_event("the upstream ended the answer before it was complete")
@@ -187,14 +187,14 @@ class EventStreamFilter:
         events = self._events
         self.error = self._reader.error
         if self._reader.is_complete and not events.is_inside and not events.rest():
-            return b""  # nothing is missing but the end of the framing
+            return b""  # only the end of the framing is missing
         logger.warning("%s %s", self._request_id, failure)
         self.error = failure.cause
-        return self._error_event(f"the answer was cut off: {failure}")
+        return self._error_event(f"the answer was cut: {failure}")
 
     @property
     def beginning(self) -> bytes:
-        """The first 32 KiB of it or so, as they came from the upstream."""
+        """About the first 32 KiB of the upstream's bytes."""
         return b"".join(self._sample)
 
     def close(self) -> None:
@@ -205,6 +205,6 @@ class EventStreamFilter:
                 self._usage.output, self._usage.is_estimated = output, True
 
     def _error_event(self, reason: str) -> bytes:
-        # Inside an event that has partly passed, a further line makes that one the error.
+        # If an event has partly passed, a further line turns it into the error.
         start = b"\n" if self._events.is_inside else b""
         return start + self._dialect.error_event("api_error", reason, self._request_id)

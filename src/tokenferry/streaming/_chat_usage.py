@@ -1,4 +1,4 @@
-"""What a Chat completion tells of itself, read from a copy: tokens, model, and how it ended."""
+"""Reads tokens, model and end of a Chat completion."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ from tokenferry.streaming._openai_usage import take_openai_usage
 from tokenferry.streaming._usage import TokenUsage, error_type, json_object
 from tokenferry.wire import chat_stage, end_of, parse, split
 
-# Unescaped quotation marks: no text of a model can hold these. Many vendors say null in each event.
+# With unescaped quotes, which no text of a model can contain. Many vendors send null in each event.
 _USAGE: Final = (b'"usage":{', b'"usage": {')
 _FINISH: Final = (b'"finish_reason":"', b'"finish_reason": "')
 _ERRORS: Final = (b'"error"', b'"base_resp"')
@@ -14,20 +14,20 @@ _DONE: Final = b"[DONE]"
 
 
 class ChatUsageReader:
-    """Reads the copy of a stream's events, as `SseUsageReader` does those of the Messages API."""
+    """A `StreamReader` of Chat completions."""
 
     def __init__(self, usage: TokenUsage) -> None:
         self._usage = usage
         self.is_complete = False
-        """Whether `[DONE]` has come. A finish reason is enough for a stream that ends of its own accord."""
+        """Whether `[DONE]` has arrived."""
         self.is_finished = False
-        """Whether nothing but usage and `[DONE]` was missing."""
+        """Whether a finish reason has arrived, which suffices for a stream that ends regularly."""
         self.error: str | None = None
         self.model: str | None = None
         self.is_counted = False
 
     def read(self, events: bytes) -> int:
-        """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
+        """Read whole events. Give how many bytes may pass: up to an error event."""
         if any(mark in events for mark in _FINISH):
             self.is_finished = True
         if self.model is None or _DONE in events or any(mark in events for mark in _USAGE + _ERRORS):
@@ -57,10 +57,10 @@ class ChatUsageReader:
 
 
 def read_chat_usage(document: bytes, usage: TokenUsage) -> None:
-    """Take over the tokens that a whole Chat completion tells of."""
+    """Read the usage of a whole completion."""
     take_chat_usage(json_object(document), usage)
 
 
 def take_chat_usage(completion: dict[str, Any], usage: TokenUsage) -> None:
-    """Take over what a completion or an event of one counted."""
+    """Read the usage of a completion or an event."""
     take_openai_usage(completion, usage, given="prompt_tokens", output="completion_tokens")

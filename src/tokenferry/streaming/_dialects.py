@@ -1,4 +1,4 @@
-"""How each wire format tells of its usage, its errors and its end."""
+"""How to read usage, errors and end of answers in each wire format."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
@@ -13,10 +13,10 @@ from tokenferry.wire import WireFormat, chat_error_event, error_event, gemini_er
 
 
 class StreamReader(Protocol):
-    """Reads the copy of a stream's events."""
+    """Reads the events of a stream."""
 
     is_complete: bool
-    """Whether the answer has come to its end, and no other one has begun."""
+    """Whether the answer has ended, and no other has begun."""
     error: str | None
     """The type of the error event that ended it."""
     model: str | None
@@ -25,22 +25,22 @@ class StreamReader(Protocol):
 
     @property
     def is_finished(self) -> bool:
-        """Whether a stream that ends of its own accord here misses nothing."""
+        """Whether the answer is complete if the stream ends here."""
         ...
 
     def read(self, events: bytes, /) -> int:
-        """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
+        """Read whole events. Give how many bytes may pass: up to an error event."""
         ...
 
 
 class Dialect(Struct, frozen=True):
-    """What reads the answers of one wire format, and words the error that ends a stream of it."""
+    """The readers of one wire format, and its error event."""
 
     reader: Callable[[TokenUsage], StreamReader]
     read_usage: Callable[[bytes, TokenUsage], None]
-    """Takes over the tokens that an answer in one document tells of."""
+    """Reads the usage of a whole answer."""
     error_event: Callable[[str, str, str], bytes]
-    """By a type of Anthropic's, a message and the request's id."""
+    """Gives the event for Anthropic's error type, a message and the request id."""
 
 
 MESSAGES: Final = Dialect(SseUsageReader, read_usage, error_event)

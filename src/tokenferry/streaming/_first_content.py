@@ -4,7 +4,7 @@ from tokenferry.streaming._usage import json_object, type_of
 from tokenferry.wire import FAILED, PREFACE, EventBoundary, event_stage, next_event, parse
 
 GATE_LIMIT: Final = 64 * 1024
-"""Bytes; what is longer without content passes."""
+"""A stream passes after this many bytes without content."""
 GATE_SECONDS: Final = 5.0
 
 _QUIET: Final = PREFACE | {"ping", "message_start", "quiet"}
@@ -12,20 +12,20 @@ _ERRORS: Final = frozenset(("error", FAILED))
 
 
 class FirstContentBuffer:
-    """Holds a stream back until its first content, so that an error in its place can still be answered elsewhere.
+    """Holds a stream until its first content, so that after an early error another account can still be tried.
 
-    Content is every event but `ping`, `message_start`, the first ones of Responses and errors, a chunk of a Chat
-    completion with more in it than a role, and one of Gemini with a part. Gemini's end without content is an error.
+    Content is any event except `ping`, `message_start`, the first events of Responses, a Chat chunk with only a role, a
+    Gemini event without parts, and errors. A Gemini answer that ends without content is an error.
     """
 
     def __init__(self) -> None:
         self.held: list[bytes] = []
-        """The stream as it came until now."""
+        """The chunks that have arrived."""
         self._size = 0
         self._events = EventBoundary()
 
     def feed(self, chunk: bytes) -> Literal["held", "open", "error"]:
-        """Take what came next; tell what it brought."""
+        """Add a chunk, and say whether to hold the stream, open it, or treat it as an error."""
         self.held.append(chunk)
         self._size += len(chunk)
         events, start = self._events.feed(chunk), 0
@@ -43,6 +43,6 @@ class FirstContentBuffer:
 
 
 def _kind_of_chunk(data: bytes) -> str:
-    """What an event without a name or type brings: those of Chat Completions and of Gemini have neither."""
+    """Classify an event without name and type, as Chat Completions and Gemini send them."""
     document = json_object(data)
     return event_stage(document) if document else ""

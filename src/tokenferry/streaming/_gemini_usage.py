@@ -1,24 +1,21 @@
-"""What an answer of Gemini tells of itself, read from a copy: tokens, model, and how it ended."""
+"""Reads tokens, model and end of a Gemini answer."""
 
 from typing import Any, Final
 
-from tokenferry.streaming._usage import TokenUsage, error_type, json_object
+from tokenferry.streaming._usage import TokenUsage, error_type, json_object, token_count
 from tokenferry.wire import end_of, parse, split
 
-# Unescaped quotation marks: no text of a model can hold these.
+# With unescaped quotes, which no text of a model can contain.
 _MARKS: Final = (b'"finishReason"', b'"blockReason"', b'"error"')
 
 
 class GeminiUsageReader:
-    """Reads the copy of a stream's events, as `SseUsageReader` does those of the Messages API.
-
-    Each event counts all until there, so that the last one is enough.
-    """
+    """A `StreamReader` of Gemini answers. Counts are cumulative, so the last event suffices."""
 
     def __init__(self, usage: TokenUsage) -> None:
         self._usage = usage
         self.is_complete = False
-        """Whether a finish reason has come, or that the prompt was blocked."""
+        """Whether a finish reason or a block reason has arrived."""
         self.error: str | None = None
         self.model: str | None = None
         self.is_counted = False
@@ -28,7 +25,7 @@ class GeminiUsageReader:
         return self.is_complete
 
     def read(self, events: bytes) -> int:
-        """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
+        """Read whole events. Give how many bytes may pass: up to an error event."""
         if self.model is None or self.is_complete or any(mark in events for mark in _MARKS):
             for number, event in enumerate(split(events)):
                 self._note(event)
@@ -57,32 +54,29 @@ class GeminiUsageReader:
 
 
 def read_gemini_usage(document: bytes, usage: TokenUsage) -> None:
-    """Take over the tokens that a whole answer tells of."""
+    """Read the usage of a whole answer."""
     take_gemini_usage(json_object(document), usage)
 
 
 def take_gemini_usage(answer: dict[str, Any], usage: TokenUsage) -> bool:
-    """Take over what an answer counted; tell whether it counted anything.
+    """Read the usage of an answer. Give whether it has one.
 
-    Its prompt includes what came from the cache; what was thought comes on top of the candidates.
+    The prompt includes cached tokens; the candidates exclude thoughts.
     """
     reported = answer.get("usageMetadata")
-    if not isinstance(reported, dict) or (prompt := _count(reported, "promptTokenCount")) is None:
+    if not isinstance(reported, dict) or (prompt := token_count(reported.get("promptTokenCount"))) is None:
         return False
-    cached, thoughts = _count(reported, "cachedContentTokenCount") or 0, _count(reported, "thoughtsTokenCount") or 0
-    tools = _count(reported, "toolUsePromptTokenCount") or 0
+    cached, thoughts, tools, output = [
+        token_count(reported.get(f"{name}TokenCount")) or 0
+        for name in ("cachedContent", "thoughts", "toolUsePrompt", "candidates")
+    ]
     usage.take(
         {
             "input_tokens": max(prompt + tools - cached, 0),
-            "output_tokens": (_count(reported, "candidatesTokenCount") or 0) + thoughts,
+            "output_tokens": output + thoughts,
             "cache_read_input_tokens": cached,
-            "cache_creation_input_tokens": 0,  # which it doesn't bill; like its other zeros it is left out
+            "cache_creation_input_tokens": 0,  # Gemini does not count cache writes
             "output_tokens_details": {"thinking_tokens": thoughts},
         }
     )
     return True
-
-
-def _count(reported: dict[str, Any], name: str) -> int | None:
-    value = reported.get(name)
-    return value if type(value) is int and value >= 0 else None

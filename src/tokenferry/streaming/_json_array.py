@@ -6,13 +6,13 @@ from tokenferry.wire import EventBoundary, parse, split
 
 _LONGEST_EVENT: Final = 32 * 1024 * 1024
 _DONE: Final = b"[DONE]"
-"""How servers that are not the vendor's end a stream; it is no item."""
+"""The end of streams of some compatible servers; it is not an item."""
 
 
 class JsonArrayFilter:
-    """A stream of events as one JSON array of their data, as Gemini's API gives it to who asks for no events.
+    """Turns a stream of events into a JSON array of their data, as Gemini's API does for clients without SSE.
 
-    An error that ends the stream is its last item.
+    An error that ends the stream is the last item.
     """
 
     __slots__ = ("_events", "_inner", "_is_begun")

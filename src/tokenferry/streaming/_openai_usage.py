@@ -1,23 +1,23 @@
-"""The `usage` of OpenAI's formats, which name its fields in different ways."""
+"""Reads the `usage` of OpenAI's formats, which differ in the names of its fields."""
 
 from typing import Any
 
-from tokenferry.streaming._usage import TokenUsage
+from tokenferry.streaming._usage import TokenUsage, token_count
 
 
 def take_openai_usage(answer: dict[str, Any], usage: TokenUsage, *, given: str, output: str) -> None:
-    """Take over what an answer counted, where the input and the output have these names.
+    """Read the usage of an answer. `given` and `output` name the fields of input and output.
 
-    Its input includes what the cache read and wrote.
+    The input includes what the cache read and wrote.
     """
     reported = answer.get("usage")
     if not isinstance(reported, dict):
         return
     details, more = _table(reported.get(f"{given}_details")), _table(reported.get(f"{output}_details"))
-    read, written = _count(details.get("cached_tokens")), _count(details.get("cache_write_tokens"))
+    read, written = token_count(details.get("cached_tokens")), token_count(details.get("cache_write_tokens"))
     if read is None:
-        read = _count(reported.get("prompt_cache_hit_tokens"))  # DeepSeek's name
-    count = _count(reported.get(given))
+        read = token_count(reported.get("prompt_cache_hit_tokens"))  # DeepSeek's name
+    count = token_count(reported.get(given))
     usage.take(
         {
             "input_tokens": None if count is None else max(count - (read or 0) - (written or 0), 0),
@@ -32,7 +32,3 @@ def take_openai_usage(answer: dict[str, Any], usage: TokenUsage, *, given: str, 
 
 def _table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None

@@ -1,4 +1,4 @@
-"""What an answer of the Responses API tells of itself, read from a copy: tokens, model, and how it ended."""
+"""Reads tokens, model and end of a Responses answer."""
 
 from typing import Any, Final
 
@@ -6,19 +6,19 @@ from tokenferry.streaming._openai_usage import take_openai_usage
 from tokenferry.streaming._usage import TokenUsage, error_type, json_object
 from tokenferry.wire import end_of, parse, split
 
-# Unescaped quotation marks: no text of a model can hold these.
+# With unescaped quotes, which no text of a model can contain.
 _MARKS: Final = (b'"response.completed"', b'"response.incomplete"', b'"response.failed"', b'"error"')
 _ENDS: Final = frozenset(("response.completed", "response.incomplete"))
 _FAILURES: Final = frozenset(("response.failed", "error"))
 
 
 class ResponsesUsageReader:
-    """Reads the copy of a stream's events, as `SseUsageReader` does those of the Messages API."""
+    """A `StreamReader` of Responses answers."""
 
     def __init__(self, usage: TokenUsage) -> None:
         self._usage = usage
         self.is_complete = False
-        """Whether one of the last events has come."""
+        """Whether a final event has arrived."""
         self.error: str | None = None
         self.model: str | None = None
         self.is_counted = False
@@ -28,7 +28,7 @@ class ResponsesUsageReader:
         return self.is_complete
 
     def read(self, events: bytes) -> int:
-        """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
+        """Read whole events. Give how many bytes may pass: up to an error event."""
         if self.model is None or any(mark in events for mark in _MARKS):
             for number, event in enumerate(split(events)):
                 self._note(event)
@@ -58,10 +58,10 @@ class ResponsesUsageReader:
 
 
 def read_responses_usage(document: bytes, usage: TokenUsage) -> None:
-    """Take over the tokens that a whole answer tells of."""
+    """Read the usage of a whole answer."""
     take_responses_usage(json_object(document), usage)
 
 
 def take_responses_usage(answer: dict[str, Any], usage: TokenUsage) -> None:
-    """Take over what an answer counted."""
+    """Read the usage of an answer."""
     take_openai_usage(answer, usage, given="input_tokens", output="output_tokens")

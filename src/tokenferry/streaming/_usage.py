@@ -1,4 +1,4 @@
-"""What an answer of the Messages API tells of itself, read from a copy: tokens, model, and how it ended."""
+"""Reads tokens, model and end of a Messages answer."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import msgspec
 from tokenferry.wire import next_event, parse
 
 _ERROR_TYPE: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-# Unescaped quotation marks: no text of a model can hold these.
+# With unescaped quotes, which no text of a model can contain.
 _USAGE: Final = b'"usage"'
 _USAGE_OBJECT: Final = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _USAGE_LIMIT: Final = 4096
@@ -19,7 +19,7 @@ _MOST: Final = 10**9  # no request has more
 _COUNTS: Final = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _LONGEST_WORD: Final = 32
 _OUTSIDE: Final = 64
-# Iterations that the numbers beside them include. All others, like a compaction, are billed on top of those numbers.
+# Iterations that the totals include. All others, like a compaction, are billed on top of the totals.
 _INCLUDED: Final = frozenset(("message", "fallback_message"))
 _TEXT: Final = re.compile(
     rb'"(?:text|thinking|partial_json|content|reasoning_content|arguments|delta)"\s*:\s*("(?:[^"\\]|\\.)*")'
@@ -35,19 +35,19 @@ _QUIET: Final = frozenset(("content_block_start", "content_block_delta", "conten
 
 
 class TokenUsage(msgspec.Struct):
-    """Tokens as the upstream counted them; None where it said nothing, which is not zero.
+    """The upstream's token counts; None for an unknown one.
 
-    Input is counted without what the cache read and wrote. All numbers are those billed: with the iterations that the
-    vendor leaves out of its sums.
+    Input excludes what the cache read and wrote. All numbers are those billed: they include the iterations that the
+    vendor's totals exclude.
     """
 
     input: int | None = None
     output: int | None = None
     cache_creation: int | None = None
-    """Input written into the cache, for whatever time."""
+    """Input written into the cache, for any lifetime."""
     cache_read: int | None = None
     cache_creation_1h: int | None = None
-    """The part of `cache_creation` written for an hour; the rest is written for five minutes."""
+    """The part of `cache_creation` with a lifetime of an hour; the rest has one of five minutes."""
     thinking: int | None = None
     """The part of `output` spent on reasoning."""
     web_searches: int | None = None
@@ -55,21 +55,21 @@ class TokenUsage(msgspec.Struct):
     service_tier: str | None = None
     inference_geo: str | None = None
     is_estimated: bool = False
-    """Whether it is an estimate, since the answer was cut before the upstream counted it, or it wasn't asked to."""
+    """Whether the output is an estimate, because the upstream did not count it."""
     model: str | None = None
-    """Of one of `others`: the model that served it, if that differs."""
+    """In `others`: the model of the iteration, if it differs."""
     others: "tuple[TokenUsage, ...]" = ()
-    """The iterations that the vendor leaves out of its sums; they are included here."""
+    """The iterations that the vendor's totals exclude; the numbers here include them."""
 
     @property
     def rated(self) -> int | None:
-        """The tokens that rate limits count: input, cache writes and output, not cache reads; None for no word."""
+        """The tokens that rate limits count: input, cache writes and output, not cache reads; None if unknown."""
         if self.input is None and self.output is None:
             return None
         return (self.input or 0) + (self.cache_creation or 0) + (self.output or 0)
 
     def take(self, reported: object) -> None:
-        """Take over a `usage` object. A stream tells sums, so the last one counts; a zero never erases a count."""
+        """Read a `usage` object. Counts of a stream are cumulative, so the last one counts; a zero erases none."""
         if not isinstance(reported, dict):
             return
         for other in self.others:
@@ -100,12 +100,12 @@ class TokenUsage(msgspec.Struct):
             self.inference_geo = _word(geo) or self.inference_geo
 
     def _replace_input(self, plain: int | None, written: int | None, read: int | None, split: object) -> None:
-        """Replace the input as a whole: a later, exact number may have moved from the input to the cache."""
+        """Replace the input counts together: later ones may have moved tokens from the input to the cache."""
         hour = None
         if isinstance(split, dict):
-            hour = _count(split.get("ephemeral_1h_input_tokens"))
+            hour = token_count(split.get("ephemeral_1h_input_tokens"))
             if written is None:
-                written = _sum(hour, _count(split.get("ephemeral_5m_input_tokens")))
+                written = _sum(hour, token_count(split.get("ephemeral_5m_input_tokens")))
         is_said = bool(plain or written or read)
         if plain is not None and (is_said or self.input is None):
             self.input = plain
@@ -122,7 +122,7 @@ class TokenUsage(msgspec.Struct):
                 setattr(self, field, (getattr(self, field) or 0) + sign * count)
 
 
-def _count(value: object) -> int | None:
+def token_count(value: object) -> int | None:
     return value if type(value) is int and 0 <= value <= _MOST else None
 
 
@@ -132,7 +132,7 @@ def _sum(*counts: int | None) -> int | None:
 
 
 def _later(known: int | None, reported: object, name: str) -> int | None:
-    count = _count(reported.get(name)) if isinstance(reported, dict) else None
+    count = token_count(reported.get(name)) if isinstance(reported, dict) else None
     return count if count or known is None else known
 
 
@@ -142,7 +142,7 @@ def _word(value: object) -> str | None:
 
 
 def _outside(iterations: object) -> Iterator[TokenUsage]:
-    """The iterations that the numbers beside them leave out."""
+    """Give the iterations that the totals exclude."""
     for one in iterations[:_OUTSIDE] if isinstance(iterations, list) else ():
         if isinstance(one, dict) and one.get("type") not in _INCLUDED:
             usage = TokenUsage(model=_text(one.get("model")))
@@ -151,7 +151,7 @@ def _outside(iterations: object) -> Iterator[TokenUsage]:
 
 
 def estimated_output(sample: bytes, size: int) -> int:
-    """The tokens of a stream of `size` bytes that begins with `sample`: one for each four characters of its content."""
+    """Estimate the output of `size` bytes that begin with `sample`: a token per four characters of content."""
     characters = 0
     for text in _TEXT.findall(sample):
         with contextlib.suppress(ValueError):
@@ -160,17 +160,14 @@ def estimated_output(sample: bytes, size: int) -> int:
 
 
 class SseUsageReader:
-    """Reads the copy of a stream's events in the format of the Messages API.
-
-    A chunk without a word of interest costs three searches; only the others are taken apart.
-    """
+    """A `StreamReader` of Messages answers. Only chunks with a relevant word are parsed."""
 
     def __init__(self, usage: TokenUsage) -> None:
         self._usage = usage
         self.is_complete = False
-        """Whether the message has come to its end, and no other one has begun."""
+        """Whether the message has ended, and no other has begun."""
         self.error: str | None = None
-        """The type of the error event that ended it."""
+        """The type of the error event that ended the stream."""
         self.model: str | None = None
         self.is_counted = False
         """Whether the upstream has counted the whole output."""
@@ -180,11 +177,11 @@ class SseUsageReader:
         return self.is_complete
 
     def read(self, events: bytes) -> int:
-        """Take note of whole events; give how many bytes of them may pass: an error event is the last to."""
+        """Read whole events. Give how many bytes may pass: up to an error event."""
         if _USAGE in events or b"error" in events or b"message_stop" in events or self.is_complete:
             start = 0
             while start < len(events):
-                if events.startswith(_CONTENT, start):  # nearly all of them, as they are written
+                if events.startswith(_CONTENT, start):  # nearly all events, as Anthropic writes them
                     self.is_complete = False
                     other = (_NO_CONTENT if events.find(b"\r") < 0 else _NO_CONTENT_OF_ANY).search(events, start)
                     start = len(events) if other is None else other.end()
@@ -211,7 +208,7 @@ class SseUsageReader:
             case "message_delta":
                 usage = document.get("usage")
                 self._usage.take(usage)
-                self.is_counted = isinstance(usage, dict) and _count(usage.get("output_tokens")) is not None
+                self.is_counted = isinstance(usage, dict) and token_count(usage.get("output_tokens")) is not None
             case "message_stop":
                 self.is_complete = True
             case "error":
@@ -219,12 +216,12 @@ class SseUsageReader:
 
 
 def read_usage(document: bytes, usage: TokenUsage) -> None:
-    """Take over the tokens that an answer in one JSON document tells of."""
+    """Read the usage of a whole answer."""
     at = document.find(_USAGE)
     if at < 0:
         return
     if document.find(_USAGE, at + 1) < 0 and (found := _USAGE_OBJECT.match(document, at)) is not None:
-        # The one object of that name, wherever it stands, is read alone: the text beside it may be long.
+        # Only the `usage` object is parsed: the rest of the answer may be long.
         start = found.end()
         with contextlib.suppress(ValueError):
             usage.take(_DECODER.raw_decode(document[start : start + _USAGE_LIMIT].decode("utf-8", "replace"))[0])
@@ -233,23 +230,23 @@ def read_usage(document: bytes, usage: TokenUsage) -> None:
 
 
 def type_of(data: bytes) -> str:
-    """The type that an event's data names; empty for none."""
+    """Give the type in an event's data; empty without one."""
     return _text(json_object(data).get("type")) or ""
 
 
 def error_type(document: dict[str, Any]) -> str | None:
-    """The type of an error in Anthropic's envelope; None for what is none, or could not be one's name."""
+    """Give the type of an error in Anthropic's envelope; None without a valid one."""
     error = document.get("error")
     kind = error.get("type") if isinstance(error, dict) else None
     return kind if isinstance(kind, str) and _ERROR_TYPE.fullmatch(kind) else None
 
 
 def json_object(data: bytes) -> dict[str, Any]:
-    """What the data says, if it is a JSON object; else an empty one."""
+    """Decode a JSON object; give an empty one for any other data."""
     try:
         return _object.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass  # clients read more than the standard has: NaN, 1e999, half of a surrogate pair
+        pass  # clients accept more than the standard: NaN, 1e999, half a surrogate pair
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The gateway's own HTTP/1.1 client: call-backs on `asyncio.Protocol`, one pool per origin."""
+"""The gateway's HTTP/1.1 client: callbacks on `asyncio.Protocol`, one connection pool per origin."""
 
 from tokenferry.upstream._call import Call
 from tokenferry.upstream._client import UpstreamClient

@@ -19,10 +19,10 @@ _LONGEST_STALE_S = 1.0
 
 
 def stale_within(opening: float) -> float:
-    """Give how long after a request a kept connection may show that it had been closed; both times in seconds.
+    """Give the time after a request within which a lost connection counts as stale. Both times are in seconds.
 
-    That takes a round trip; opening the connection took one at least. A peer that is lost later was working on the
-    request, which would be paid for twice (RFC 9110, 9.2.2).
+    A stale connection shows within a round trip; opening it took at least one. A peer that is lost later may have
+    worked on the request, which would be billed twice (RFC 9110, 9.2.2).
     """
     return min(max(_SHORTEST_STALE_S, 2 * opening), _LONGEST_STALE_S)
 
@@ -30,19 +30,19 @@ def stale_within(opening: float) -> float:
 class Call:
     """One request and its response, from `UpstreamClient.send` to its end.
 
-    Callers use `pause`, `resume` and `abort`: they are idempotent, and do nothing once the call is over.
+    Callers use `pause`, `resume` and `abort`, which are idempotent and do nothing once the call is over.
     """
 
-    # As defaults of the class these cost nothing for the many calls that need none of them.
+    # Defaults of the class, which cost nothing per call.
     _phase: Phase = "connect"
     _connection: "Connection | None" = None
     _dial: "asyncio.Task[None] | None" = None
     _sent_at: float | None = None
     _reused = _paused = _answered = _head_seen = _over = False
-    news: "ReadResult | None" = None
-    """What was read for it and is not delivered yet."""
+    pending: "ReadResult | None" = None
+    """A read that is not delivered yet."""
     deadline = inf
-    """On the loop's clock; looked at about once a second."""
+    """On the loop's clock; checked about once a second."""
 
     def __init__(
         self, upstream: "UpstreamClient", request: "UpstreamRequest", sink: "Sink", *, first_byte: float
@@ -54,13 +54,13 @@ class Call:
         self.request: UpstreamRequest | None = request
 
     def pause(self) -> None:
-        """Stop reading from the peer; what one read has already brought (256 KiB at most) is still delivered."""
+        """Stop reading from the peer. Bytes that were read already, at most 256 KiB, are still delivered."""
         if self._over or self._paused:
             return
         self._paused = True
         if self._connection is not None:
             self._connection.pause()
-            self.deadline = inf  # silence is ours now, not the peer's
+            self.deadline = inf  # the peer must not time out while paused
 
     def resume(self) -> None:
         if self._over or not self._paused:
@@ -91,7 +91,7 @@ class Call:
         assert self.request is not None
         self._dial = None
         self._connection = connection
-        self._reused = reused and self._sent_at is None  # it is sent again once at most
+        self._reused = reused and self._sent_at is None  # it is resent at most once
         self._phase = "first-byte"
         self._sent_at = now = self._loop.time()
         self.deadline = now + self._wait_s
@@ -100,49 +100,49 @@ class Call:
             connection.pause()
 
     def detach(self) -> None:
-        """Learn that the connection has done its part, and is another call's from now on."""
+        """Forget the connection, which is free for another call."""
         self._connection = None
 
-    def receive(self, news: "ReadResult") -> None:
-        """Take what one read brought. A sink that raises loses its call."""
+    def receive(self, result: "ReadResult") -> None:
+        """Deliver a read. If the sink raises, the call is aborted."""
         if self._over:
             return
         if not self._answered:
             self._answered = True
-            self.request = None  # it can't be sent again any more
-        if news.complete:
+            self.request = None  # it can't be resent
+        if result.complete:
             self._connection = None
         try:
-            self._deliver(news)
+            self._deliver(result)
         except BaseException:
             self.abort()
             raise
 
     def unreachable(self, reason: str, error: Exception | None = None) -> None:
-        """Learn that there will be no connection."""
+        """Fail because no connection could be opened."""
         self._dial = None
         failure = ConnectError(self._upstream.host, reason, sent=self.sent)
         failure.__cause__ = error
         self.fail(failure)
 
     def lost(self, error: Exception | None) -> None:
-        """Learn that the connection is gone, not by this side's doing."""
+        """Handle the loss of the connection: resend if it was stale, otherwise fail."""
         connection, self._connection = self._connection, None
         if connection is not None and self._is_stale(connection):
-            self._upstream.redial(self)
+            self._upstream.reconnect(self)
             return
         failure = AnswerCut(self._upstream.host, after_head=self._head_seen, sent=self.sent, answered=self._answered)
-        # Without its frames: those of a failed write hold the request as a local.
+        # Without its frames: those of a failed write hold the request.
         failure.__cause__ = error and error.with_traceback(None)
         self.fail(failure)
 
     def expire(self) -> None:
-        """End the call: its deadline has passed."""
+        """Fail because the deadline has passed."""
         waited = self._wait_s if self._phase in ("first-byte", "idle") else self._upstream.timeouts.connect
         self.fail(AnswerTimeout(self._upstream.host, self._phase, waited, sent=self.sent, answered=self._answered))
 
     def fail(self, failure: UpstreamError) -> None:
-        """End the call, unless it is over."""
+        """End the call with a failure, unless it is over."""
         if self._end():
             self._upstream.ended(self, failure)
             self._sink.on_failure(failure)
@@ -155,8 +155,8 @@ class Call:
     def answered(self) -> bool:
         return self._answered
 
-    def _deliver(self, news: "ReadResult") -> None:
-        head, parts = news.head, news.parts
+    def _deliver(self, result: "ReadResult") -> None:
+        head, parts = result.head, result.parts
         if head is not None:
             self._head_seen = True
             self._phase = "idle"
@@ -166,12 +166,12 @@ class Call:
             self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._over:
             return
-        if news.complete:
+        if result.complete:
             self._end()
             self._upstream.ended(self, None)
             self._sink.on_end()
-        elif news.fault is not None:
-            self.fail(BadAnswer(self._upstream.host, news.fault, after_head=self._head_seen))
+        elif result.fault is not None:
+            self.fail(BadAnswer(self._upstream.host, result.fault, after_head=self._head_seen))
         elif self._head_seen and not self._paused:
             self._await_bytes()
 

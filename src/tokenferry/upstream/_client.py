@@ -23,10 +23,10 @@ _TICK_S = 1.0
 
 
 class UpstreamClient:
-    """An HTTP/1.1 client for one origin, with a pool of idle connections; it belongs to the loop that first uses it.
+    """An HTTP/1.1 client for one origin, with a pool of idle connections. It belongs to the loop that first uses it.
 
-    It never follows a redirect, never decodes a body, keeps no cookie, and sends a request again in one case only: on
-    a kept connection that the peer turns out to have closed before it came, once (`stale_within`).
+    It follows no redirects, decodes no bodies and stores no cookies. It resends a request only once, and only if an
+    idle connection proves to have been closed by the peer (`stale_within`).
     """
 
     def __init__(
@@ -41,18 +41,18 @@ class UpstreamClient:
         max_connections: int | None = None,
         lines: Sequence[bytes] = (),
     ) -> None:
-        """Raise `ConfigError` unless the origin is https, or http on loopback, and its proxy's URL sound.
+        """Raises `ConfigError` unless the origin is https, or http on loopback, and its proxy's URL is valid.
 
-        Without an `ssl_context` the system's roots are trusted and those in `ca_file`. Above `max_connections`
-        calls wait for one, first come, first served. `lines` are headers of every request, as they go out.
+        Without an `ssl_context`, the system's roots and those in `ca_file` are trusted. Above `max_connections` calls
+        wait in order. `lines` are encoded headers of every request.
         """
         self._origin = parse_origin(origin)
         self.host = self._origin.authority
-        """Fit for messages."""
+        """Host and port, for messages."""
         self.timeouts = timeouts or Timeouts()
         self._tick_s = min(_TICK_S, *(limit / 4 for limit in astuple(self.timeouts)))
         proxy = proxies.of(self._origin) if proxies is not None else None
-        self._dialler = Connector(self._origin, proxy=proxy, ssl_context=ssl_context, ca_file=ca_file)
+        self._connector = Connector(self._origin, proxy=proxy, ssl_context=ssl_context, ca_file=ca_file)
         self._max_idle = max_idle
         self._max_connections = max_connections
         self._lines = tuple(lines)
@@ -66,11 +66,11 @@ class UpstreamClient:
         self._all_gone: asyncio.Event | None = None
         self._dialled = self._reused = self._retried = 0
         self._failures: Counter[str] = Counter()
-        self._to_inform: list[Call] = []
+        self._undelivered: list[Call] = []
 
     @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The one it belongs to. Kept, for asking which one runs is a system call before Python 3.12."""
+        """The loop that it belongs to. Cached: before Python 3.12, asking for the running loop is a system call."""
         return asyncio.get_running_loop()
 
     @property
@@ -88,16 +88,16 @@ class UpstreamClient:
         lines: Sequence[bytes] = (),
         stream: bool = False,
     ) -> Call:
-        """Start a call; the sink hears of it later, never from in here.
+        """Start a call. The sink is called later, never from within.
 
-        `target` is in origin form and includes the query. `headers` hold none of `FRAMING_HEADERS`; nor do `lines`,
-        further ones as they go out, which a parser has read. With `stream` the shorter of the two times for a first
-        byte applies. Raises `BadRequest` and `UpstreamClosed`.
+        `target` is in origin form and includes the query. Neither `headers` nor `lines`, which are encoded and valid
+        headers, may contain `FRAMING_HEADERS`. With `stream`, the shorter first-byte timeout applies. Raises
+        `BadRequest` and `UpstreamClosed`.
         """
         if self._lines:
             lines = (*lines, *self._lines)
         request = build_request(self._origin, method, target, headers, body, ready=lines)
-        # A traceback of what is raised here or in callers must not show a credential.
+        # Tracebacks from here and from callers must not show a credential.
         del headers, body, lines
         if isinstance(request, str):
             raise BadRequest(self.host, request)
@@ -136,7 +136,7 @@ class UpstreamClient:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._dialler.close()
+        self._connector.close()
         if self._dials:
             await asyncio.wait(self._dials)
         for connection in list(self._open):
@@ -145,36 +145,36 @@ class UpstreamClient:
             self._all_gone = self._all_gone or asyncio.Event()
             await self._all_gone.wait()
 
-    # What connections and calls tell the pool.
+    # Called by connections and calls.
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
 
     def deliver_soon(self, call: Call) -> None:
-        """Tell it its news once everything that has arrived is read.
+        """Deliver the call's read after all sockets that are ready now were read.
 
-        Answers that are passed on one after the other cost less than those between which others come.
+        Delivering answers one after another costs less than interleaving reads and deliveries.
         """
-        if not self._to_inform:
+        if not self._undelivered:
             self.loop.call_soon(self.deliver)
-        self._to_inform.append(call)
+        self._undelivered.append(call)
 
     def deliver(self) -> None:
-        """Tell every call its news."""
-        informed, self._to_inform = self._to_inform, []
-        for call in informed:
-            news, call.news = call.news, None
-            if news is None:
+        """Deliver the pending read of every call."""
+        calls, self._undelivered = self._undelivered, []
+        for call in calls:
+            result, call.pending = call.pending, None
+            if result is None:
                 continue
             try:
-                call.receive(news)
-            except Exception as fault:  # noqa: BLE001  # the others must hear of theirs
-                self.loop.call_exception_handler({"message": "an answer could not be taken", "exception": fault})
+                call.receive(result)
+            except Exception as fault:  # noqa: BLE001  # the other calls must get theirs
+                self.loop.call_exception_handler({"message": "an answer could not be delivered", "exception": fault})
 
     def release(self, connection: Connection) -> None:
         if self._queued:
             if next(iter(self._queued)).sent:
-                connection.drop()  # makes room for a new one: who lost a stale one is sent once more only
+                connection.drop()  # a resent request needs a new connection
                 return
             self._reused += 1
             self._next().attach(connection, reused=True)
@@ -196,8 +196,8 @@ class UpstreamClient:
         if not self._open and self._all_gone is not None:
             self._all_gone.set()
 
-    def redial(self, call: Call) -> None:
-        """Send again, on a new connection: the idle ones may be as stale as the one that was lost."""
+    def reconnect(self, call: Call) -> None:
+        """Resend on a new connection, since idle ones may be stale, too."""
         self._retried += 1
         self._connect(call)
 
@@ -208,7 +208,7 @@ class UpstreamClient:
             self._failures[failure.kind] += 1
 
     def _connect(self, call: Call) -> None:
-        """Dial for the call, or let it wait for a connection if there are as many as may be."""
+        """Open a connection for the call, or queue it at the limit."""
         if self._is_full():
             self._queued[call] = None
             call.queue()
@@ -222,12 +222,12 @@ class UpstreamClient:
         connection = Connection(self)
         start = self.loop.time()
         try:
-            await self._dialler.connect(connection)
+            await self._connector.connect(connection)
         except (OSError, UnicodeError) as error:
             call.unreachable(reason_of(error), error)
             return
         except asyncio.CancelledError:
-            # What uvloop had made by then it closes without a word, and `aclose` would wait for it for good.
+            # uvloop closes the socket without calling `connection_lost`, and `aclose` would wait forever.
             connection.drop()
             self.gone(connection)
             raise
@@ -236,7 +236,7 @@ class UpstreamClient:
         if connection.usable:
             call.attach(connection, reused=False)
         else:
-            call.unreachable("it was closed as soon as it was open")
+            call.unreachable("it was closed right after it was opened")
 
     def _dial_over(self, dial: asyncio.Task[None]) -> None:
         self._dials.discard(dial)
@@ -258,11 +258,11 @@ class UpstreamClient:
         self._timer = self.loop.call_later(self._tick_s, self._tick)
 
     def _tick(self) -> None:
-        """Look at every deadline. One timer for all: arming one per read would cost more than the read."""
+        """Check every deadline. One timer serves all, since one per read would cost more than the read."""
         self._timer = None
         if self._calls or self._idle:
             self._arm()
-        self.deliver()  # who has news isn't late
+        self.deliver()  # a call with a pending read is not late
         now = self.loop.time()
         for connection in [idle for idle in self._idle if idle.idle_since + self.timeouts.keep_idle <= now]:
             connection.drop()

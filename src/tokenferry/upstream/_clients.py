@@ -11,7 +11,7 @@ from tokenferry.upstream import Proxies, Timeouts, UpstreamClient, UpstreamStati
 
 
 class UpstreamClients:
-    """One client per base URL, made when it is first needed. They belong to one event loop."""
+    """The clients of all upstreams, one per base URL, made on first use. They belong to one event loop."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class UpstreamClients:
         max_connections: int | None = None,
         gateway_id: str | None = None,
     ) -> None:
-        """As in `UpstreamClient`, for each. With a `gateway_id` a request that comes back is known by its `Via`."""
+        """The arguments are those of each `UpstreamClient`. `gateway_id` marks requests by `Via`, to detect loops."""
         self._timeouts = timeouts
         self._ssl_context = ssl_context
         self._ca_file = ca_file
@@ -32,10 +32,10 @@ class UpstreamClients:
         self._mark = b""
         if gateway_id is not None:
             self._mark = b"tf-" + gateway_id.encode("ascii")
-            vendor_hosts()  # read from files here, and not while a request waits
+            vendor_hosts()  # reads files, which no request must wait for
         self._known: dict[str, UpstreamClient] = {}
         self._retired: list[UpstreamClient] = []
-        self._reach: Hashable = None
+        self._connection_settings: Hashable = None
 
     @classmethod
     def configured(
@@ -46,7 +46,7 @@ class UpstreamClients:
         trust: Hashable = None,
         gateway_id: str | None = None,
     ) -> Self:
-        """As the settings say, through the environment's proxies; for `trust` see `adopt`."""
+        """Make clients by settings and the environment's proxies. For `trust` see `adopt`."""
         proxies = Proxies.from_environment(environ)
         upstreams = cls(
             timeouts=_timeouts(settings),
@@ -55,18 +55,18 @@ class UpstreamClients:
             max_connections=settings.max_connections or None,
             gateway_id=gateway_id,
         )
-        upstreams._reach = _reach(settings, trust)
+        upstreams._connection_settings = _connection_settings(settings, trust)
         return upstreams
 
     def adopt(self, settings: UpstreamSettings, trust: Hashable = None) -> None:
-        """Make clients by these settings from here on, if they differ. Those there were end what they are at.
+        """Use new settings for new clients, if they differ. Existing clients finish their calls.
 
-        `trust` is another value where the file of certificates holds others than before.
+        `trust` changes when the file of certificates changes.
         """
-        reach = _reach(settings, trust)
-        if reach == self._reach:
+        reach = _connection_settings(settings, trust)
+        if reach == self._connection_settings:
             return
-        self._reach = reach
+        self._connection_settings = reach
         self._timeouts = _timeouts(settings)
         self._ca_file = settings.ca_file
         self._max_connections = settings.max_connections or None
@@ -75,7 +75,7 @@ class UpstreamClients:
         self._known = {}
 
     def get(self, base_url: str) -> UpstreamClient:
-        """Raises `ConfigError` for a URL that can't be an upstream, and for a malformed one of a proxy on the way."""
+        """Give the client of a base URL. Raises `ConfigError` for an invalid URL, or an invalid one of its proxy."""
         known = self._known.get(base_url)
         if known is None:
             known = UpstreamClient(
@@ -91,11 +91,11 @@ class UpstreamClients:
         return known
 
     def is_loop(self, vias: Iterable[bytes]) -> bool:
-        """Tell whether a request with these `Via` headers was sent by this gateway before, or by one of its home."""
+        """Whether a request with these `Via` headers was sent by this gateway, or another of its home."""
         return bool(self._mark) and any(self._mark in via for via in vias)
 
     def statistics(self) -> Mapping[str, UpstreamStatistics]:
-        """By base URL."""
+        """Give the statistics by base URL."""
         return MappingProxyType({url: upstream.statistics() for url, upstream in self._known.items()})
 
     async def aclose(self) -> None:
@@ -111,6 +111,6 @@ def _timeouts(settings: UpstreamSettings) -> Timeouts:
     )
 
 
-def _reach(settings: UpstreamSettings, trust: Hashable) -> Hashable:
-    """What tells clients apart that reach upstreams in different ways."""
+def _connection_settings(settings: UpstreamSettings, trust: Hashable) -> Hashable:
+    """Give the settings that a client depends on."""
     return settings.ca_file, trust, settings.max_connections, _timeouts(settings)

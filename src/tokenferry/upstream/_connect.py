@@ -13,12 +13,12 @@ from tokenferry.upstream._tunnel import Tunnel
 
 __all__ = ["Connector", "reason_of"]
 
-# OpenSSL's words for a sound certificate that belongs to another host or address.
+# OpenSSL's codes for a valid certificate of another host or address.
 _OTHER_NAMES = frozenset({62, 64})
 
 
 class Connector:
-    """Opens connections to one origin: its name, TCP, perhaps a proxy's tunnel, and TLS."""
+    """Opens connections to one origin: name resolution, TCP, a proxy's tunnel if needed, and TLS."""
 
     def __init__(
         self, origin: Origin, *, proxy: Proxy | None, ssl_context: ssl.SSLContext | None, ca_file: Path | None
@@ -30,7 +30,7 @@ class Connector:
         self._lookup: asyncio.Task[list[Address]] | None = None
 
     async def connect(self, connection: Connection) -> None:
-        """Give the connection its transport. Raises `OSError`, and `UnicodeError` for a name that can't be one."""
+        """Open the connection. Raises `OSError`, and `UnicodeError` for an invalid name."""
         if self._origin.secure and self._ssl_context is None:
             context = await asyncio.get_running_loop().run_in_executor(None, client_context, self._ca_file)
             self._ssl_context = context
@@ -41,7 +41,7 @@ class Connector:
             await self._tunnel(connection, self._proxy)
 
     def close(self) -> None:
-        """Forget what is under way."""
+        """Cancel a running name resolution."""
         if self._lookup is not None:
             self._lookup.cancel()
 
@@ -75,7 +75,7 @@ class Connector:
         connection.connection_made(secured)
 
     async def _addresses(self, host: str, port: int) -> list[Address]:
-        """Resolve; many who ask at a time ask once, for a resolver has few threads."""
+        """Resolve a name. Concurrent callers share one lookup, since the resolver has few threads."""
         if self._lookup is None:
             self._lookup = asyncio.ensure_future(resolve(host, port))
             self._lookup.add_done_callback(self._looked_up)
@@ -84,11 +84,11 @@ class Connector:
     def _looked_up(self, lookup: asyncio.Task[list[Address]]) -> None:
         self._lookup = None
         if not lookup.cancelled():
-            lookup.exception()  # a caller that still waits gets it; without one, it is no event
+            lookup.exception()  # retrieved, so that asyncio does not log it if no caller waits
 
 
 def reason_of(error: OSError | UnicodeError) -> str:
-    """Say in a clause why there is no connection."""
+    """Give the reason for a failed connection as a clause."""
     match error:
         case DialError():
             return str(error)
@@ -96,13 +96,15 @@ def reason_of(error: OSError | UnicodeError) -> str:
             return f"its name could not be resolved ({error.strerror})"
         case ssl.SSLCertVerificationError():
             hint = (
-                "" if error.verify_code in _OTHER_NAMES else "; an authority of your own belongs in [upstream] ca_file"
+                ""
+                if error.verify_code in _OTHER_NAMES
+                else "; put your own authority's certificate into [upstream] ca_file"
             )
-            return f"its TLS certificate is not to be trusted ({error.verify_message}){hint}"
+            return f"its TLS certificate is not trusted ({error.verify_message}){hint}"
         case ssl.SSLError():
             return f"TLS failed ({error.reason or 'no reason given'})"
         case UnicodeError():
             return "its name can't be encoded"
         case _:
-            # asyncio puts sentences of its own into `strerror`.
+            # asyncio puts its own sentences into `strerror`.
             return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__

@@ -25,10 +25,10 @@ class Connection(asyncio.Protocol):
         self._call: Call | None = None
         self._paused = False
         self._is_behind = False
-        """Whether nothing is read until what was read has been delivered."""
+        """Whether reading is suspended until the pending read is delivered."""
         self.idle_since = 0.0
         self.opening = 0.0
-        """How long it took to open, in seconds: name, proxy and TLS included."""
+        """The seconds it took to open, name resolution, proxy and TLS included."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def start(self, call: "Call", request: "UpstreamRequest") -> None:
-        """Write the request, in as many pieces as it has."""
+        """Write the request."""
         assert self._transport is not None
         self._call = call
         self._reader.expect(head_only=request.head_only)
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def drop(self) -> None:
-        """Close at once and tell no call of it."""
+        """Close at once, without notifying a call."""
         self._call = None
         self._upstream.withdraw(self)
         if self._transport is not None:
@@ -72,20 +72,20 @@ class Connection(asyncio.Protocol):
             logger.warning("%s sent bytes without a request; the connection is closed", self._upstream.host)
             self.drop()
             return
-        if call.news is not None:
-            self._upstream.deliver()  # no call has more than one read's bytes waiting
+        if call.pending is not None:
+            self._upstream.deliver()  # a call has at most one pending read
             if self._call is not call:
-                return  # it wanted no more, and this connection is closed: what it brought must not make it idle
+                return  # the call was aborted and the connection closed
             self._fall_behind()
-        call.news = news = self._reader.feed(data)
-        if news.complete:
-            # Released before the sink hears of it, which may send the next request at once.
+        call.pending = result = self._reader.feed(data)
+        if result.complete:
+            # Released before the sink is called, which may send the next request at once.
             call.detach()
             self._release()
         self._upstream.deliver_soon(call)
 
     def _fall_behind(self) -> None:
-        """Read no more in this round of the loop: a peer that sends without a pause would keep it from all others."""
+        """Stop reading in this iteration of the loop, so that a fast peer does not starve others."""
         if self._transport is not None and not self._is_behind:
             self._is_behind = True
             if not self._paused:
@@ -123,8 +123,8 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._call = None
         reader = self._reader
-        # A request still in the buffer means that the peer answered without reading it. (Over TLS it is out of sight,
-        # in the transport below; there, a peer that keeps the connection is taken at its word that it will read on.)
+        # A request that is still in the buffer was answered before the peer read it. Over TLS the buffer of the inner
+        # transport is not visible.
         if reader.keep_alive and not reader.surplus and not self._transport.get_write_buffer_size():
             if self._paused:
                 self.resume()
@@ -133,7 +133,7 @@ class Connection(asyncio.Protocol):
             self.drop()
 
     def _was_closed_cleanly(self) -> bool:
-        """Tell whether the end is the peer's word: over TLS, anybody on the path can close the TCP connection."""
+        """Whether the peer itself ended the connection: over TLS, anyone on the path can close TCP."""
         assert self._transport is not None
         tls: ssl.SSLObject | None = self._transport.get_extra_info("ssl_object")
         if tls is None:

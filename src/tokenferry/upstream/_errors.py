@@ -1,4 +1,4 @@
-"""What can go wrong between the gateway and an upstream.
+"""The errors of calls to an upstream.
 
 * UpstreamError
   x BadRequest
@@ -30,20 +30,20 @@ _WAITED_FOR: dict[Phase, str] = {
     "busy": "all connections to {host} were busy for {seconds:g} s",
     "connect": "no connection to {host} within {seconds:g} s",
     "first-byte": "{host} began no answer within {seconds:g} s",
-    "idle": "{host} fell silent for {seconds:g} s in the middle of an answer",
+    "idle": "{host} sent nothing for {seconds:g} s within an answer",
 }
 
 
 class UpstreamError(TokenferryError):
-    """One exchange with an upstream failed."""
+    """A call to an upstream failed."""
 
     kind: ClassVar[str] = "upstream"
 
     host: str
     sent: bool
-    """Whether a byte of the request may have reached the peer; if not, it is free to go elsewhere."""
+    """Whether a byte of the request may have reached the peer; if not, it may be sent elsewhere."""
     answered: bool
-    """Whether a byte of an answer came back."""
+    """Whether a byte of the answer has arrived."""
 
     def __init__(self, message: str, *, host: str, sent: bool = False, answered: bool = False) -> None:
         super().__init__(message)
@@ -53,12 +53,12 @@ class UpstreamError(TokenferryError):
 
     @property
     def cause(self) -> str:
-        """A word for it, as logs and programs take it."""
+        """The code for logs and programs."""
         return f"upstream_{self.kind.replace('-', '_')}"
 
 
-class BadRequest(UpstreamError):  # noqa: N818  # named for what happened, as in tokenferry.errors
-    """The request was refused here before anything was sent: it can't be framed soundly."""
+class BadRequest(UpstreamError):  # noqa: N818  # named like the errors of tokenferry.errors
+    """The request was refused before anything was sent: it can't be framed safely."""
 
     kind = "bad-request"
 
@@ -67,7 +67,7 @@ class BadRequest(UpstreamError):  # noqa: N818  # named for what happened, as in
 
 
 class ConnectError(UpstreamError):  # see BadRequest
-    """No connection: the name, TCP or TLS. `sent` only if a stale connection took a copy of the request before."""
+    """No connection could be opened. `sent` is true only if a stale connection took the request before."""
 
     kind = "connect"
 
@@ -76,7 +76,7 @@ class ConnectError(UpstreamError):  # see BadRequest
 
 
 class AnswerTimeout(UpstreamError):  # noqa: N818  # see BadRequest
-    """The upstream took too long to accept the connection, to begin its answer, or to go on with it."""
+    """The upstream took too long to accept the connection, or to begin or continue its answer."""
 
     kind = "timeout"
 
@@ -87,12 +87,12 @@ class AnswerTimeout(UpstreamError):  # noqa: N818  # see BadRequest
 
 
 class AnswerCut(UpstreamError):  # noqa: N818  # see BadRequest
-    """The connection was lost before the answer was complete, by its own framing."""
+    """The connection was lost before the answer was complete."""
 
     kind = "cut"
 
     def __init__(self, host: str, *, after_head: bool, sent: bool, answered: bool) -> None:
-        where = "in the middle of its answer" if answered else "before it answered"
+        where = "within its answer" if answered else "before it answered"
         super().__init__(f"The connection to {host} was lost {where}", host=host, sent=sent, answered=answered)
         self.after_head = after_head
 
@@ -108,9 +108,9 @@ class BadAnswer(UpstreamError):  # noqa: N818  # see BadRequest
 
 
 class UpstreamClosed(UpstreamError):  # noqa: N818  # see BadRequest
-    """This side ended the exchange, or takes no more of them."""
+    """The client was closed."""
 
     kind = "closed"
 
     def __init__(self, host: str, *, sent: bool = False, answered: bool = False) -> None:
-        super().__init__(f"The exchange with {host} was ended from this side", host=host, sent=sent, answered=answered)
+        super().__init__(f"The gateway closed the connection to {host}", host=host, sent=sent, answered=answered)

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 __all__ = ["Address", "DialError", "happy_eyeballs", "interleave", "resolve"]
 
-_HEAD_START_S = 0.25  # RFC 8305, 5: the delay before the next address is tried as well
+_HEAD_START_S = 0.25  # RFC 8305, 5: the delay before the next address is tried
 _KEEPALIVE_S = 60
 
 
 class DialError(OSError):
-    """There is no connection. Its text is a clause fit for a message, and holds no secret."""
+    """A connection failed. The text is a clause for messages and holds no secret."""
 
 
 class Address(NamedTuple):
@@ -21,7 +21,7 @@ class Address(NamedTuple):
 
 
 async def resolve(host: str, port: int) -> list[Address]:
-    """Give the host's addresses in the order to try. Raises `OSError`, `UnicodeError` for a name that can't be one."""
+    """Give the host's addresses in the order to try. Raises `OSError`, and `UnicodeError` for an invalid name."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -34,17 +34,17 @@ async def resolve(host: str, port: int) -> list[Address]:
 
 
 def interleave(addresses: Sequence[Address]) -> list[Address]:
-    """Alternate between the families, the resolver's favourite first (RFC 8305, 4)."""
+    """Alternate between the address families, the resolver's first choice first (RFC 8305, 4)."""
     if not addresses:
         return []
-    favourite = addresses[0].family
-    ours = [address for address in addresses if address.family == favourite]
-    others = [address for address in addresses if address.family != favourite]
-    return [address for address in chain.from_iterable(zip_longest(ours, others)) if address is not None]
+    preferred = addresses[0].family
+    same = [address for address in addresses if address.family == preferred]
+    others = [address for address in addresses if address.family != preferred]
+    return [address for address in chain.from_iterable(zip_longest(same, others)) if address is not None]
 
 
 async def happy_eyeballs(addresses: Sequence[Address], head_start: float = _HEAD_START_S) -> socket.socket:
-    """Connect to whichever address answers first; each gets a head start, in seconds, over the next (RFC 8305)."""
+    """Connect to the address that answers first; each gets a head start in seconds over the next (RFC 8305)."""
     if len(addresses) == 1:
         return await _connect(addresses[0])
     waiting = list(addresses)
@@ -82,7 +82,7 @@ async def _connect(address: Address) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A model may think for minutes without a byte; probes tell a dead path from a slow answer.
+        # A model may be silent for minutes; keep-alive probes detect a dead path.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)

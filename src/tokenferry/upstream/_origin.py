@@ -16,7 +16,7 @@ _METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::2
 
 
 class Origin(NamedTuple):
-    """Where an upstream is. `authority` is its `Host` header, `prefix` goes before every request target."""
+    """An upstream's address. `authority` is its `Host` header; `prefix` precedes every request target."""
 
     scheme: str
     host: str
@@ -33,7 +33,7 @@ class Origin(NamedTuple):
 
 
 def parse_origin(text: str) -> Origin:
-    """Read an upstream's base URL: https, or http on loopback; host, port and perhaps a path prefix.
+    """Parse an upstream's base URL: https, or http on loopback, with host, port and an optional path prefix.
 
     Raises `ConfigError`, without quoting the URL, which may hold a password.
     """
@@ -54,7 +54,7 @@ def parse_origin(text: str) -> Origin:
         raise ConfigError(f"The URL of upstream {host} has a malformed port")
     loopback = _check_host(host)
     if url.scheme == "http" and not loopback:
-        raise ConfigError(f"Upstream {host} must be reached by https: plain http would show credentials on the way")
+        raise ConfigError(f"Upstream {host} must be reached by https: plain http would expose credentials")
     prefix = url.path.rstrip("/")
     if not _PATH.fullmatch(prefix) or {".", ".."} & set(prefix.split("/")):
         raise ConfigError(f"The URL of upstream {host} has a malformed path")
@@ -65,11 +65,11 @@ def parse_origin(text: str) -> Origin:
 
 
 def _check_host(host: str) -> bool:
-    """Return whether the host is loopback; raise `ConfigError` if it is none that may be called."""
+    """Give whether the host is loopback. Raises `ConfigError` for a host that is not allowed."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        # "127.1" and "0x7f000001" are addresses to the resolver, though not to us: nothing is known about them.
+        # The resolver reads "127.1" and "0x7f000001" as addresses, which would bypass these checks.
         if not HOST_NAME.fullmatch(host) or _NUMBER.fullmatch(host.rpartition(".")[2]):
             raise ConfigError("An upstream's URL must name a host: a DNS name or a full IP address") from None
         return host == "localhost"

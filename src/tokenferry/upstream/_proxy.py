@@ -24,14 +24,14 @@ class Proxy(Struct, frozen=True):
     port: int
     secure: bool = False
     authorization: Secret | None = None
-    """User name and password as Basic encodes them (RFC 7617)."""
+    """User name and password in Basic encoding (RFC 7617)."""
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_proxy(text: str) -> Proxy | str:
-    """Read a proxy's URL, or say what is wrong with it. Nothing is raised, so that no frame keeps a password."""
+    """Parse a proxy's URL, or say what is wrong with it. It never raises, so that no traceback holds a password."""
     if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
         return "must be printable ASCII without blanks; percent-encode other characters of a password"
     try:
@@ -40,7 +40,7 @@ def parse_proxy(text: str) -> Proxy | str:
     except ValueError:
         return "has a malformed host or port; percent-encode the special characters of a password"
     if url.scheme not in _PORTS:
-        return "must begin with http:// or https://; proxies of other kinds, SOCKS among them, are not spoken to"
+        return "must begin with http:// or https://; other proxies, such as SOCKS, are not supported"
     if url.path not in ("", "/") or url.query or url.fragment:
         return "must end with the port; percent-encode the special characters of a password"
     if port == 0 or url.netloc.endswith(":") or not (HOST_NAME.fullmatch(host) or _address(host)):
@@ -53,24 +53,24 @@ def parse_proxy(text: str) -> Proxy | str:
 
 
 class Proxies(Struct, frozen=True):
-    """The proxy for upstreams, if there is one, and which of them are reached without it."""
+    """The proxy for upstreams, if any, and the hosts that are reached without it."""
 
     variable: str = ""
     proxy: Proxy | str | None = None
-    """In place of a malformed one: what is wrong with it."""
+    """The proxy; for a malformed URL, what is wrong with it."""
     exempt: tuple[ProxyExemption, ...] = ()
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """HTTPS_PROXY, else ALL_PROXY; NO_PROXY. In lower case they win, as they do everywhere."""
-        environ = Fields(os.environ if environ is None else environ)  # whose repr shows no password
+        """Read HTTPS_PROXY or else ALL_PROXY, and NO_PROXY. The lower-case variables win."""
+        environ = Fields(os.environ if environ is None else environ)  # its repr shows no password
         variable = proxy_variable("https", environ)
         if variable is None:
             return cls()
         return cls(variable, parse_proxy(environ[variable].strip()), tuple(proxy_exemptions(environ)))
 
     def of(self, origin: Origin) -> Proxy | None:
-        """Raise `ConfigError` if the origin would need a proxy whose URL is malformed; the URL isn't quoted."""
+        """Give the origin's proxy. Raises `ConfigError`, without quoting the URL, if the proxy's is malformed."""
         if self.proxy is None or not origin.secure or is_loopback(origin.host):
             return None
         if any(exemption.covers(origin.host, origin.port) for exemption in self.exempt):

@@ -26,18 +26,18 @@ FRAMING_HEADERS = frozenset(
         b"upgrade",
     }
 )
-"""Set by this client or not at all; lower case. A caller strips them first."""
+"""Headers that only this client may set, in lower case. Callers strip them."""
 
 _METHOD = re.compile(r"[A-Z]{1,32}")
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _TARGET = re.compile(rb"/[\x21\x22\x24-\x7e]*")
-_COPIED = 16 * 1024  # a body of this size costs less to copy than to write apart from its head
+_COPIED = 16 * 1024  # up to this size, copying costs less than a second write
 _BODIED = frozenset({"POST", "PUT", "PATCH"})
-_NUL = 0  # a number is found in bytes for a tenth of what bytes cost
+_NUL = 0  # searching bytes for a number takes a tenth of the time
 
 
 class UpstreamRequest(msgspec.Struct, frozen=True, eq=False):
-    """A request ready for the wire. It has no telling `repr`: the head holds a credential."""
+    """An encoded request. Its `repr` shows nothing, since the head holds a credential."""
 
     pieces: Sequence[Piece]
     head_only: bool
@@ -60,9 +60,9 @@ def build_request(
     *,
     ready: Sequence[bytes] = (),
 ) -> UpstreamRequest | str:
-    """Build a request, or say in one sentence why not. Nothing is raised, so that no frame keeps a credential.
+    """Build a request, or say why it is invalid. It never raises, so that no traceback holds a credential.
 
-    `ready` are headers as lines, whose names were found to be sound and none of `FRAMING_HEADERS`.
+    `ready` are encoded headers with valid names, none of them in `FRAMING_HEADERS`.
     """
     start = _start(origin, method, target)
     if isinstance(start, str):
@@ -81,7 +81,7 @@ def build_request(
         lines.append(b"content-length: %d\r\n" % length)
     lines.append(b"\r\n")
     head = b"".join(lines)
-    # Each piece above ends one line, the first one two; a line end more was smuggled in by a value.
+    # Each piece ends one line, the first one two. A further line end was smuggled in by a value.
     line_ends = len(lines) + 1
     if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or _NUL in head:
         return "a header's value holds CR, LF or NUL"
@@ -96,11 +96,11 @@ def build_request(
 
 @lru_cache(maxsize=256)
 def _start(origin: Origin, method: str, target: bytes) -> bytes | str:
-    """The first two lines of a request, or why there are none."""
+    """Give the first two lines of a request, or say why it is invalid."""
     if not _METHOD.fullmatch(method) or method == "CONNECT":
-        return "its method is not one of HTTP's"
+        return "its method is not an HTTP method"
     if not _TARGET.fullmatch(target):
-        return "its target must begin with a slash and hold neither blanks, control characters nor non-ASCII"
+        return "its target must begin with a slash and contain only printable ASCII without blanks"
     return b"%b %b%b HTTP/1.1\r\nhost: %b\r\n" % (method.encode(), origin.prefix, target, origin.authority.encode())
 
 

@@ -6,7 +6,7 @@ from tokenferry.upstream._values import ResponseHead
 __all__ = ["HEADER_LIMIT", "HEAD_LIMIT", "ReadResult", "ResponseParser"]
 
 HEAD_LIMIT = 64 * 1024
-"""Bytes of a head, interim answers before it included; and of whatever else comes without a byte of body."""
+"""The most bytes of a head, interim answers included, and of other bytes without body."""
 HEADER_LIMIT = 256
 
 _TOO_LONG = f"a head of more than {HEAD_LIMIT} bytes"
@@ -17,7 +17,7 @@ _LAST_STATUS = 599
 
 
 class ReadResult(msgspec.Struct, frozen=True):
-    """What one read brought of an answer."""
+    """The part of an answer in one read."""
 
     head: ResponseHead | None
     parts: list[bytes]
@@ -26,24 +26,24 @@ class ReadResult(msgspec.Struct, frozen=True):
 
 
 class _RefusedError(Exception):
-    """Stops the parser from inside a callback."""
+    """Stops the parser from within a callback."""
 
 
 class ResponseParser:
-    """Read HTTP/1.1 answers from bytes, one after the other, without I/O (RFC 9112, strictly)."""
+    """Parses HTTP/1.1 answers strictly, one after another, without I/O (RFC 9112)."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
-        # The parser calls this for each part of a body: without a frame of Python's, for a read may bring a hundred.
+        # Called for each part of a body. A C method is faster, since a read may hold a hundred parts.
         self.on_body = self._parts.append
         self._parser = HttpResponseParser(self)
         self.expect(head_only=False)
 
     def expect(self, *, head_only: bool) -> None:
-        """Get ready for the next answer. To HEAD it has no body, whatever its headers say."""
+        """Prepare for the next answer. With `head_only` it has no body, whatever its headers say."""
         self.complete = self.keep_alive = self._head_done = self._interim = self._framed = False
         self.surplus = False
-        """Whether bytes came after the end of the answer."""
+        """Whether bytes followed the end of the answer."""
         self._head_only = head_only
         self._head: ResponseHead | None = None
         self._parts.clear()
@@ -52,7 +52,7 @@ class ResponseParser:
         self._fault: str | None = None
 
     def feed(self, data: bytes) -> ReadResult:
-        """Take what one read brought; give what it means."""
+        """Parse the bytes of one read."""
         self._quiet_bytes += len(data)
         fault: str | None = None
         try:
@@ -68,7 +68,7 @@ class ResponseParser:
                 self.surplus = True
                 self._parts.clear()
         elif fault is None and self._quiet_bytes > HEAD_LIMIT and not self.complete:
-            # An endless header, chunk extension or trailer: the parser keeps or skips it without telling.
+            # An endless header, chunk extension or trailer, which the parser does not report.
             fault = f"more than {HEAD_LIMIT} bytes without a byte of body"
         head, parts = self._head, self._parts.copy()
         self._head = None
@@ -76,7 +76,7 @@ class ResponseParser:
         return ReadResult(head, parts, self.complete, fault)
 
     def ends_with_connection(self) -> bool:
-        """Tell whether the end of the connection ends the answer, too: no other framing was given."""
+        """Whether the end of the connection ends the answer, since it has no other framing."""
         return self._head_done and not self._framed and not self.complete
 
     def on_message_begin(self) -> None:
@@ -85,12 +85,12 @@ class ResponseParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
-            return  # a trailer: no caller waits for it, and merging it into the head would be unsound
+            return  # a trailer: merging it into the head would be unsafe
         name = name.lower()
         if name == b"content-length":
             self._framed = True
         elif name == b"transfer-encoding":
-            # Of "gzip, chunked" only the chunks would be undone, and the rest passed on as if it were plain.
+            # "gzip, chunked" would be passed on compressed, as if it were plain.
             if self._framed or value.strip(b" \t").lower() != b"chunked":
                 self._refuse("a transfer-encoding other than chunked")
             self._framed = True
@@ -99,7 +99,7 @@ class ResponseParser:
     def on_headers_complete(self) -> None:
         if len(self._headers) > HEADER_LIMIT:
             self._refuse(f"more than {HEADER_LIMIT} headers")
-        # What one read brought may be body for the most part.
+        # A read may consist mostly of body.
         if self._quiet_bytes > HEAD_LIMIT and self._interim_bytes + self._head_size() > HEAD_LIMIT:
             self._refuse(_TOO_LONG)
         status = self._parser.get_status_code()
@@ -121,7 +121,7 @@ class ResponseParser:
         self._head_done = True
         self._quiet_bytes = 0
         if self._head_only:
-            # The parser can't know that no body follows, so this connection serves no further answer.
+            # The parser expects a body, so the connection can't be reused.
             self.complete = True
             return
         self.keep_alive = self._parser.should_keep_alive()

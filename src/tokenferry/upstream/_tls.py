@@ -13,10 +13,9 @@ _lock = threading.Lock()
 
 
 def client_context(ca_file: Path | None = None) -> ssl.SSLContext:
-    """Return the process's client context: SSL_CERT_FILE or SSL_CERT_DIR, else the system's roots, and `ca_file`'s.
+    """Give the process's client context, which trusts `ca_file`, and SSL_CERT_FILE, SSL_CERT_DIR or the system's roots.
 
-    Blocks; the first time, and after the file was changed, for longer. Raises `DialError` for certificates that can't
-    be read.
+    It blocks, longer the first time and after a change of the file. Raises `DialError` if certificates can't be read.
     """
     with _lock:
         return _make(ca_file, _stamp(ca_file))
@@ -31,11 +30,11 @@ def _stamp(file: Path | None) -> Hashable:
 
 @functools.cache
 def _make(ca_file: Path | None, _: Hashable) -> ssl.SSLContext:
-    import httpx2  # noqa: PLC0415  # slow to import, and of no use where a context is given
+    import httpx2  # noqa: PLC0415  # slow to import, and not needed if a context is given
 
     try:
-        # It asks truststore where the system has an interface for that, and OpenSSL elsewhere: there truststore
-        # would read all roots again for every connection.
+        # It uses truststore where the system has an interface for it. Elsewhere truststore would read all roots again
+        # for every connection.
         context = httpx2.create_ssl_context()
     except OSError as error:
         named = [f"{name}={os.environ[name]}" for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]

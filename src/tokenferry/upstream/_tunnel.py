@@ -14,7 +14,7 @@ _PROXY_AUTHENTICATION_REQUIRED = 407
 
 
 def connect_request(origin: Origin, proxy: Proxy) -> bytes:
-    """Build the request for a tunnel. It may hold a password: let no variable keep it."""
+    """Build the CONNECT request. It may hold a password, so don't assign it to a variable."""
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     place = f"{host}:{origin.port}".encode()
     lines = [b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n" % (place, place)]
@@ -24,16 +24,16 @@ def connect_request(origin: Origin, proxy: Proxy) -> bytes:
 
 
 def tunnel_fault(status: int) -> str | None:
-    """Say why there is no tunnel after this answer; None if there is one."""
+    """Say why the proxy refused the tunnel; None if it opened it."""
     if _OK <= status < _MULTIPLE_CHOICES:
         return None
     if status == _PROXY_AUTHENTICATION_REQUIRED:
-        return "wants a name and password it knows (407); put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT"
-    return f"refused to open a way there ({status})"
+        return "demands a user name and password (407); put them into the proxy's URL: http://NAME:PASSWORD@HOST:PORT"
+    return f"refused the tunnel ({status})"
 
 
 class Tunnel(asyncio.Protocol):
-    """A connection to a proxy until it is one to the origin. The peer has the first word in neither case."""
+    """A connection to a proxy, until its tunnel is open. The peer must never send first."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
@@ -52,7 +52,7 @@ class Tunnel(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     async def open(self, origin: Origin) -> None:
-        """Ask for a way to the origin, and wait for it. Raises `DialError`."""
+        """Open the tunnel to the origin. Raises `DialError`."""
         self.transport.write(connect_request(origin, self._proxy))
         fault = tunnel_fault(await self._status)
         if fault is not None:
@@ -60,30 +60,30 @@ class Tunnel(asyncio.Protocol):
         self.check()
 
     def check(self) -> None:
-        """Raise `DialError` if anything but the answer has come, or the connection has gone."""
+        """Raise `DialError` if the proxy sent anything but its answer, or the connection is lost."""
         if self._fault is not None:
             raise DialError(f"the proxy {self._proxy} {self._fault}")
 
     def data_received(self, data: bytes) -> None:
         if self._status.done():
-            self._fail("spoke out of turn")
+            self._fail("sent unexpected bytes")
             return
-        news = self._reader.feed(data)
-        if news.fault is not None:
-            self._fail(f"sent an answer that can't be used: {news.fault}")
-        elif news.head is not None:
-            self._status.set_result(news.head.status)
+        result = self._reader.feed(data)
+        if result.fault is not None:
+            self._fail(f"sent an answer that can't be used: {result.fault}")
+        elif result.head is not None:
+            self._status.set_result(result.head.status)
             if self._reader.surplus:
-                self._fault = "spoke out of turn"
+                self._fault = "sent unexpected bytes"
 
     def eof_received(self) -> None:
         self._fail("closed the connection")
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # that it is lost says enough
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the reason does not matter
         self._fail("closed the connection")
 
     def _fail(self, fault: str) -> None:
         self._fault = self._fault or fault
         if not self._status.done():
             self._status.set_exception(DialError(f"the proxy {self._proxy} {fault}"))
-            self._status.exception()  # without a caller that waits, it is no event
+            self._status.exception()  # retrieved, so that asyncio does not log it if no caller waits

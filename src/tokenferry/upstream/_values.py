@@ -10,29 +10,29 @@ __all__ = ["ResponseHead", "Sink", "Timeouts", "UpstreamStatistics"]
 
 
 class Timeouts(Struct, frozen=True):
-    """All in seconds. There is no total cap: an answer may go on as long as it goes on."""
+    """Timeouts in seconds. There is none for a whole answer."""
 
     connect: float = 10.0
-    """Name resolution, TCP, a proxy's tunnel and TLS together; as long again for a turn if connections are limited."""
+    """For name resolution, TCP, a proxy's tunnel and TLS together; and for the wait for a connection at the limit."""
     first_byte: float = 600.0
-    """From the request's write to the answer's complete head."""
+    """From sending the request to the answer's complete head."""
     first_byte_stream: float = 120.0
-    """The same for requests sent with `stream=True`."""
+    """The same for requests with `stream=True`."""
     idle: float = 300.0
     """Between two reads of an answer's body, unless the call is paused."""
     keep_idle: float = 60.0
-    """How long an idle connection is kept: address translators forget in silence, and servers close about then."""
+    """For idle connections: NATs forget them silently, and servers close them about then."""
 
 
 class ResponseHead(msgspec.Struct, frozen=True):
-    """An answer's status and headers: names in lower case, order and repetitions kept."""
+    """An answer's status and headers, with names in lower case, in order and with repetitions."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
 
 
 class Sink(Protocol):
-    """Takes a response. One of `on_end` and `on_failure` comes last, once; after `Call.abort` nothing comes."""
+    """Receives a response. `on_end` or `on_failure` is called last, once; after `Call.abort` nothing is called."""
 
     def on_head(self, head: ResponseHead, /) -> None: ...
     def on_body(self, chunk: bytes, /) -> None: ...
@@ -41,7 +41,7 @@ class Sink(Protocol):
 
 
 class UpstreamStatistics(Struct, frozen=True):
-    """What an upstream's connections and calls are doing (the first four) and have done."""
+    """The present numbers of connections and calls (the first four), and totals."""
 
     open: int
     idle: int
@@ -51,4 +51,4 @@ class UpstreamStatistics(Struct, frozen=True):
     reused: int
     retried: int
     failures: Mapping[str, int]
-    """By `UpstreamError.kind`."""
+    """The number of failures by `UpstreamError.kind`."""

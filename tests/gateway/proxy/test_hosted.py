@@ -134,7 +134,7 @@ async def test_an_error_of_claudes_own_passes_as_it_came(gate: Gate, origin: Ori
 async def test_what_vertex_ai_does_not_have_is_refused_before_it_is_asked(gate: Gate, origin: Origin) -> None:
     reply = await gate.call(b"/v1/models", BETA, method=b"GET")
     assert reply.status == 400
-    assert "Vertex AI has nothing like /v1/models" in error_of(reply.body)["message"]
+    assert "Vertex AI has no counterpart of /v1/models" in error_of(reply.body)["message"]
     assert origin.seen == []
 
 
