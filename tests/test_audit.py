@@ -67,7 +67,7 @@ def test_what_can_not_be_written_down_is_a_warning(
     assert callable(obstacle)
     obstacle(home)
     note_change(home, "account.use", "work")
-    assert "the change was made, but could not be written down" in caplog.text
+    assert "the change was made, but could not be recorded" in caplog.text
     assert str(home.audit) in caplog.text
     assert not (home.path / "elsewhere").exists()
 

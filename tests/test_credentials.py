@@ -156,8 +156,8 @@ def test_an_unknown_kind_is_refused(kind: str) -> None:
         ({"identity_token_file": "/a", "identity_token_variable": "B"}, "name one of the two"),
         ({"identity_token_file": ""}, "name one of the two"),
         ({"identity_token_file": 5}, '"identity_token_file" must be a string'),
-        ({"identity_token_file": "/a", "federation": {"a": 5}}, '"federation" must hold strings alone'),
-        ({"identity_token_file": "/a", "federation": ACCESS}, '"federation" must hold strings alone'),
+        ({"identity_token_file": "/a", "federation": {"a": 5}}, '"federation" must hold only strings'),
+        ({"identity_token_file": "/a", "federation": ACCESS}, '"federation" must hold only strings'),
     ],
 )
 def test_a_federation_that_says_too_little_or_too_much_is_refused(given: dict[str, Any], words: str) -> None:

@@ -219,7 +219,7 @@ def test_a_damaged_ledger_harms_no_request(
     home.ledger.write_bytes(b"no database" * 500)
     with PrivateGateway(home, config) as gateway:
         assert post(gateway, ASKED).status_code == 200
-    assert "what is used is not written down" in caplog.text
+    assert "usage is not recorded" in caplog.text
     assert home.ledger.read_bytes() == b"no database" * 500
 
 

@@ -1,4 +1,4 @@
-"""The header `anthropic-beta`: what an OAuth token needs in it, and how values are merged."""
+"""The header `anthropic-beta`: the value that OAuth tokens need, and the merge of values."""
 
 from collections.abc import Iterable
 from typing import Final

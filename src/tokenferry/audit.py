@@ -1,4 +1,4 @@
-"""Who changed which key or account, and when: a line of audit.log in the home, and a record of the logger."""
+"""Records changes of keys and accounts: a line in the home's audit.log, and a log record."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ __all__ = ["AuditLine", "changes_of", "note_change"]
 logger = logging.getLogger(__name__)
 
 _READ: Final = 512 * 1024
-"""So many bytes of the log's end are looked at."""
+"""The bytes at the end of the log that are read."""
 _OF_ACCOUNTS: Final = frozenset(("account", "cooldown"))
 _COMMON: Final = frozenset(("time", "action", "name", "client", "uid", "pid"))
 _FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -28,10 +28,10 @@ _APPEND: Final = _FLAGS | os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 def note_change(home: Home, action: str, name: str, **details: str | int | bool | None) -> None:
-    """Tell of a change that was made, to the account or client key `name`: `account.add`, `key.revoke`.
+    """Record a change of the account or client key `name`. An action is `account.add` or `key.revoke`, for example.
 
-    Details hold no secret, only fingerprints of them. Nothing is raised: what was done is done, and a warning tells
-    that it could not be written down.
+    Details hold no secrets, only their fingerprints. It raises nothing, since the change is made already; if it can't
+    be recorded, a warning is logged.
     """
     fields = {
         "action": action,
@@ -46,25 +46,22 @@ def note_change(home: Home, action: str, name: str, **details: str | int | bool 
     try:
         _append(home, line)
     except TokenferryError as fault:
-        logger.warning("the change was made, but could not be written down: %s", fault)
+        logger.warning("the change was made, but could not be recorded: %s", fault)
 
 
 class AuditLine(Struct, frozen=True):
-    """A change that was made to an account, by a client key, a session of the dashboard or a command."""
+    """A recorded change of an account."""
 
     at: int
-    """In seconds since 1970 UTC."""
+    """The time in seconds since 1970 UTC."""
     action: str
     by: str
-    """Empty for a command."""
+    """The client key or dashboard session; empty for a command."""
     details: Mapping[str, str]
 
 
 def changes_of(home: Home, account: str, most: int = 20) -> list[AuditLine]:
-    """The latest changes that were made to an account, as far as the end of the log has them, newest first.
-
-    Raises `UnsafeFile`.
-    """
+    """Give the latest changes of an account in the end of the log, newest first. Raises `UnsafeFile`."""
     try:
         descriptor = os.open(home.audit, _FLAGS | os.O_RDONLY)
     except FileNotFoundError:
@@ -91,7 +88,7 @@ def changes_of(home: Home, account: str, most: int = 20) -> list[AuditLine]:
 
 
 class _Change:
-    """A change as a log shows it: `str()` gives `key=value` pairs, `fields()` the same as an object."""
+    """A change as a log record: `str()` gives `key=value` pairs, `fields()` an object."""
 
     def __init__(self, values: Mapping[str, int | str | None]) -> None:
         self.values = values
@@ -112,7 +109,7 @@ def _append(home: Home, line: str) -> None:
         raise UnsafeFile(f"{path} can't be opened: {fault.strerror}") from None
     try:
         check_status(path, os.fstat(descriptor))
-        # One write: lines of several processes don't mix.
+        # One write, so that lines of several processes don't mix.
         os.write(descriptor, line.encode("ascii") + b"\n")
         os.fsync(descriptor)
     except OSError as fault:

@@ -1,6 +1,6 @@
-"""Functions by the names and in the shapes that other tools have; docs/coming-from.md says which is whose.
+"""Functions with the names and shapes of other tools; docs/coming-from.md lists the tools.
 
-Each is a thin face of the library. `broker` is the default one where none is given.
+Each is a thin wrapper of the library. `broker` defaults to the process's broker.
 """
 
 import os
@@ -50,7 +50,7 @@ _SHOWN: Final = 8
 
 
 def resolve_headers(name: str | None = None, *, broker: Broker | None = None) -> dict[str, str]:
-    """The headers that present the account's credential: a Bearer token with its beta, or a key in its own header.
+    """Give the request headers of the account's credential: a Bearer token with its beta, or a key in its header.
 
     Raises what `Broker.resolve` raises.
     """
@@ -58,18 +58,18 @@ def resolve_headers(name: str | None = None, *, broker: Broker | None = None) ->
 
 
 def mark_stale(name: str | None = None, *, secret: Secret | None = None, broker: Broker | None = None) -> None:
-    """Say that the provider refused the account's token: the next `resolve` refreshes it, unless it is another by then.
+    """Report that the provider refused the account's token. The next `resolve` refreshes it if it is still the same.
 
-    `secret` is the refused token; without it the present one is meant. Raises what `Broker.resolve` raises.
+    `secret` is the refused token, by default the present one. Raises what `Broker.resolve` raises.
     """
     broker = broker or default_broker()
     broker.invalidate(name, secret or broker.resolve(name).secret)
 
 
 def is_subscription(name: str | None = None, *, broker: Broker | None = None) -> bool:
-    """Whether the account's use is billed to a Claude subscription, and so under `[policy] subscriptions`.
+    """Whether the account bills a Claude subscription, so that `[policy] subscriptions` applies.
 
-    Raises `UnknownName`, and what reading the account does.
+    Raises `UnknownName`, and what reading the account raises.
     """
     broker = broker or default_broker()
     document = broker.book.read(broker.book.choose(name))
@@ -77,23 +77,23 @@ def is_subscription(name: str | None = None, *, broker: Broker | None = None) ->
 
 
 def base_url(name: str | None = None, *, broker: Broker | None = None) -> str:
-    """The address that the account's credential is for. Raises `UnknownName`."""
+    """Give the base URL of the account's provider. Raises `UnknownName`."""
     broker = broker or default_broker()
     return broker.provider_of(broker.book.read(broker.book.choose(name)).account).base_url
 
 
 def validate_setup_token(text: str) -> SetupToken:
-    """The setup token in a text, without the blanks and line ends that pasting adds.
+    """Read a setup token, without blanks and line ends from pasting.
 
-    Raises `UsageError`, which names the length of what was given.
+    Raises `UsageError`, which names the length of the text.
     """
     value = "".join(text.split())
     try:
         return SetupToken(Secret(value))
     except (UsageError, ValueError):
-        hint = "it begins otherwise" if not value.startswith(SETUP_TOKEN_PREFIX) else "a part is missing"
+        hint = "it begins differently" if not value.startswith(SETUP_TOKEN_PREFIX) else "a part is missing"
         raise UsageError(
-            f"this is no setup token: it has {len(value)} characters, and {hint}; a setup token begins with "
+            f"this is not a setup token: it has {len(value)} characters, and {hint}; a setup token begins with "
             f"{SETUP_TOKEN_PREFIX}; make one with: claude setup-token"
         ) from None
 
@@ -101,46 +101,46 @@ def validate_setup_token(text: str) -> SetupToken:
 def oauth_provider(
     name: str, base_url: str, *, token_url: str, client_id: str | None = None, key_header: str = "authorization"
 ) -> Provider:
-    """A provider whose tokens are refreshed at `token_url`, for `Broker(providers={name: ...})`.
+    """Give a provider whose tokens are refreshed at `token_url`, for `Broker(providers={name: ...})`.
 
-    In config.toml the same is `[[providers]]` with `[providers.oauth] token_endpoint`.
+    The equivalent in config.toml is `[[providers]]` with `[providers.oauth] token_endpoint`.
     """
     endpoints = OAuthEndpoints(token_endpoint=token_url, client_id=client_id)
     return Provider(name, name, base_url, auth_type="oauth", key_header=key_header, oauth=endpoints)  # type: ignore[arg-type]  # checked by the class
 
 
 def authorization_url(provider: str, *, broker: Broker | None = None) -> tuple[str, PendingLogin]:
-    """The address at which a person logs in, and the login for `exchange_code`. Raises as `Broker.begin_login`."""
+    """Give the URL at which a person logs in, and the login for `exchange_code`. Raises as `Broker.begin_login`."""
     login = (broker or default_broker()).begin_login(provider)
     return login.url, login
 
 
 def exchange_code(login: PendingLogin, pasted: str, name: str | None = None) -> StoredLogin:
-    """Exchange `CODE#STATE`, or the address of the last page, and store the login. Raises as `PendingLogin.finish`."""
+    """Exchange `CODE#STATE`, or the URL of the last page, and store the login. Raises as `PendingLogin.finish`."""
     return login.finish(pasted, name)
 
 
 def upsert_account(token: OAuthToken, provider: str, *, broker: Broker | None = None) -> StoredLogin:
-    """Store a login as the account that its person has at the provider already, else as one called by e-mail address.
+    """Store a login. It replaces the person's account at the provider; a new account is named by e-mail address.
 
-    From here on the login is refreshed here alone. Raises what `Broker.add` does; a login that can't be stored is
+    From then on only tokenferry may refresh the login. Raises what `Broker.add` raises; a login that can't be stored is
     revoked.
     """
     return store_login(broker or default_broker(), provider, token, None)
 
 
 def create_api_key(name: str, key_name: str, *, broker: Broker | None = None) -> ApiKey:
-    """Have an API key made by the Console login `name`, and store it as the account `key_name`.
+    """Create an API key with the Console login `name`, and store it as the account `key_name`.
 
-    Raises what `Broker.create_api_key` does.
+    Raises what `Broker.create_api_key` raises.
     """
     return (broker or default_broker()).create_api_key(name, key_name)
 
 
 def read_claude_code_credentials(folder: Path | None = None) -> OAuthToken:
-    """Claude Code's own login, from the Keychain or the file in its folder, without a lock.
+    """Read Claude Code's own login from the Keychain or its folder, without a lock.
 
-    Raises `NeedsLogin` where there is none, `CorruptFile`, `UnsafeFile`, `TryLater` when the Keychain is locked.
+    Raises `NeedsLogin` without a login, `CorruptFile`, `UnsafeFile`, and `TryLater` if the Keychain is locked.
     """
     document = _claude_code(folder, Home.from_environment()).read(_CLAUDE_CODE)
     assert isinstance(document.credential, OAuthToken)
@@ -154,11 +154,11 @@ def write_claude_code_credentials(
     folder: Path | None = None,
     broker: Broker | None = None,
 ) -> None:
-    """Replace Claude Code's login, under all of its locks, if it is still `expected`; None stands for "no login".
+    """Replace Claude Code's login under all of its locks, if it is still `expected`; None stands for "no login".
 
-    Unknown keys stay, and a refresh token is never replaced by none. Raises `Conflict` if another program changed the
-    login, `UsageError` for a login that an account here refreshes (`claude-code switch` moves one), `LockTimeout`,
-    `StorageFailed`, `CorruptFile`, `UnsafeFile`.
+    Unknown keys stay, and a login with a refresh token is never replaced by one without. Raises `Conflict` if another
+    program changed the login, `UsageError` for a login that an account here refreshes (move it with
+    `claude-code switch`), `LockTimeout`, `StorageFailed`, `CorruptFile`, `UnsafeFile`.
     """
     broker = broker or default_broker()
     _refuse_second_copy(broker, token)
@@ -176,7 +176,7 @@ def write_claude_code_credentials(
 
 
 def read_pool(path: Path) -> tuple[Entry, ...]:
-    """The logins of a pool file, by e-mail; none if it isn't there. Raises `UsageError`, `UnsafeFile`."""
+    """Read the logins of a pool file; none if it is missing. Raises `UsageError`, `UnsafeFile`."""
     try:
         return parse_pool(read_private_file(path))
     except FileNotFoundError:
@@ -184,9 +184,9 @@ def read_pool(path: Path) -> tuple[Entry, ...]:
 
 
 def upsert_pool(path: Path, token: OAuthToken, *, broker: Broker | None = None) -> None:
-    """Put a login into a pool file under its e-mail address, or bring it up to date there; unknown keys stay.
+    """Add or update a login in a pool file under its e-mail address; unknown keys stay.
 
-    Raises `UsageError` for a login that an account here refreshes (`export --with-refresh-token` hands one over),
+    Raises `UsageError` for a login that an account here refreshes (hand it over with `export --with-refresh-token`),
     `UnsafeFile`, `Conflict` if another program changed the file, `StorageFailed`.
     """
     broker = broker or default_broker()
@@ -196,7 +196,7 @@ def upsert_pool(path: Path, token: OAuthToken, *, broker: Broker | None = None) 
 
 
 def load_bundle(path: Path) -> OAuthToken:
-    """The login in a bundle file. Raises `FileNotFoundError`, `UnsafeFile`, `CorruptFile`."""
+    """Read the login in a bundle file. Raises `FileNotFoundError`, `UnsafeFile`, `CorruptFile`."""
     try:
         (entry,) = parse_bundle(read_private_file(path))
     except UsageError as fault:
@@ -207,10 +207,10 @@ def load_bundle(path: Path) -> OAuthToken:
 
 
 def save_bundle(path: Path, token: OAuthToken, *, expected: OAuthToken | None, broker: Broker | None = None) -> None:
-    """Replace a bundle file as a whole (0600, durable), if it still holds `expected`; None stands for "no file".
+    """Replace a bundle file durably, with mode 0600, if it still holds `expected`; None stands for "no file".
 
-    What else the file holds stays, and a refresh token is never replaced by none. Raises `Conflict`, `UsageError` for
-    fewer tokens or a login that an account here refreshes, `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    Unknown keys stay. Raises `Conflict`, `UsageError` for a login without the refresh token that the file has, or one
+    that an account here refreshes, `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
     broker = broker or default_broker()
     _refuse_second_copy(broker, token)
@@ -229,10 +229,10 @@ def save_bundle(path: Path, token: OAuthToken, *, expected: OAuthToken | None, b
 
 
 class LoginStore:
-    """A `Store` of one login over two functions of a program's own: `Broker(store=..., journal=...)`.
+    """A `Store` of one login on top of a program's own functions, for `Broker(store=..., journal=...)`.
 
-    `load` gives a bundle as JSON, None for none; it is asked twice a second while the broker is used. `save` replaces
-    it durably. The lock is one of this machine's, so `load` and `save` must not reach what another machine refreshes.
+    `load` gives a bundle as JSON, or None; it is called twice a second while the broker is used. `save` replaces it
+    durably. The lock holds only on this machine, so no other machine may refresh the same login.
     """
 
     def __init__(
@@ -265,17 +265,17 @@ class LoginStore:
         return Document(self._account, entry.credential, _generation(raw))
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
-        """Raises `Conflict`; `UsageError` for a removal, and for what is no login."""
+        """Raises `Conflict`; `UsageError` for a removal, and for any other credential than a login."""
         present = self._load()
         if (None if present is None else _generation(present)) != expected:
             raise Conflict(f"the store of account {name!r} was changed by another program; nothing was written")
         if new is None or not isinstance(new.credential, OAuthToken):
-            raise UsageError("this store keeps one login, and removes none")
+            raise UsageError("this store holds one login, which can only be replaced by another")
         self._save(render_bundle(new.credential))
 
     def discard(self, name: str) -> None:
-        """Raises `UsageError`: what this store holds is its program's."""
-        raise UsageError(f"account {name!r} is in a program's own store, which alone removes it")
+        """Raises `UsageError`: only the program may remove the login."""
+        raise UsageError(f"account {name!r} is in a program's own store; remove it there")
 
     def lock(self, name: str) -> Lock:
         return FileLock(self._locks / f"{name}.login-store", self._locks)
@@ -299,7 +299,7 @@ def _claude_code(folder: Path | None, home: Home) -> ClaudeCodeStore:
 
 
 def _refuse_second_copy(broker: Broker, token: OAuthToken) -> None:
-    """Raise `UsageError` for a login that an account here refreshes: of two copies the server revokes both."""
+    """Raise `UsageError` for a login that an account here refreshes, since the server revokes two copies."""
     theirs = {secret.sha256 for secret in (token.secret, token.refresh) if secret is not None}
     for account, found in _own_logins(broker):
         if theirs & {secret.sha256 for secret in (found.secret, found.refresh) if secret is not None}:

@@ -117,7 +117,7 @@ def write_change(home: Home, change: ConfigChange, *, by: str | None = None) -> 
 
 
 def check_use(
-    home: Home, config: Config, keys: Iterable[ClientKey] | None, *, tell: Callable[[str], None] = lambda _: None
+    home: Home, config: Config, keys: Iterable[ClientKey] | None, *, warn: Callable[[str], None] = lambda _: None
 ) -> None:
     """Raise `ConfigError` for what `serve` would refuse, and for names that don't exist in the home."""
     check_host(config.server)
@@ -125,7 +125,7 @@ def check_use(
     try:
         found = [one for one in misnamed(config, Broker.from_home(home, config), keys) if one.is_configured]
     except TokenferryError as fault:
-        tell(str(fault))
+        warn(str(fault))
         return
     if found:
         problems = tuple(f"{one.where} {one.what}" for one in found)

@@ -1,4 +1,4 @@
-"""What one key of config.toml may hold: declared once, beside the type of the field that it sets."""
+"""The declaration of a key of config.toml, beside the type of the field that it sets."""
 
 import re
 from collections.abc import Mapping
@@ -35,21 +35,21 @@ _KINDS: Final[Mapping[object, KeyKind]] = MappingProxyType(
 
 
 class ConfigKey(Struct, frozen=True):
-    """A key: stated in `Annotated` beside the type of a field, whose name, kind and default `keys_of` adds.
+    """A key, declared in `Annotated` beside the type of a field. `keys_of` adds name, kind and default.
 
     `least` and `most` limit a number, or a duration in seconds.
     """
 
     sentence: str
-    """What it does, for `config init`, the schema and the page."""
+    """Its description, for `config init`, the schema and the documentation."""
     least: float = 0.0
     most: float = float("inf")
     kind: KeyKind = "text"
-    """Said only where the type doesn't say it: duration, url, pattern."""
+    """Declared only if the type does not imply it: duration, url, pattern."""
     example: str | None = None
-    """TOML that is shown where there is no default."""
+    """TOML that is shown if there is no default."""
     aliases: Mapping[str, str] = field(default_factory=dict)
-    """What other programs, or tokenferry before, call some of the choices."""
+    """Names of choices in other programs and in earlier versions."""
     choices: tuple[str, ...] = ()
     name: str = ""
     default: Any = None
@@ -58,12 +58,12 @@ class ConfigKey(Struct, frozen=True):
 
     @property
     def toml_default(self) -> str:
-        """The default as TOML, or the example that stands in its place."""
+        """The default as TOML, or the example."""
         value = self.toml_value(self.default)
         return self.example or ("{}" if value == {} else dumps("" if value is None else value, ensure_ascii=False))
 
     def toml_value(self, value: Any) -> Any:
-        """The value as the file may hold it; None for nothing."""
+        """Give the value in the form of the file; None for none."""
         if self.kind == "duration" and value is not None:
             return format_duration(value)
         if self.kind == "strings" and value is not None:
@@ -77,18 +77,18 @@ class ConfigKey(Struct, frozen=True):
 
 @cache
 def keys_of(section: type) -> Mapping[str, ConfigKey]:
-    """The keys that set fields of a class of settings, by name."""
+    """Give the keys of a class of settings, by name."""
     found: dict[str, ConfigKey] = {}
     for one in fields(section):
-        said = next((each for each in getattr(one.type, "__metadata__", ()) if isinstance(each, ConfigKey)), None)
-        if said is not None:
+        key = next((each for each in getattr(one.type, "__metadata__", ()) if isinstance(each, ConfigKey)), None)
+        if key is not None:
             default = None if one.default is NODEFAULT else one.default
-            found[one.name] = _completed(said, one.name, one.type.__origin__, default)
+            found[one.name] = _completed(key, one.name, one.type.__origin__, default)
     return MappingProxyType(found)
 
 
 def _completed(key: ConfigKey, name: str, declared: Any, default: Any) -> ConfigKey:
-    """The key with what the field's type and default say."""
+    """Complete a key by the field's type and default."""
     options = get_args(declared) if get_origin(declared) in {Union, UnionType} else (declared,)
     (inner,) = [one for one in options if one is not type(None)]
     is_choice = get_origin(inner) is Literal
@@ -104,7 +104,7 @@ def _completed(key: ConfigKey, name: str, declared: Any, default: Any) -> Config
 
 
 def parse_duration(value: object) -> float | None:
-    """The seconds in `"30s"`, `"5m"`, `"1.5h"`, `"90d"`, `"2w"`, `"250ms"` or in a bare number; None for others."""
+    """Read `"30s"`, `"5m"`, `"1.5h"`, `"90d"`, `"2w"`, `"250ms"` or a number as seconds; None for other values."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value) if isfinite(value) else None
     found = re.fullmatch(DURATION_PATTERN, value) if isinstance(value, str) else None
@@ -112,7 +112,7 @@ def parse_duration(value: object) -> float | None:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest spelling that `parse_duration` reads back as the same number of seconds."""
+    """Give the shortest text that `parse_duration` reads as the same number of seconds."""
     for unit, size in _UNITS.items():
         count = seconds / size
         if seconds and count == int(count) and int(count) * size == seconds:

@@ -1,4 +1,4 @@
-"""The kinds of credential, how each is presented in a request, and how each is read from and written to JSON."""
+"""The kinds of credential, their request headers, and their form in JSON."""
 
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
@@ -31,22 +31,22 @@ KeyHeader: TypeAlias = Literal["x-api-key", "authorization", "api-key", "x-goog-
 SETUP_TOKEN_PREFIX: Final = "sk-ant-oat01-"  # noqa: S105  # a prefix, not a token
 API_KEY_PREFIX: Final = "sk-ant-api"
 CLIENT_KEY_PREFIXES: Final = ("tfk_", "tfa_", "tfv_", "tfm_")
-"""What keys of tokenferry's own gateway begin with: for inference, admin, viewer and metrics keys."""
+"""Prefixes of the gateway's own keys: inference, admin, viewer and metrics."""
 _SETUP_TOKEN_LENGTH: Final = 80
 SETUP_TOKEN_SHAPE: Final = rf"{SETUP_TOKEN_PREFIX}[A-Za-z0-9_-]{{{_SETUP_TOKEN_LENGTH - len(SETUP_TOKEN_PREFIX)},}}"
 
-_LATEST: Final = 4_102_444_800  # 2100-01-01: beyond it a number is no time in seconds
+_LATEST: Final = 4_102_444_800  # 2100-01-01: a larger number is not a time in seconds
 _MILLISECONDS_FROM: Final = 10_000_000_000
 
 
 def epoch_seconds(value: object, *, foreign: bool = False) -> int:
     """Read a time as integer seconds since 1970 UTC.
 
-    In a `foreign` file a number above 1e10 is milliseconds. Raises `UsageError` for anything else beyond the year
-    2100, for negative numbers and for what is no number.
+    In a `foreign` file a number above 1e10 is in milliseconds. Raises `UsageError` for other times after 2100, for
+    negative numbers, and for values that are not numbers.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124  # NaN
-        del value  # a traceback shows the locals of this frame, and what is no number may be a misplaced token
+        del value  # a traceback shows locals, and the value may be a misplaced token
         raise UsageError("a time must be a number of seconds since 1970")
     if foreign and value > _MILLISECONDS_FROM:
         value //= 1000
@@ -56,10 +56,10 @@ def epoch_seconds(value: object, *, foreign: bool = False) -> int:
 
 
 class ApiKey(Struct, frozen=True):
-    """A key that never expires. `obtained_at`, in seconds since 1970 UTC, is when it came.
+    """A key that never expires. `obtained_at` is in seconds since 1970 UTC.
 
-    `header` is where its provider takes it; in `authorization` it is a Bearer token. It isn't stored: `Broker.resolve`
-    sets it from the provider's `key_header`.
+    `header` is the header that its provider reads; in `authorization` the key is a Bearer token. It isn't stored:
+    `Broker.resolve` sets it from the provider's `key_header`.
     """
 
     kind: ClassVar[Kind] = "api-key"
@@ -71,27 +71,27 @@ class ApiKey(Struct, frozen=True):
     obtained_at: int | None = None
     header: KeyHeader = "x-api-key"
     until: float | None = None
-    """When it is to be asked for again, in seconds since 1970 UTC; None for one that is stored."""
+    """When a fetched key must be fetched again, in seconds since 1970 UTC; None for a stored one."""
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same key, wherever it came from."""
+        """Whether it is the same key, whatever its source."""
         return isinstance(other, ApiKey) and (self.secret, self.unknown) == (other.secret, other.unknown)
 
     def __hash__(self) -> int:
         return hash(self.secret)
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """The request headers that present this credential, secrets revealed."""
+        """Give the request headers that present the credential, secrets revealed."""
         key = self.secret.reveal()
         return ((self.header, f"Bearer {key}" if self.header == "authorization" else key),)
 
     def to_json(self) -> Fields:
-        """What a document holds of it, secrets revealed."""
+        """Give its fields in a document, secrets revealed."""
         return Fields(self.unknown, key=self.secret.reveal(), **_present({"obtained_at": self.obtained_at}))
 
 
 class SetupToken(Struct, frozen=True):
-    """A one-year, inference-only subscription token; it can't be renewed."""
+    """A subscription token for inference that is valid for a year and can't be renewed."""
 
     kind: ClassVar[Kind] = "setup-token"
     endpoint: ClassVar[None] = None
@@ -113,26 +113,26 @@ class SetupToken(Struct, frozen=True):
             )
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """The request headers that present this credential, secrets revealed."""
+        """Give the request headers that present the credential, secrets revealed."""
         return _bearer(self.secret)
 
     def to_json(self) -> Fields:
-        """What a document holds of it, secrets revealed."""
+        """Give its fields in a document, secrets revealed."""
         times = {"obtained_at": self.obtained_at, "expires_at": self.expires_at}
         return Fields(self.unknown, token=self.secret.reveal(), **_present(times))
 
 
 class OAuthToken(Struct, frozen=True):
-    """An access token, and the refresh token that follows it if there is one.
+    """An access token, and its refresh token if there is one.
 
-    Times are seconds since 1970 UTC. `lifetime` is what the server granted the access token with, in seconds.
+    Times are in seconds since 1970 UTC. `lifetime` is the granted lifetime of the access token in seconds.
     """
 
     kind: ClassVar[Kind] = "oauth"
     endpoint: ClassVar[str | None] = None
-    """Where its requests go, in place of the provider's `base_url`."""
+    """The base URL for its requests, in place of the provider's."""
     is_exchanged: ClassVar[bool] = False
-    """Whether it was got for something that isn't used up by that, so that an exchange can be repeated."""
+    """Whether it was obtained by an exchange that can be repeated."""
 
     secret: Secret
     refresh: Secret | None = None
@@ -154,15 +154,15 @@ class OAuthToken(Struct, frozen=True):
 
     @property
     def is_renewable(self) -> bool:
-        """Whether something is stored with it that gets another access token when this one is used up."""
+        """Whether the stored document suffices to obtain another access token."""
         return self.refresh is not None
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """The request headers that present this credential, secrets revealed."""
+        """Give the request headers that present the credential, secrets revealed."""
         return _bearer(self.secret)
 
     def to_json(self) -> Fields:
-        """What a document holds of it, secrets revealed."""
+        """Give its fields in a document, secrets revealed."""
         tokens = Fields(access_token=self.secret.reveal(), refresh_token=self.refresh and self.refresh.reveal())
         plain = {name: getattr(self, name) for name in (*_OAUTH_TEXTS, *_OAUTH_TIMES, "lifetime")}
         scopes = {"scopes": list(self.scopes)} if self.scopes else {}
@@ -170,10 +170,10 @@ class OAuthToken(Struct, frozen=True):
 
 
 class Federation(Struct, frozen=True):
-    """How a workload says who it is, and the `parameters` that go with that.
+    """The source of a workload's identity token, and the `parameters` of its exchange.
 
-    Its identity token is read each time, from a file or an environment variable. Raises `UsageError` unless it is
-    one of the two.
+    The token is read for each exchange, from a file or an environment variable. Raises `UsageError` unless exactly one
+    of the two is given.
     """
 
     file: str | None = None
@@ -182,18 +182,18 @@ class Federation(Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if bool(self.file) == bool(self.variable):
-            raise UsageError("an identity token is read from a file or from a variable: name one of the two")
+            raise UsageError("an identity token is read from a file or a variable; name exactly one of them")
 
     @property
     def source(self) -> str:
-        """Where the identity token is, for people."""
+        """The source of the identity token, for people."""
         return f"file {self.file}" if self.file else f"variable {self.variable}"
 
 
 class FederatedToken(OAuthToken, frozen=True, kw_only=True):
-    """An access token that a workload got for its identity token (RFC 7523), and gets again in the same way.
+    """An access token that a workload obtained for its identity token (RFC 7523).
 
-    There is no refresh token, and nothing that is used up: an exchange that failed can be repeated.
+    It has no refresh token. The exchange renews it, and can be repeated after a failure.
     """
 
     kind: ClassVar[Kind] = "federated"
@@ -203,7 +203,7 @@ class FederatedToken(OAuthToken, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, token: OAuthToken, federation: Federation) -> "FederatedToken":
-        """The same token as one that this federation gave; a refresh token isn't taken over."""
+        """Make a federated token from a token of this federation, without its refresh token."""
         known = {name: getattr(token, name) for name in OAuthToken.__struct_fields__}
         return cls(**(known | {"refresh": None}), federation=federation)
 
@@ -212,27 +212,27 @@ class FederatedToken(OAuthToken, frozen=True, kw_only=True):
         return True
 
     def to_json(self) -> Fields:
-        """What a document holds of it, secrets revealed."""
+        """Give its fields in a document, secrets revealed."""
         source = {"identity_token_file": self.federation.file, "identity_token_variable": self.federation.variable}
         parameters = {"federation": dict(self.federation.parameters) or None}
         return Fields(OAuthToken.to_json(self), **_present(source), **_present(parameters))
 
 
 class ExchangedToken(OAuthToken, frozen=True, kw_only=True):
-    """An API token that its provider gave for a long-lived one, the `subject`, and gives again in the same way.
+    """An API token that was exchanged for a long-lived token, the `subject`. The exchange renews it.
 
-    `endpoint` is the address that the answer named for its requests, if it named one.
+    `endpoint` is the base URL for its requests, if the answer named one.
     """
 
     kind: ClassVar[Kind] = "exchanged"
     is_exchanged: ClassVar[bool] = True
 
     subject: Secret
-    endpoint: str | None = None  # type: ignore[misc]  # a field here, which the others do without
+    endpoint: str | None = None  # type: ignore[misc]  # a class variable in the base
 
     @classmethod
     def of(cls, token: OAuthToken, subject: Secret, endpoint: str | None) -> "ExchangedToken":
-        """The same token as one that was got for this subject token."""
+        """Make an exchanged token from a token that was obtained for this subject token."""
         known = {name: getattr(token, name) for name in OAuthToken.__struct_fields__}
         return cls(**(known | {"refresh": None, "refresh_expires_at": None}), subject=subject, endpoint=endpoint)
 
@@ -241,11 +241,11 @@ class ExchangedToken(OAuthToken, frozen=True, kw_only=True):
         return True
 
     def headers(self) -> tuple[tuple[str, str], ...]:
-        """The request headers that present this credential, secrets revealed."""
+        """Give the request headers that present the credential, secrets revealed."""
         return (("authorization", f"Bearer {self.secret.reveal()}"),)
 
     def to_json(self) -> Fields:
-        """What a document holds of it, secrets revealed."""
+        """Give its fields in a document, secrets revealed."""
         place = _present({"endpoint": self.endpoint})
         return Fields(OAuthToken.to_json(self), subject_token=self.subject.reveal(), **place)
 
@@ -272,7 +272,7 @@ def _present(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def credential_from_json(kind: str, data: Fields) -> Credential:
-    """Read what `to_json` wrote. Raises `UsageError`, naming the field and never its value."""
+    """Read the result of `to_json`. Raises `UsageError`, which names the field but not its value."""
     if kind == "api-key":
         return ApiKey(_secret(data, "key"), data.without("key", "obtained_at"), _time(data, "obtained_at"))
     if kind == "setup-token":
@@ -280,7 +280,7 @@ def credential_from_json(kind: str, data: Fields) -> Credential:
         return SetupToken(_secret(data, "token"), **times, unknown=data.without("token", *times))
     if kind == "federated":
         keys = ("identity_token_file", "identity_token_variable", "federation")
-        # Either may be refused, and a traceback shows what the other is if that has a name here.
+        # Without local variables, which a traceback would show if either is refused.
         return FederatedToken.of(
             _oauth(data.without(*keys)),
             Federation(_text(data, keys[0]), _text(data, keys[1]), _texts(data, keys[2])),
@@ -315,7 +315,7 @@ def _oauth(data: Fields) -> OAuthToken:
 
 def _secret(data: Fields, name: str) -> Secret:
     if not isinstance(data.get(name), str):
-        raise UsageError(f'"{name}" is missing or no string')
+        raise UsageError(f'"{name}" is missing or not a string')
     try:
         return Secret(data[name].strip())
     except ValueError as fault:
@@ -332,7 +332,7 @@ def _texts(data: Fields, name: str) -> tuple[tuple[str, str], ...]:
     table = data.get(name, {})
     if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
         del table, data
-        raise UsageError(f'"{name}" must hold strings alone')
+        raise UsageError(f'"{name}" must hold only strings')
     return tuple(table.items())
 
 

@@ -1,4 +1,4 @@
-"""Opens state and ledger: files of a home, or the database that `[store]` in its configuration names."""
+"""Opens state and ledger: files of a home, or the database in `[store]` of its configuration."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def postgres() -> Any:
-    """The room of that name, which needs an extra. Raises `ConfigError` where that isn't installed."""
+    """Import the room `postgres`. Raises `ConfigError` if its extra is not installed."""
     try:
         from tokenferry import postgres as room  # noqa: PLC0415  # slow, and an extra
     except ModuleNotFoundError as fault:
@@ -45,14 +45,14 @@ def postgres() -> Any:
 
 
 def store_settings(home: Home) -> StoreSettings:
-    """`[store]` of the home's configuration. Raises what `load` does, if there is such a section."""
+    """Give `[store]` of the home's configuration. With such a section, raises what `load` raises."""
     try:
-        content = home.config.read_bytes() if home.config.is_file() else b""  # a pipe would never end
+        content = home.config.read_bytes() if home.config.is_file() else b""  # reading a pipe would block
     except OSError:
         return StoreSettings()
     if b"store" not in content:
         return StoreSettings()
-    from tokenferry.config import load  # noqa: PLC0415  # few homes need it here
+    from tokenferry.config import load  # noqa: PLC0415  # few homes have a [store]
 
     return load(home.config).store
 
@@ -64,9 +64,9 @@ def open_state(
     now: Callable[[], float] = time.time,
     is_followed: bool = False,
 ) -> State:
-    """Client keys, cooldowns and logins. Raises `ConfigError`, `StorageFailed`, `CorruptFile`, `UnsafeFile`.
+    """Open client keys, cooldowns and logins. Raises `ConfigError`, `StorageFailed`, `CorruptFile`, `UnsafeFile`.
 
-    `is_followed` is for what serves: a thread follows what other hosts change, so that no event loop asks a database.
+    `is_followed` is for servers: a thread follows changes of other hosts, so that no event loop queries the database.
     """
     from tokenferry.state import State  # noqa: PLC0415  # SQLite, which few commands need
 
@@ -78,12 +78,12 @@ def open_state(
         return State(postgres().PostgresDatabase(connections, "state"), now=now)
     watch = postgres().RevisionWatch(connections, settings)
     state = State(postgres().PostgresDatabase(connections, "state", watch), now=now)
-    watch.start()  # its readers are there now
+    watch.start()  # after its readers are registered
     return state
 
 
 def open_login_secret(home: Home, settings: StoreSettings) -> Secret:
-    """What gateways begin and finish logins with: those of the home, or all that share a database."""
+    """Give the secret with which the gateways of a home or database begin and finish logins."""
     from tokenferry.state import login_secret  # noqa: PLC0415  # as above
 
     if not settings.url:
@@ -105,12 +105,12 @@ def open_rates(settings: StoreSettings) -> SharedRates | None:
 
 
 def has_state(home: Home) -> bool:
-    """Whether anything was noted yet; a database counts without being asked."""
+    """Whether there is a state file, or a database, which is not queried."""
     return home.state.exists() or bool(store_settings(home).url)
 
 
 def open_ledger(home: Home, settings: StoreSettings | None = None) -> Ledger:
-    """What was used. Raises as `open_state` does."""
+    """Open the ledger. Raises as `open_state` does."""
     from tokenferry.ledger import Ledger  # noqa: PLC0415  # as above
 
     settings = store_settings(home) if settings is None else settings
@@ -120,12 +120,12 @@ def open_ledger(home: Home, settings: StoreSettings | None = None) -> Ledger:
 
 
 def has_ledger(home: Home) -> bool:
-    """Whether anything was written yet; as `has_state`."""
+    """Whether there is a ledger file, or a database, which is not queried."""
     return home.ledger.exists() or bool(store_settings(home).url)
 
 
 def _connect(settings: StoreSettings) -> ConnectionPool:
-    doubt()  # what `token` prints can't be recalled by files alone
+    doubt()  # the output of `token` depends on more than files
     room = postgres()
     connections: ConnectionPool = room.ConnectionPool(settings)
     if fault := room.fault_of(connections.facts(), room.schema_status(connections), settings):

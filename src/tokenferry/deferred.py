@@ -1,20 +1,20 @@
-"""Names of a room that are imported when they are first used (PEP 562): who does not need them spends nothing."""
+"""Imports names of a package on first use (PEP 562), so that an unused one costs nothing."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 
 
-def deferred(room: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
-    """Give the `__getattr__` of a room. `names` are those that each of its modules brings."""
-    modules = {name: module for module, brought in names.items() for name in brought}
+def deferred(package: str, names: Mapping[str, Sequence[str]]) -> Callable[[str], object]:
+    """Give the `__getattr__` of a package. `names` maps its modules to the names that they define."""
+    modules = {name: module for module, defined in names.items() for name in defined}
 
     def get(name: str) -> object:
         module = modules.get(name)
         if module is None:
-            raise AttributeError(f"module {room!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{room}.{module}"), name)
-        setattr(sys.modules[room], name, value)
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{package}.{module}"), name)
+        setattr(sys.modules[package], name, value)
         return value
 
     return get

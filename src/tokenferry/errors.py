@@ -1,4 +1,4 @@
-"""Every error tokenferry raises, as one tree.
+"""Every error that tokenferry raises, as one tree.
 
 * TokenferryError
   x UsageError
@@ -30,10 +30,10 @@
   x Conflict
 
 A message is one or two sentences: what happened, where, and the command that fixes it. No message holds a secret.
-`exit_code` is what the command ends with.
+`exit_code` is the exit code of the command.
 """
 
-TYPE_CHECKING = False  # the real one costs an import of typing
+TYPE_CHECKING = False  # importing typing is slow
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
@@ -72,28 +72,28 @@ __all__ = [
 ]
 
 LOGIN_MARK = ". Please log in: "
-"""The text of an error between its sentence and the address of a page about logging in."""
+"""The text between the sentence of an error and the URL of the login page."""
 
 
 class TokenferryError(Exception):
-    """Anything tokenferry refuses or fails to do."""
+    """The base of all errors."""
 
     exit_code = 1
 
     @classmethod
     def word(cls) -> str:
-        """What metrics, logs and answers call it: `needs_login`."""
+        """Give its name in metrics, logs and answers: `needs_login`."""
         return "".join(f"_{one}" if one.isupper() else one for one in cls.__name__).lower().lstrip("_")
 
 
 class UsageError(TokenferryError):
-    """The call itself makes no sense: a malformed secret, a bad name, contradicting options."""
+    """The call is invalid: a malformed secret, a bad name, contradicting options."""
 
     exit_code = 2
 
 
 class InvalidFields(UsageError):  # noqa: N818  # see UnknownName
-    """Fields of one form that can't be as they are; `fields` has a sentence for each."""
+    """Invalid fields of a form; `fields` has a sentence for each."""
 
     def __init__(self, fields: "Mapping[str, str]") -> None:
         super().__init__(" ".join(fields.values()))
@@ -101,13 +101,13 @@ class InvalidFields(UsageError):  # noqa: N818  # see UnknownName
 
 
 class Unfit(UsageError):  # noqa: N818  # see UnknownName
-    """A request asks for something that the format of an upstream can't say. The message names the field."""
+    """A request can't be translated to an upstream's format. The message names the field."""
 
 
 class UnreadableAnswer(TokenferryError):  # noqa: N818  # see UnknownName
-    """An upstream's answer has not the form that its format demands, so that it can't be translated.
+    """An upstream's answer is invalid in its format, so it can't be translated.
 
-    `status` is that of the error which the answer tells of in place of its content, if it does.
+    `status` is that of the error that the answer holds in place of content, if any.
     """
 
     def __init__(self, message: str, *, status: int | None = None) -> None:
@@ -116,13 +116,13 @@ class UnreadableAnswer(TokenferryError):  # noqa: N818  # see UnknownName
 
 
 class NeedsTerminal(TokenferryError):  # noqa: N818  # see UnknownName
-    """There are questions to answer, and no terminal to ask them in. Nothing was changed."""
+    """A question must be answered, but there is no terminal. Nothing was changed."""
 
     exit_code = 9
 
 
 class ConfigError(TokenferryError):
-    """The configuration can't be used. `problems` lists every fault found, one sentence each."""
+    """The configuration is invalid. `problems` has a sentence for each fault."""
 
     exit_code = 3
 
@@ -131,40 +131,40 @@ class ConfigError(TokenferryError):
         self.problems = problems
 
 
-class UnknownName(TokenferryError):  # noqa: N818  # the tree reads as what happened; every name in it would end in Error
-    """A name that nothing here answers to."""
+class UnknownName(TokenferryError):  # noqa: N818  # the names say what happened, without the suffix Error
+    """A name is unknown."""
 
     exit_code = 4
 
     @classmethod
-    def among(cls, what: str, name: str, known: "Iterable[str]", see: str) -> "Self":
-        """Say that there is no `what` of that name, with the nearest of the `known` names; `see` lists them."""
+    def among(cls, noun: str, name: str, known: "Iterable[str]", see: str) -> "Self":
+        """Make the error for an unknown `noun`, with the nearest `known` name. The command `see` lists them."""
         names = sorted(known)
         near = nearest(name, names)
         hint = f"did you mean {near!r}?" if near else f"there is {', '.join(names) or 'none yet'}"
-        return cls(f"there is no {what} {name[:80]!r}; {hint} (see: {see})")
+        return cls(f"there is no {noun} {name[:80]!r}; {hint} (see: {see})")
 
 
 class UnknownAccount(UnknownName):
-    """No account of that name, or none chosen where several could be meant."""
+    """No account has the name, or none was chosen among several."""
 
 
 class UnknownProvider(UnknownName):
-    """No provider of that name."""
+    """No provider has the name."""
 
 
 class NeedsLogin(TokenferryError):  # noqa: N818  # see UnknownName
-    """Only a new login helps: the refresh token is dead, absent or not ours."""
+    """A new login is needed: the refresh token is dead, missing or owned by another program."""
 
     exit_code = 5
 
 
 class ChainCopied(NeedsLogin):
-    """The document was made on another machine, where its token family may still be in use."""
+    """The document comes from another machine, where its token family may still be in use."""
 
 
 class TryLater(TokenferryError):  # noqa: N818  # see UnknownName
-    """Nothing is lost; the same call may succeed later. `retry_after` is in seconds, if known."""
+    """The same call may succeed later; nothing is lost. `retry_after` is in seconds, if known."""
 
     exit_code = 6
 
@@ -174,35 +174,35 @@ class TryLater(TokenferryError):  # noqa: N818  # see UnknownName
 
 
 class RefreshBusy(TryLater):
-    """Another process holds the refresh and did not finish in time."""
+    """Another process is refreshing and did not finish in time."""
 
 
 class RefreshFailed(TryLater):
-    """The token endpoint could not be reached, or answered without deciding anything."""
+    """The token endpoint was unreachable, or its answer decided nothing."""
 
 
 class RefreshUncertain(TryLater):
-    """A refresh was sent and its answer was lost; the server may have rotated the token."""
+    """A refresh was sent and its answer lost; the server may have rotated the token."""
 
 
 class LockTimeout(TryLater):
-    """A lock was not released in time. `holder` says who has it, as well as can be known."""
+    """A lock was not released in time. `holder` describes the process that holds it, if known."""
 
     def __init__(self, message: str, *, holder: str = "another process") -> None:
         super().__init__(message, retry_after=1.0)
         self.holder = holder
 
 
-class KeyCommandFailed(TryLater):  # see UnknownName
-    """An account's key can't be fetched: its command failed or printed none, or Google's credentials gave no token."""
+class KeyCommandFailed(TryLater):
+    """An account's key can't be fetched: its command failed or printed none, or Google gave no token."""
 
 
 class NeedsUnlock(TryLater):
-    """What is sealed can't be opened now: the keyring with its key is locked, or the key file isn't there."""
+    """A sealed document can't be opened now: the keyring is locked, or the key file is missing."""
 
 
 class LoginFailed(TokenferryError):  # noqa: N818  # see UnknownName
-    """A login came to nothing: it was refused, timed out, or was answered by somebody else. Nothing was stored."""
+    """A login failed: it was refused, timed out, or completed by someone else. Nothing was stored."""
 
 
 class PolicyRefused(TokenferryError):  # noqa: N818  # see UnknownName
@@ -212,50 +212,50 @@ class PolicyRefused(TokenferryError):  # noqa: N818  # see UnknownName
 
 
 class CredentialRefused(TokenferryError):  # noqa: N818  # see UnknownName
-    """The provider refused this credential, and a refresh can't or didn't help."""
+    """The provider refused the credential, and a refresh is impossible or did not help."""
 
     exit_code = 5
 
 
 class UnsafeFile(TokenferryError):  # noqa: N818  # see UnknownName
-    """A file that holds secrets has a mode, an owner or a type that would let others read or replace it."""
+    """A file with secrets has a mode, an owner or a type by which others could read or replace it."""
 
     exit_code = 8
 
 
 class CorruptFile(TokenferryError):  # noqa: N818  # see UnknownName
-    """A file that can't be understood. It is left as it is."""
+    """A file can't be understood. It stays unchanged."""
 
     exit_code = 8
 
 
 class SealKeyLost(CorruptFile):
-    """The place where the key of something sealed should rest is open, and holds another one or none."""
+    """The keyring or key file is accessible, but holds another key or none."""
 
 
 class StorageFailed(TokenferryError):  # noqa: N818  # see UnknownName
-    """The disk did not take what had to be written (full, read-only, gone)."""
+    """Writing failed: the disk is full, read-only or gone."""
 
 
 class StoreAway(StorageFailed):
-    """The database that hosts share can't be reached, or ended the connection. It may be there again soon."""
+    """The shared database is unreachable or closed the connection. It may be available again soon."""
 
 
 class Conflict(TokenferryError):  # noqa: N818  # see UnknownName
-    """Somebody else changed the same thing first; nothing was written."""
+    """Another program or person changed the same thing first; nothing was written."""
 
 
 def nearest(word: str, known: "Iterable[str]", cutoff: float = 0.6) -> str | None:
-    """The one of the `known` words that is most like `word`; None where none is as like as `cutoff`, from 0 to 1."""
-    from difflib import get_close_matches  # noqa: PLC0415  # 5 ms that only an error needs
+    """Give the `known` word most similar to `word`; None below the similarity `cutoff`, from 0 to 1."""
+    from difflib import get_close_matches  # noqa: PLC0415  # takes 5 ms, and only errors need it
 
     return next(iter(get_close_matches(word, known, n=1, cutoff=cutoff)), None)
 
 
 def extract_login_url_from_error(text: str) -> str | None:
-    """Give the address in `Please log in: URL`, the last one of a text; None if there is none.
+    """Give the URL in the last `Please log in: URL` of a text; None without one.
 
-    `text` is an error as a program got it: its message, or an answer's JSON around it. Only http and https count.
+    `text` is an error's message, or the JSON of an answer that contains it. Only http and https count.
     """
     _, mark, rest = text.rpartition(LOGIN_MARK[2:])
     url = ""

@@ -1,4 +1,4 @@
-"""`key=value` lines, the form of a log that both people and programs read."""
+"""`key=value` lines, which people and programs can read."""
 
 import json
 import re
@@ -11,10 +11,10 @@ _BARE: Final = re.compile(r"[A-Za-z0-9._:@/+-]+")
 
 
 def pairs(fields: Iterable[tuple[str, int | str | None]]) -> str:
-    """The fields in one line: `a=1 b="two words"`. Those whose value is None are left out."""
+    """Give the fields in one line: `a=1 b="two words"`. Fields with None are left out."""
     return " ".join([f"{name}={quoted(value)}" for name, value in fields if value is not None])
 
 
 def quoted(value: int | str) -> str:
-    """A value as it is if it is a plain word, else as a JSON string: no control character, nothing beyond ASCII."""
+    """Give a plain word unchanged, and any other value as a JSON string in ASCII."""
     return json.dumps(value) if isinstance(value, str) and not _BARE.fullmatch(value) else str(value)

@@ -1,12 +1,12 @@
-"""Answers of `tokenferry token` that hold until something they depend on changes, as in ccache's direct mode.
+"""Caches the output of `tokenferry token` until one of its dependencies changes, as in ccache's direct mode.
 
-The manifest is a private file in the home, an answer a line. A line names the place of the secret (a slice of a file or
-of a variable) and each dependency: variables, files, folders, locks, cooldowns, the machine, the time. It holds no
-secret, only the text around it and a digest of the dependencies' stamps. The line's tag is made with the secret as its
-key: a forged line leads to nothing that its author doesn't know already, a stale one to nothing at all. Where anything
-differs or can't be read, the command works the answer out again.
+The manifest is a private file in the home with one answer per line. A line names the place of the secret (a slice of a
+file or variable) and each dependency: variables, files, folders, locks, cooldowns, the machine, the time. It holds no
+secret, only the text around it and a digest of the dependencies' stamps. The line's tag is keyed with the secret: a
+forged line reveals nothing that its author does not know, and a stale one is ignored. If anything differs or can't be
+read, the command computes the answer again.
 
-It imports next to nothing, because programs ask for a token before each of their requests.
+It imports almost nothing, since programs ask for a token before each request.
 """
 
 import os
@@ -14,7 +14,7 @@ import stat
 import time
 from contextvars import ContextVar
 
-TYPE_CHECKING = False  # the real one costs an import of typing
+TYPE_CHECKING = False  # importing typing is slow
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextvars import Token
@@ -46,24 +46,24 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 
 
 def recall(arguments: "Sequence[str]", now: float | None = None) -> tuple[str, str] | None:
-    """What `tokenferry token ARGUMENTS` writes to stdout and to stderr, if that is known; None takes the full path."""
+    """Give what `tokenferry token ARGUMENTS` writes to stdout and stderr; None if that must be computed."""
     try:
         selector = _selector(arguments)
         for line in _read_private(f"{data_home()}/{NAME}").splitlines():
             if line.startswith(selector):
                 return _recalled(line, time.time() if now is None else now)
-    except Exception:  # noqa: BLE001  # whatever it is, the full path explains it
+    except Exception:  # noqa: BLE001  # the full command reports the error
         return None
     return None
 
 
 def _recalled(line: bytes, now: float) -> tuple[str, str] | None:
-    from json import loads  # noqa: PLC0415  # the rooms that only depend on something don't need it
+    from json import loads  # noqa: PLC0415  # not needed for depending on something
 
     _, tag, text = line.split(b" ", 2)
     entry = loads(text)
     *place, start, end = entry["place"]
-    secret = _source(*place)[start:end]  # before the stamps: what changes later, they show
+    secret = _source(*place)[start:end]  # before the stamps, which show later changes
     is_intact = (
         entry["since"] <= now < entry["until"]
         and entry["stamps"] == _digest([_stamp(kind, name) for kind, name in entry["depends"]])
@@ -72,23 +72,24 @@ def _recalled(line: bytes, now: float) -> tuple[str, str] | None:
     return (entry["stdout"].replace(_BLANK, secret), entry["stderr"]) if is_intact else None
 
 
-# -- recording
+# Recording.
 
 
 class Dependencies:
-    """What an answer depends on, as it was when it was first looked at: what `depend_on` says within the block."""
+    """The dependencies of an answer and their first stamps, recorded by `depend_on` within the block."""
 
     def __init__(self) -> None:
         self.since = time.time()
         self.until: float = _ENDLESS
-        """In seconds since 1970 UTC."""
+        """The time until which the answer is valid, in seconds since 1970 UTC."""
         self._stamps: dict[tuple[Kind, str], Any] = {}
         self._is_stable = True
         for name in _VARIABLES:
             self.add("variable", name)
-        self._is_stable = all(os.environ.get(name, "/").startswith("/") for name in _PATHS)  # not seen from a folder
+        # A relative path depends on the working directory.
+        self._is_stable = all(os.environ.get(name, "/").startswith("/") for name in _PATHS)
         self.add("machine", "")
-        self.add("file", __file__)  # another version may answer otherwise
+        self.add("file", __file__)  # another version may answer differently
         self._token: Token[Dependencies | None] | None = None
 
     def __enter__(self) -> "Self":
@@ -100,37 +101,37 @@ class Dependencies:
         _recorded.reset(self._token)
 
     def add(self, kind: "Kind", name: str) -> None:
-        """Depend on it, whether it is there or not."""
+        """Add a dependency, whether it exists or not."""
         if (kind, name) in self._stamps:
             return
         try:
             stamp = self._stamps[kind, name] = _stamp(kind, name)
-        except Exception:  # noqa: BLE001  # an answer that depends on what can't be looked at is not kept
+        except Exception:  # noqa: BLE001  # an answer with an unreadable dependency is not cached
             self.doubt()
             return
         if stamp and kind in {"file", "listing"}:
             tick = _TICK_NS if stamp[-1] % 1_000_000_000 else _COARSE_TICK_NS
-            self._is_stable &= stamp[-1] < time.time_ns() - tick  # a change within the same tick would not show
+            self._is_stable &= stamp[-1] < time.time_ns() - tick  # a change within the same tick would be invisible
         if stamp and kind == "cooldowns":
             ends = (until for _, until in stamp[2] if until is not None and until > self.since)
             self.until = min(self.until, *ends, _ENDLESS)
 
     def doubt(self) -> None:
-        """Keep no answer."""
+        """Don't cache the answer."""
         self._is_stable = False
 
     def remember(
         self, arguments: "Sequence[str]", stdout: str, secret: str, *, stderr: str = "", sealed: "Sequence[str]" = ()
     ) -> None:
-        """Keep an answer around the secret that a dependency holds, or the `sealed` document (its file, its key's).
+        """Cache an answer that contains a secret of a dependency, or of a `sealed` document (its file, its key file).
 
-        An answer that would not be recalled as it is now is not kept. Raises nothing.
+        An answer that could not be recalled now is not cached. It raises nothing.
         """
         try:
             line = self._line(arguments, stdout, secret, stderr, sealed)
             if self._is_stable and line is not None and _recalled(line, time.time()) == (stdout, stderr):
                 _add_line(f"{data_home()}/{NAME}", line)
-        except Exception:  # noqa: BLE001  # the answer was given; it is worked out again next time
+        except Exception:  # noqa: BLE001  # the answer was given; it is computed again next time
             return
 
     def _line(
@@ -150,23 +151,23 @@ class Dependencies:
             "stderr": stderr,
         }
         text = dumps(entry).encode("ascii")
-        is_kept = (
+        is_cacheable = (
             place is not None and (stdout + stderr).isascii() and secret not in stderr and len(text) <= _LONGEST_LINE
         )
-        return b"%b %b %b" % (_selector(arguments), _tag(secret, text), text) if is_kept else None
+        return b"%b %b %b" % (_selector(arguments), _tag(secret, text), text) if is_cacheable else None
 
 
 _recorded: "ContextVar[Dependencies | None]" = ContextVar("tokenferry_dependencies", default=None)
 
 
 def depend_on(kind: "Kind", name: "str | Path") -> None:
-    """Say what is about to be read, listed, or looked for."""
+    """Record what is about to be read, listed or searched."""
     if (dependencies := _recorded.get()) is not None:
         dependencies.add(kind, str(name))
 
 
 def doubt() -> None:
-    """Say that something could not be looked at, so that the answer may be another one next time."""
+    """Record that a dependency could not be checked, so that the answer is not cached."""
     if (dependencies := _recorded.get()) is not None:
         dependencies.doubt()
 
@@ -179,7 +180,7 @@ def _find(place: "tuple[str, ...]", secret: str) -> int:
 
 
 def _add_line(path: str, line: bytes) -> None:
-    """Put it into the manifest, in place of the line for the same arguments and variables. Nothing needs to last."""
+    """Add a line to the manifest, replacing the one for the same arguments and variables. It need not be durable."""
     try:
         known = [one for one in _read_private(path).splitlines() if not one.startswith(line[: line.index(b" ") + 1])]
     except (OSError, ValueError):
@@ -189,29 +190,29 @@ def _add_line(path: str, line: bytes) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask
+            os.fchmod(descriptor, 0o600)  # regardless of the umask
             os.write(descriptor, b"\n".join([*known[1 - _MOST_LINES :], line]))
         finally:
             os.close(descriptor)
-        os.rename(temporary, path)  # noqa: PTH104  # importing pathlib takes longer than all of this
+        os.rename(temporary, path)  # noqa: PTH104  # importing pathlib would take longer
     except OSError:
         os.unlink(temporary)  # noqa: PTH108  # as above
 
 
 def _remove_leftovers(path: str) -> None:
-    """Remove temporary files of writers that were killed; a younger one may still be written."""
-    folder, name = os.path.split(path)  # importing pathlib takes longer than all of this
+    """Remove old temporary files of killed writers."""
+    folder, name = os.path.split(path)  # importing pathlib would take longer
     for one in os.listdir(folder):  # noqa: PTH208  # as above
         temporary = f"{folder}/{one}"
         if one.startswith(f"{name}.") and os.lstat(temporary).st_mtime < time.time() - _LONGEST_WRITE:
             os.unlink(temporary)  # noqa: PTH108  # as above
 
 
-# -- looking
+# Stamps.
 
 
 def _stamp(kind: "Kind", name: str) -> "Any":  # noqa: PLR0911  # a table
-    """What is another when a dependency has changed; None for what isn't there."""
+    """Give a value that differs when the dependency has changed; None if it does not exist."""
     if kind == "variable":
         return _digest(os.environ.get(name))
     if kind == "machine":
@@ -228,7 +229,7 @@ def _stamp(kind: "Kind", name: str) -> "Any":  # noqa: PLR0911  # a table
         return _is_locked(name)
     if kind == "cooldowns":
         return [status.st_mode, status.st_uid, _cooldowns(name) if stat.S_ISREG(status.st_mode) else []]
-    if kind == "folder":  # whose entries may change, but no other user may change them
+    if kind == "folder":  # entries may change, but not owner and mode
         return [status.st_dev, status.st_ino, status.st_mode, status.st_uid]
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
@@ -247,10 +248,10 @@ def _is_locked(path: str) -> bool:
 
 
 def _cooldowns(path: str) -> "list[Any]":
-    """The accounts that have a cooldown for every model on record, and until when."""
+    """Give the accounts in a cooldown for all models, and its end."""
     if any(character in path for character in "?#%"):
         raise ValueError(path)
-    import sqlite3  # noqa: PLC0415  # 5 ms, which a home without cooldowns is spared
+    import sqlite3  # noqa: PLC0415  # takes 5 ms, only for homes with cooldowns
 
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=0)
     try:
@@ -261,16 +262,16 @@ def _cooldowns(path: str) -> "list[Any]":
 
 
 def _source(kind: str, name: str, key_file: str = "") -> str:
-    """What holds the secret."""
+    """Give the text that contains the secret."""
     if kind == "variable":
         return os.environ[name]
     if kind == "sealed":
         return _opened(name, key_file)
-    return _read_private(name).decode("latin-1")  # a character for each byte
+    return _read_private(name).decode("latin-1")  # one character per byte
 
 
 def _opened(path: str, key_file: str) -> str:
-    """A sealed document, opened; see `tokenferry.sealing`."""
+    """Decrypt a sealed document; see `tokenferry.sealing`."""
     from base64 import b64decode  # noqa: PLC0415  # most homes aren't sealed
     from hashlib import sha256  # noqa: PLC0415  # as above
     from json import dumps, loads  # noqa: PLC0415  # as above
@@ -285,7 +286,7 @@ def _opened(path: str, key_file: str) -> str:
 
 
 def _read_private(path: str) -> bytes:
-    """The content of a file that is ours alone."""
+    """Read a file that only this user may read. Raises `ValueError` for any other."""
     descriptor = os.open(path, _FLAGS)
     try:
         status = os.fstat(descriptor)
@@ -310,7 +311,7 @@ def _content(path: str) -> str | None:
 
 
 def data_home() -> str:
-    """Where the home lies; see `Home.from_environment`. Raises `ValueError` where that isn't plain."""
+    """Give the path of the home; see `Home.from_environment`. Raises `ValueError` for a relative path."""
     base = os.environ.get("XDG_DATA_HOME", "")
     data = base if base.startswith("/") else f"{os.environ.get('HOME', '')}/.local/share"
     home = os.environ.get("TOKENFERRY_HOME") or f"{data}/tokenferry"
@@ -328,12 +329,12 @@ def config_file() -> str:
 
 
 def _selector(arguments: "Sequence[str]") -> bytes:
-    """By which a line is found: for these arguments in this environment, by this installation."""
+    """Give the digest that selects a line, by arguments, environment and installation."""
     return _digest([__file__, *arguments, None, *map(os.environ.get, _VARIABLES)]).encode("ascii")
 
 
 def _digest(value: object) -> str:
-    from hashlib import blake2b  # noqa: PLC0415  # the rooms that only depend on something don't need it
+    from hashlib import blake2b  # noqa: PLC0415  # not needed for depending on something
     from json import dumps  # noqa: PLC0415  # as above
 
     return blake2b(dumps(value).encode("ascii"), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Moments and time zones, read as people write them."""
+"""Reads times and time zones in the forms that people write."""
 
 import contextlib
 import os
@@ -19,9 +19,9 @@ _MOST: Final = 80
 
 
 def later_moment(text: str, now: float, zone: tzinfo) -> datetime:
-    """A moment after `now` (seconds since 1970 UTC): `18:30`, `tomorrow` (8:00), `tomorrow 9:30`, a date, or RFC 3339.
+    """Read a time after `now` (seconds since 1970 UTC): `18:30`, `tomorrow` (8:00), `tomorrow 9:30`, a date, RFC 3339.
 
-    What names no offset is of `zone`; a date alone is its midnight. Raises `UsageError`, also for one that is past.
+    A time without an offset is in `zone`; a date means its midnight. Raises `UsageError`, also for a past time.
     """
     text = text.strip()
     today = datetime.fromtimestamp(now, zone)
@@ -38,26 +38,28 @@ def later_moment(text: str, now: float, zone: tzinfo) -> datetime:
         is_ahead = moment.timestamp() > now
     except (ValueError, OverflowError):
         raise UsageError(
-            f"{text[:_MOST]!r} is no moment; write 18:30, tomorrow, tomorrow 9:30, 2026-12-01 or 2026-12-01T08:00"
+            f"{text[:_MOST]!r} is not a time; write 18:30, tomorrow, tomorrow 9:30, 2026-12-01 or 2026-12-01T08:00"
         ) from None
     if not is_ahead:
-        raise UsageError(f"{text[:_MOST]!r} is past; give a later moment")
+        raise UsageError(f"{text[:_MOST]!r} is in the past; give a later time")
     return moment
 
 
 def moment_after(text: str, now: float) -> datetime:
-    """The moment so long after `now` (seconds since 1970 UTC): `8h`, `3d`. Raises `UsageError`."""
+    """Read a span such as `8h` or `3d`, counted from `now` (seconds since 1970 UTC). Raises `UsageError`."""
     seconds = None if text.isdecimal() else parse_duration(text)
     try:
         if seconds:
             return datetime.fromtimestamp(now + seconds, UTC)
     except (ValueError, OverflowError):
         pass
-    raise UsageError(f"{text[:_MOST]!r} is no span of time; give a number and a unit of s m h d w, such as 8h")
+    raise UsageError(
+        f"{text[:_MOST]!r} is not a span of time; give a number and one of the units s m h d w, such as 8h"
+    )
 
 
 def zone_of(name: str | None) -> tzinfo:
-    """The time zone of that name, or this machine's. Raises `UsageError`."""
+    """Give the time zone with this name, or this machine's. Raises `UsageError`."""
     if name is None:
         name = os.environ.get("TZ", "").removeprefix(":")
         with contextlib.suppress(OSError, ValueError, ZoneInfoNotFoundError):
@@ -69,4 +71,4 @@ def zone_of(name: str | None) -> tzinfo:
     try:
         return UTC if name.upper() == "UTC" else ZoneInfo(name)
     except (OSError, ValueError, ZoneInfoNotFoundError):
-        raise UsageError(f"{name[:40]!r} is no time zone that this machine knows, like Europe/Berlin") from None
+        raise UsageError(f"{name[:40]!r} is not a time zone of this machine; name one like Europe/Berlin") from None

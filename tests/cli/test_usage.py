@@ -144,8 +144,8 @@ def test_days_are_those_of_the_zone_that_is_asked_for(used: Home, inside: Inside
     [
         (["--since", "yesterday"], "is no day"),
         (["--since", "2026-11-02", "--until", "2026-11-01"], "exchange them"),
-        (["--timezone", "Mars/Olympus"], "is no time zone"),
-        (["--timezone", "../../etc/passwd"], "is no time zone"),
+        (["--timezone", "Mars/Olympus"], "is not a time zone"),
+        (["--timezone", "../../etc/passwd"], "is not a time zone"),
         (["--by", "moon"], "take one of account, key, model, provider, session"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_threshold_that_is_crossed_is_announced_once_over_all_processes(
         "the budget of $1.00 a day for client key laptop: more than 75 % is used",
         "the budget of $1.00 a month for all client keys: more than 75 % is used",
         "the budget of $1.00 a day for client key laptop is used up; requests are refused",
-        "the budget of $1.00 a month for all client keys is used up; requests go on, for it only warns",
+        "the budget of $1.00 a month for all client keys is used up; it only warns, so requests are still served",
     ]
 
 

@@ -104,7 +104,7 @@ def test_an_unknown_price_is_said_once(ledger: Ledger, caplog: pytest.LogCapture
     ledger.write([entry(5, model="odd", asked=""), entry(6), entry(7, model="none", input=0, output=0)], PRICES)
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1
-    assert lines[0].startswith("no price is known for model odd of provider anthropic: it counts as $5 and $25")
+    assert lines[0].startswith("the price of model odd of provider anthropic is unknown; $5 and $25")
 
 
 def test_what_another_model_served_costs_what_that_one_costs(ledger: Ledger) -> None:

@@ -131,7 +131,7 @@ def test_a_file_that_is_damaged_costs_a_line_and_nothing_else(
     assert (writer.statistics().waiting, writer.statistics().lag) == (1, 180.0)
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(lines) == 1
-    assert lines[0].startswith("what is used is not written down: ")
+    assert lines[0].startswith("usage is not recorded: ")
     assert "move it" in lines[0]
     path.unlink()
     writer.add(entry(2))
@@ -191,7 +191,7 @@ def test_a_clock_that_jumps_deletes_nothing_until_it_holds_for_an_hour(make: Mak
 
 def test_what_is_learnt_of_windows_is_written_beside(make: Make, path: Path) -> None:
     points = [[WindowPoint("alice", "5h", NOW, 0.25, NOW + HOUR, "allowed")], []]
-    writer = make(points=lambda: points.pop(0), kept=LedgerSettings())
+    writer = make(points=lambda: points.pop(0), settings=LedgerSettings())
     writer.guarded(writer._cycle)
     writer.guarded(writer._cycle)
     with Ledger(path) as ledger:

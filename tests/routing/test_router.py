@@ -156,7 +156,7 @@ def test_an_unmapped_model_goes_to_the_default_providers_or_is_refused() -> None
     assert (found.is_mapped, found.model) == (False, "x")
     told = refused(RouterSettings(unmapped="reject"), facts_of("x"), MODELS)
     assert (told.status, told.cause) == (400, "unmapped_model")
-    assert "'x'; it has glm, dead, translated, mixed: name one" in told.message
+    assert "'x'; it has glm, dead, translated, mixed; name one" in told.message
     long = refused(RouterSettings(unmapped="reject"), facts_of("x" * 500), [model(f"m{n}", "one:a") for n in range(50)])
     assert len(long.message) < 400
 

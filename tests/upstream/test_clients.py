@@ -68,7 +68,7 @@ async def test_a_proxy_s_refusal_reaches_the_client_and_nothing_is_sent() -> Non
     server.close()
     assert reply.status == 502
     message = error_of(reply.body)["message"]
-    assert f"the proxy {place} wants a name and password it knows (407)" in message
+    assert f"the proxy {place} demands a user name and password (407)" in message
     assert PASSWORD not in message
     assert {head.splitlines()[0] for head in heads} == {b"CONNECT api.invalid:443 HTTP/1.1"}
     assert b"sk-ant" not in b"".join(heads)

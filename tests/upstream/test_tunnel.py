@@ -186,13 +186,13 @@ async def asked(peer: "Peer") -> "Link":
             b"HTTP/1.1 407 Who?\r\nproxy-authenticate: Basic\r\ncontent-length: 2\r\n\r\nno",
             "http://NAME:PASSWORD@HOST:PORT",
         ),
-        (b"HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno", "refused to open a way there (403)"),
+        (b"HTTP/1.1 403 No\r\ncontent-length: 2\r\n\r\nno", "refused the tunnel (403)"),
         (b"HTTP/1.1 502 No\r\n\r\n", "(502)"),
         (b"HTTP/1.1 302 Elsewhere\r\nlocation: https://evil\r\n\r\n", "(302)"),
         (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "can't be used"),
         (b"SSH-2.0-OpenSSH\r\n", "can't be used"),
         (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 70_000, "65536 bytes"),
-        (ESTABLISHED + b"220 welcome", "spoke out of turn"),
+        (ESTABLISHED + b"220 welcome", "sent unexpected bytes"),
     ],
 )
 async def test_a_proxy_that_opens_no_tunnel_is_named_and_nothing_is_sent(

@@ -60,7 +60,7 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
     problems = examined.problems
     try:
         examined.raise_problems()
-        check_use(home, examined.config, client_keys(home), tell=note)
+        check_use(home, examined.config, client_keys(home), warn=note)
     except ConfigError as fault:
         if not as_json:
             raise

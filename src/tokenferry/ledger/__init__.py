@@ -1,4 +1,4 @@
-"""What was used, by which key, account and model, at what price: `ledger.db` (SQLite), a file of its own."""
+"""The ledger: usage and cost of each request, with sums by hour and day, in `ledger.db` (SQLite) or PostgreSQL."""
 
 from tokenferry.ledger._budgets import BudgetExchange, BudgetState, spent_of
 from tokenferry.ledger._copy import copy_ledger

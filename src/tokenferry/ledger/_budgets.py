@@ -1,4 +1,4 @@
-"""Keeps the budgets of a process in step with the ledger and with the other processes that write it."""
+"""Synchronizes the budgets of a process with the ledger and with other processes."""
 
 import contextlib
 import logging
@@ -32,42 +32,42 @@ from tokenferry.stores import ProcessIdentity
 logger = logging.getLogger(__name__)
 
 _HEARTBEAT: Final = 5.0
-"""How often a process that serves says that it lives, in seconds."""
-_GLANCE: Final = 1.0
-"""How often it looks whether others have written, where there are others."""
+"""The seconds between two heartbeats of a serving process."""
+_POLL: Final = 1.0
+"""The seconds between two checks for other processes' rows, if there are other processes."""
 _DEAD: Final = 30.0
 _LOOK: Final = 1.0
-_KEPT_MS: Final = 86_400_000
+_RETENTION_MS: Final = 86_400_000
 
 
 class BudgetState(NamedTuple):
-    """A budget's use in its present period. Amounts are micro-dollars or tokens."""
+    """A budget's use in the present period. Amounts are micro-dollars or tokens."""
 
     subject: str
     """`key:NAME`, `group:NAME` or `all`."""
     title: str
     """`the budget of $20.00 a day for all client keys`."""
     key: str
-    """The name of the key that it counts alone; empty for all of its subject together."""
+    """The name of the key that is counted separately; empty for the whole subject."""
     unit: str
     period: str
     limit: int
     used: int
     reserved: int
-    """In this process."""
+    """Reserved in this process."""
     refusals: int
-    """By this process."""
+    """Requests that this process refused."""
     end: int
-    """Of the period, in milliseconds since 1970 UTC."""
+    """The end of the period, in milliseconds since 1970 UTC."""
 
     @property
     def percent(self) -> int:
-        """How much is used; it may exceed 100."""
+        """The used percentage; it may exceed 100."""
         return self.used * 100 // self.limit if self.limit else 100
 
 
 def spent_of(report: UsageReport, counters: Sequence[Counter], keys: Mapping[str, BudgetSubject]) -> list[int]:
-    """What the ledger has of each counter; `keys` are the client keys by id, with the groups that they are in now."""
+    """Give the ledger's sum for each counter. `keys` are the client keys by id, with their present groups."""
     spans = [*dict.fromkeys(Span(counter.key.start, counter.end) for counter in counters)]
     spent = dict(zip(spans, report.spending(spans), strict=True))
     return [
@@ -88,24 +88,23 @@ def _covers(counter: Counter, key_id: str, name: str, keys: Mapping[str, BudgetS
 
 
 def log_crossing(counter: Counter, percent: int, key_name: str) -> None:
-    """Log that so many per cent of a budget are used."""
+    """Log that a budget has crossed a percentage."""
     budget = counter.budget
-    what = budget.title(key_name)
+    title = budget.title(key_name)
     if percent < THRESHOLDS[-1]:
-        logger.warning("%s: more than %d %% is used", what, percent)
+        logger.warning("%s: more than %d %% is used", title, percent)
     elif budget.settings.mode == "warn":
-        logger.warning("%s is used up; requests go on, for it only warns", what)
+        logger.warning("%s is used up; it only warns, so requests are still served", title)
     else:
-        logger.warning("%s is used up; requests are refused", what)
+        logger.warning("%s is used up; requests are refused", title)
 
 
 class BudgetExchange:
-    """Tells a book what is spent by the rows of `ledger.db`, and shares what is left with other processes.
+    """Reads from the ledger what is spent, and divides the rest of each budget among the processes.
 
-    A counter is what its rows add up to, in whichever process: read once from the sums by hour and day, then row by
-    row. Of the rest each process records a slice for itself. One that is gone, or not seen for 30 seconds, loses its
-    slices; what it has written is spent, and what it had reserved is free again. All methods but `states` and `failed`
-    wait for the disk.
+    A counter is the sum of its rows from all processes: read once from the sums by hour and day, then row by row. Each
+    process claims a slice of the rest. A process that has ended, or was not seen for 30 seconds, loses its slices; its
+    rows count as spent, and its reservations are released. All methods except `states` and `failed` wait for the disk.
     """
 
     def __init__(
@@ -117,15 +116,14 @@ class BudgetExchange:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`announce` gets each budget that crosses a threshold, with that and the name of its key, if it has one.
+        """`announce` is called with each budget that crosses a threshold, the threshold, and the name of its key.
 
-        `keys` gives every client key, and the same list again until one has changed.
-
-        `monotonic` is a clock that all processes of the machine share.
+        `keys` gives all client keys, as the same object until one changes. `monotonic` is a clock that all processes of
+        the machine share.
         """
         self.book = book
         self.ready = threading.Event()
-        """Set once the ledger was read, or could not be."""
+        """Set once the ledger was read, or reading has failed."""
         self._keys_now = keys
         self._listed: Sequence[BudgetSubject] = ()
         self._now, self._monotonic = now, monotonic
@@ -138,17 +136,17 @@ class BudgetExchange:
         self._exchanged_at = -_HEARTBEAT
         self._looked_at = -_LOOK
         self._recorded: dict[CounterKey, int] = {}
-        """The slices that the file has of this process."""
+        """The slices of this process that are recorded."""
         self._announce = announce
         self._announced: set[tuple[str, int, int, int]] = set()
 
     def learn(self, entries: Sequence[LedgerEntry], prices: PriceTable) -> None:
-        """Take note of requests that this process has just written."""
+        """Record requests that this process has just written, and improve its estimates by them."""
         if not (self.book.is_active or self.book.estimates.is_asked):
             return
         if self.book.is_active:
             self._written += [entry.request_id for entry in entries]
-        # Of very many in one batch the last of each session tells enough.
+        # The last request of each session suffices for the estimates.
         latest = {(entry.session or entry.key_id, entry.asked): entry for entry in entries if entry.output}
         for entry in latest.values():
             price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
@@ -156,7 +154,7 @@ class BudgetExchange:
             self.book.estimates.learn(size, entry.counts, ModelPrice(price, entry.billing == "plan"))
 
     def exchange(self, ledger: Ledger) -> None:
-        """Read what is spent, and take the slices that are due. Raises `StorageFailed`, `CorruptFile`."""
+        """Read what is spent, and claim slices. Raises `StorageFailed`, `CorruptFile`."""
         self.look()
         if self.book.is_active:
             counters = self.book.counters()
@@ -166,13 +164,13 @@ class BudgetExchange:
 
     @property
     def interval(self) -> float | None:
-        """Seconds until the next exchange at the latest; None without budgets."""
+        """The longest time until the next exchange, in seconds; None without budgets."""
         if not self.book.is_active:
             return None
-        return _HEARTBEAT if self._holders == 1 else _GLANCE
+        return _HEARTBEAT if self._holders == 1 else _POLL
 
     def _is_due(self, ledger: Ledger, counters: Sequence[Counter]) -> bool:
-        """Whether there is anything to say or to learn. Costs no transaction."""
+        """Whether an exchange is needed. It needs no transaction."""
         if self._monotonic() - self._exchanged_at >= _HEARTBEAT or self._version != ledger.version():
             return True
         return any(one.missing or one.held or not one.is_known for one in counters)
@@ -192,7 +190,7 @@ class BudgetExchange:
             self._announce(counter, percent, "" if known is None else known.name)
 
     def states(self) -> list[BudgetState]:
-        """Each budget's use, as far as it is known in memory."""
+        """Give each budget's use that is known in memory."""
         return [self._state(one) for one in self.book.counters() if one.is_known]
 
     def _state(self, counter: Counter) -> BudgetState:
@@ -207,29 +205,29 @@ class BudgetExchange:
         )
 
     def _name_of(self, key_id: str) -> str:
-        """A client key's name; what is no id of one stays as it is."""
+        """Give a client key's name by its id; any other text stays unchanged."""
         known = self._keys.get(key_id)
         return key_id if known is None else known.name
 
     def failed(self) -> None:
-        """Learn that the ledger can't be used: what is in memory counts until it can."""
+        """Note that the ledger is unavailable. The values in memory apply until it is available again."""
         self.book.is_away = True
         self.ready.set()
 
     def leave(self, ledger: Ledger) -> None:
-        """Return every slice: this process serves no more."""
+        """Release all slices, since this process stops serving."""
         if self.book.is_active:
             with ledger.transaction() as connection:
                 connection.execute(sql.DELETE_HOLDER, (self._holder,))
                 connection.execute(sql.DELETE_SLICES)
 
     def look(self) -> None:
-        """See, at most once a second, whether keys have changed, and whether periods have ended."""
+        """Check at most once a second for changed keys and ended periods."""
         steady, now = self._monotonic(), self._now()
         if steady - self._looked_at < _LOOK:
             return
         self._looked_at = steady
-        with contextlib.suppress(TokenferryError):  # those that are known count until they can be read
+        with contextlib.suppress(TokenferryError):  # the known keys apply until they can be read
             listed = self._keys_now()
             if listed is not self._listed:
                 self._listed, self._keys = listed, {key.id: key for key in listed}
@@ -237,11 +235,11 @@ class BudgetExchange:
         self.book.watch([key for key in self._listed if key.revoked_at is None], now)
 
     def _read(self, connection: Transaction, ledger: Ledger, counters: Sequence[Counter]) -> None:
-        """Bring `_spent` up to the last row. No other process writes during the read, so it sees one state."""
+        """Update `_spent` to the last row. No other process writes during the transaction."""
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
         (last,) = connection.execute(sql.LAST_ID).fetchone()
         if revision != self._revision or last < self._last:
-            self._spent.clear()  # rows were erased, priced again, or replaced by those of a copy
+            self._spent.clear()  # rows were erased, repriced or restored
         self._spent = {one.key: self._spent[one.key] for one in counters if one.key in self._spent}
         if self._spent:
             self._add_rows(connection, [one for one in counters if one.key in self._spent])
@@ -250,7 +248,7 @@ class BudgetExchange:
         self._last, self._revision = last, revision
 
     def _crossed(self, connection: Transaction, counters: Sequence[Counter]) -> Iterator[tuple[Counter, int]]:
-        """The budgets of which more than a threshold is used, in per cent: each once, over all processes."""
+        """Give each budget that has crossed a threshold, and the percentage, once among all processes."""
         for counter in counters:
             if counter.shown < THRESHOLDS[0]:
                 continue
@@ -259,7 +257,7 @@ class BudgetExchange:
             if passed and crossing not in self._announced:
                 self._announced.add(crossing)
                 if connection.execute(sql.INSERT_CROSSING, (*crossing, counter.end)).rowcount:
-                    connection.execute(sql.DELETE_OLD_CROSSINGS, (int(self._now() * 1000) - _KEPT_MS,))
+                    connection.execute(sql.DELETE_OLD_CROSSINGS, (int(self._now() * 1000) - _RETENTION_MS,))
                     yield counter, passed
 
     def _add_rows(self, connection: Transaction, counters: Sequence[Counter]) -> None:
@@ -274,7 +272,7 @@ class BudgetExchange:
                     self._spent[counter.key] += spending[counter.measure]
 
     def _record(self, connection: Transaction, claims: Mapping[CounterKey, int]) -> None:
-        """Note the slices of this process, as far as they have changed."""
+        """Record the changed slices of this process."""
         known = self._recorded
         changed = [(self._holder, *key, amount) for key, amount in claims.items() if known.get(key) != amount]
         connection.executemany(sql.PUT_SLICE, changed)
@@ -282,17 +280,17 @@ class BudgetExchange:
 
     @cached_property
     def _holder(self) -> str:
-        """A name for this process, by which others can tell whether it still runs."""
+        """An identity of this process, by which others see whether it still runs."""
         own = ProcessIdentity.own()
         return " ".join((str(own.pid), own.start, own.boot, secrets.token_hex(4)))
 
     def _others(self, connection: Transaction, shared_now: float | None) -> tuple[dict[CounterKey, int], int]:
-        """What other processes hold, and how many live with this one."""
+        """Give the slices of other processes, and the number of processes with this one."""
         now = self._monotonic() if shared_now is None else shared_now
         seen = (int(now * 1000), self._holder)
         if not connection.execute(sql.SEE_HOLDER, seen).rowcount:
             connection.execute(sql.INSERT_HOLDER, seen)
-            self._recorded = {}  # others have taken it for dead
+            self._recorded = {}  # others have declared it dead
         dead = connection.execute(sql.DELETE_HOLDERS, (int((now - _DEAD) * 1000), int(now * 1000))).rowcount
         holders = [one for (one,) in connection.execute(sql.HOLDERS).fetchall()]
         for gone in [one for one in holders if one != self._holder and self._is_gone(one, is_here=shared_now is None)]:
@@ -305,7 +303,7 @@ class BudgetExchange:
         return alive, len(holders)
 
     def _is_gone(self, holder: str, *, is_here: bool) -> bool:
-        """Whether the process of that name provably runs no more; of one of another host nothing is known."""
+        """Whether a process has certainly ended. Processes of other hosts are unknown."""
         pid, start, boot, _ = holder.split(" ")
         is_here = is_here or boot == ProcessIdentity.own().boot
         return is_here and ProcessIdentity(int(pid), start, boot).is_gone()

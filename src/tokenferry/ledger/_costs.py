@@ -1,4 +1,4 @@
-"""What the requests cost that this process has written, for metrics."""
+"""Costs of the requests that this process has written, for metrics."""
 
 from typing import Final, Literal, TypeAlias
 
@@ -6,9 +6,9 @@ from tokenferry.ledger._entry import Billing, LedgerEntry
 from tokenferry.prices import Price
 
 PriceSource: TypeAlias = Literal["list", "config", "unknown"]
-"""Where a price is from: the dated table, `[[prices]]`, or nowhere, so that it counts as that of an unknown model."""
+"""The source of a price: the dated table, `[[prices]]`, or none."""
 CostRoute: TypeAlias = tuple[str, str, str, Billing, PriceSource]
-"""Provider, account, model, how it is paid for, and where its price is from."""
+"""Provider, account, model, billing, and source of the price."""
 Spent: TypeAlias = dict[tuple[CostRoute, str], int]
 """Micro-dollars by route and name of the client key."""
 
@@ -18,9 +18,9 @@ _OTHER: Final = "other"
 
 
 class CostCounters:
-    """Sums of micro-dollars, by route and by client key. One thread adds; others copy what they read.
+    """Sums of micro-dollars by route and by client key. One thread writes; others copy before they read.
 
-    Beyond 2,000 routes or keys further ones are `other`.
+    Beyond 2,000 routes or keys, further ones count as `other`.
     """
 
     def __init__(self) -> None:
@@ -28,10 +28,10 @@ class CostCounters:
         self.keys: dict[str, int] = {}
 
     def update(self, spent: Spent) -> None:
-        """Count what requests cost."""
+        """Add the costs of requests."""
         for (route, key), micros in spent.items():
             if route not in self.routes and len(self.routes) >= _MOST:
-                route = (*route[:2], _OTHER, *route[3:])  # noqa: PLW2901  # it is counted as that
+                route = (*route[:2], _OTHER, *route[3:])  # noqa: PLW2901  # counted as other
             if key not in self.keys and len(self.keys) >= _MOST:
                 key = _OTHER  # noqa: PLW2901  # as above
             self.routes[route] = self.routes.get(route, 0) + micros

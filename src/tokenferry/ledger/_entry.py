@@ -5,22 +5,22 @@ from msgspec import Struct
 from tokenferry.prices import TokenCounts
 
 Billing: TypeAlias = Literal["metered", "plan", "overage", "own", "unpriced"]
-"""How a request is paid for: by itself, by a subscription, on top of one, by a credential of the client's own, or at a
-price that isn't known."""
+"""How a request is paid: by use, by a subscription, on top of one, by the client's own credential, or at an unknown
+price."""
 
 
 class OtherModel(NamedTuple):
-    """What of a request another model has served, like an advisor. It is among the counts of the request."""
+    """The part of a request that another model served, such as an advisor. The request's counts include it."""
 
     model: str
     counts: TokenCounts
 
 
 class LedgerEntry(NamedTuple):
-    """One request as it is written down. Nothing in it is secret; bodies are never kept.
+    """One request in the ledger. It holds no secret and no body.
 
-    Times are seconds, `at` since 1970 UTC; sizes are bytes. Counts are None where the upstream said nothing. The fields
-    stand in the order in which they are written: names first, then what is written as it is.
+    Times are in seconds, `at` since 1970 UTC; sizes are in bytes. Unknown counts are None. The fields are in the order
+    of the table's columns: names first, then plain values.
     """
 
     key_id: str = ""
@@ -28,7 +28,7 @@ class LedgerEntry(NamedTuple):
     account: str = ""
     provider: str = ""
     asked: str = ""
-    """What the client asked for."""
+    """The model that the client asked for."""
     session: str = ""
     agent: str = ""
     parent_agent: str = ""
@@ -38,7 +38,7 @@ class LedgerEntry(NamedTuple):
     inference_geo: str = ""
     request_id: str = ""
     is_side: bool = False
-    """Whether it is no message: a count of tokens, for example."""
+    """Whether it is on a side route, such as counting tokens."""
     status: int = 0
     attempts: int = 0
     input: int | None = None
@@ -54,14 +54,14 @@ class LedgerEntry(NamedTuple):
     bytes_out: int = 0
     at: float = 0.0
     model: str = ""
-    """What the upstream served, or was asked for."""
+    """The model that the upstream served, or else was asked for."""
     others: tuple[OtherModel, ...] = ()
     first_byte: float | None = None
     duration: float = 0.0
 
     @property
     def counts(self) -> TokenCounts:
-        """All that is billed; unknown counts as nothing."""
+        """The billed counts; an unknown one is 0."""
         return TokenCounts(
             self.input or 0,
             self.output or 0,
@@ -73,18 +73,18 @@ class LedgerEntry(NamedTuple):
 
 
 NAMES: Final = slice(0, 12)
-"""Of a `LedgerEntry`: what is written as the number of a name."""
-AS_THEY_ARE: Final = slice(12, 27)
-"""Of a `LedgerEntry`: what is written as it is."""
+"""The fields of a `LedgerEntry` that are written as numbers of names."""
+PLAIN: Final = slice(12, 27)
+"""The fields of a `LedgerEntry` that are written unchanged."""
 
 
 class WindowPoint(Struct, frozen=True):
-    """How much of an account's window was used at a time. Times are seconds since 1970 UTC."""
+    """The used share of an account's window at a time. Times are in seconds since 1970 UTC."""
 
     account: str
     window: str
     at: float
     used: float
-    """A share; it may exceed 1."""
+    """A fraction, which may exceed 1."""
     reset: float
     status: str = ""

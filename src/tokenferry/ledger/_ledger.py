@@ -14,7 +14,7 @@ from msgspec import Struct
 from tokenferry.errors import StorageFailed, UsageError
 from tokenferry.ledger import _schema as sql
 from tokenferry.ledger._costs import CostRoute, Spent, cost_route
-from tokenferry.ledger._entry import AS_THEY_ARE, NAMES, LedgerEntry, OtherModel, WindowPoint
+from tokenferry.ledger._entry import NAMES, PLAIN, LedgerEntry, OtherModel, WindowPoint
 from tokenferry.prices import UNKNOWN, Price, PriceTable, TokenCounts
 from tokenferry.settings import LedgerSettings
 from tokenferry.state import Database, Row, SqliteDatabase, Transaction
@@ -36,15 +36,15 @@ _PPM: Final = 1_000_000
 _LAST: Final = (1 << 63) - 1
 _SECONDS_A_RUN: Final = 2.0
 
-Said: TypeAlias = tuple[tuple[str, str], ...]
-"""What an upstream said of a request that changes its price: `("speed", "fast")`."""
+Traits: TypeAlias = tuple[tuple[str, str], ...]
+"""Fields of the usage that change the price: `("speed", "fast")`."""
 
 
 class Ledger:
-    """`ledger.db`: what was used, one row a request, with sums by hour and day in the same transaction.
+    """The ledger: one row per request, and sums by hour and day, which change in the same transaction.
 
-    Sums are only ever changed together with rows, so both tell the same. Methods that write wait for the disk: none may
-    be called on an event loop. Thread-safe but for `write`. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    Methods that write wait for the disk and must not be called on an event loop. All but `write` are thread-safe. They
+    raise `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
 
     def __init__(self, place: Path | Database, *, now: Callable[[], float] = time.time) -> None:
@@ -63,28 +63,28 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Close the file; harmless when it is closed."""
+        """Close the database. It may be called twice."""
         self._database.close()
 
     @property
     def size(self) -> int:
-        """Of the file, in bytes."""
+        """The size of the file in bytes."""
         return self._database.size
 
     def version(self) -> int:
-        """Another number whenever anybody has written to the file."""
+        """Give a number that changes with every write of any process."""
         return self._database.version()
 
     def shared_now(self, transaction: Transaction) -> float | None:
-        """Seconds by a clock that all hosts see which write it; None where one machine does."""
+        """Give the seconds of a clock that all hosts share; None for a ledger of one machine."""
         return self._database.now(transaction)
 
     def transaction(self) -> contextlib.AbstractContextManager[Transaction]:
-        """Write in a block, all of it or nothing; no other process writes until it ends."""
+        """Begin a transaction. No other process writes until it ends."""
         return self._database.transaction()
 
     def write(self, entries: Sequence[LedgerEntry], prices: PriceTable, points: Iterable[WindowPoint] = ()) -> Spent:
-        """Write all of it or nothing, and give what it cost. A request that is there already is not counted again."""
+        """Write all entries or none, and give their costs. An entry that exists already is skipped."""
         costs: dict[_Common, int] = {}
         try:
             with self._database.transaction() as connection:
@@ -99,7 +99,7 @@ class Ledger:
                 for point in points:
                     connection.execute(sql.INSERT_WINDOW, self._point(point))
         except BaseException:
-            self._names.forget()  # what was numbered in this transaction has no number now
+            self._names.forget()  # numbers that this transaction assigned are lost
             raise
         spent: Spent = {}
         for common, cost in costs.items():
@@ -107,19 +107,19 @@ class Ledger:
         return spent
 
     def _append_row(self, values: list[Any], entry: LedgerEntry, costs: "dict[_Common, int]") -> None:
-        """Append the values of a request in the order of `COLUMNS`, and add what it cost."""
+        """Append the values of a request in the order of `COLUMNS`, and add its cost."""
         fields: tuple[Any, ...] = entry
-        request_id, is_side, status, attempts, *used, is_estimated, billing, bytes_in, bytes_out = fields[AS_THEY_ARE]
+        request_id, is_side, status, attempts, *used, is_estimated, billing, bytes_in, bytes_out = fields[PLAIN]
         plain, output, read, five, hour, thinking, searches = used
         at_ms = _milliseconds(entry.at)
         counts = TokenCounts(plain or 0, output or 0, read or 0, five or 0, hour or 0, searches or 0)
         common = self._names.common(entry, at_ms, is_counted=any(counts))
-        cost = cost_of(entry, self._names.prices, common.price, counts, common.said)
+        cost = cost_of(entry, self._names.prices, common.price, counts, common.traits)
         if cost:
             costs[common] = costs.get(common, 0) + cost
             if not common.price_number:
                 self._warn_of(entry)
-        # Written out: once for every request.
+        # Unrolled, since it runs for every request.
         values += common.names
         values += (
             request_id,
@@ -146,13 +146,13 @@ class Ledger:
         )
 
     def _warn_of(self, entry: LedgerEntry) -> None:
-        """Say once that a model's price is unknown."""
+        """Log once that a model's price is unknown."""
         model = (entry.provider, entry.model)
         if model not in self._unpriced and len(self._unpriced) < _MOST_WARNED:
             self._unpriced.add(model)
             logger.info(
-                "no price is known for model %s of provider %s: it counts as $5 and $25 a million tokens; declare its "
-                "price with [[prices]] in config.toml",
+                "the price of model %s of provider %s is unknown; $5 and $25 per million tokens are assumed; declare "
+                "its price with [[prices]] in config.toml",
                 entry.model or "(unnamed)",
                 entry.provider,
             )
@@ -163,25 +163,25 @@ class Ledger:
         account, window = self._names.of("account", point.account, day), self._names.of("window", point.window, day)
         return account, window, at_ms, round(point.used * _PPM), _milliseconds(point.reset), point.status
 
-    # What keeps it small.
+    # Retention.
 
-    def retain(self, kept: LedgerSettings, *, seconds: float = _SECONDS_A_RUN, go_on: bool = False) -> int:
-        """Delete what is too old, for so many seconds at most; give the number of rows that are left to delete.
+    def retain(self, settings: LedgerSettings, *, seconds: float = _SECONDS_A_RUN, go_on: bool = False) -> int:
+        """Delete old rows for at most `seconds`, and give the number of rows that are left to delete.
 
-        Of several processes one does it, once an hour. With `go_on` it is the one that has left rows to delete.
+        One of all processes does it, once an hour. `go_on` continues the last run of this process.
         """
         now = self._now()
         if go_on:
-            return self._delete_old(kept, now, seconds)
+            return self._delete_old(settings, now, seconds)
         with self._database.transaction() as connection:
             claimed = connection.execute(sql.CLAIM_RETENTION, (int(now), int(now) - _HOUR, int(now))).rowcount
-        return self._delete_old(kept, now, seconds) if claimed else 0
+        return self._delete_old(settings, now, seconds) if claimed else 0
 
-    def _delete_old(self, kept: LedgerSettings, now: float, seconds: float) -> int:
+    def _delete_old(self, settings: LedgerSettings, now: float, seconds: float) -> int:
         end = time.monotonic() + seconds
-        requests = int((now - kept.keep_requests) * 1000)
-        # Rows may still be taken out of the sums of their hours.
-        hours = int((now - max(kept.keep_hours, kept.keep_requests)) * 1000)
+        requests = int((now - settings.keep_requests) * 1000)
+        # Erasing rows needs the sums of their hours.
+        hours = int((now - max(settings.keep_hours, settings.keep_requests)) * 1000)
         self._database.keep_days(int(now * 1000) // sql.DAY_MS, requests // sql.DAY_MS)
         deleted = _ROWS_A_DELETE
         while deleted == _ROWS_A_DELETE and time.monotonic() < end:
@@ -197,19 +197,19 @@ class Ledger:
         return int(left)
 
     def _shrink(self, end: float) -> None:
-        """Give free pages back to the disk, some at a time."""
+        """Return free pages to the file system, some at a time."""
         free = 1
         while free and time.monotonic() < end:
             free = self._database.vacuum(_PAGES_A_STEP)
 
     def erase(self, *, key: str | None = None, session: str | None = None) -> int:
-        """Delete every row of a client key (its id, or the name that it had last) or a session; give how many.
+        """Delete all rows of a client key (by id or last name) or of a session, and give their number.
 
-        Their sums go with them. The bytes are overwritten, and their pages are given back.
+        Their sums are deleted, too. The bytes are overwritten and the pages returned.
         """
         kind, value = ("key", key) if key is not None else ("session", session)
         if value is None:
-            raise UsageError("name a key or a session whose rows are to be erased")
+            raise UsageError("name a key or a session to erase")
         erased = 0
         with self._database.transaction(overwrites=True) as connection:
             for (found,) in connection.execute(sql.FIND_NAMES, (kind, value, value)).fetchall():
@@ -225,9 +225,9 @@ class Ledger:
         return erased
 
     def reprice(self, prices: PriceTable, *, since: float) -> tuple[int, int, int]:
-        """Give every row since a time (seconds since 1970 UTC) the price that holds for it by this table.
+        """Reprice every row since a time in seconds since 1970 UTC.
 
-        Gives the number of rows that changed, and micro-dollars before and after.
+        Give the number of changed rows, and the micro-dollars before and after.
         """
         changed = before = after = last = 0
         while rows := self._database.rows(sql.TO_REPRICE, (last, _milliseconds(since), _ROWS_A_DELETE)):
@@ -246,23 +246,27 @@ class Ledger:
                     roll_up(connection, sql.SUM_UP, first, last)
                     for statement in sql.EMPTY_SUMS:
                         connection.execute(statement)
-                    connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))  # others know sums of these rows
+                    connection.execute(
+                        sql.REVISE_NAMES, (secrets.randbits(62),)
+                    )  # other processes hold sums of these rows
             except BaseException:
                 self._names.forget()
                 raise
         return changed, before, after
 
     def backup(self, target: Path) -> None:
-        """Write a whole copy to a new 0600 file, while others go on writing."""
+        """Write a copy to a new file with mode 0600. Others may write meanwhile."""
         file = self._file()
         try:
             os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         except OSError as fault:
-            raise StorageFailed(f"{target} can't be made: {reason_of(fault)}; name a file that isn't there") from None
+            raise StorageFailed(
+                f"{target} can't be created: {reason_of(fault)}; name a file that does not exist"
+            ) from None
         file.copy_to(target)
 
     def restore(self, source: Path) -> None:
-        """Take over a copy in place of all that is there, while others go on writing."""
+        """Replace the whole ledger by a copy. Others may write meanwhile."""
         self._file().copy_from(source)
         with self._database.transaction() as connection:
             connection.execute(sql.REVISE_NAMES, (secrets.randbits(62),))
@@ -271,11 +275,11 @@ class Ledger:
     def _file(self) -> SqliteDatabase:
         if isinstance(self._database, SqliteDatabase):
             return self._database
-        raise UsageError(f"this ledger is a part of {self._database.name}; copy it with pg_dump and pg_restore")
+        raise UsageError(f"this ledger is in {self._database.name}; copy it with pg_dump and pg_restore")
 
 
 def roll_up(connection: Transaction, sum_up: str, *values: int) -> None:
-    """Add the rows that a statement sums up to the sums by hour and day."""
+    """Add the rows that a statement selects to the sums by hour and day."""
     connection.execute(sql.MAKE_FRESH)
     connection.execute(sum_up, values)
     for statement in sql.ROLL_UP:
@@ -283,29 +287,29 @@ def roll_up(connection: Transaction, sum_up: str, *values: int) -> None:
 
 
 def priced(entry: LedgerEntry, prices: PriceTable, counts: TokenCounts) -> tuple[Price, int]:
-    """The price of the model that served, and what all of the request costs in micro-dollars."""
+    """Give the price of the serving model, and the cost of the whole request in micro-dollars."""
     if not any(counts):
         return UNKNOWN, 0
     price = prices.price(entry.provider, (entry.model, entry.asked), entry.at)
-    return price, cost_of(entry, prices, price, counts, _said(entry))
+    return price, cost_of(entry, prices, price, counts, _traits(entry))
 
 
-def cost_of(entry: LedgerEntry, prices: PriceTable, price: Price, counts: TokenCounts, said: Said) -> int:
-    """What all of a request costs in micro-dollars, where its model has this price, and `said` counts for that."""
+def cost_of(entry: LedgerEntry, prices: PriceTable, price: Price, counts: TokenCounts, traits: Traits) -> int:
+    """Give the cost of a whole request in micro-dollars, at this price of its model."""
     cost = 0
     for model, other in entry.others:
         if model:
-            cost += prices.price(entry.provider, (model,), entry.at).cost(other, *_said(entry))
+            cost += prices.price(entry.provider, (model,), entry.at).cost(other, *_traits(entry))
             counts = TokenCounts(*(max(whole - part, 0) for whole, part in zip(counts, other, strict=True)))
-    return cost + price.cost(counts, *said)
+    return cost + price.cost(counts, *traits)
 
 
-def _said(entry: LedgerEntry) -> Said:
+def _traits(entry: LedgerEntry) -> Traits:
     return ("speed", entry.speed), ("service_tier", entry.service_tier), ("inference_geo", entry.inference_geo)
 
 
 def _entry_of(row: Row) -> LedgerEntry:
-    """What of a row decides its price."""
+    """Give an entry with the fields that decide the price of a row."""
     others = tuple(OtherModel(model, TokenCounts(*counts)) for model, counts in json.loads(row["others"] or "[]"))
     return LedgerEntry(
         at=row["at_ms"] / 1000,
@@ -321,20 +325,20 @@ def _entry_of(row: Row) -> LedgerEntry:
 
 
 class _Common(Struct, eq=False):
-    """What the requests of one conversation have in common."""
+    """The values that requests of one session share."""
 
     names: tuple[int, ...]
-    """In the order of `COLUMNS`."""
+    """The numbers of names, in the order of `COLUMNS`."""
     price: Price
     price_number: int
     minute: int
-    """The one in which that was its price."""
-    said: Said
+    """The minute for which the price was found."""
+    traits: Traits
     spent_by: tuple[CostRoute, str]
 
 
 class _Names:
-    """The numbers of names and prices, which rows hold in their place."""
+    """Assigns numbers to names and prices, which rows refer to."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[int, int, str]] = {}
@@ -352,7 +356,7 @@ class _Names:
         self._models = 0
 
     def begin(self, connection: Transaction, prices: PriceTable) -> None:
-        """Look whether somebody has erased names since the last transaction."""
+        """Begin a transaction. Forget all numbers if another process has erased names."""
         self._connection = connection
         (revision,) = connection.execute(sql.NAMES_REVISION).fetchone()
         if revision != self._revision or len(self._known) + len(self._common) > _MOST_KNOWN:
@@ -363,7 +367,7 @@ class _Names:
             self.prices = prices
 
     def common(self, entry: LedgerEntry, at_ms: int, *, is_counted: bool) -> _Common:
-        """What a request has in common with others; what isn't counted has no price."""
+        """Give the values that a request shares with others. Without counts it has no price."""
         minute = at_ms // _MINUTE_MS
         key = (entry[NAMES], entry.model, entry.billing, minute // _MINUTES_A_DAY, is_counted)
         found = self._common.get(key)
@@ -373,14 +377,14 @@ class _Names:
         if found is None or found.price is not price:
             found = self._common[key] = _Common(
                 self._of_entry(entry, price.model or entry.model, minute // _MINUTES_A_DAY),
-                *(price, self.price(price), minute, tuple(one for one in _said(entry) if one in price.percents)),
+                *(price, self.price(price), minute, tuple(one for one in _traits(entry) if one in price.percents)),
                 (cost_route(entry, price), entry.key_name),
             )
         found.minute = minute
         return found
 
     def _of_entry(self, entry: LedgerEntry, model: str, day: int) -> tuple[int, ...]:
-        """The numbers of all names of a request, in the order of `COLUMNS`."""
+        """Give the numbers of a request's names, in the order of `COLUMNS`."""
         return (
             self.of("key", entry.key_id, day, entry.key_name),
             self.of("account", entry.account, day),
@@ -394,7 +398,7 @@ class _Names:
         )
 
     def of(self, kind: str, value: str, day: int, label: str = "") -> int:
-        """Its number; 0 for none. `day` is the last one that it was seen on."""
+        """Give the number of a name; 0 for an empty one. `day` is the last day it was seen."""
         if not value:
             return 0
         known = self._known.get((kind, value))
@@ -406,7 +410,7 @@ class _Names:
         return int(number)
 
     def model(self, name: str, day: int) -> int:
-        """The same of a model. Names are the clients', and sums are kept for ever: so there are not too many."""
+        """Give the number of a model. Clients may name any, and sums are kept forever, so the number is limited."""
         if name and ("model", name) not in self._known:
             if not self._models:
                 (self._models,) = self._connection.execute(sql.COUNT_NAMES, ("model",)).fetchone()
@@ -418,7 +422,7 @@ class _Names:
     def price(self, price: Price) -> int:
         if not price.is_known:
             return 0
-        known = self._prices.get(id(price))  # a table gives the same object again
+        known = self._prices.get(id(price))  # a table always gives the same object
         if known is not None:
             return known[1]
         if len(self._prices) >= _MOST_MODELS:

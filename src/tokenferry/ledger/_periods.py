@@ -1,4 +1,4 @@
-"""Days, weeks and months of a time zone, as stretches of time."""
+"""Days, weeks and months of a time zone, as spans of time."""
 
 from collections.abc import Iterator
 from datetime import date, timedelta, tzinfo
@@ -12,17 +12,17 @@ Grain: TypeAlias = Literal["daily", "weekly", "monthly"]
 
 
 class Period(Struct, frozen=True):
-    """From `start` until `end`, which is not within it, in milliseconds since 1970 UTC."""
+    """From `start` to before `end`, in milliseconds since 1970 UTC."""
 
     label: str
     start: int
     end: int
     account: str = ""
-    """The one that it is about; empty for all."""
+    """The account of the period; empty for all."""
 
 
 def periods(grain: Grain, since: date, until: date, zone: tzinfo) -> list[Period]:
-    """The periods that the days from `since` to `until`, both included, are in. Weeks begin on Monday."""
+    """Give the periods that contain the days from `since` to `until`, both included. Weeks begin on Monday."""
     starts = [*_starts(grain, since, until)]
     return [
         Period(

@@ -17,23 +17,23 @@ NOTHING: Final[Mapping[Dimension, str]] = {}
 DIMENSIONS: Final[tuple[Dimension, ...]] = ("account", "key", "model", "provider", "session")
 
 _UNITS: Final = {"days": sql.DAY_MS, "hours": sql.HOUR_MS, "requests": 1}
-"""The tables from the coarsest to the finest, and how many milliseconds are one of their units."""
+"""The tables from the coarsest to the finest, and their units in milliseconds."""
 _BLOCK: Final = "5h"
 _BLOCK_MS: Final = 5 * sql.HOUR_MS
 _SAME_RESET_MS: Final = 30 * 60 * 1000
 
 
 class Usage(Struct):
-    """What was used. Money is in micro-dollars."""
+    """Usage of a group of requests. Money is in micro-dollars."""
 
     requests: int = 0
     errors: int = 0
     uncounted: int = 0
-    """Requests whose answers said nothing of what they used."""
+    """Requests whose answers had no usage."""
     estimated: int = 0
-    """Requests whose answers were cut, so that their output is an estimate."""
+    """Requests whose output is an estimate, since the answer was cut."""
     unpriced: int = 0
-    """Requests to models of unknown price."""
+    """Requests to models with unknown price."""
     input: int = 0
     output: int = 0
     cache_read: int = 0
@@ -42,11 +42,11 @@ class Usage(Struct):
     thinking: int = 0
     searches: int = 0
     cost: int = 0
-    """What is paid for: by API keys, and on top of subscriptions."""
+    """The cost of API keys, and of use on top of subscriptions."""
     plan: int = 0
-    """What a subscription covers, at list price."""
+    """The list price of what subscriptions cover."""
     unpriced_cost: int = 0
-    """The part of both that unknown models are counted at."""
+    """The part of both that is assumed for unknown models."""
     models: dict[str, "Usage"] = field(default_factory=dict)
 
     @property
@@ -58,13 +58,13 @@ class Usage(Struct):
         return self.input + self.output + self.cache_read + self.cache_creation
 
     def add(self, other: "Usage") -> None:
-        """Count another one to it."""
+        """Add another usage."""
         self._add(other)
         for model, usage in other.models.items():
             self.models.setdefault(model, Usage()).add(usage)
 
     def count(self, model: str, other: "Usage") -> None:
-        """Count what one model was used for to it."""
+        """Add the usage of one model."""
         self._add(other)
         known = self.models.get(model)
         if known is None:
@@ -82,18 +82,18 @@ _SUMS: Final = tuple(name for name in _NUMBERS if name in sql.SUMS)
 
 
 class UsageRow(Struct):
-    """What was used in a period by one group of requests. Times are milliseconds since 1970 UTC."""
+    """The usage of one group in a period. Times are in milliseconds since 1970 UTC."""
 
     period: Period
     group: tuple[str, ...]
-    """The names of what was asked for, in its order; empty for none."""
+    """The names in the dimensions asked for, in their order; empty for none."""
     usage: Usage
     first: int
     last: int
 
 
 class UsageReport:
-    """Reads what was used: from rows, or from hourly or daily sums where those tell the same."""
+    """Reads usage from rows, or from the sums by hour and day where these suffice."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -101,9 +101,9 @@ class UsageReport:
     def rows(
         self, periods: Sequence[Period], by: Sequence[Dimension] = (), *, where: Mapping[Dimension, str] = NOTHING
     ) -> list[UsageRow]:
-        """What was used in each period by each group, in the order of periods; nothing for a group that did nothing.
+        """Give the usage of each group in each period, in the order of periods. Groups without requests are left out.
 
-        `where` limits it to the requests of these names; a key is named by its id, or by the name that it had last.
+        `where` restricts it to requests of these names. A key is given by its id or last name.
         """
         found: dict[tuple[int, tuple[str, ...]], UsageRow] = {}
         left: Counter[tuple[int, tuple[str, ...], str]] = Counter()
@@ -125,13 +125,13 @@ class UsageReport:
                 mine.usage.count(model, _usage_of(row, sign))
                 left[number, group, model] += sign * (row["requests"] + row["side_requests"])
         for number, group, model in [key for key, requests in left.items() if not requests]:
-            del found[number, group].usage.models[model]  # a whole day had it, and it is taken out again
+            del found[number, group].usage.models[model]  # the sums of a whole day included it
         return [found[key] for key in sorted(found) if found[key].usage.models]
 
     def spending(self, spans: Sequence[Span]) -> list[dict[tuple[str, str], Spending]]:
-        """What each client key spent in each of these periods, by its id and name.
+        """Give the spending of each client key in each span, by id and name.
 
-        What a client's own credential paid for is left out.
+        Requests with the client's own credential are left out.
         """
         keys = {row["id"]: (row["value"], row["label"]) for row in self._ledger.rows(sql.KEYS)}
         found: list[dict[tuple[str, str], Spending]] = [{} for _ in spans]
@@ -146,7 +146,7 @@ class UsageReport:
         return found
 
     def _only(self, where: Mapping[Dimension, str]) -> str:
-        """The condition of SQL that keeps the requests of these names."""
+        """Give the SQL condition for requests of these names."""
         text = ""
         for kind, name in where.items():
             found = sql.numbers(row["id"] for row in self._ledger.rows(sql.FIND_NAMES, (kind, name, name)))
@@ -154,7 +154,7 @@ class UsageReport:
         return text
 
     def blocks(self, since: int, until: int) -> list[Period]:
-        """The windows of five hours that accounts had: the vendor's own, else from the first hour with requests on."""
+        """Give the five-hour windows of accounts: the vendor's, or else from the first hour with requests."""
         labels = self._labels(has_sessions=False)
         resets: dict[int, list[int]] = {}
         window = {number for number, label in self._windows().items() if label == _BLOCK}
@@ -182,7 +182,7 @@ class UsageReport:
         return sorted(found, key=lambda one: (one.start, one.account))
 
     def windows(self, since: int, until: int) -> dict[tuple[str, str], tuple[float, int]]:
-        """The share that was used of each account's window, and when that ends, as they were known last."""
+        """Give the latest used share of each account's window, and its end in milliseconds."""
         return {
             name: (points[-1].used, int(points[-1].reset * 1000)) for name, points in self.history(since, until).items()
         }
@@ -190,7 +190,7 @@ class UsageReport:
     def history(
         self, since: int, until: int, *, account: str | None = None
     ) -> dict[tuple[str, str], list[WindowPoint]]:
-        """How much of each window was used, oldest first, by account and window; of all accounts, or of one."""
+        """Give the used shares of each window, oldest first, by account and window."""
         labels, names = self._labels(has_sessions=False), self._windows()
         found: dict[tuple[str, str], list[WindowPoint]] = {}
         rows = (
@@ -207,20 +207,20 @@ class UsageReport:
         return found
 
     def unpriced(self, since: int) -> list[tuple[str, str, int]]:
-        """Provider, model and requests of each model of unknown price, since a day's time in milliseconds."""
+        """Give provider, model and requests of each model with unknown price, since a day in milliseconds."""
         labels = self._labels(has_sessions=False)
         rows = self._ledger.rows(sql.UNPRICED, (since // sql.DAY_MS,))
         return [(labels.get(row["provider"], ""), labels.get(row["model"], ""), row["requests"]) for row in rows]
 
     def names(self) -> set[str]:
-        """Every name in the ledger but those of sessions: of models as asked and served, accounts, keys, providers."""
+        """Give every name of models, accounts, keys and providers in the ledger."""
         return set(self._labels(has_sessions=False).values()) - {""}
 
     def _parts(self, periods: Sequence[Period], *, is_by_rows: bool) -> dict[str, list[sql.Part]]:
-        """Which table tells of which part of the periods, in that table's units: whole days, whole hours, the rest.
+        """Divide the periods among the tables, in their units: whole days, whole hours, and the rest.
 
-        A period of a day or more is made of the days nearest to it: of what these lack or have too much at both ends,
-        hours tell, and rows. So a day of any zone takes half a day of hours at most.
+        A period of a day or more is made of the nearest UTC days. Hours and rows at both ends are added or subtracted,
+        so a day of any time zone needs at most half a day of hours.
         """
         parts: dict[str, list[sql.Part]] = {name: [] for name in _UNITS}
         if is_by_rows:
@@ -228,13 +228,13 @@ class UsageReport:
             return parts
         seams = [(self._seam("hours", "days"), sql.DAY_MS), (self._seam("requests", "hours"), sql.HOUR_MS)]
 
-        def settled(bound: int) -> int:
-            """The bound itself, or the beginning of its hour or day where nothing finer is left."""
+        def rounded(bound: int) -> int:
+            """Give the bound, or the start of its hour or day if no finer table remains."""
             unit = next((unit for seam, unit in seams if bound < seam), 1)
             return bound // unit * unit
 
         for number, period in enumerate(periods):
-            start, end = settled(period.start), settled(period.end)
+            start, end = rounded(period.start), rounded(period.end)
             first, last = (round(bound / sql.DAY_MS) for bound in (start, end))
             if first < last:
                 parts["days"].append((number, first, last, 1))
@@ -245,7 +245,7 @@ class UsageReport:
         return parts
 
     def _seam(self, finer: str, coarser: str) -> float:
-        """From when on the finer table is complete, of two; what is older only the coarser one knows."""
+        """Give the time since which the finer of two tables is complete."""
         unit = _UNITS[coarser]
         old, older = (self._oldest(name) for name in (finer, coarser))
         return -math.inf if math.inf in (old, older) or old // unit * unit <= older else -(-old // unit) * unit
@@ -254,7 +254,7 @@ class UsageReport:
         oldest = self._ledger.rows(sql.OLDEST[table])[0][0]
         return math.inf if oldest is None else oldest * _UNITS[table]
 
-    def _labels(self, has_sessions: bool) -> dict[object, str]:  # noqa: FBT001  # the one thing that there is to say
+    def _labels(self, has_sessions: bool) -> dict[object, str]:  # noqa: FBT001  # its only argument
         rows = self._ledger.rows(sql.SESSION_LABELS if has_sessions else sql.LABELS)
         return {row["id"]: row["label"] for row in rows}
 
@@ -263,7 +263,7 @@ class UsageReport:
 
 
 def _divide(parts: dict[str, list[sql.Part]], number: int, start: int, end: int, sign: int) -> None:
-    """Give the whole hours between two times to their table, and both edges to the rows."""
+    """Assign the whole hours between two times to their table, and both ends to the rows."""
     first, last = -(-start // sql.HOUR_MS), end // sql.HOUR_MS
     edges = [(start, end)]
     if first < last:
@@ -282,14 +282,14 @@ def _usage_of(row: Row, sign: int) -> Usage:
 
 
 def spending_of(billing: str, cost: int, tokens: int) -> Spending:
-    """What a request counts for budgets: nothing where the client's own credential paid for it."""
+    """Give what a request counts for budgets: nothing with the client's own credential."""
     if billing == "own":
         return Spending()
     return Spending(0 if billing == "plan" else cost, cost, tokens)
 
 
 def total(rows: Iterable[UsageRow]) -> Usage:
-    """All of it in one."""
+    """Give the sum of all rows."""
     found = Usage()
     for row in rows:
         found.add(row.usage)

@@ -1,4 +1,4 @@
-"""All SQL of the ledger. Its statements are for every engine; the tables here are SQLite's."""
+"""All SQL of the ledger. The statements run on every engine; the tables here are SQLite's."""
 
 from collections.abc import Iterable
 from typing import Final, Literal, TypeAlias
@@ -21,7 +21,7 @@ CREATE TABLE {name} (
 """A table of sums; a period is an hour or a day since 1970."""
 
 SLOW: Final = "coalesce(first_ms, ms) >= 10000"
-"""The upstream took so many milliseconds until its first byte."""
+"""The condition of slow requests: at least so many milliseconds until the first byte."""
 _MIGRATIONS: Final = (
     f"""
     CREATE TABLE names (
@@ -114,7 +114,7 @@ _MIGRATIONS: Final = (
         PRIMARY KEY (budget, start, amount, percent)
     ) STRICT, WITHOUT ROWID;
     """,
-    # With the columns of the order, or SQLite takes the index of all requests, and looks at each of them.
+    # The index includes the columns of ORDER BY, or SQLite would scan the index of all requests.
     f"""
     DROP INDEX requests_failed;
     CREATE INDEX requests_failed ON requests (at_ms, request_id) WHERE error > 0;
@@ -124,7 +124,7 @@ _MIGRATIONS: Final = (
 
 LEDGER_SCHEMA: Final = Schema(
     _MIGRATIONS,
-    # It can only shrink if that is said before its first byte. What the last second wrote may be lost with the power.
+    # auto_vacuum must be set in an empty file. A power failure may lose the last second.
     pragmas=("auto_vacuum = INCREMENTAL", "synchronous = NORMAL", "temp_store = MEMORY"),
     cure="and a new one is begun",
 )
@@ -138,7 +138,7 @@ COLUMNS: Final = (
     *("thinking", "searches", "estimated", "billing", "bytes_in", "bytes_out"),
     *("at_ms", "others", "cost_micros", "price", "first_ms", "ms"),
 )
-"""Of a request, in the order in which rows are given."""
+"""The columns of a request, in the order of its values."""
 
 DIMENSIONS: Final = ("key", "account", "provider", "model", "billing")
 
@@ -161,13 +161,13 @@ _SUMS: Final = {
     "unpriced_micros": f"CASE WHEN {_UNPRICED} THEN cost_micros ELSE 0 END",
     **{name: name for name in ("ms", "bytes_in", "bytes_out")},
 }
-"""What is added up, and how a row of `requests` counts towards it."""
+"""The sums, and the expression of a row of `requests` for each."""
 SUMS: Final = tuple(_SUMS)
 
 ABSENT: Final = -1
-"""Stands for an absent number in the values of a row, as an empty text does for an absent text.
+"""Stands for a missing number in the values of a row; an empty text stands for a missing text.
 
-sqlite3 looks for an adapter of each None (and of each bool), which takes longer than to write the value.
+sqlite3 searches an adapter for each None and bool, which takes longer than writing the value.
 """
 _NUMBERS: Final = ("input", "output", "cache_read", "write_5m", "write_1h", "thinking", "searches", "first_ms")
 _TEXTS: Final = ("request_id", "billing", "others")
@@ -177,9 +177,9 @@ INSERT_REQUESTS: Final = BulkInsert(
     tuple((name, "TEXT" if name in _TEXTS else "BIGINT", _PLACES.get(name, "?")) for name in COLUMNS),
     "ON CONFLICT (at_ms, request_id) DO NOTHING",
 )
-"""A request that is there already is left as it is.
+"""A request that exists already is skipped.
 
-Ids are random: with an index of their own each row would write a page of it.
+Request ids are random: an index of them alone would write a page per row.
 """
 _KEY: Final = ", ".join(("period", *DIMENSIONS))
 
@@ -203,16 +203,16 @@ ROLL_UP: Final = (
     f"INSERT INTO days ({_FRESH}) SELECT {_OF_DAYS} {_upsert('days')}",  # names of ours
     "DELETE FROM fresh",
 )
-"""Add what `sum_up` has found to the sums by hour and day."""
+"""Add the result of `sum_up` to the sums by hour and day."""
 MAKE_FRESH: Final = (
     "CREATE TEMP TABLE IF NOT EXISTS fresh (period BIGINT, key BIGINT, account BIGINT, provider BIGINT, model BIGINT, "
     f"billing TEXT, {', '.join(f'{name} BIGINT' for name in SUMS)})"
 )
-"""Before `sum_up`; the connection alone sees it."""
+"""Run before `sum_up`. The table is visible only to the connection."""
 
 
 def sum_up(where: str, *, sign: Literal["", "-"] = "") -> str:
-    """Sum up some rows by the hour; with a sign they are taken out of the sums."""
+    """Sum up rows by hour. With a sign, they are subtracted from the sums."""
     sums = ", ".join(f"{sign}sum({value})" for value in _SUMS.values())
     dimensions = ", ".join(DIMENSIONS)
     return (
@@ -271,7 +271,7 @@ INSERT_WINDOW: Final = (
 NAMES_REVISION: Final = "SELECT number FROM revisions WHERE name = 'names'"
 REVISE_NAMES: Final = "UPDATE revisions SET number = ? WHERE name = 'names'"
 CLAIM_RETENTION: Final = "UPDATE revisions SET number = ? WHERE name = 'retention' AND (number <= ? OR number > ?)"
-"""Its values are the present second, the one since which no process may have done it, and the present one again."""
+"""Its parameters are now, the latest time of the previous run, and now again, in seconds."""
 
 DELETE_OLD_REQUESTS: Final = (
     "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE at_ms < ? ORDER BY at_ms LIMIT ?)"
@@ -293,7 +293,7 @@ REPRICE: Final = "UPDATE requests SET cost_micros = ?, price = ?, model = ? WHER
 
 
 def numbers(found: Iterable[int]) -> str:
-    """What stands between the parentheses of `IN`; no engine but SQLite takes nothing."""
+    """Give the list for `IN`. Only SQLite accepts an empty one."""
     return ", ".join(map(str, found)) or "-1"
 
 
@@ -301,7 +301,7 @@ FIND_NAMES: Final = "SELECT id FROM names WHERE kind = ? AND (value = ? OR label
 
 
 def erase(column: str) -> tuple[str, ...]:
-    """Delete the rows of one key or session, and its name. The value of `column` is the one parameter of each."""
+    """Give statements that delete the rows of a key or session, and its name. Each has its number as parameter."""
     sums = [f"DELETE FROM {table} WHERE key = ?" for table in TABLES] if column == "key" else []  # noqa: S608  # names of ours
     names = [
         f"DELETE FROM names WHERE id IN (SELECT {name} FROM requests WHERE {column} = ?)"  # noqa: S608  # names of ours
@@ -317,13 +317,13 @@ EMPTY_SUMS: Final = tuple(
 
 
 Part: TypeAlias = tuple[int, int, int, int]
-"""Of a period: its number, a start, an end that is not within it, and 1, or -1 for what is to be taken out."""
+"""A part of a period: the period's number, start, exclusive end, and 1, or -1 to subtract the part."""
 
 
 def totals(source: str, parts: list[Part], by: tuple[str, ...], where: str = "") -> str:
-    """The sums of each period and group, by sign. `source` is `requests`, `hours` or `days`, and parts are in its unit.
+    """Give a query for the sums of each period and group, by sign. Parts are in the unit of `source`.
 
-    Unnamed groups come with the id 0.
+    `source` is `requests`, `hours` or `days`. Groups without a name have the number 0.
     """
     values = ", ".join(map(str, parts))
     place = "at_ms" if source == "requests" else "period"
@@ -337,7 +337,7 @@ def totals(source: str, parts: list[Part], by: tuple[str, ...], where: str = "")
     )
 
 
-# Budgets: what is spent by key, and what the processes that serve may spend of the rest.
+# Budgets: spending by key, and the slices that serving processes have claimed.
 _QUARTER_MS: Final = HOUR_MS // 4
 SPENDING: Final = (
     f"SELECT at_ms / {_QUARTER_MS} * {_QUARTER_MS} AS at_ms, coalesce(value, '') AS key, coalesce(label, '') AS name, "  # noqa: S608  # names and numbers of ours
@@ -345,12 +345,12 @@ SPENDING: Final = (
     "sum(coalesce(input, 0) + coalesce(output, 0) + coalesce(write_5m, 0) + coalesce(write_1h, 0)) AS tokens "
     "FROM requests LEFT JOIN names ON names.id = requests.key WHERE requests.id > ? GROUP BY 1, value, label, billing"
 )
-"""By quarters of an hour: every time zone's days begin at one."""
+"""By quarters of an hour, at which the days of every time zone begin."""
 KEYS: Final = "SELECT id, value, label FROM names WHERE kind = 'key'"
 SEE_HOLDER: Final = "UPDATE holders SET seen_ms = ? WHERE id = ?"
 INSERT_HOLDER: Final = "INSERT INTO holders (seen_ms, id) VALUES (?, ?)"
 DELETE_HOLDERS: Final = "DELETE FROM holders WHERE seen_ms < ? OR seen_ms > ?"
-"""Those that were not seen since a time, or that were seen later than now: before the machine was started."""
+"""Deletes holders not seen since a time, or seen in the future, which means before the last boot."""
 HOLDERS: Final = "SELECT id FROM holders"
 DELETE_SLICES: Final = "DELETE FROM slices WHERE holder NOT IN (SELECT id FROM holders)"
 PUT_SLICE: Final = (

@@ -1,4 +1,4 @@
-"""Reads single requests, sessions and time series, within a time that a page can wait for."""
+"""Reads requests, sessions and time series, fast enough for a page."""
 
 import heapq
 from collections import defaultdict
@@ -27,9 +27,9 @@ _KINDS: Final = {
     "tier": "word",
     "geo": "word",
 }
-"""What kind of name a column holds."""
+"""The kind of name in each column."""
 _SUMMED: Final = ("key", "account", "provider", "model")
-"""The columns that hourly sums have as well."""
+"""The columns that hourly sums have, too."""
 _TOKENS: Final = ("input", "output", "cache_read", "write_5m", "write_1h")
 _WEIGHTS: Final[Mapping[TrafficOrder, str]] = {
     "cost": "cost_micros",
@@ -39,23 +39,23 @@ _WEIGHTS: Final[Mapping[TrafficOrder, str]] = {
     "attempts": "attempts",
 }
 _SORTED: Final = 10_000
-"""So many of the latest requests are sorted by what no index has."""
+"""The most requests, latest first, that are sorted without an index."""
 _MOST_HOURS: Final = 240
 _SECONDS: Final = 2.0
 _LATEST_MS: Final = 1 << 62
 _FAILED: Final = 400
 _FIRST: Final = (-1, "")
 _DIGITS: Final = 3
-"""Of a status code."""
+"""The length of a status code."""
 _MOST_OF_SESSION: Final = 2000
 
 
 class TrafficFilter(Struct, frozen=True):
-    """Which requests are asked for; an empty text stands for all. Times are milliseconds since 1970 UTC."""
+    """Selects requests; an empty text matches all. Times are in milliseconds since 1970 UTC."""
 
     since: int = 0
     until: int = _LATEST_MS
-    """Not within it."""
+    """Exclusive."""
     key: str = ""
     account: str = ""
     provider: str = ""
@@ -68,19 +68,19 @@ class TrafficFilter(Struct, frozen=True):
 
     @property
     def names(self) -> dict[str, str]:
-        """The columns that must have a name, with it."""
+        """The names that columns must have."""
         return {name: value for name in self.__struct_fields__ if name in _KINDS and (value := getattr(self, name))}
 
 
 class TrafficCursor(NamedTuple):
-    """Where a page of requests begins: behind this one, by what they are sorted by."""
+    """The request after which a page begins, by its weight in the order."""
 
     weight: int
     request_id: str
 
 
 class TrafficRow(Struct, frozen=True):
-    """A request as the ledger has it. Counts are None where the upstream said nothing; money is in micro-dollars."""
+    """A request in the ledger. Unknown counts are None; money is in micro-dollars."""
 
     at_ms: int
     request_id: str
@@ -114,7 +114,7 @@ class TrafficRow(Struct, frozen=True):
 
     @property
     def tokens(self) -> int | None:
-        """All that were used; None where that is unknown."""
+        """The sum of all counts; None if all are unknown."""
         counts = (self.input, self.output, self.cache_read, self.write_5m, self.write_1h)
         return None if all(one is None for one in counts) else sum(one or 0 for one in counts)
 
@@ -124,17 +124,17 @@ class TrafficRow(Struct, frozen=True):
 
 
 class TrafficPage(Struct, frozen=True):
-    """Some requests in the order asked for."""
+    """A page of requests in the order asked for."""
 
     rows: tuple[TrafficRow, ...]
     following: TrafficCursor | None = None
     """Where the next page begins; None for the last one."""
     looked_to: int | None = None
-    """Where not all of the time asked for was looked at: until when it was, in milliseconds since 1970 UTC."""
+    """How far the search went if it did not cover the whole time, in milliseconds since 1970 UTC."""
 
 
 class SessionRow(Struct, frozen=True):
-    """What a session used within the time asked for."""
+    """The usage of a session within the time asked for."""
 
     session: str
     first_ms: int
@@ -147,7 +147,7 @@ class SessionRow(Struct, frozen=True):
 
 
 class SeriesPoint(Struct, frozen=True):
-    """What was used in one bucket of time. `start` is in milliseconds since 1970 UTC."""
+    """The usage in one bucket of time. `start` is in milliseconds since 1970 UTC."""
 
     start: int
     requests: int = 0
@@ -157,14 +157,14 @@ class SeriesPoint(Struct, frozen=True):
 
 
 class TrafficSeries(Struct, frozen=True):
-    """Lines over the same buckets of time, the largest first; what is left over is named `other`."""
+    """Lines over the same buckets of time, the largest first. The rest is named `other`."""
 
     starts: tuple[int, ...]
     lines: Mapping[str, tuple[SeriesPoint, ...]] = field(default_factory=dict)
 
 
 class TrafficReport:
-    """Reads requests of a ledger. Each query ends after 2 s with `TryLater`; none is for an event loop."""
+    """Reads requests of a ledger. A query raises `TryLater` after 2 s. Don't call it on an event loop."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -178,7 +178,7 @@ class TrafficReport:
         count: int = 50,
         is_ascending: bool = False,
     ) -> TrafficPage:
-        """Requests that match, latest first, or greatest first of the latest 10,000 that match; or the other way."""
+        """Give matching requests, latest first. Another order sorts the latest 10,000; `is_ascending` reverses it."""
         where = self._where(asked)
         if where is None:
             return TrafficPage(())
@@ -195,7 +195,7 @@ class TrafficReport:
         return TrafficPage(found, following, looked_to)
 
     def request(self, request_id: str, at_ms: int | None = None) -> TrafficRow | None:
-        """One request. Without the time of its beginning all rows are looked through."""
+        """Give one request. Without its start time all rows are scanned."""
         if at_ms is None:
             found = self._rows("request_id = ?", (request_id,), limit=1)
         else:
@@ -203,7 +203,7 @@ class TrafficReport:
         return next(iter(found), None)
 
     def session(self, session: str) -> list[TrafficRow]:
-        """The last 2,000 requests of a session, oldest first."""
+        """Give the last 2,000 requests of a session, oldest first."""
         where = self._where(TrafficFilter(session=session))
         if where is None:
             return []
@@ -211,9 +211,9 @@ class TrafficReport:
         return self._rows(f"{text} ORDER BY at_ms DESC, request_id DESC", values, limit=_MOST_OF_SESSION)[::-1]
 
     def sessions(self, asked: TrafficFilter, *, before: int | None = None, count: int = 50) -> list[SessionRow]:
-        """Sessions by their last request that matches, latest first; with `before` those that ended before that time.
+        """Give sessions by their last matching request, latest first; with `before`, those that ended before it.
 
-        They are looked for in the latest 10,000 requests of the time asked for.
+        They are found in the latest 10,000 requests of the time asked for.
         """
         where = self._where(asked)
         if where is None:
@@ -240,9 +240,9 @@ class TrafficReport:
         return [SessionRow(*(row[name] for name in columns)) for row in rows]
 
     def series(self, asked: TrafficFilter, bucket: SeriesUnit, by: SeriesBy, *, most: int = 7) -> TrafficSeries:
-        """What was used in each bucket, by name: of the `most` names with most tokens, and of the others together.
+        """Give the usage per bucket, of the `most` names with the most tokens and of the others together.
 
-        Of the filter it uses the time, and the names of keys, accounts, providers and models.
+        It uses the filter's times and its names of keys, accounts, providers and models.
         """
         where = self._where(TrafficFilter(**{name: getattr(asked, name) for name in _SUMMED}))
         source, unit, place = _BUCKETS[bucket]
@@ -276,13 +276,13 @@ class TrafficReport:
         return TrafficSeries(tuple(start * unit for start in starts), lines)
 
     def durations(self, asked: TrafficFilter, *, most: int = 2000) -> tuple[list[int], list[int]]:
-        """Milliseconds to the first byte and to the end of the latest messages that went well, each sorted."""
+        """Give the milliseconds to the first byte and to the end of the latest successful messages, both sorted."""
         where = self._where(asked)
         if where is None:
             return [], []
         text, values = where
         rows: list[Row] = []
-        for start, stop, _ in self._places(asked):
+        for start, stop, _ in self._spans(asked):
             if len(rows) < most:
                 query = (
                     f"SELECT first_ms, ms FROM requests WHERE {_RANGE} AND side = 0 AND error = 0 AND {text} "  # noqa: S608  # names of ours
@@ -292,11 +292,11 @@ class TrafficReport:
         return sorted(row[0] for row in rows if row[0] is not None), sorted(row[1] for row in rows)
 
     def names(self, kind: SeriesBy) -> list[str]:
-        """Every name of a kind that some request had, in order."""
+        """Give every name of a kind, in order."""
         rows = self._query("SELECT DISTINCT label FROM names WHERE kind = ? ORDER BY label", (kind,))
         return [row["label"] for row in rows]
 
-    # How rows are found.
+    # Finding rows.
 
     def _by_time(
         self,
@@ -316,7 +316,7 @@ class TrafficReport:
             asked = replace(asked, until=min(asked.until, behind.weight + bool(behind.request_id)))
         found: list[TrafficRow] = []
         looked_to = None
-        for start, stop, is_cut in self._places(asked, is_ascending=is_ascending):
+        for start, stop, is_cut in self._spans(asked, is_ascending=is_ascending):
             found += self._rows(
                 f"{_RANGE}{cursor} AND {text} ORDER BY at_ms {way}, request_id {way}",
                 (start, stop, *further, *values),
@@ -333,10 +333,10 @@ class TrafficReport:
     def _ranked(
         self, asked: TrafficFilter, where: tuple[str, list[Any]], weight: str
     ) -> tuple[list[tuple[int, str, int]], int | None]:
-        """Weight, request id and id of the latest requests that match; and until when they were looked for."""
+        """Give weight, request id and id of the latest matching requests, and how far the search went."""
         text, values = where
         found: list[tuple[int, str, int]] = []
-        for start, stop, is_cut in self._places(asked):
+        for start, stop, is_cut in self._spans(asked):
             query = (
                 f"SELECT {weight} AS weight, request_id, id, at_ms FROM requests WHERE {_RANGE} AND {text} "  # noqa: S608  # names of ours
                 f"ORDER BY at_ms DESC LIMIT {_SORTED - len(found)}"
@@ -349,10 +349,10 @@ class TrafficReport:
                 return found, start
         return found, None
 
-    def _places(self, asked: TrafficFilter, *, is_ascending: bool = False) -> Iterator[tuple[int, int, bool]]:
-        """Stretches of time that hold the requests that match, latest first, and whether further ones are left out.
+    def _spans(self, asked: TrafficFilter, *, is_ascending: bool = False) -> Iterator[tuple[int, int, bool]]:
+        """Give the spans of time that contain matching requests, and whether further ones are left out.
 
-        Hourly sums say in which hours a rare name occurs, so that the others needn't be looked through.
+        Hourly sums show the hours in which a rare name occurs, so that the others are not scanned.
         """
         until, step = asked.until, 1 if is_ascending else -1
         summed = TrafficFilter(**{name: getattr(asked, name) for name in _SUMMED})
@@ -379,7 +379,7 @@ class TrafficReport:
             yield max(start, asked.since), min(stop, until), has_more and at == len(hours)
 
     def _where(self, asked: TrafficFilter) -> tuple[str, list[Any]] | None:
-        """The condition but for the time, and its values; None where nothing can match."""
+        """Give the condition without the times, and its values; None if nothing can match."""
         parts, values = ["true"], []
         for column, name in asked.names.items():
             kind = _KINDS[column]
@@ -392,7 +392,7 @@ class TrafficReport:
                 return None
             parts.append(f"{column} IN ({', '.join('?' * len(rows))})")
             if column == "session":
-                parts.append("session > 0")  # by which SQLite sees that the index of sessions serves
+                parts.append("session > 0")  # so that SQLite uses the partial index of sessions
             values += [row["id"] for row in rows]
         match asked.status:
             case "":
@@ -413,7 +413,7 @@ class TrafficReport:
     def _rows(
         self, condition: str, values: Sequence[Any] = (), *, limit: int = _LATEST_MS, way: str = "DESC"
     ) -> list[TrafficRow]:
-        """The rows of a condition and order, with their names."""
+        """Give the rows of a condition and order, with their names."""
         found = f"SELECT * FROM requests WHERE {condition} LIMIT {limit}"  # noqa: S608  # names of ours
         query = f"{_SELECT} FROM ({found}) AS found {_JOINS} ORDER BY found.at_ms {way}, found.request_id {way}"
         return [_row(one) for one in self._query(query, values)]
@@ -461,5 +461,5 @@ _JOINS: Final = " ".join(f"LEFT JOIN names AS {name}s ON {name}s.id = found.{nam
 
 
 def _row(one: Row) -> TrafficRow:
-    values = {name: one[name] for name in one.keys()}  # noqa: SIM118  # a row is no mapping
+    values = {name: one[name] for name in one.keys()}  # noqa: SIM118  # a row is not a mapping
     return TrafficRow(**values | {name: bool(one[name]) for name in ("is_side", "is_estimated", "is_priced")})

@@ -5,17 +5,17 @@ from tokenferry.ledger._entry import WindowPoint
 from tokenferry.limits import LimitState, Window
 
 _STEP: Final = 0.01 - 1e-9
-_ROLL_OVER: Final = 60.0  # the same reset jitters by seconds
+_ROLL_OVER: Final = 60.0  # the reset of one window varies by seconds
 
 
 class WindowHistory:
-    """Finds what is worth keeping of the windows that answers tell of: moves by 1 %, resets, and changes of status."""
+    """Selects the points of limit windows to store: moves by 1 %, resets, and changes of status."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], Window] = {}
 
     def changes(self, states: Mapping[str, LimitState], now: float) -> list[WindowPoint]:
-        """The points to add, by what is known of each account now (seconds since 1970 UTC)."""
+        """Give the points to store for the present limits of each account. `now` is in seconds since 1970 UTC."""
         points = []
         for account, state in states.items():
             for window in state.windows:

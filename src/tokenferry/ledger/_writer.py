@@ -31,7 +31,7 @@ _PATIENCE: Final = 10.0
 
 
 class LedgerStatistics(Struct, frozen=True):
-    """The state of the ledger's writer. `lag` is the age in seconds of what waits longest."""
+    """The state of the ledger's writer. `lag` is the age of the oldest waiting request in seconds."""
 
     waiting: int = 0
     written: int = 0
@@ -43,11 +43,11 @@ class LedgerStatistics(Struct, frozen=True):
 
 
 class LedgerWriter(PeriodicThread, Generic[_Ended]):
-    """Writes requests that have ended into the ledger, in batches, on a thread of its own.
+    """Writes ended requests to the ledger in batches, on its own thread.
 
-    `add` costs no lock and no I/O. A ledger that can't be opened or written harms nothing: one line is logged, 20,000
-    requests wait for it, and later ones are dropped and counted. As a context manager it writes within the block, and
-    at its end what is left; a process that is killed loses less than a second.
+    `add` takes no lock and does no I/O. If the ledger can't be written, a warning is logged. Up to 20,000 requests then
+    wait, and later ones are dropped and counted. As a context manager it runs within the block and writes the rest at
+    the end. A killed process loses less than a second.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         entry_of: Callable[[_Ended], LedgerEntry],
         prices: Callable[[], PriceTable],
         *,
-        kept: LedgerSettings | None = None,
+        settings: LedgerSettings | None = None,
         points: Callable[[], Iterable[WindowPoint]] = tuple,
         budgets: BudgetExchange | None = None,
         limit: int = _LIMIT,
@@ -64,26 +64,26 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`entry_of`, `prices` and `points`, what was learnt of windows since, are called on the thread."""
+        """`entry_of`, `prices` and `points` are called on the thread. `points` gives new points of limit windows."""
         super().__init__(
             "tokenferry-ledger",
             self._cycle,
             _IDLE,
             pause=pause,
             at_end=True,
-            trouble="what is used is not written down",
+            trouble="usage is not recorded",
         )
         self._open = open_ledger
         self._entry_of = entry_of
         self._make_prices = prices
         self._prices: PriceTable | None = None
-        self._kept = kept or LedgerSettings()
+        self._settings = settings or LedgerSettings()
         self._points = points
         self.budgets = budgets or BudgetExchange(BudgetBook(), tuple)
-        """The budgets of this process. They are read before `start` comes back, if there are any."""
+        """The budgets of this process. `start` waits until they are read, if there are any."""
         self.budgets.book.wake = self.wake
         self.costs = CostCounters()
-        """What the requests cost that it has written."""
+        """The costs of the requests that it has written."""
         self._limit = limit
         self._now, self._monotonic = now, monotonic
         self._clocks = (now(), monotonic())
@@ -95,16 +95,16 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         self._written = self._dropped = self._reported = self._to_delete = self._bytes = 0
 
     def add(self, *ended: _Ended) -> None:
-        """Have them written soon; they must not change any more. Takes no lock: an event loop may call it."""
+        """Queue ended requests, which must not change any more. An event loop may call it."""
         room = max(self._limit - len(self._queue), 0)
         self._dropped += max(len(ended) - room, 0)
         self._queue.extend(ended[:room])
         self.wake()
 
-    def adopt(self, prices: Callable[[], PriceTable], kept: LedgerSettings, budgets: Iterable[Budget] = ()) -> None:
-        """Go by these from the next batch on."""
-        self._make_prices, self._prices, self._kept = prices, None, kept
-        self.budgets.book.adopt(budgets, refuses_away=kept.on_store_away == "refuse")
+    def adopt(self, prices: Callable[[], PriceTable], settings: LedgerSettings, budgets: Iterable[Budget] = ()) -> None:
+        """Apply new settings from the next batch on."""
+        self._make_prices, self._prices, self._settings = prices, None, settings
+        self.budgets.book.adopt(budgets, refuses_away=settings.on_store_away == "refuse")
 
     def start(self, before: Callable[[], object] = lambda: None) -> None:
         super().start(before)
@@ -126,10 +126,10 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
         )
 
     def stop(self, wait: float = 5.0) -> None:
-        self._failed = None  # the last call tries once more
+        self._failed = None  # the last cycle tries again
         super().stop(wait)
         if self._ledger is not None:
-            with contextlib.suppress(TokenferryError):  # it is forgotten in half a minute anyway
+            with contextlib.suppress(TokenferryError):  # others forget this process after 30 seconds anyway
                 self.budgets.leave(self._ledger)
 
     def _cycle(self) -> None:
@@ -149,7 +149,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
                 self._ledger = None
             raise
         except Exception:
-            self._dropped += len(self._batch)  # a defect of ours must not keep the others waiting
+            self._dropped += len(self._batch)  # a defect must not block later requests
             self._batch = []
             raise
         self._failed = None
@@ -181,7 +181,7 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
             self._batch.append(self._entry_of(self._queue.popleft()))
 
     def _retain(self, ledger: Ledger) -> None:
-        """Delete what is old, unless the clock was set since: by a wrong one everything may be old."""
+        """Delete old rows, unless the clock was set: by a wrong clock everything may be old."""
         wall, steady = self._now(), self._monotonic()
         if steady - self._retained_at < _JUMP and not self._to_delete:
             return
@@ -193,4 +193,4 @@ class LedgerWriter(PeriodicThread, Generic[_Ended]):
                 "the clock was set by %d minutes; nothing is deleted from the ledger for an hour", jumped // 60
             )
         else:
-            self._to_delete = ledger.retain(self._kept, go_on=self._to_delete > 0)
+            self._to_delete = ledger.retain(self._settings, go_on=self._to_delete > 0)

@@ -41,7 +41,7 @@ def usage_log_of(
         lambda: open_ledger(home, config.store),
         entries_with(billing_of(broker, pool)),
         price_table_of(config),
-        kept=config.ledger,
+        settings=config.ledger,
         points=points,
         budgets=BudgetExchange(
             BudgetBook(config.budgets, refuses_away=config.ledger.on_store_away == "refuse", counts_of=token_counts),

@@ -221,5 +221,5 @@ async def test_a_models_name_that_leads_elsewhere_is_the_clients_fault(
     reply = await post(gate, path, body)
     error = json.loads(reply.body)["error"]
     assert (reply.status, error["type"]) == (400, "invalid_request_error")
-    assert "no path" in error["message"]
+    assert "part of a path" in error["message"]
     assert origin.seen == []
