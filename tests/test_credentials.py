@@ -152,9 +152,9 @@ def test_an_unknown_kind_is_refused(kind: str) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "name one of the two"),
-        ({"identity_token_file": "/a", "identity_token_variable": "B"}, "name one of the two"),
-        ({"identity_token_file": ""}, "name one of the two"),
+        ({}, "name exactly one of them"),
+        ({"identity_token_file": "/a", "identity_token_variable": "B"}, "name exactly one of them"),
+        ({"identity_token_file": ""}, "name exactly one of them"),
         ({"identity_token_file": 5}, '"identity_token_file" must be a string'),
         ({"identity_token_file": "/a", "federation": {"a": 5}}, '"federation" must hold only strings'),
         ({"identity_token_file": "/a", "federation": ACCESS}, '"federation" must hold only strings'),

@@ -196,7 +196,7 @@ def test_a_copy_is_whole_and_can_be_taken_back(file: Path, ledger: Ledger, tmp_p
     copy = tmp_path / "copy.db"
     ledger.backup(copy)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
-    with pytest.raises(StorageFailed, match="name a file that isn't there"):
+    with pytest.raises(StorageFailed, match="name a file that does not exist"):
         ledger.backup(copy)
     with Ledger(file, now=lambda: NOW) as elsewhere:
         elsewhere.erase(session="s-2")

@@ -1,4 +1,4 @@
-"""The gateway: an Anthropic-compatible endpoint that swaps its callers' client keys for an account's credential."""
+"""The gateway: an HTTP server that replaces clients' keys by an account's credential and forwards their requests."""
 
 import sys
 from importlib import import_module
@@ -125,11 +125,11 @@ __all__ = [
 
 
 class _CallableRoom(ModuleType):
-    """For programs `tokenferry.gateway()` is a function, and importing this room gives that name to the room."""
+    """Makes `tokenferry.gateway()` callable for programs, although the name is also this package's."""
 
     def __call__(self, **options: Any) -> Any:
         """As `tokenferry.private_gateway`."""
-        return import_module("tokenferry").private_gateway(**options)  # by name, for it is made of rooms above
+        return import_module("tokenferry").private_gateway(**options)  # by name, since it is built from rooms above
 
 
 sys.modules[__name__].__class__ = _CallableRoom

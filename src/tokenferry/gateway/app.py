@@ -38,23 +38,23 @@ logger = logging.getLogger("tokenferry.gateway")
 REQUEST: Final = "tokenferry.request_id"
 """In a scope: the request's id."""
 REFUSED: Final = "tokenferry.refused"
-"""In a scope: the `GatewayError` that the listener itself answered with, if it did."""
+"""In a scope: the `GatewayError` with which the listener itself answered, if it did."""
 UNIX: Final = "tokenferry.unix"
 """In a scope: whether the request came over a Unix socket."""
 NO_ROOM: Final = "tokenferry.no_room"
-"""In a scope: whether the listener has as many connections as it may."""
+"""In a scope: whether the listener is at its limit of connections."""
 
 Phase: TypeAlias = Literal["starting", "serving", "draining"]
-"""Of a gateway's life; what serves it sets this."""
+"""The phase of a gateway, set by its server."""
 
-_AT_ONCE: Final = 64
-_MOMENT: Final = 0.01
+_BATCH: Final = 64
+_BATCH_SECONDS: Final = 0.01
 
 
 class Gateway:
-    """Answers requests: proxies the inference ones by call-backs, and is an ASGI application for all others.
+    """Answers requests: proxies inference by callbacks, and is an ASGI application for all others.
 
-    It needs the listener of this package, which parses strictly.
+    It relies on this package's listener, which parses strictly.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Gateway:
         now: Callable[[], float] = time.time,
         unready: Callable[[], str] = str,
     ) -> None:
-        """`unready` says why a balancer should send requests elsewhere; empty while there is no reason."""
+        """`unready` gives the reason why a load balancer should send requests elsewhere; empty without one."""
         self.guard = guard
         self.forwarder = forwarder
         self.budget = budget or BodyBudget()
@@ -85,44 +85,44 @@ class Gateway:
         self.body_limit = body_limit
         self.clock = clock
         self.running: set[Exchange] = set()
-        """The proxied requests under way."""
+        """The proxied requests in progress."""
         self.streams = self._answering = 0
         self.phase: Phase = "starting"
         self._unready = unready
         self._access_log = access_log
         self._metrics = metrics
-        self._decided: list[DecisionLog | UsageLog] = [log for log in (decision_log, usage_log) if log is not None]
-        """What takes the requests that were admitted."""
+        self._logs: list[DecisionLog | UsageLog] = [log for log in (decision_log, usage_log) if log is not None]
+        """The logs of admitted requests."""
         self._control = None if control is None else ControlPlane(control, guard, self.budget)
         self._now = now
-        self._kept: list[RequestRecord] = []
-        self._served = self._strays = 0
+        self._ended: list[RequestRecord] = []
+        self._served = self._malformed = 0
         if metrics is not None:
             metrics.watch(self.statistics)
 
     def unready(self) -> str:
-        """Why a balancer should send requests elsewhere; empty while it serves."""
+        """Give the reason why a load balancer should send requests elsewhere; empty while it serves."""
         return self.phase if self.phase != "serving" else self._unready()
 
     def statistics(self) -> GatewayStatistics:
-        """How things stand, with every request counted that has ended."""
+        """Give the statistics. Every ended request is counted."""
         self.settle()
         return GatewayStatistics(
             in_flight=self.in_flight,
             streams=self.streams,
             waiting=len(self.forwarder.pool.waiting),
-            served=self._served - self._strays,
+            served=self._served - self._malformed,
             held_bytes=self.budget.held,
             log_lines_dropped=0 if self._access_log is None else self._access_log.dropped,
         )
 
     @property
     def in_flight(self) -> int:
-        """How many requests are under way, of all kinds."""
+        """The number of requests in progress, of all kinds."""
         return len(self.running) + self._answering
 
     def exchange(self, head: RequestLine, writer: AnswerWriter) -> Exchange | None:
-        """Take a request that is proxied; None for one that is answered by ASGI."""
+        """Give the exchange for a proxied request; None for one that the ASGI application answers."""
         found = proxied(head.method, head.path)
         if found is None:
             return None
@@ -149,45 +149,45 @@ class Gateway:
             refused: GatewayError | None = scope.get(REFUSED)
             if refused is not None:
                 record.status, record.error = refused.status, refused.cause
-            self.keep(record)
+            self.add_record(record)
 
-    def take_note(self, request_id: str, error: GatewayError) -> None:
-        """Record the listener's own answer to what could not be read as a request."""
-        self._strays += 1
-        self.keep(RequestRecord(request_id, "-", "-", self._now(), status=error.status, error=error.cause))
+    def record_malformed(self, request_id: str, error: GatewayError) -> None:
+        """Record the listener's own answer to a malformed request."""
+        self._malformed += 1
+        self.add_record(RequestRecord(request_id, "-", "-", self._now(), status=error.status, error=error.cause))
 
-    def keep(self, record: RequestRecord) -> None:
-        """Have a request that has ended counted and logged in a moment: many at once cost less than as many apart."""
-        kept = self._kept
-        kept.append(record)
-        if len(kept) >= _AT_ONCE:
+    def add_record(self, record: RequestRecord) -> None:
+        """Add the record of an ended request, which is counted and logged in a batch."""
+        ended = self._ended
+        ended.append(record)
+        if len(ended) >= _BATCH:
             self.settle()
-        elif len(kept) == 1:
-            asyncio.get_running_loop().call_later(_MOMENT, self.settle)
+        elif len(ended) == 1:
+            asyncio.get_running_loop().call_later(_BATCH_SECONDS, self.settle)
 
     def settle(self) -> None:
-        """Count and log what has ended."""
-        kept, self._kept = self._kept, []
-        if not kept:
+        """Count and log the ended requests."""
+        ended, self._ended = self._ended, []
+        if not ended:
             return
-        self._served += len(kept)
+        self._served += len(ended)
         if self._metrics is not None:
-            self._metrics.add(*kept)
+            self._metrics.add(*ended)
         if self._access_log is not None:
-            self._access_log.add(*kept)
-        if decided := [record for record in kept if record.decision is not None]:
-            for log in self._decided:
-                log.add(*decided)
+            self._access_log.add(*ended)
+        if admitted := [record for record in ended if record.decision is not None]:
+            for log in self._logs:
+                log.add(*admitted)
 
     async def _answer(self, scope: Scope, receive: Receive, out: TrackedSend, record: RequestRecord) -> None:
         try:
             await self._serve(scope, receive, out, record)
         except ClientGone:
             record.status, record.error = CLIENT_GONE, "client_gone"
-        except Exception as fault:  # noqa: BLE001  # becomes the client's answer, or a line of the log
+        except Exception as fault:  # noqa: BLE001  # answered or logged
             error = gateway_error_for(fault, record)
             record.error = error.cause
-            if not out.is_started:  # else the listener cuts what isn't whole
+            if not out.is_started:  # otherwise the listener cuts the answer
                 is_controlled = self._control is not None and is_control(scope["raw_path"])
                 await _refuse(out, error, record, scope, is_controlled=is_controlled)
 
@@ -214,9 +214,9 @@ class Gateway:
             except UnknownKey as refusal:
                 await self.guard.look_up(refusal, headers)
                 record.client = check().name
-            await self._tell_metrics(headers, out)
+            await self._send_metrics(headers, out)
 
-    async def _tell_metrics(self, headers: list[Header], out: TrackedSend) -> None:
+    async def _send_metrics(self, headers: list[Header], out: TrackedSend) -> None:
         if self._metrics is None:
             raise GatewayError(
                 404, "not_found_error", "metrics are not enabled here; use the gateway started by: tokenferry serve"
@@ -229,7 +229,7 @@ class Gateway:
 
 
 def _address(scope: Scope) -> str | None:
-    """The client's; None over a Unix socket."""
+    """Give the client's address; None over a Unix socket."""
     client = scope.get("client")
     return None if client is None else str(client[0])
 
@@ -252,7 +252,7 @@ async def _refuse(
         content = error.body(record.request_id, api_of(scope["raw_path"]))
         headers = error.head(len(content))
     if any(name == b"expect" for name, _ in scope["headers"]):
-        # The client may or may not send its body now: only a new connection is unambiguous (RFC 9110, 10.1.1).
+        # The client may or may not send its body now, so the connection must close (RFC 9110, 10.1.1).
         headers.append((b"connection", b"close"))
     await out.head(error.status, headers)
     await out.end(b"" if scope["method"] == "HEAD" else content)

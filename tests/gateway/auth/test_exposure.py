@@ -86,7 +86,7 @@ def test_the_local_key_is_for_this_machine_alone(
         if is_taken:
             assert guard.check_key(headers, address).name == "local"
         else:
-            with pytest.raises(GatewayError, match="this machine alone") as caught:
+            with pytest.raises(GatewayError, match="works only on this machine") as caught:
                 guard.check_key(headers, address)
             assert caught.value.status == 403
         assert guard.check_key([(b"x-api-key", laptop.reveal().encode())], address).name == "laptop"

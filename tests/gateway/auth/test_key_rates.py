@@ -47,8 +47,8 @@ def test_a_minutes_requests_may_come_at_once_and_the_next_gets_its_time() -> Non
     )
     assert refused.should_retry
     assert refused.message == (
-        "client key laptop has 30 requests a minute, as many as it may; try again in 2 s, or have it raised with: "
-        "tokenferry key set laptop"
+        "client key laptop is limited to 30 requests a minute; try again in 2 s, or "
+        "raise the limit with: tokenferry key set laptop"
     )
     clock.value += 2
     rates.admit(one, 0)

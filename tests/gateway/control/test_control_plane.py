@@ -276,7 +276,7 @@ async def test_a_defect_is_told_in_the_applications_words_and_shows_nothing(
 ) -> None:
     reply = await gate.call(b"/api/fails")
     assert reply.status == 500
-    assert message_of(reply) == "the gateway failed; its log says why, under this request's id"
+    assert message_of(reply) == "the gateway failed; its log gives the cause under this request's id"
     assert "a defect" in caplog.text
 
 

@@ -68,7 +68,7 @@ class Clock:
 async def test_one_key_holds_half_at_most_and_the_others_are_served() -> None:
     budget = BodyBudget(8 * MIB)
     held = [Holding(budget, "guest", MIB) for _ in range(4)]
-    with pytest.raises(GatewayError, match="this client key hold half") as refused:
+    with pytest.raises(GatewayError, match="this client key use their half") as refused:
         Holding(budget, "guest", 1)
     assert (refused.value.status, refused.value.should_retry, refused.value.cause) == (503, True, "body_memory_full")
     other = Holding(budget, "other", 4 * MIB)
@@ -84,13 +84,13 @@ async def test_of_the_largest_holder_what_stopped_coming_goes_first_and_no_more_
     less = Holding(budget, "other", 3 * MIB)
     whole = Holding(budget, "third", MIB)
     whole.body.complete()
-    with pytest.raises(GatewayError, match="as many request bodies as it may"):
+    with pytest.raises(GatewayError, match="memory for request bodies is full"):
         Holding(budget, "fourth", MIB)
     clock.now += STALLED_SECONDS
     going.body.last_byte = clock()
     fourth = Holding(budget, "fourth", 2 * MIB)
     assert large.error is not None
-    assert "stopped coming" in large.error.message
+    assert "stopped arriving" in large.error.message
     assert not any(one.error for one in (small, going, less, whole, fourth))
     Holding(budget, "fourth", 2 * MIB)
     assert less.error is not None
@@ -104,7 +104,7 @@ async def test_a_body_that_goes_on_after_a_stall_is_not_given_up_for_its_own_chu
     for one in (other, third):
         one.body.complete()
     clock.now += STALLED_SECONDS
-    with pytest.raises(GatewayError, match="as many request bodies as it may"):
+    with pytest.raises(GatewayError, match="memory for request bodies is full"):
         guest.add(MIB)
     assert (guest.error, guest.body.size) == (None, 3 * MIB)
     guest.body.release()

@@ -359,7 +359,7 @@ async def test_a_failure_of_our_own_is_a_500_without_details_or_secrets(
         reply = await gate.call(headers=[(b"x-api-key", gate.key), (b"authorization", b"Bearer hush-hush")])
         key = gate.key.decode()
     assert reply.status == 500
-    assert "log says why" in error_of(reply.body)["message"]
+    assert "log gives the cause" in error_of(reply.body)["message"]
     assert reply.all(b"x-should-retry") == [b"false"]
     (record,) = [record for record in caplog.records if record.exc_info]
     assert record.exc_info is not None

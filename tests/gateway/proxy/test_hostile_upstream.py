@@ -187,7 +187,7 @@ async def test_translations_count_as_bodies_and_are_let_go_once_the_answer_begin
                 await asyncio.sleep(0.001)
         refused = await ask(gate, "x" * (9 * MIB))
         assert (refused.status, error_of(refused.body)["type"]) == (503, "api_error")
-        assert "half of what the gateway keeps" in error_of(refused.body)["message"]
+        assert "half of the memory for request bodies" in error_of(refused.body)["message"]
         assert budget.held == 0
         go_on.set()
         assert events((await first).body)[-1]["type"] == "message_stop"

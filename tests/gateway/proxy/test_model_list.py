@@ -57,7 +57,7 @@ def test_it_is_given_in_pages(query: bytes, names: tuple[str, ...], *, more: boo
 
 
 def test_beside_the_upstreams_ours_come_first_and_in_place_of_theirs() -> None:
-    answer = LIST.beside(b"/v1/models?limit=1000", json.dumps(UPSTREAMS).encode(), everything)
+    answer = LIST.merged(b"/v1/models?limit=1000", json.dumps(UPSTREAMS).encode(), everything)
     assert answer is not None
     assert ids(answer) == [*NAMES, "claude-a"]
     document = json.loads(answer)
@@ -67,7 +67,7 @@ def test_beside_the_upstreams_ours_come_first_and_in_place_of_theirs() -> None:
 
 def test_later_pages_are_the_upstreams_own() -> None:
     raw = json.dumps(UPSTREAMS).encode()
-    assert LIST.beside(b"/v1/models?after_id=claude-a", raw, everything) == raw
+    assert LIST.merged(b"/v1/models?after_id=claude-a", raw, everything) == raw
 
 
 def test_a_key_is_told_of_what_it_may_use() -> None:
@@ -75,17 +75,17 @@ def test_a_key_is_told_of_what_it_may_use() -> None:
         return name == "Kimi"
 
     assert ids(LIST.alone(b"/v1/models", kimi)) == ["Kimi"]
-    assert ids(LIST.beside(b"/v1/models", json.dumps(UPSTREAMS).encode(), kimi)) == ["Kimi"]
+    assert ids(LIST.merged(b"/v1/models", json.dumps(UPSTREAMS).encode(), kimi)) == ["Kimi"]
     assert LIST.one(b"/v1/models/glm", kimi) is None
 
 
 def test_where_a_page_has_nothing_to_show_the_upstreams_own_word_leads_on() -> None:
     raw = json.dumps(UPSTREAMS).encode()
     for target in (b"/v1/models", b"/v1/models?after_id=x"):
-        answer = json.loads(LIST.beside(target, raw, lambda name: name == "other") or b"")
+        answer = json.loads(LIST.merged(target, raw, lambda name: name == "other") or b"")
         assert (answer["data"], answer["first_id"], answer["last_id"], answer["has_more"]) == ([], None, "glm", True)
     over = json.dumps({**UPSTREAMS, "has_more": False}).encode()
-    answer = json.loads(LIST.beside(b"/v1/models", over, lambda name: name == "other") or b"")
+    answer = json.loads(LIST.merged(b"/v1/models", over, lambda name: name == "other") or b"")
     assert (answer["data"], answer["last_id"]) == ([], None)
 
 
@@ -104,5 +104,5 @@ def test_one_is_told_by_its_name_whatever_the_case() -> None:
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_what_is_no_list_is_told_apart(raw: Any) -> None:
-    found = LIST.beside(b"/v1/models", raw, everything)
+    found = LIST.merged(b"/v1/models", raw, everything)
     assert found is None or ids(found)[:3] == list(NAMES)

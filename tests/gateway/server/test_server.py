@@ -351,7 +351,7 @@ def test_what_ends_only_with_the_loop_is_recorded() -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            gateway.keep(RequestRecord("tf_1", "GET", "/"))
+            gateway.add_record(RequestRecord("tf_1", "GET", "/"))
 
     class Lingers(BaseLifespan):
         async def started(self) -> None:

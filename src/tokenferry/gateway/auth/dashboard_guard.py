@@ -1,4 +1,4 @@
-"""What reaches the dashboard: its own origin alone, since a cookie of 127.0.0.1 goes to every port there."""
+"""Admits only the dashboard's own origin, since a cookie of 127.0.0.1 is sent to every port."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -15,16 +15,16 @@ _SAFE: Final = frozenset(("GET", "HEAD"))
 _OWN_SITES: Final = frozenset((b"same-origin", b"none"))
 _NAVIGATION: Final = frozenset(((b"sec-fetch-mode", b"navigate"), (b"sec-fetch-dest", b"document")))
 _ENTRY: Final = b"/dashboard/enter"
-"""A page that is the same for everybody, where a link of another site may lead."""
+"""A page without user data, which other sites may link to."""
 
 
 def is_dashboard(raw_path: bytes) -> bool:
-    """Tell whether a path, as it was sent, belongs to the dashboard."""
+    """Whether a raw path belongs to the dashboard."""
     return raw_path == DASHBOARD_PATH or raw_path.startswith(b"/dashboard/")
 
 
 class DashboardGuard(Struct, frozen=True):
-    """Raises a `GatewayError` for what a page of another origin could have sent. `origin` is the dashboard's own."""
+    """Raises a `GatewayError` for requests that another origin's page could have sent. `origin` is the dashboard's."""
 
     origin: str
     user_header: bytes | None = None
@@ -34,18 +34,18 @@ class DashboardGuard(Struct, frozen=True):
     def host(self) -> bytes:
         return urlsplit(self.origin).netloc.lower().encode("ascii")
 
-    def is_its_host(self, headers: Sequence[Header]) -> bool:
-        """Tell whether a request was sent to the dashboard's own name."""
+    def is_own_host(self, headers: Sequence[Header]) -> bool:
+        """Whether a request was sent to the dashboard's own host."""
         return [value.lower() for name, value in headers if name == b"host"] == [self.host]
 
     def check(self, method: str, raw_path: bytes, headers: Sequence[Header]) -> None:
-        """Refuse what isn't the dashboard's own page, a person's navigation, or a form of the dashboard."""
+        """Refuse anything but a request of the dashboard's own page, a navigation, or a form of the dashboard."""
         sites = {value.lower() for name, value in headers if name == b"sec-fetch-site"}
         is_foreign = not sites <= _OWN_SITES
         if method in _SAFE:
-            is_led_here = raw_path == _ENTRY and set(headers) >= _NAVIGATION
-            if is_foreign and not is_led_here:
-                message = "another site's page led here; open the dashboard with: tokenferry dashboard"
+            is_link = raw_path == _ENTRY and set(headers) >= _NAVIGATION
+            if is_foreign and not is_link:
+                message = "another site may not open this page; open the dashboard with: tokenferry dashboard"
                 raise GatewayError(403, "permission_error", message)
             return
         origins = [value.lower() for name, value in headers if name == b"origin"]
@@ -53,4 +53,4 @@ class DashboardGuard(Struct, frozen=True):
             raise GatewayError(403, "permission_error", "web pages of other sites may not change anything here")
         kinds = [value.partition(b";")[0].strip().lower() for name, value in headers if name == b"content-type"]
         if kinds != [_FORM]:
-            raise GatewayError(415, "invalid_request_error", "the dashboard takes forms alone")
+            raise GatewayError(415, "invalid_request_error", "the dashboard accepts only forms")

@@ -1,4 +1,4 @@
-"""What must hold before other machines may reach a gateway, and what it then says that it opens."""
+"""Conditions for exposing a gateway to other machines, and the lines that say what is exposed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import ip_address
@@ -10,30 +10,30 @@ from tokenferry.state import ClientKey, is_local_key
 
 
 def is_remote(server: ServerSettings) -> bool:
-    """Tell whether other machines could reach a gateway with these settings by itself."""
+    """Whether other machines can reach a gateway with these settings directly."""
     return server.tcp and server.allow_remote and not is_loopback(server.host)
 
 
 def check_reach(server: ServerSettings, policy: PolicySettings) -> None:
-    """Raise `PolicyRefused` where what is for this machine alone would be served to others."""
+    """Raise `PolicyRefused` if a subscription for own use would be served to other machines."""
     if policy.subscriptions != "own-use":
         return
     if is_remote(server):
-        who = f"{server.host} is an address that other machines reach"
+        reason = f"other machines can reach {server.host}"
         cure = "listen on 127.0.0.1"
     elif server.trusted_proxies:
-        who = "[server] trusted_proxies names proxies, which serve others"
-        cure = "take them out"
+        reason = "[server] trusted_proxies serve other machines"
+        cure = "remove them"
     else:
         return
     raise PolicyRefused(
-        f"{who}, and under the policy own-use a Claude subscription is used on this machine alone; {cure}, or first: "
+        f"{reason}, but the policy own-use allows a Claude subscription only on this machine; {cure}, or run: "
         "tokenferry policy set claude-code-only"
     )
 
 
 def remote_keys(keys: Iterable[ClientKey], now: float) -> list[ClientKey]:
-    """The keys with which other machines may ask for inference. Raises `ConfigError` if there is none."""
+    """Give the keys with which other machines may use inference. Raises `ConfigError` without any."""
     found = [key for key in keys if key.is_live(now) and key.role == "client" and not is_local_key(key)]
     if not found:
         raise ConfigError(
@@ -43,13 +43,13 @@ def remote_keys(keys: Iterable[ClientKey], now: float) -> list[ClientKey]:
 
 
 def remote_lines(server: ServerSettings, keys: Sequence[ClientKey]) -> Iterator[str]:
-    """What is opened, for whoever starts it."""
+    """Give the lines that tell the operator what is exposed."""
     names = ", ".join(key.name for key in keys)
-    yield f"open to other machines: these keys use your accounts from everywhere that reaches {server.host}: {names}"
-    yield "admin keys open the admin API and /metrics there, too; the key local is taken from this machine alone"
+    yield f"open to other machines: whoever reaches {server.host} can use your accounts with these keys: {names}"
+    yield "admin keys also open the admin API and /metrics; the key local is accepted only from this machine"
     if server.tls_cert is None:
         yield (
-            "without TLS keys and messages can be read on the network; set tls_cert and tls_key, or let only a proxy "
+            "without TLS, keys and messages can be read on the network; set tls_cert and tls_key, or let only a proxy "
             "with TLS reach it"
         )
     if not server.allowed_hosts and ip_address(server.host).is_unspecified:

@@ -1,4 +1,4 @@
-"""Who may call: host, origin, content type and client key, checked before anything is read or sent."""
+"""Checks host, origin, content type and client key before anything is read or sent."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ Header = tuple[bytes, bytes]
 
 _DEFAULT_PORTS: Final = (80, 443)
 _OWN_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
-# JSON in UTF-8, in one reading: parameters that begin with `charset`, in whatever form, name that or nothing.
+# JSON in UTF-8, unambiguously: a parameter that begins with `charset` must be exactly that.
 _JSON_TYPE: Final = re.compile(
     rb"""
     [ \t]*+ (?: application | text ) / (?: [a-z0-9.!#$&^_-]++ \+ )? json [ \t]*+
@@ -39,7 +39,7 @@ _NO_CODINGS: Final = (b"", b"identity")
 _SEND_JSON: Final = "send JSON in UTF-8, with one header content-type: application/json"
 _OWN_SITES: Final = frozenset((b"same-origin", b"none"))
 _JSON: Final = b"application/json"
-# What a person's own navigation says of itself, where the browser tells (Fetch Metadata).
+# Fetch Metadata of a navigation by a person.
 _NAVIGATION: Final = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
 _NO_NAVIGATION: Final = frozenset((b"origin", b"purpose", b"sec-purpose"))
 _KEY_IN_QUERY: Final = re.compile(
@@ -68,7 +68,7 @@ _OPENS: Final[Mapping[Role, str]] = MappingProxyType(
 
 
 def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
-    """The `Host` values a listener answers to, in lower case."""
+    """Give the `Host` values that a listener accepts, in lower case."""
     shown = f"[{host}]" if ":" in host else host
     names = {*_OWN_NAMES, shown, *allowed}
     hosts = {f"{name}:{port}" for name in names} | set(allowed)
@@ -79,23 +79,23 @@ def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
 
 @lru_cache(maxsize=64)  # of those that pass, for what raises is not kept
 def check_query(target: bytes) -> None:
-    """Refuse a key in an address, which programs on the way log. Raises `GatewayError`, which doesn't repeat it."""
+    """Raise `GatewayError` for a key in the query, since proxies log it. The error doesn't repeat the key."""
     if _KEY_IN_QUERY.search(target):
         raise GatewayError(
             401,
             "authentication_error",
-            "a key in the address is never taken, for addresses are logged: send it as a Bearer token in "
-            "authorization, or in x-api-key; then make a new key, for this one may be on record elsewhere",
+            "a key in the address is refused, since addresses are logged; send it as a Bearer token in authorization, "
+            "or in x-api-key, and make a new key, since this one may have been logged",
             cause="key_in_query",
         )
 
 
-class UnknownKey(GatewayError):  # noqa: N818  # an answer, as the other is
-    """What looks like a client key isn't known here, and may be another host's news: see `Guard.look_up`."""
+class UnknownKey(GatewayError):  # noqa: N818  # named like its base
+    """An unknown client key, which another host may have made: see `Guard.look_up`."""
 
 
 class Guard:
-    """Raises a `GatewayError` for every request that must not pass."""
+    """Raises a `GatewayError` for every request that is not allowed."""
 
     def __init__(
         self,
@@ -108,9 +108,9 @@ class Guard:
         open_at: str | None = None,
         look: Callable[[], object] | None = None,
     ) -> None:
-        """`open_at` is the address at which other machines reach it, None if none does.
+        """`open_at` is the address at which other machines reach it, None for none.
 
-        `look` has the keys read that other hosts have made, where there are others; it may wait.
+        `look` reads the keys that other hosts have made; None without other hosts. It may block.
         """
         self._lookup = None if look is None else KeyLookup(look)
         self._keys = keys
@@ -124,34 +124,34 @@ class Guard:
         proxies: TrustedProxies | None = None,
         dashboard: DashboardGuard | None = None,
     ) -> None:
-        """Go by these `Host` values, trusted proxies and dashboard from here on."""
+        """Use these `Host` values, trusted proxies and dashboard."""
         self.dashboard = dashboard
         self._proxies = proxies or TrustedProxies()
         self._hosts = hosts
         self._origins = frozenset(scheme + host for host in hosts for scheme in (b"http://", b"https://"))
 
     def check_source(self, headers: Sequence[Header], *, on_unix_socket: bool = False) -> None:
-        """Refuse what a web page could have sent: by another host's name (DNS rebinding), or from another site.
+        """Refuse requests that a web page could have sent: to another host's name (DNS rebinding) or from another site.
 
-        No page reaches a Unix socket, and what a client writes into Host there is its own affair.
+        The Host of requests on a Unix socket is not checked, since no page can reach it.
         """
         self._check_host(headers, on_unix_socket=on_unix_socket)
         origins = [value for name, value in headers if name == b"origin"]
         self._check_page(origins, [value for name, value in headers if name == b"sec-fetch-site"])
 
     def check_navigation(self, headers: Sequence[Header], *, on_unix_socket: bool = False) -> None:
-        """Refuse what isn't a person's navigation: by another host's name, or a picture, frame or script of a page.
+        """Refuse anything but a person's navigation: another host's name, or an image, frame or script of a page.
 
-        From which site a navigation came is not asked: a provider's redirect back comes from another one.
+        The navigation may come from any site, since providers redirect back.
         """
         self._check_host(headers, on_unix_socket=on_unix_socket)
         self.check_person(headers)
 
     def check_person(self, headers: Sequence[Header]) -> None:
-        """Refuse a picture, frame or script of a page."""
+        """Refuse a request for an image, frame or script of a page."""
         for name, value in headers:
             if name in _NO_NAVIGATION or _NAVIGATION.get(name, value) != value:
-                raise GatewayError(403, "permission_error", "only a person who opens this address is answered here")
+                raise GatewayError(403, "permission_error", "this address must be opened by a person in a browser")
 
     def _check_host(self, headers: Sequence[Header], *, on_unix_socket: bool) -> None:
         self._check_hosts([value for name, value in headers if name == b"host"], on_unix_socket=on_unix_socket)
@@ -174,11 +174,11 @@ class Guard:
             raise GatewayError(403, "permission_error", "web pages of other sites may not call this gateway")
 
     def admit(self, head: RequestHead, address: str | None, *, has_body: bool) -> ClientKey:
-        """Check all that inference needs, and give the client key: `check_source`, the body's type, and `check_key`.
+        """Check an inference request, and give the client key: `check_source`, the body's type, and `check_key`.
 
-        A body is refused that the upstream might not read as the JSON in UTF-8 that is judged here, and so are types
-        that a page can send across sites without asking. A key in `x-tokenferry-key` is the only one that counts: what
-        is in the other headers then is the client's own credential.
+        A body type is refused if the upstream might read it differently than as JSON in UTF-8, or if a page can send it
+        across sites without a preflight. With a key in `x-tokenferry-key`, the other headers hold the client's own
+        credential.
         """
         if len(head.hosts) != 1 or head.hosts[0] not in self._hosts:
             self._check_hosts(head.hosts, on_unix_socket=address is None)
@@ -188,12 +188,12 @@ class Guard:
             if len(head.content_types) > 1 or not all(map(_is_json, head.content_types)):
                 raise GatewayError(415, "invalid_request_error", _SEND_JSON)
             if head.body_codings and any(one.strip().lower() not in _NO_CODINGS for one in head.body_codings):
-                message = "send the body as it is, without content-encoding: what is compressed can't be routed"
+                message = "send the body without content-encoding; a compressed body can't be routed"
                 raise GatewayError(415, "invalid_request_error", message)
         return self.check_key(head.keys or head.credentials, address, forwarded=head.forwarded)
 
     def check_json(self, headers: Sequence[Header]) -> None:
-        """Refuse every body but JSON, and every type but that."""
+        """Refuse every body and content type but JSON."""
         kinds = [value.partition(b";")[0].strip().lower() for name, value in headers if name == b"content-type"]
         has_body = any(
             name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")) for name, value in headers
@@ -209,10 +209,10 @@ class Guard:
         roles: Sequence[Role] = ("client",),
         forwarded: Sequence[bytes] | None = None,
     ) -> ClientKey:
-        """Give the client key that was presented, in whichever header it has one of these roles.
+        """Give the presented client key, from the first header with a key of one of these roles.
 
-        `address` is the client's, None over a Unix socket, or that of a proxy that forwards it: bad keys are counted by
-        it, good ones always pass. What is `forwarded` is among the headers if it isn't given.
+        `address` is the peer's, None over a Unix socket. Bad keys are counted by the client's address; good ones always
+        pass. `forwarded` are the values of X-Forwarded-For, by default those in the headers.
         """
         if forwarded is None:
             forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
@@ -223,12 +223,12 @@ class Guard:
         for value in presented:
             key = self._keys.verify(value)
             if key is not None and key.role in roles:
-                if self._open_at is not None and is_local_key(key) and not self._is_here(address, forwarded):
+                if self._open_at is not None and is_local_key(key) and not self._is_local(address, forwarded):
                     break
                 return key
             other = other or key
         if key is not None and key.role in roles:
-            message = f"client key {key.name} is for this machine alone; {how}"
+            message = f"client key {key.name} works only on this machine; {how}"
             error = GatewayError(403, "permission_error", message, cause="local_key")
         elif other is not None:
             error = GatewayError(
@@ -241,15 +241,15 @@ class Guard:
         elif expired := next(filter(None, map(self._keys.expired, presented)), None):
             error = _expired(expired, how)
         else:
-            may_be_news = self._lookup is not None and any(map(_is_well_formed, presented))
-            error = _unauthorized(headers, presented, how, kind=UnknownKey if may_be_news else GatewayError)
-        del presented, value  # a traceback shows the locals of this frame
+            may_be_new = self._lookup is not None and any(map(_is_well_formed, presented))
+            error = _unauthorized(headers, presented, how, kind=UnknownKey if may_be_new else GatewayError)
+        del presented, value  # a traceback shows locals
         raise error
 
     async def look_up(self, refusal: UnknownKey, headers: Sequence[Header]) -> None:
-        """Ask the database about the key that was refused: one look for all who wait, 250 ms at most.
+        """Look up a refused key in the database, for at most 250 ms. Concurrent callers share one query.
 
-        Returns if the key is known now. Raises the refusal if it isn't, and a 503 if the database didn't answer.
+        Return if the key is known now. Raises the refusal if it isn't, and a 503 if the database didn't answer.
         """
         assert self._lookup is not None
         if not await self._lookup():
@@ -260,9 +260,9 @@ class Guard:
     def check_typed_key(
         self, headers: Sequence[Header], address: str | None, loop: asyncio.AbstractEventLoop, typed: str
     ) -> ClientKey:
-        """Give the client key that a person typed to sign in; what is bad counts as any bad key does.
+        """Give the client key that a person typed to sign in. A bad one is counted.
 
-        Called on another thread than the loop's, for it waits while an unknown key is looked up.
+        Call it on another thread than the loop's, since it waits while an unknown key is looked up.
         """
         presented = [(b"x-api-key", typed.strip().encode("utf-8"))]
         presented += [(name, value) for name, value in headers if name == b"x-forwarded-for"]
@@ -277,14 +277,14 @@ class Guard:
             return check()
 
     def user_of_proxy(self, headers: Sequence[Header], address: str | None, user_header: bytes) -> str | None:
-        """The user that a trusted proxy names; None if it names none or several, or isn't trusted."""
+        """Give the user that a trusted proxy names; None if it names none or several, or isn't trusted."""
         if not self._proxies.trusts(address):
             return None
         users = [value.decode("utf-8", "replace").strip() for name, value in headers if name == user_header]
         return users[0] if len(users) == 1 and users[0] else None
 
-    def _is_here(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
-        """Tell whether the client is on this machine: of a proxy elsewhere, loopback is that proxy's own machine."""
+    def _is_local(self, address: str | None, forwarded: Sequence[bytes]) -> bool:
+        """Whether the client and all proxies before it are on this machine."""
         chain = self._proxies.chain(address, forwarded)
         return all(one is None or one == self._open_at or is_loopback(one) for one in chain)
 
@@ -320,19 +320,19 @@ def _too_many(wait: int, how: str) -> GatewayError:
     return GatewayError(
         429,
         "rate_limit_error",
-        f"more than {BAD_KEYS_PER_MINUTE} bad client keys a minute came from this address; a good key is taken at any "
-        f"time; {how}",
+        f"more than {BAD_KEYS_PER_MINUTE} bad client keys a minute came from this address; good keys still pass; {how}",
         retry_after=wait,
         cause="too_many_bad_keys",
     )
 
 
 def store_away(what: str = "client keys can't be looked up") -> GatewayError:
-    """The answer while no client key can be looked up, or `what` else a request needs of the database."""
+    """Give the error for requests while the database is unavailable. `what` says what needs it."""
     return GatewayError(
         503,
         "api_error",
-        f"{what}, because this gateway's database is away; try again soon (for its operator: tokenferry store status)",
+        f"{what}, because this gateway's database is unavailable; try again soon "
+        "(for its operator: tokenferry store status)",
         retry_after=_STORE_RETRY,
         cause="store_away",
     )
@@ -342,9 +342,9 @@ def _unauthorized(
     headers: Sequence[Header], presented: list[str], how: str, *, kind: type[GatewayError]
 ) -> GatewayError:
     if any(value.startswith(_SECRET_PREFIXES) for value in presented):
-        reason = "this gateway takes client keys of its own, not a vendor's key or token"
+        reason = "this gateway accepts only its own client keys, not a vendor's key or token"
     elif presented:
-        reason = "that is no client key of this gateway, or it was revoked"
+        reason = "this is not a client key of this gateway, or it was revoked"
     elif any(name == b"authorization" and value.strip().lower() == b"bearer" for name, value in headers):
         reason = "the client key is empty: your apiKeyHelper printed nothing; run it by hand to see why"
     else:

@@ -1,4 +1,4 @@
-"""Looks for a client key that isn't known yet, where other hosts make keys."""
+"""Looks up an unknown client key in the database that hosts share."""
 
 import asyncio
 import contextlib
@@ -15,9 +15,9 @@ _SECONDS: Final = 0.25
 
 
 class KeyLookup:
-    """One look at the database for all who wait: each gets one that began after it asked, and waits 250 ms at most.
+    """Shares one query among concurrent callers. Each gets a query that began after its call, or waits 250 ms.
 
-    `look` runs on a thread of its own, for a database may hang; then no other one is begun. It belongs to one event
+    `look` runs on its own thread, since a database may hang; no second one starts meanwhile. It belongs to one event
     loop.
     """
 
@@ -28,7 +28,7 @@ class KeyLookup:
         self._next: asyncio.Task[bool] | None = None
 
     async def __call__(self) -> bool:
-        """Whether the database answered in time."""
+        """Query the database. Give whether it answered in time."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_task(self._after(self._running))
         try:
@@ -59,6 +59,6 @@ class KeyLookup:
             loop.call_soon_threadsafe(_settle, answer, is_answered)
 
 
-def _settle(answer: "asyncio.Future[bool]", is_answered: bool) -> None:  # noqa: FBT001  # as `call_soon` calls it
+def _settle(answer: "asyncio.Future[bool]", is_answered: bool) -> None:  # noqa: FBT001  # called by `call_soon_threadsafe`
     if not answer.done():
         answer.set_result(is_answered)

@@ -1,4 +1,4 @@
-"""How much each client key may ask for: requests and tokens a minute, and requests at a time."""
+"""Limits of client keys: requests and tokens per minute, and concurrent requests."""
 
 import math
 import time
@@ -15,7 +15,7 @@ _LONGEST_WAIT: Final = 60
 class KeyRates:
     """Admits requests of client keys by their caps. It belongs to one event loop.
 
-    `clock` gives seconds, and never goes back.
+    `clock` gives monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,14 +24,14 @@ class KeyRates:
         self._share = EVERYTHING
 
     def share_with(self, share: Share) -> None:
-        """Let this worker use so much of each cap from now on: others have the rest."""
+        """Use this share of each cap; other workers have the rest."""
         if share != self._share:
             self._share = share
             for limiter in self._limiters.values():
                 limiter.configure(limiter.caps, share, self._clock())
 
     def admit(self, key: ClientKey, tokens: int) -> Permit:
-        """Count a request that is expected to use so many tokens. Raises `GatewayError`: 429."""
+        """Admit a request that is expected to use `tokens`. Raises `GatewayError` (429)."""
         at = self._clock()
         limiter = self._find(key, at)
         if not limiter.has_slot or limiter.delay(at, tokens):
@@ -49,18 +49,18 @@ class KeyRates:
     def _refusal(self, key: ClientKey, limiter: RateLimiter, at: float, tokens: int) -> GatewayError:
         seconds = min(max(math.ceil(limiter.delay(at, tokens)), 1), _LONGEST_WAIT)
         message = (
-            f"client key {key.name} has {limiter.reason(at, tokens)}, as many as it may; try again in {seconds} s, or "
-            f"have it raised with: tokenferry key set {key.name}"
+            f"client key {key.name} is limited to {limiter.reason(at, tokens)}; try again in {seconds} s, or "
+            f"raise the limit with: tokenferry key set {key.name}"
         )
         return key_rate_limited(message, seconds)
 
     def settle(self, permit: Permit, used: int | None) -> None:
-        """The request has ended; `used` is None for as many tokens as were expected."""
+        """End a request. `used` are its tokens, None for the expected number."""
         permit.settle(self._clock(), used)
 
 
 def key_rate_limited(message: str, seconds: int) -> GatewayError:
-    """The answer to a request that comes too early, by so many seconds."""
+    """Give the error for a request that may be repeated after `seconds`."""
     return GatewayError(
         *(429, "rate_limit_error", message), should_retry=True, retry_after=seconds, cause="key_rate_limited"
     )

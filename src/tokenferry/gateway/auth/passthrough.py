@@ -1,4 +1,4 @@
-"""A credential of the client's own, which is passed on to its vendor and never elsewhere."""
+"""The client's own credential, which is passed only to its vendor."""
 
 from tokenferry.credentials import API_KEY_PREFIX, CLIENT_KEY_PREFIXES, ApiKey
 from tokenferry.gateway.http.errors import GatewayError
@@ -8,24 +8,24 @@ from tokenferry.secret import Secret
 
 
 def own_credential(head: RequestHead) -> Secret | None:
-    """The credential that a client sends beside its key; None for none, or for a key of this gateway.
+    """Give the credential that a client sends beside its key; None without one, or for a key of this gateway.
 
-    Raises `GatewayError` for two, and for one that could not be sent.
+    Raises `GatewayError` for two credentials, and for one with characters that no header may hold.
     """
     if not head.keys:
         return None
     try:
         found = {Secret(value) for value in map(_value, head.credentials) if value}
     except ValueError:
-        raise _refusal("the credential beside x-tokenferry-key holds what no header can") from None
+        raise _refusal("the credential beside x-tokenferry-key has characters that no header may hold") from None
     found = {one for one in found if not one.reveal().startswith(CLIENT_KEY_PREFIXES)}
     if len(found) > 1:
-        raise _refusal("two credentials were sent beside x-tokenferry-key; send the one that is meant")
+        raise _refusal("two credentials were sent beside x-tokenferry-key; send only one")
     return found.pop() if found else None
 
 
 def presented_own(head: RequestHead) -> EncodedCredential | None:
-    """The client's own credential, where the client put it; an API key of the vendor's where it belongs."""
+    """Give the client's own credential in its header: Anthropic's API keys in x-api-key, others as sent."""
     secret = own_credential(head)
     if secret is None:
         return None

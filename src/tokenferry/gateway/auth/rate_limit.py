@@ -26,11 +26,10 @@ class _Address(GcraBucket):
 
 
 class BadKeys:
-    """Counts the bad keys that each address presents: 200 at once, and as many a minute.
+    """Limits the bad keys of each address to 200 at once and 200 per minute.
 
-    All of 127.0.0.0/8 is one address, and so are an IPv6 /64 and all who come over Unix sockets. 4096 addresses are
-    remembered; the one that was heard of least recently is forgotten first. `clock` gives seconds, and never goes back.
-    It belongs to one event loop.
+    All of 127.0.0.0/8 counts as one address, and so do an IPv6 /64 and all Unix sockets. The 4,096 most recent
+    addresses are remembered. `clock` gives monotonic seconds. It belongs to one event loop.
     """
 
     def __init__(self, *, most_addresses: int = _MOST_ADDRESSES, clock: Callable[[], float] = time.monotonic) -> None:
@@ -39,7 +38,7 @@ class BadKeys:
         self._buckets: OrderedDict[str, _Address] = OrderedDict()
 
     def count(self, address: str | None) -> int:
-        """Take note of a bad key. Gives 0, or for how many seconds the address has presented too many."""
+        """Count a bad key. Give 0, or the seconds to wait if the address has presented too many."""
         name = _name(address)
         now = self._clock()
         bucket = self._buckets.get(name)
@@ -59,7 +58,7 @@ class BadKeys:
 
 
 def _name(address: str | None) -> str:
-    """What is counted as one: None is a Unix socket."""
+    """Give the name under which an address is counted; None is a Unix socket."""
     if address is None:
         return _UNIX
     try:

@@ -1,14 +1,14 @@
-"""Whose a request is that came through a proxy: what it forwards is believed of none but those that are trusted."""
+"""Finds the client of a request that came through trusted proxies."""
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 UNIX = "unix"
-"""Stands for whoever comes over a Unix socket."""
+"""Stands for peers on a Unix socket."""
 
 
 class TrustedProxies:
-    """Addresses and networks of proxies, and `unix`. Raises `ValueError` for what is neither."""
+    """Addresses and networks of proxies, and `unix`. Raises `ValueError` for any other name."""
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         names = tuple(names)
@@ -18,14 +18,14 @@ class TrustedProxies:
         )
 
     def client(self, peer: str | None, forwarded: Sequence[bytes]) -> str | None:
-        """The client's address, if the peer is trusted and tells it (X-Forwarded-For); else the peer's own.
+        """Give the client's address: by X-Forwarded-For if the peer is trusted, otherwise the peer's own.
 
-        None stands for a Unix socket. Of what a chain of proxies tells, the last address counts that isn't trusted.
+        None stands for a Unix socket. In a chain of proxies the last untrusted address counts.
         """
         return self.chain(peer, forwarded)[-1] if forwarded else peer
 
     def chain(self, peer: str | None, forwarded: Sequence[bytes]) -> list[str | None]:
-        """The peer, and each address that is believed because the one before it is trusted; the client's comes last."""
+        """Give the peer, and each address that a trusted one before it forwards. The client's comes last."""
         chain = [peer]
         if not forwarded or not self.trusts(peer):
             return chain
@@ -49,7 +49,7 @@ class TrustedProxies:
 
 
 def _parse(text: bytes) -> IPv4Address | IPv6Address | None:
-    """An address, with or without a port."""
+    """Parse an address with or without a port; None for any other text."""
     shown = text.decode("latin-1")
     if shown.startswith("["):
         shown = shown[1:].partition("]")[0]

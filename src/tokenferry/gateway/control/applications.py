@@ -1,4 +1,4 @@
-"""The applications of the control plane, each made when it is first asked for."""
+"""The applications of the control plane, each made at its first request."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,10 +9,7 @@ from tokenferry.gateway.proxy.body import Receive, Scope, Send
 
 
 class LazyApplication:
-    """An ASGI application whose framework is imported by a thread, when the first request comes.
-
-    Requests that arrive until then wait for it; nothing else does.
-    """
+    """An ASGI application that is imported on a thread at the first request. Only its own requests wait for that."""
 
     def __init__(self, make: Callable[[], Control]) -> None:
         self._make = make
@@ -28,12 +25,12 @@ class LazyApplication:
 
 
 class ControlApplications:
-    """The API, and the dashboard for its own paths and wherever its own name was called."""
+    """Dispatches to the dashboard, by path or host, or to the API."""
 
     def __init__(self, api: Control, dashboard: Control) -> None:
         self._api = api
         self._dashboard = dashboard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_its = "origin" in scope["state"] or is_dashboard(scope["raw_path"])
-        await (self._dashboard if is_its else self._api)(scope, receive, send)
+        is_dashboards = "origin" in scope["state"] or is_dashboard(scope["raw_path"])
+        await (self._dashboard if is_dashboards else self._api)(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The bridge to ASGI, which the control plane speaks."""
+"""The bridge to ASGI, for the control plane."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ _VERSION: Final = {"version": "3.0", "spec_version": "2.3"}
 
 
 class AsgiHandler:
-    """One request that an ASGI application answers, in a task of its own. A `RequestHandler`."""
+    """A `RequestHandler` that runs an ASGI application in a task."""
 
     def __init__(
         self, application: Application, connection: "ClientConnection", head: RequestLine, writer: ResponseWriter
@@ -36,7 +36,7 @@ class AsgiHandler:
         self._connection = connection
         self._parts: deque[bytes] = deque()
         self._held = 0
-        self._is_whole = self._is_told = self._is_gone = False
+        self._is_whole = self._is_delivered = self._is_gone = False
         self._event = asyncio.Event()
         self._can_write = asyncio.Event()
         self._can_write.set()
@@ -100,7 +100,7 @@ class AsgiHandler:
         self._is_gone = True
         self._event.set()
         self._can_write.set()
-        self.proceed()  # also of a request whose turn never came it is taken note; it gets no body
+        self.proceed()  # also records a request whose turn never came; it gets no body
 
     async def _run(self) -> None:
         try:
@@ -114,11 +114,11 @@ class AsgiHandler:
         if not self._is_whole:
             self.writer.go_on()
         while not self._has_ended:
-            if self._parts or (self._is_whole and not self._is_told):
+            if self._parts or (self._is_whole and not self._is_delivered):
                 body = b"".join(self._parts)
                 self._parts.clear()
                 self._held = 0
-                self._is_told = self._is_whole
+                self._is_delivered = self._is_whole
                 return {"type": "http.request", "body": body, "more_body": not self._is_whole}
             self._event.clear()
             self._connection.hold(is_deaf=False)
@@ -157,5 +157,5 @@ class AsgiHandler:
 
 
 def _address(name: object) -> tuple[str, int] | None:
-    """A socket's name as ASGI tells it: None for a Unix socket."""
+    """Give a socket's address in ASGI's form; None for a Unix socket."""
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

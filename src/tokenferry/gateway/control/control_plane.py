@@ -1,4 +1,4 @@
-"""The control plane: what an application beside the gateway answers, behind the gateway's guard."""
+"""The control plane: requests for an ASGI application behind the gateway's guard."""
 
 import asyncio
 import json
@@ -16,12 +16,12 @@ from tokenferry.gateway.telemetry.record import RequestRecord
 from tokenferry.state import Role
 
 Control: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""An ASGI application. `scope["state"]["client_key"]` is the `ClientKey` of who asks; None at what needs no key."""
+"""An ASGI application. `scope["state"]["client_key"]` is the caller's `ClientKey`; None if no key is needed."""
 
-_LEADING: Final = frozenset((b"/", b"/login", b"/oauth/authorize"))
-"""Where a person is led to the dashboard, at its own name."""
+_ENTRANCES: Final = frozenset((b"/", b"/login", b"/oauth/authorize"))
+"""Paths that lead to the dashboard, at its own host."""
 _PAGES: Final = frozenset((b"/login", b"/oauth/authorize", b"/oauth/callback"))
-"""What a person's browser is led to: no key, and from whichever site."""
+"""Pages for a person's browser, without a key and from any site."""
 _STATIC: Final = b"/dashboard/static/"
 BODY_LIMIT: Final = 1 << 20
 _IS_NAVIGATION: Final = (b"sec-fetch-mode", b"navigate")
@@ -30,11 +30,11 @@ _READING: Final = frozenset(("GET", "HEAD"))
 _READERS: Final[tuple[Role, ...]] = ("admin", "viewer")
 _WRITERS: Final[tuple[Role, ...]] = ("admin",)
 _CLIENTS: Final[tuple[Role, ...]] = ("client",)
-_OF_ONES_OWN: Final[dict[bytes, tuple[Role, ...]]] = {
+_OWN_VIEWS: Final[dict[bytes, tuple[Role, ...]]] = {
     b"/api/readiness": _CLIENTS,
     b"/api/route": (*_CLIENTS, *_READERS),
 }
-"""Paths that tell a client what its own key would be served, so they take a client key."""
+"""Paths that show a client what its own key may use, so they accept a client key."""
 _DESCRIPTION: Final = b"/openapi.json"
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key"))
 _HEADERS: Final = (
@@ -50,7 +50,7 @@ _HEADERS: Final = (
 
 
 class TrackedSend:
-    """The client's side of one exchange. The record notes what goes out, and when; `clock` gives seconds."""
+    """Sends an answer and records size and times. `clock` gives seconds."""
 
     __slots__ = ("_clock", "_record", "_send", "_started", "is_started")
 
@@ -78,39 +78,39 @@ class TrackedSend:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
     def close(self) -> None:
-        """Nothing more goes out."""
+        """Record the duration at the end of the answer."""
         self._record.duration = self._clock() - self._started
 
 
 def is_control(raw_path: bytes) -> bool:
-    """Tell whether a path, as it was sent, belongs to the control plane."""
+    """Whether a raw path belongs to the control plane."""
     if raw_path.startswith(b"/api/"):
         return raw_path not in CONSTANTS and raw_path not in OLLAMA
     return raw_path in _PAGES or raw_path == _DESCRIPTION or is_dashboard(raw_path)
 
 
 def error_answer(error: GatewayError, raw_path: bytes) -> tuple[list[Header], bytes]:
-    """The head and the content of a refusal, as the application itself words them; a page for people."""
+    """Give headers and content of an error in the application's own form: JSON, or a page for people."""
     if not is_dashboard(raw_path):
         content = json.dumps({"success": False, "message": error.message}).encode("ascii")
         return [*error.head(len(content)), *_HEADERS], content
-    from html import escape  # noqa: PLC0415  # 2 ms that a start is spared
+    from html import escape  # noqa: PLC0415  # takes 2 ms, and only errors need it
 
-    said = escape(f"{error.message[:1].upper()}{error.message[1:]}.")
-    content = f"<!doctype html><meta charset=utf-8><title>tokenferry</title><p>{said}</p>\n".encode()
+    text = escape(f"{error.message[:1].upper()}{error.message[1:]}.")
+    content = f"<!doctype html><meta charset=utf-8><title>tokenferry</title><p>{text}</p>\n".encode()
     head = [header for header in error.head(len(content)) if header[0] != b"content-type"]
     return [*head, (b"content-type", b"text/html; charset=utf-8"), *_HEADERS], content
 
 
 def _roles_for(scope: Scope) -> tuple[Role, ...]:
-    own = _OF_ONES_OWN.get(scope["raw_path"])
+    own = _OWN_VIEWS.get(scope["raw_path"])
     return own or (_READERS if scope["method"] in _READING else _WRITERS)
 
 
 class ControlPlane:
-    """Lets through to the application what the guard allows, one whole request at a time, without its key.
+    """Passes whole requests that the guard admits to the application, without their key.
 
-    A client that leaves doesn't end the application's work: that may be an exchange, which can't be repeated.
+    A client's disconnect does not stop the application, which may be exchanging a token.
     """
 
     def __init__(self, application: Control, guard: Guard, budget: BodyBudget) -> None:
@@ -119,11 +119,11 @@ class ControlPlane:
         self._budget = budget
 
     def owns(self, scope: Scope) -> bool:
-        """Whether it answers this request: by its path, or a person's who opened the dashboard's own name."""
+        """Whether it answers a request: by its path, or because a person opened the dashboard's own host."""
         raw_path, headers, dashboard = scope["raw_path"], scope["headers"], self._guard.dashboard
         if raw_path != b"/":
             return is_control(raw_path) and (dashboard is not None or not is_dashboard(raw_path))
-        return dashboard is not None and dashboard.is_its_host(headers) and _IS_NAVIGATION in headers
+        return dashboard is not None and dashboard.is_own_host(headers) and _IS_NAVIGATION in headers
 
     async def serve(
         self,
@@ -135,14 +135,14 @@ class ControlPlane:
         address: str | None,
         on_unix_socket: bool,
     ) -> None:
-        """Raises `GatewayError`, `ClientGone`, and what the application raises."""
+        """Answer a request. Raises `GatewayError`, `ClientGone`, and what the application raises."""
         headers: list[Header] = scope["headers"]
-        admitted = partial(self._admitted, scope, address, on_unix_socket=on_unix_socket)
+        admit = partial(self._admit, scope, address, on_unix_socket=on_unix_socket)
         try:
-            state = admitted()
+            state = admit()
         except UnknownKey as refusal:
             await self._guard.look_up(refusal, headers)
-            state = admitted()
+            state = admit()
         if (key := state["client_key"]) is not None:
             record.client = key.name
         if _length(headers) > BODY_LIMIT:
@@ -165,13 +165,13 @@ class ControlPlane:
         finally:
             body.release()
 
-    def _admitted(self, scope: Scope, address: str | None, *, on_unix_socket: bool) -> dict[str, Any]:
-        """The scope that the application gets for a request that may pass. Raises `GatewayError`."""
+    def _admit(self, scope: Scope, address: str | None, *, on_unix_socket: bool) -> dict[str, Any]:
+        """Check a request, and give the state for the application. Raises `GatewayError`."""
         headers: list[Header] = scope["headers"]
         raw_path: bytes = scope["raw_path"]
-        guard, dashboard, is_its = self._guard, self._guard.dashboard, is_dashboard(raw_path)
-        if dashboard is not None and (is_its or raw_path in _LEADING) and dashboard.is_its_host(headers):
-            if is_its:
+        guard, dashboard, is_dashboards = self._guard, self._guard.dashboard, is_dashboard(raw_path)
+        if dashboard is not None and (is_dashboards or raw_path in _ENTRANCES) and dashboard.is_own_host(headers):
+            if is_dashboards:
                 dashboard.check(scope["method"], raw_path, headers)
             else:
                 guard.check_person(headers)
@@ -179,18 +179,18 @@ class ControlPlane:
             header = dashboard.user_header
             user = None if header is None else guard.user_of_proxy(headers, address, header)
             return {"client_key": None, "origin": dashboard.origin, "sign_in": sign_in, "user": user}
-        if raw_path in _PAGES or (is_its and not raw_path.startswith(_STATIC)):
+        if raw_path in _PAGES or (is_dashboards and not raw_path.startswith(_STATIC)):
             guard.check_navigation(headers, on_unix_socket=on_unix_socket)
             return {"client_key": None}
         guard.check_source(headers, on_unix_socket=on_unix_socket)
-        if is_its:  # what the page that names the command loads
+        if is_dashboards:  # static files of the page that shows the command
             return {"client_key": None}
         guard.check_json(headers)
         return {"client_key": guard.check_key(headers, address, roles=_roles_for(scope))}
 
 
 class _Received:
-    """Gives the whole body at once, then what follows it."""
+    """Gives the whole body at once, then the messages after it."""
 
     def __init__(self, body: RequestBody, receive: Receive) -> None:
         self._body: RequestBody | None = body
@@ -204,7 +204,7 @@ class _Received:
 
 
 class _Sent:
-    """Passes the application's answer on, with the headers that every answer of the control plane has."""
+    """Passes the application's answer on, with the headers of the control plane."""
 
     def __init__(self, out: TrackedSend) -> None:
         self._out = out
@@ -223,5 +223,5 @@ class _Sent:
 
 
 def _length(headers: list[Header]) -> int:
-    """The declared length of the body; the parser made sure that it is one number."""
+    """Give the declared length of the body, which the parser has validated."""
     return next((int(value) for name, value in headers if name == b"content-length"), 0)

@@ -1,4 +1,4 @@
-"""The gateway's own answers: in the client's format, each with one sentence that a person can act on."""
+"""The gateway's own errors, in the client's format: one sentence each, with the remedy."""
 
 import math
 from typing import Final
@@ -18,7 +18,7 @@ from tokenferry.upstream import AnswerTimeout, BadRequest, UpstreamClosed, Upstr
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
 ERROR_MARK: Final = b"x-tokenferry-error"
-"""Marks the errors that are the gateway's own, and says in a word what went wrong."""
+"""The header that marks the gateway's own errors and holds their code."""
 
 _RETRY_AFTER: Final = 2
 _DISK_RETRY_AFTER: Final = 10
@@ -27,10 +27,10 @@ _DISK_RETRY_AFTER: Final = 10
 Headers = list[tuple[bytes, bytes]]
 
 
-class GatewayError(Exception):  # what is answered, not what went wrong in here
-    """An answer of the gateway's own instead of an upstream's. `retry_after` is in seconds.
+class GatewayError(Exception):  # an answer, not a failure of the program
+    """An error that the gateway itself answers. `retry_after` is in seconds.
 
-    `cause` is a word for programs that tells more than the kind, which is of the API's own few.
+    `cause` is a code for programs, more specific than `kind`, which is one of the API's types.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class GatewayError(Exception):  # what is answered, not what went wrong in here
         return client.envelope(self.kind, self.message, request_id)
 
     def head(self, length: int) -> Headers:
-        """The answer's headers, all but the request's id."""
+        """Give the answer's headers without the request id."""
         headers: Headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % length),
@@ -73,19 +73,19 @@ class GatewayError(Exception):  # what is answered, not what went wrong in here
 
 
 def refusal_to_route(found: NoRoute) -> GatewayError:
-    """Give the answer to a request that may go nowhere."""
+    """Give the error for a request without a route."""
     return GatewayError(found.status, found.kind, found.message, cause=found.cause)
 
 
 def cause_of(fault: TokenferryError) -> str:
-    """A word for the fault: `needs_login`, `upstream_cut`."""
+    """Give the code of a fault: `needs_login`, `upstream_cut`."""
     if isinstance(fault, UpstreamError):
         return fault.cause
     return fault.word()
 
 
 def gateway_error_of(fault: TokenferryError) -> GatewayError:
-    """Give the answer that tells a client of a fault."""
+    """Give the error for a client about a fault."""
     error = _error_of(fault)
     error.cause = cause_of(fault)
     return error
@@ -101,7 +101,7 @@ def _error_of(fault: TokenferryError) -> GatewayError:
             seconds = _RETRY_AFTER if wait is None else math.ceil(wait)
             return GatewayError(503, "api_error", message, should_retry=True, retry_after=max(seconds, 1))
         case UnknownAccount():
-            message = "the account was removed a moment ago; send the request again"
+            message = "the account was just removed; send the request again"
             return GatewayError(503, "api_error", message, should_retry=True, retry_after=_RETRY_AFTER)
         case PolicyRefused():
             return GatewayError(403, "permission_error", message)
@@ -112,7 +112,7 @@ def _error_of(fault: TokenferryError) -> GatewayError:
 
 
 def combined_error(faults: list[TokenferryError]) -> GatewayError:
-    """Give one answer for several accounts of which none could be used."""
+    """Give one error for several unusable accounts."""
     errors = [gateway_error_of(fault) for fault in faults]
     later = [error for error in errors if error.should_retry]
     chosen = min(later or errors, key=lambda error: error.retry_after or 0)

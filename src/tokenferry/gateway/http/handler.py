@@ -9,12 +9,10 @@ from tokenferry.gateway.http.response_writer import AnswerWriter
 
 
 class RequestLine(msgspec.Struct, frozen=True):
-    """A request as the listener has read it: framed soundly, with one Host, and lower-case names.
+    """A request that the listener has read: validly framed, with one Host, and header names in lower case.
 
-    `read` is what its headers say.
-
-    `address` is the client's, None over a Unix socket. `has_room` tells whether the listener has as few connections
-    as it may.
+    `read` are its parsed headers. `address` is the client's, None over a Unix socket. `has_room` is False if the
+    listener is at its limit of connections.
     """
 
     method: str
@@ -27,27 +25,27 @@ class RequestLine(msgspec.Struct, frozen=True):
 
 
 class RequestHandler(Protocol):
-    """Answers one request of a connection. The connection calls one after the other, in the requests' order."""
+    """Answers one request of a connection. The connection calls the handlers in the order of the requests."""
 
     @property
     def writer(self) -> AnswerWriter: ...
 
     def take(self, chunk: bytes, /) -> None:
-        """Take a part of the request's body; also before `proceed`."""
+        """Take a part of the request's body. It may be called before `proceed`."""
 
     def complete(self) -> None:
-        """Learn that the body is whole."""
+        """Mark the body as complete."""
 
     def proceed(self) -> None:
-        """Go on: it is the request's turn, and perhaps more of it has come."""
+        """Continue, since it is the request's turn, or more of it has arrived."""
 
     def pause(self) -> None:
-        """Write no more for now: the client doesn't read."""
+        """Stop writing until `resume`, since the client doesn't read."""
 
     def resume(self) -> None: ...
 
     def refuse(self, error: GatewayError, /) -> None:
-        """End it with an answer of the listener's own, after which the connection closes. Nothing was answered yet."""
+        """Answer with the listener's own error, and close the connection. No answer has begun."""
 
     def disconnected(self) -> None:
-        """The client has left, or the connection was cut."""
+        """Handle the client's disconnect."""

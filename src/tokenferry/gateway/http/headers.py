@@ -1,4 +1,4 @@
-"""Which headers pass, in both directions. Names are lower case, as the listener and the upstream client give them."""
+"""Decides which headers pass in both directions. Names are in lower case."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,24 +15,24 @@ ENCODING: Final = b"accept-encoding"
 OWN_PREFIX: Final = b"x-tokenferry-"
 PROXY_PREFIX: Final = b"proxy-"
 _HOP_BY_HOP: Final = frozenset((b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade"))
-# An upstream that obeys these does something else than what was judged here.
+# An upstream that obeys these would do something else than what was checked here.
 _OVERRIDES: Final = frozenset(
     (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url")
 )
-# Keys, by whichever name, and what tells whose a key is.
+# Keys under any name, and headers that identify a key's owner.
 _OF_THE_CLIENT: Final = frozenset(
     b"authorization x-api-key api-key x-goog-api-key cookie cookie2 openai-organization openai-project "
     b"x-goog-user-project".split()
 )
 _NOT_UP: Final = FRAMING_HEADERS | _HOP_BY_HOP | _OVERRIDES | _OF_THE_CLIENT
-# What an upstream says of its own address would be taken as said of the gateway's.
+# Clients would apply these to the gateway's address.
 _OF_THE_ORIGIN: Final = frozenset((b"alt-svc", b"strict-transport-security", b"www-authenticate"))
 _CORS_PREFIX: Final = b"access-control-"
 _SNIFFING: Final = b"x-content-type-options"
 _NO_SNIFFING: Final = b"x-content-type-options: nosniff\r\n"
 _NOT_DOWN: Final = _HOP_BY_HOP | _OF_THE_ORIGIN | {b"set-cookie", b"set-cookie2", _SNIFFING}
 _VENDOR_PREFIXES: Final = (b"anthropic-", b"openai-", b"x-ratelimit-")
-# Families of limits come and go (`anthropic-priority-…-reset`), so the shape decides and not a list.
+# Matched by pattern, since vendors add and remove families (`anthropic-priority-…-reset`).
 _LIMITS: Final = re.compile(
     rb"(anthropic|x)-ratelimit-.*|anthropic-.+-(limit|remaining|reset)|anthropic-organization-id|openai-organization"
 )
@@ -40,16 +40,16 @@ _SHOULD_RETRY: Final = b"x-should-retry"
 _NO_RETRY: Final = b"x-should-retry: false\r\n"
 _TYPE: Final = b"content-type"
 _PLAIN: Final = (b"", b"identity")
-# Whatever a browser would show as a page, and run scripts of.
+# Types that a browser would show as a page and run scripts of.
 _PAGES: Final = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml")
 
 
 UNNAMED: Final = (b"keep-alive", b"close")
-"""Words in `Connection` that name no other header."""
+"""Values of `Connection` that name no other header."""
 
 
 class HeaderList(list[Header]):
-    """Headers whose values may be secrets: the repr shows the names alone."""
+    """Headers whose values may be secrets. The repr shows only names."""
 
     __slots__ = ()
 
@@ -58,7 +58,7 @@ class HeaderList(list[Header]):
 
 
 class EncodedCredential:
-    """A credential as bytes for the wire. Its repr shows nothing of it."""
+    """A credential as header lines. The repr shows nothing."""
 
     __slots__ = ("betas", "credential", "lines")
 
@@ -83,21 +83,21 @@ class CredentialCache:
 
 
 def with_fixed(lines: list[bytes], fixed: Sequence[tuple[str, str]]) -> list[bytes]:
-    """The lines of a request with the headers that a provider's declaration fixes, in place of the client's."""
+    """Give the header lines with a provider's fixed headers in place of the client's."""
     names = {name.encode("ascii") for name, _ in fixed}
-    kept = [line for line in lines if line.partition(b":")[0].lower() not in names]
-    return kept + [f"{name}: {value}\r\n".encode("ascii") for name, value in fixed]
+    others = [line for line in lines if line.partition(b":")[0].lower() not in names]
+    return others + [f"{name}: {value}\r\n".encode("ascii") for name, value in fixed]
 
 
-def goes_up(name: bytes) -> bool:
-    """Tell whether a header of a client's passes to an upstream.
+def passes_upstream(name: bytes) -> bool:
+    """Whether a client's header passes to the upstream.
 
-    Many servers read `_` in a name as `-`, so that `X_Api_Key` would come beside the account's own.
+    Many servers read `_` in a name as `-`, so `X_Api_Key` would conflict with the account's key.
     """
     return not (name in _NOT_UP or b"_" in name or name.startswith((OWN_PREFIX, PROXY_PREFIX)))
 
 
-# What a header of an answer is to the gateway.
+# The kinds of an answer's headers.
 _PASSES, _STAYS, _LIMIT, _KIND, _LENGTH, _CODING, _AGAIN, _CONNECTION = range(8)
 _KINDS: Final = {
     _TYPE: _KIND,
@@ -119,17 +119,16 @@ def _kind(name: bytes) -> int:
 
 
 class ResponseHeaders:
-    """What of an answer's headers goes to the client, as lines, and what they say of its body.
+    """The header lines for the client, and the properties of the body.
 
-    Those that tell of the account's limits go only `with_limits`, if they are the caller's own. Without `may_retry`
-    the answer says `x-should-retry: false`.
+    Headers about limits pass only `with_limits`. Without `may_retry` the answer says `x-should-retry: false`.
     """
 
     __slots__ = ("is_event_stream", "is_json", "length", "lines")
 
     def __init__(self, headers: Sequence[Header], *, with_limits: bool, may_retry: bool = True) -> None:
         self.length: int | None = None
-        """The body's, if it was announced."""
+        """The declared length of the body; None without one."""
         kind_of_body = coding = b""
         lines = self.lines = [] if may_retry else [_NO_RETRY]
         named: frozenset[bytes] = frozenset()
@@ -142,7 +141,7 @@ class ResponseHeaders:
             elif kind == _KIND:
                 kind_of_body = value = header[1].lower()
                 if value.startswith(_PAGES):
-                    # A proxy's error page; under the gateway's own address no browser may take it for a page of ours.
+                    # A proxy's error page, which a browser must not show as a page of the gateway.
                     _, mark, parameters = header[1].partition(b";")
                     lines.append(b"content-type: text/plain%b%b\r\n" % (mark, parameters))
                     continue
@@ -158,13 +157,13 @@ class ResponseHeaders:
         self.lines.append(_NO_SNIFFING)
         plain_type = kind_of_body.partition(b";")[0].strip() if coding in _PLAIN else b""
         self.is_event_stream = plain_type == b"text/event-stream" and self.length is None
-        """Whether the body is server-sent events to which one may be added: not compressed, of no announced length."""
+        """Whether the body is an uncompressed event stream without a declared length, so that events may be added."""
         self.is_json = plain_type == b"application/json"
-        """Whether the body is JSON that can be read as it is: not compressed."""
+        """Whether the body is uncompressed JSON."""
 
 
 def lines_of(headers: Iterable[Header]) -> tuple[list[bytes], int | None]:
-    """Headers of the gateway's own as lines, and the body's length, if one of them tells it."""
+    """Encode the gateway's own headers as lines, and give the body's length if it is declared."""
     lines, length = [], None
     for name, value in headers:
         if name == b"content-length":
@@ -174,6 +173,6 @@ def lines_of(headers: Iterable[Header]) -> tuple[list[bytes], int | None]:
 
 
 def named_by(headers: Iterable[Header]) -> frozenset[bytes]:
-    """The words in `Connection`, in lower case; some of them name headers."""
+    """Give the values of `Connection` in lower case; some of them name headers."""
     named = [value for name, value in headers if name == b"connection"]
     return frozenset(token.strip().lower() for token in b",".join(named).split(b","))

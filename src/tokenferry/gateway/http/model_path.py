@@ -1,4 +1,4 @@
-"""Paths of Gemini's API, which say what others say in the body: the model, and whether a stream is asked for."""
+"""Paths of Gemini's API, which hold the model and the method, instead of the body."""
 
 import re
 from functools import lru_cache
@@ -19,12 +19,12 @@ _PATH: Final = re.compile(
 _NOWHERE: Final = frozenset(("", ".", ".."))
 _SAFE: Final = "/@:+"
 _COLLECTIONS: Final = ("models/", "tunedModels/")
-"""What the vendor's full names of models begin with."""
+"""The prefixes of the vendor's full model names."""
 _COUNTED: Final = ("generateContentRequest", "generate_content_request")
 
 
 class ModelPath(Struct, frozen=True):
-    """What is asked of a model by a path."""
+    """The model and the method in a path."""
 
     model: str
     method: str
@@ -38,12 +38,12 @@ class ModelPath(Struct, frozen=True):
         return self.method == "countTokens"
 
     def target(self, model: str) -> bytes:
-        """The same of a model with this name, below the base URL of the API. Streams are asked for as events."""
+        """Give the target for another model, below the API's base URL. Streams are requested as SSE."""
         path = quote(_full_name(model), safe=_SAFE)
         return f"/{path}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
 
     def renamed(self, body: bytes, model: str) -> bytes:
-        """The body for a model with this name: the request whose tokens are to be counted names its model, too."""
+        """Give the body for another model. A request for a token count names the model in its body, too."""
         if not self.is_count or model == self.model:
             return body
         document = msgspec.json.decode(body)
@@ -59,13 +59,13 @@ def _full_name(model: str) -> str:
 
 
 def without_version(target: bytes) -> bytes:
-    """A target below the base URL of the API, whose versions have the same paths."""
+    """Give a target without the API's version, which is part of the base URL."""
     return target[target.index(b"/models") :]
 
 
 @lru_cache(maxsize=1024)
 def model_path(path: bytes) -> ModelPath | None:
-    """What a path asks of a model; None for any other path."""
+    """Read the model and the method in a path; None for any other path."""
     found = _PATH.fullmatch(path)
     if found is None:
         return None
@@ -78,9 +78,9 @@ def model_path(path: bytes) -> ModelPath | None:
 
 
 def take_key(target: bytes) -> tuple[bytes, str | None]:
-    """A target without the client key that Gemini's clients may put into the query, and that key.
+    """Remove the client key that Gemini's clients may put into the query. Give the target and the key.
 
-    The vendor's own parameters for overrides (`$…`) are left out, too. Raises `GatewayError` for two keys.
+    The vendor's override parameters (`$…`) are removed, too. Raises `GatewayError` for two keys.
     """
     path, _, query = target.partition(b"?")
     try:
@@ -89,6 +89,6 @@ def take_key(target: bytes) -> tuple[bytes, str | None]:
         raise GatewayError(400, "invalid_request_error", "the query can't be read") from None
     keys = {value for name, value in pairs if name == "key" and value}
     if len(keys) > 1:
-        raise GatewayError(400, "invalid_request_error", "two keys were sent in the query; send the one that is meant")
-    kept = urlencode([(name, value) for name, value in pairs if name != "key" and not name.startswith("$")])
-    return path + (b"?" + kept.encode("ascii") if kept else b""), keys.pop() if keys else None
+        raise GatewayError(400, "invalid_request_error", "two keys were sent in the query; send only one")
+    rest = urlencode([(name, value) for name, value in pairs if name != "key" and not name.startswith("$")])
+    return path + (b"?" + rest.encode("ascii") if rest else b""), keys.pop() if keys else None

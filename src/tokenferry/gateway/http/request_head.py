@@ -1,15 +1,23 @@
-"""A request's head, read in one pass: what is checked, what is noted, and the lines that go up."""
+"""Reads a request's headers in one pass: those to check and record, and the lines for the upstream."""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
 from tokenferry.anthropic_beta import merge_beta
-from tokenferry.gateway.http.headers import BETA, ENCODING, UNNAMED, EncodedCredential, Header, goes_up, named_by
+from tokenferry.gateway.http.headers import (
+    BETA,
+    ENCODING,
+    UNNAMED,
+    EncodedCredential,
+    Header,
+    named_by,
+    passes_upstream,
+)
 
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 
-# What a header is to the gateway. All but the first four are looked at; those from `_TYPE` on pass as well.
+# The kinds of headers. All but the first four are read; those from `_TYPE` on also pass.
 (
     _PASSES,
     _STAYS,
@@ -49,7 +57,7 @@ _KINDS: Final = {
     b"origin": _ORIGIN,
     b"sec-fetch-site": _SITE,
     b"x-claude-code-session-id": _SESSION,
-    b"session-id": _SESSION,  # Codex's
+    b"session-id": _SESSION,  # sent by Codex
     b"x-claude-code-agent-id": _AGENT,
     b"x-claude-code-parent-agent-id": _PARENT,
     b"x-forwarded-for": _FORWARDED,
@@ -63,16 +71,13 @@ def _kind(name: bytes) -> int:
     known = _KINDS.get(name)
     if known is not None:
         return known
-    return _PASSES if goes_up(name) else _STAYS
+    return _PASSES if passes_upstream(name) else _STAYS
 
 
 class RequestHead:
-    """What the headers of a request say. They were read by a strict parser, which gave their names in lower case.
+    """The parsed headers of a request, whose names a strict parser gave in lower case. The repr shows nothing."""
 
-    Its repr shows nothing of them.
-    """
-
-    # As defaults of the class these cost nothing for the many requests that have none of them.
+    # Defaults of the class, which cost nothing per request.
     hosts: Sequence[bytes] = ()
     codings: Sequence[bytes] = ()
     expectations: Sequence[bytes] = ()
@@ -82,7 +87,7 @@ class RequestHead:
     sites: Sequence[bytes] = ()
     credentials: Sequence[Header] = ()
     keys: Sequence[Header] = ()
-    """Client keys in a header of their own, which leaves the others to a credential of the client's own."""
+    """Client keys in `x-tokenferry-key`; the other headers then hold the client's own credential."""
     forwarded: Sequence[bytes] = ()
     vias: Sequence[bytes] = ()
     length: bytes | None = None
@@ -146,7 +151,7 @@ class RequestHead:
             self._drop_named(headers)
 
     def _drop_named(self, headers: Sequence[Header]) -> None:
-        """Leave out what `Connection` names, besides words that name no header."""
+        """Drop the headers that `Connection` names."""
         named = named_by(headers)
         if any(line.partition(b":")[0] in named for line in self._lines):
             rest = RequestHead([header for header in headers if header[0] not in named and header[0] != b"connection"])
@@ -154,9 +159,9 @@ class RequestHead:
             self._beta_at, self._encoding_at = rest._beta_at, rest._encoding_at
 
     def upstream_lines(self, presented: EncodedCredential, *, identity: bool) -> list[bytes]:
-        """The lines for the upstream: the client's, with the account's credential instead of the client's key.
+        """Give the header lines for the upstream, with the account's credential instead of the client's key.
 
-        With `identity` the answer is asked for uncompressed. A beta that the credential needs joins the client's.
+        `identity` asks for an uncompressed answer. Betas that the credential needs are merged with the client's.
         """
         lines = self._lines.copy()
         surplus: list[int] = []

@@ -10,7 +10,7 @@ _pool: list[str] = []
 
 
 def new_request_id() -> str:
-    """An unguessable, unique name. Random bytes are fetched for many at once."""
+    """Give an unguessable, unique id. Random bytes are read for many at once."""
     try:
         return _pool.pop()
     except IndexError:
@@ -24,4 +24,4 @@ def _forget() -> None:
     _pool.clear()
 
 
-after_fork_in_child(_forget)  # a worker must not draw what its siblings draw
+after_fork_in_child(_forget)  # workers must not share the pool

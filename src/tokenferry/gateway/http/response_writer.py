@@ -1,4 +1,4 @@
-"""An answer on its way to the client, in HTTP/1.1's framing."""
+"""Writes an answer to the client in HTTP/1.1 framing."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -26,30 +26,30 @@ _STATUS_LINES: Final = {status: _status_line(status) for status in range(200, 60
 
 
 class ClientTransport(Protocol):
-    """What takes an answer's bytes: a transport."""
+    """A transport that takes an answer's bytes."""
 
     def write(self, data: bytes) -> None: ...
     def writelines(self, list_of_data: Iterable[bytes], /) -> None: ...
 
 
 class ServerConnection(Protocol):
-    """The connection an answer goes out on, as far as the answer needs it."""
+    """The connection of an answer."""
 
     @property
     def transport(self) -> ClientTransport: ...
 
     def answered(self, writer: "ResponseWriter") -> None:
-        """Learn that the answer is whole."""
+        """Handle the end of an answer."""
         ...
 
     def cut(self) -> None: ...
 
 
 class AnswerWriter(Protocol):
-    """What writes one answer: to a connection, or to the program that asked in this process."""
+    """Writes one answer, to a connection or to a program in this process."""
 
     keep: bool
-    """Whether the connection lives on; to be settled before the start."""
+    """Whether the connection stays open. Set it before `start`."""
 
     @property
     def is_started(self) -> bool: ...
@@ -57,37 +57,34 @@ class AnswerWriter(Protocol):
     def is_over(self) -> bool: ...
     @property
     def is_chunked(self) -> bool:
-        """Whether an answer of no announced length is under way."""
+        """Whether the answer has no declared length."""
         ...
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the client waits for leave to send its body. It may or may not send it after another answer."""
+        """Whether the client waits for `100 Continue`. After another answer it may or may not send its body."""
         ...
 
     def go_on(self) -> None:
-        """Let the client send the body, if it waits for that."""
+        """Let the client send the body, if it waits for `100 Continue`."""
 
     def start(self, status: int, lines: list[bytes], length: int | None, /) -> None:
-        """Settle the head: headers as lines, none of which is about the connection, and the body's length, if known."""
+        """Set the head: header lines, none about the connection, and the body's length if known."""
 
     def write(self, data: bytes, /) -> None:
-        """Write a part of the body; never an empty one."""
+        """Write a non-empty part of the body."""
 
     def end(self) -> None:
-        """The body is whole. One that is shorter or longer than was announced is cut instead."""
+        """End the body. One that differs from its declared length is cut."""
 
     def cut(self) -> None:
-        """End without the rest of the answer; what is written already still goes out."""
+        """Cut the answer. Bytes that were written are still sent."""
 
 
 class ResponseWriter:
-    """One answer in HTTP/1.1's framing.
+    """An `AnswerWriter` in HTTP/1.1 framing: with `content-length`, or else in chunks. Answers to HEAD have no body."""
 
-    Its length is what `content-length` says, else it goes out in chunks; to HEAD it has no body.
-    """
-
-    # As defaults of the class these cost nothing for the answers that need none of them.
+    # Defaults of the class, which cost nothing per answer.
     is_started = is_over = is_chunked = False
     _left = 0
     _head = b""
@@ -97,7 +94,7 @@ class ResponseWriter:
         self._to_head = self._bodiless = to_head
         self._expects = expects
         self.keep = keep
-        """Whether the connection lives on; to be settled before the start."""
+        """Whether the connection stays open. Set it before `start`."""
 
     def go_on(self) -> None:
         """Send `100 Continue` if the client waits for it."""
@@ -111,7 +108,7 @@ class ResponseWriter:
         return self._expects
 
     def start(self, status: int, lines: list[bytes], length: int | None) -> None:
-        """Settle the head: headers as lines, none of which is about the connection, and the body's length, if known."""
+        """Set the head: header lines, none about the connection, and the body's length if known."""
         if self.is_over:
             return
         is_bodiless = self._to_head or status in (_NO_CONTENT, _NOT_MODIFIED)
@@ -130,13 +127,13 @@ class ResponseWriter:
         self._head = head
 
     def flush(self) -> None:
-        """Write the head, if it waits: it goes out with the body's first bytes, for each write is a system call."""
+        """Write a pending head. It normally goes out with the body's first bytes, since each write is a system call."""
         head, self._head = self._head, b""
         if head and not self.is_over:
             self._connection.transport.write(head)
 
     def write(self, data: bytes) -> None:
-        """Write a part of the body; never an empty one."""
+        """Write a non-empty part of the body."""
         if self.is_over or self._bodiless:
             return
         head, self._head = self._head, b""
@@ -154,7 +151,7 @@ class ResponseWriter:
             self._connection.transport.writelines((b"%b%x\r\n" % (head, len(data)), data, b"\r\n"))
 
     def end(self) -> None:
-        """The body is whole. One that is shorter or longer than was announced ends the connection instead."""
+        """End the body. One that differs from its declared length ends the connection."""
         if self.is_over:
             return
         if self.is_chunked and not self._bodiless:
@@ -169,7 +166,7 @@ class ResponseWriter:
         self._connection.answered(self)
 
     def cut(self) -> None:
-        """End the connection without ending the answer; what is written already still goes out."""
+        """Close the connection without ending the answer. Bytes that were written are still sent."""
         if not self.is_over:
             self.flush()
             self.is_over = True

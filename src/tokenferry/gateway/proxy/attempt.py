@@ -1,4 +1,4 @@
-"""Carries out the attempts of one request: sends them, holds back what is not settled yet, and forwards the answer."""
+"""Makes the attempts of one request: sends them, holds undecided responses back, and forwards the answer."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ _HELD_LIMIT: Final = 1024 * 1024
 class ResponseSink(Protocol):
     """Receives the response that is forwarded to the client; once `begin` is called no further attempt is made.
 
-    What these methods raise comes back by `fail`.
+    The runner catches what these methods raise, and passes it to `fail`.
     """
 
     def begin(self, head: ResponseHead, headers: ResponseHeaders, /) -> None: ...
@@ -59,17 +59,17 @@ class ResponseSink(Protocol):
     def cut(self, failure: UpstreamError, /) -> None: ...
 
     def count(self, target: Target, /) -> None:
-        """The target's upstream counts no tokens: estimate those of the request in its place. It ends the runner."""
+        """Answer with an estimate of the request's tokens, since the upstream can't count them; ends the runner."""
 
     def reroute(self) -> None:
-        """The configuration has changed, so that the credential may be meant for another host: resolve again."""
+        """Resolve the route again: after a change of the configuration the credential may belong to another host."""
 
     def fail(self, fault: Exception, /) -> None:
-        """There is no answer, or no more of it."""
+        """Answer with an error, or cut the answer that has begun."""
 
 
 class _HeldResponse:
-    """A response of which nothing has gone to the client. `is_whole`: it has ended; `failure`: it was cut."""
+    """A response of which nothing was sent to the client. `is_whole`: it has ended; `failure`: it was cut."""
 
     def __init__(self, head: ResponseHead, headers: ResponseHeaders, buffer: FirstContentBuffer | None = None) -> None:
         self.head = head
@@ -80,17 +80,17 @@ class _HeldResponse:
         self.is_whole = False
         self.failure: UpstreamError | None = None
         self.translation: Translation | None = None
-        """Of an error in another format."""
+        """Of an error in another wire format."""
 
     def conceal(self, secret: bytes) -> None:
-        """Blank what must not reach the client, where the upstream repeats it; the length stays."""
+        """Replace a secret that the upstream repeats by as many asterisks."""
         body = b"".join(self.chunks)
         if secret in body:
             self.chunks[:] = [body.replace(secret, b"*" * len(secret))]
 
     @property
-    def is_about_the_route(self) -> bool:
-        """Whether the upstream has no such route, as far as its answer tells that from a model which it hasn't."""
+    def is_unknown_route(self) -> bool:
+        """Whether the upstream lacks the route. An answer that mentions a model is about an unknown model instead."""
         return self.head.status in _NO_SUCH_ROUTE and b"model" not in b"".join(self.chunks)
 
 
@@ -98,16 +98,16 @@ class AttemptRunner:
     """Drives one request's failover. A `Sink` of its upstream calls.
 
     Errors are held until failover decides on them, and a stream is held until its first content. A task runs only
-    where an account's credential has to be resolved.
+    while an account's credential is resolved.
     """
 
-    # As defaults of the class these cost nothing for the many requests that need none of them.
+    # Defaults of the class: most requests never set these, so they cost nothing.
     _is_over = _is_forwarding = _is_paused = False
     _is_refused = False
-    """Whether an upstream refused reasoning that it can't read: none of it is sent again."""
+    """Whether an upstream refused reasoning of another account, so that none is sent again."""
     _credential: Credential | None = None
     _fingerprint = ""
-    """Of the credential that was presented last."""
+    """Identifies the last credential."""
     _step: SendAttempt | None = None
     _task: "asyncio.Task[None] | None" = None
     _timer: "asyncio.TimerHandle | None" = None
@@ -115,7 +115,7 @@ class AttemptRunner:
     _held: _HeldResponse | None = None
     _lease: Lease | None = None
     _translation: Translation | None = None
-    """Of the present attempt; None at an upstream of the client's format."""
+    """Of the current attempt; None if the upstream speaks the client's format."""
     _waits_for: "WaitForCapacity | None" = None
 
     def __init__(
@@ -135,18 +135,18 @@ class AttemptRunner:
 
     @property
     def target(self) -> Target | None:
-        """The target of the present attempt, or of the last one."""
+        """The target of the current or last attempt."""
         return None if self._step is None else self._step.target
 
     @property
     def account(self) -> str:
-        """The account of the present attempt, or of the last one; empty before there is one."""
+        """The account of the current or last attempt; empty before the first."""
         step = self._step
         return "" if step is None else step.account.name
 
     @property
     def stage(self) -> str:
-        """What the request does now, in a few words."""
+        """What the request is doing, for a list of running requests."""
         if self._waits_for is not None:
             return "waits for an account"
         if self._task is not None:
@@ -155,7 +155,7 @@ class AttemptRunner:
 
     @property
     def is_answered(self) -> bool:
-        """Whether an upstream's good answer has begun that the client has got nothing of."""
+        """Whether a held answer is good: it has begun, but nothing of it was sent to the client."""
         return self._held is not None and self._held.head.status < _BAD_REQUEST
 
     def pause(self) -> None:
@@ -169,7 +169,7 @@ class AttemptRunner:
             self._call.resume()
 
     def close(self) -> None:
-        """End whatever is under way."""
+        """End the attempt in progress."""
         self._is_over = True
         self._held = None
         if self._timer is not None:
@@ -186,7 +186,7 @@ class AttemptRunner:
             self._lease.end(self._record.rated_tokens if self._lease.reserved else 0)
             self._lease = None
 
-    # What the upstream call delivers.
+    # Events of the upstream call.
 
     def on_head(self, head: ResponseHead) -> None:
         try:
@@ -201,7 +201,7 @@ class AttemptRunner:
             else:
                 self.advance(Served(head.status, head.headers, self._fingerprint))
                 self._forward(head, headers)
-        except Exception as fault:  # noqa: BLE001  # the client gets it, or the log
+        except Exception as fault:  # noqa: BLE001  # answered or logged
             self._sink.fail(fault)
 
     def on_body(self, chunk: bytes) -> None:
@@ -249,12 +249,12 @@ class AttemptRunner:
         except Exception as fault:  # noqa: BLE001  # see `on_head`
             self._sink.fail(fault)
 
-    # One step after the other.
+    # Steps.
 
     def advance(self, outcome: Outcome | None = None) -> None:
-        """Give failover the outcome, None at first, and do what it asks for next.
+        """Give failover the outcome of the last step, None before the first, and take the next step.
 
-        Raises what the sink does, and `GatewayError` for a rejection.
+        Raises what the sink raises, and `GatewayError` for a rejection.
         """
         try:
             step = self._failover.send(outcome)  # type: ignore[arg-type]  # None starts a generator
@@ -279,7 +279,7 @@ class AttemptRunner:
             self._wait_for_capacity(step)
 
     def _finish(self, result: Forward | Reject) -> None:
-        """Failover is over: the client gets a response, or the reason why there is none."""
+        """Forward the response that failover chose, or raise the error that it ended with."""
         if isinstance(result, Reject):
             if result.faults:
                 raise combined_error([*result.faults])
@@ -295,7 +295,7 @@ class AttemptRunner:
         answer = result.outcome.answer
         if not isinstance(answer, _HeldResponse):
             raise answer
-        if self._request.is_count and self._step is not None and (answer.is_about_the_route or answer.translation):
+        if self._request.is_count and self._step is not None and (answer.is_unknown_route or answer.translation):
             self._sink.count(self._step.target)
             return
         if answer is not self._held:
@@ -303,7 +303,7 @@ class AttemptRunner:
         self._forward_held(answer)
 
     def _attempt(self) -> None:
-        """Send the request, once there is a credential."""
+        """Send the request with the account's credential, which is resolved first if it isn't in memory."""
         step = self._step
         assert step is not None
         source, own, name = self._forwarder.source, self._request.own, step.account.name
@@ -353,7 +353,7 @@ class AttemptRunner:
             self._send(step, found)
 
     def _postpone_renewal(self, name: str) -> None:
-        """A refused token can't be renewed now: the next request that finds it renews it first."""
+        """Leave the renewal of a refused token, which failed, to the next request that would use it."""
         if self._credential is not None and not self._is_side:
             self._forwarder.source.invalidate(name, self._credential.secret)
 
@@ -393,7 +393,7 @@ class AttemptRunner:
             self._call.pause()
 
     def _translate(self, target: Target, account: str) -> Translation:
-        """The request in the target's format. Raises `Unfit`."""
+        """Translate the request into the target's format. Raises `Unfit`."""
         record = self._record
         found = self._forwarder.translate(
             self._request, target, account, self, request_id=record.request_id, fail=self._sink.fail
@@ -463,7 +463,7 @@ class AttemptRunner:
         if self._translation is not None:
             self._record.usage = self._translation.usage
         elif self._request.conversation and head.status < _BAD_REQUEST:
-            self._forwarder.reasoned(self._request, self._record.account or "")
+            self._forwarder.own_reasoning(self._request, self._record.account or "")
         self._sink.begin(head, headers)
         if chunks:
             self._sink.feed(b"".join(chunks))

@@ -30,8 +30,8 @@ _RARE: Final = SEALED[2:10]
 """Fewer of the letters that texts are made of than in all of it: the search skips more, and costs a fifth."""
 
 
-class ClientGone(Exception):  # noqa: N818  # nothing went wrong: the client has left
-    """The client closed its connection before it had its answer."""
+class ClientGone(Exception):  # noqa: N818  # no error: the client has left
+    """The client closed its connection before its answer was complete."""
 
 
 class ProxyRequest(msgspec.Struct, eq=False):
@@ -39,45 +39,45 @@ class ProxyRequest(msgspec.Struct, eq=False):
 
     method: str
     target: bytes
-    """Below the base URL of upstreams of the client's format."""
+    """Path and query, relative to the base URL of an upstream that speaks the client's format."""
     head: RequestHead
     body: "RequestBody"
     client: ClientApi
     is_side: bool
-    """Whether it asks for something else than an answer of the model."""
+    """Whether it asks for anything but an answer of the model, such as a count of tokens."""
     is_read: bool
-    """Whether the answer is looked into, so that it must not be compressed."""
+    """Whether the gateway reads the answer, which must then not be compressed."""
     models: str | None = None
-    """Of a question for models what follows `/v1/models` in its path."""
+    """Of a request for models: the part of its path after `/v1/models`."""
     wants_stream: bool = False
-    """Whether the answer is to be a stream."""
+    """Whether it asks for a stream."""
     without_tag: bool = False
-    """Whether a sub-agent's tag is to be taken out of the body."""
+    """Whether to remove a sub-agent's tag from the body."""
     without_thinking: bool = False
     """Whether Claude has refused its thinking blocks, or the lack of one."""
     conversation: str = ""
-    """By what its conversation is known; with Responses alone, whose thoughts are encrypted for one account."""
+    """The key of its conversation; set only for Responses, where reasoning is encrypted for one account."""
     is_named: bool = False
     """Whether the client named the conversation."""
     thoughts: Sequence[int] = ()
-    """The encrypted thoughts in its body, see `ReasoningOwners`."""
+    """The encrypted reasoning in its body: see `ReasoningOwners`."""
     foreign: Collection[int] = ()
-    """Those of them that the present account must not get."""
+    """Those of `thoughts` that must not be sent to the current account."""
     own: "EncodedCredential | None" = None
-    """The client's own credential, where that is presented in place of an account's."""
+    """The client's own credential, if it replaces an account's."""
     is_budgeted: bool = False
-    """Whether the answer's limit headers describe a budget in place of the account."""
+    """Whether the limit headers of the answer describe a budget instead of the account."""
     path: ModelPath | None = None
-    """What the address asks of a model, of an API that says it there."""
+    """The model and the action that the path names, in APIs where it does."""
     sent: dict[Codec, Sent] = {}  # msgspec copies it
-    """What it is in the formats of targets that speak another one than the client, once it was translated."""
+    """Its translations, by codec."""
 
     def __repr__(self) -> str:
         return f"ProxyRequest({self.method!r})"
 
     @property
     def is_count(self) -> bool:
-        """Whether it asks for the number of its tokens."""
+        """Whether it asks for a count of its tokens."""
         if self.path is not None:
             return self.path.is_count
         return self.is_side and self.target.partition(b"?")[0] == COUNT_TOKENS
@@ -85,9 +85,9 @@ class ProxyRequest(msgspec.Struct, eq=False):
     def pieces(
         self, model: str, *, is_native: bool = True, member: bytes | None = None
     ) -> Sequence[bytes | bytearray | memoryview]:
-        """The body for an upstream that calls the model so, or has another `member` in the place of its name.
+        """Give the body with this name of the model, or with `member` in its place.
 
-        One whose API `is_native` refuses reasoning of translated answers, so that is taken out.
+        `is_native`: the upstream speaks the client's API. It refuses reasoning of translated answers, which is removed.
         """
         facts = self.body.facts
         if facts is None:
@@ -104,20 +104,20 @@ class ProxyRequest(msgspec.Struct, eq=False):
 
 
 class Holder:
-    """What one client key holds of a budget."""
+    """The bytes that one client key holds of a budget."""
 
     __slots__ = ("bodies", "held")
 
     def __init__(self) -> None:
         self.held = 0
         self.bodies: set[RequestBody] = set()
-        """Those that may be given up while they come: large enough to matter, and their turn has come."""
+        """The large bodies that are still arriving, and may be dropped for others."""
 
 
 class BodyBudget:
-    """How many bytes of request bodies may be held at once, over all requests. One client key may hold half of them.
+    """Limits the bytes of all request bodies in memory. One client key may hold half of them.
 
-    When they are used up, bodies that stopped coming are given up: of who holds the most first, the largest first.
+    At the limit, stalled bodies are dropped: first those of the key that holds the most, the largest first.
     `clock` gives seconds.
     """
 
@@ -126,11 +126,11 @@ class BodyBudget:
         self.held = 0
         self.clock = clock
         self.unclaimed = Holder()
-        """Of requests whose key wasn't looked at yet."""
+        """Holds the bodies of requests whose key isn't checked yet."""
         self._holders: dict[str, Holder] = {}
 
     def holder(self, key: str) -> Holder:
-        """What the key of this id holds."""
+        """Give the holder for the key with this id."""
         holder = self._holders.get(key)
         if holder is None:
             if len(self._holders) >= _MOST_HOLDERS:
@@ -139,11 +139,11 @@ class BodyBudget:
         return holder
 
     def take(self, holder: Holder, size: int) -> None:
-        """Raises `GatewayError` (503) when there is no room."""
+        """Reserve `size` bytes. Raises `GatewayError` (503) at the limit."""
         if holder.held + size > self.limit // 2:
-            raise _no_room("the requests of this client key hold half of what the gateway keeps of request bodies")
+            raise _no_room("the requests of this client key use their half of the memory for request bodies")
         if self.held + size > self.limit and not self._make_room(size):
-            raise _no_room("the gateway holds as many request bodies as it may")
+            raise _no_room("the memory for request bodies is full")
         self.held += size
         holder.held += size
 
@@ -165,33 +165,34 @@ def _no_room(why: str) -> GatewayError:
 
 
 class RequestBody:
-    """A request's body in chunks, much as it came, so that it can be sent twice without being copied."""
+    """A request's body in chunks, which can be sent repeatedly without a copy."""
 
     __slots__ = ("_added", "_budget", "_copied", "_given_up", "_holder", "chunks", "facts", "last_byte", "size")
 
     def __init__(self, budget: BodyBudget) -> None:
         self.chunks: list[bytes | bytearray] = []
         self.facts: BodyFacts | None = None
-        """What it says, once it was read."""
+        """The facts that routing needs, once the body was parsed."""
         self._added: slice | None = None
         self._budget = budget
         self._holder = budget.unclaimed
         self._given_up: Callable[[GatewayError], None] | None = None
         self.size = 0
-        """In bytes; nothing once it is released."""
+        """In bytes; 0 after `release`."""
         self._copied = 0
-        """The bytes of its translations, which are held as long as it is."""
+        """The bytes of its translations, which live as long as it does."""
         self.last_byte = 0.0
-        """When it came, on the budget's clock, where that is kept."""
+        """The arrival of the last byte, on the budget's clock; set only for large bodies."""
 
     def claim(self, key: str, given_up: Callable[[GatewayError], None] | None = None) -> None:
-        """Count it for the client key of this id. Raises `GatewayError` (503) where that holds too much.
+        """Count the body for the client key with this id. Raises `GatewayError` (503) above the key's limit.
 
-        `given_up`, of one that is still coming, is called if it stops and room is needed; it must release it.
+        For a body that is still arriving, `given_up` is called if it stalls and its memory is needed. It must call
+        `release`.
         """
         size, budget = self.size, self._budget
         if given_up is None and size <= _SMALL:
-            return  # most requests: all of them together hold little
+            return  # most requests: together they use little memory
         holder = budget.holder(key)
         self._holder.held -= size
         budget.held -= size
@@ -202,33 +203,33 @@ class RequestBody:
             self._watch()
 
     def complete(self) -> None:
-        """Learn that all of it has come: it is given up no more."""
+        """Mark the body as complete, so that it isn't dropped for others."""
         if self._given_up is not None:
             self._given_up = None
             self._holder.bodies.discard(self)
 
     def give_up(self) -> None:
-        """End the request: its client has stopped sending, and others need the room."""
+        """End the request, since its body has stalled and others need the memory."""
         self._holder.bodies.discard(self)
         if self._given_up is not None:
-            self._given_up(_no_room("the body stopped coming, and the gateway needed the room for others"))
+            self._given_up(_no_room("the body stopped arriving, and the gateway needed its memory for others"))
 
     def _watch(self) -> None:
         self.last_byte = self._budget.clock()
         self._holder.bodies.add(self)
 
     def add(self, chunk: bytes, limit: int) -> None:
-        """Raises `GatewayError`: 413 above the limit, 503 where the budget is used up."""
+        """Append a chunk. Raises `GatewayError`: 413 above the limit, 503 if the budget is used up."""
         size = len(chunk)
         if self.size + size > limit:
             raise too_large(limit)
         if self._given_up is not None and self.size + size > _SMALL:
-            self._watch()  # it has not stopped coming, so that it must not make room for its own chunk
+            self._watch()  # first: it hasn't stalled, and must not be dropped for its own chunk
         self._budget.take(self._holder, size)
         self.size += size
         chunks = self.chunks
         if chunks and len(chunks[-1]) + size <= _SMALL:
-            # Of a body that comes in crumbs each object would take more room than its bytes, and each copy more time.
+            # Many tiny chunks would need more memory for the objects than for the bytes, and more time to copy.
             last = chunks[-1]
             if isinstance(last, bytes):
                 last = chunks[-1] = bytearray(last)
@@ -237,12 +238,12 @@ class RequestBody:
             chunks.append(chunk)
 
     def add_members(self, members: Mapping[str, object]) -> None:
-        """Let it say what its address says, if it is a JSON object."""
+        """Add members to the body if it is a JSON object."""
         body, self._added = with_members(b"".join(self.chunks), members)
         self.chunks = [body]
 
     def without_members(self, *, keep_signatures: bool) -> Sequence[bytes | memoryview]:
-        """The body without the members that were added: as it came, but for signatures of translated answers."""
+        """Give the body without the added members, and without signatures of translated answers."""
         assert self.facts is not None
         assert self._added is not None
         body = memoryview(self.facts.body)
@@ -252,13 +253,13 @@ class RequestBody:
         return [without_signatures(b"".join(pieces), keep_own=keep_signatures)]
 
     def add_copy(self, size: int) -> None:
-        """Count a translation that is kept beside it. Raises `GatewayError` (503) where there is no room."""
+        """Count the bytes of a translation. Raises `GatewayError` (503) at the limit."""
         if size > _SMALL:
             self._budget.take(self._holder, size)
             self._copied += size
 
     def release(self) -> None:
-        """Forget it; harmless the second time."""
+        """Free the body's memory. Further calls do nothing."""
         if self._given_up is not None:
             self.complete()
         if not self.size:
@@ -289,7 +290,7 @@ async def read_body(receive: Receive, body: RequestBody, limit: int) -> None:
 
 
 def parse_body(body: RequestBody, client: ClientApi) -> BodyFacts:
-    """Read a request's body, which is in one piece from here on. Raises `GatewayError` (400) for what is no request."""
+    """Parse a request's body, and join its chunks. Raises `GatewayError` (400) for an invalid request."""
     facts = client.read(body.chunks)
     if isinstance(facts, Malformed):
         raise GatewayError(400, "invalid_request_error", facts.message, cause=facts.cause)

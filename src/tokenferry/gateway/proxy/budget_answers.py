@@ -1,4 +1,4 @@
-"""The headers and refusals by which a client, such as Claude Code, learns of its budgets."""
+"""The headers and errors that show budgets to clients such as Claude Code."""
 
 import math
 from datetime import datetime
@@ -19,7 +19,7 @@ _WAY_OUT: Final = "ask the operator of this gateway for more"
 
 
 def budget_lines(reservation: Reservation) -> tuple[bytes, ...]:
-    """The headers of a good answer, as lines: how much is used of the budget that is used up most."""
+    """Give the header lines of a good answer. They describe the budget with the highest share used."""
     counter = reservation.most_consumed
     return _lines(min(counter.shown, _FULL - 1), counter.reset)
 
@@ -40,16 +40,13 @@ def _lines(percent: int, reset: int | None) -> tuple[bytes, ...]:
 
 
 def budget_error(refusal: BudgetRefusal, key_name: str, now: float) -> GatewayError:
-    """The answer to a request that a budget refuses. `now` is in seconds since 1970 UTC."""
+    """Give the error for a request that a budget refuses. `now` is in seconds since 1970 UTC."""
     counter = refusal.counter
     budget, reset = counter.budget, counter.reset
     what = budget.title(key_name)
     match refusal.cause:
         case "reserved":
-            message = (
-                f"what is left of {what} is reserved by requests that are under way or have just ended; send this one "
-                "again in a moment"
-            )
+            message = f"what is left of {what} is reserved by requests in progress or just ended; try again in a moment"
             return GatewayError(
                 *(429, "rate_limit_error", message),
                 should_retry=True,
@@ -57,7 +54,7 @@ def budget_error(refusal: BudgetRefusal, key_name: str, now: float) -> GatewayEr
                 cause="budget_reserved",
             )
         case "unknown":
-            message = f"what is left of {what} can't be read; see the gateway's log, or send this again in a moment"
+            message = f"what is left of {what} can't be read; see the gateway's log, or try again in a moment"
             return GatewayError(503, "api_error", message, should_retry=True, retry_after=_DISK, cause="budget_unknown")
         case "too_large":
             left = budget.limit.amount_text(max(counter.limit - counter.used, 0))

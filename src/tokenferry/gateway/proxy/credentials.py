@@ -9,46 +9,46 @@ from tokenferry.state import ClientKey
 
 
 class CredentialSource(Protocol):
-    """What the gateway needs of a `Broker`."""
+    """Gives accounts and their credentials. `Broker` is the implementation."""
 
     @property
     def providers(self) -> Mapping[str, Provider]: ...
 
     def listing(self) -> ListedAccounts:
-        """The accounts in order: the same object as long as nothing changed, and no I/O then."""
+        """Give the accounts in order: the same object, without I/O, while nothing changes."""
         ...
 
     def fresh(self, name: str) -> Credential | None:
-        """The account's credential if it is in memory: without I/O, and without waiting."""
+        """Give the account's credential if it is in memory, without I/O."""
         ...
 
     async def aresolve(self, name: str | None = None, *, refused: Secret | None = None) -> Credential:
-        """Raises the `TokenferryError` that says why there is none, policy's refusal included.
+        """Give the account's credential, refreshed if needed. Raises a `TokenferryError`, which may be the policy's.
 
-        `refused` is the token that the upstream refused just now, which another one is wanted for.
+        `refused` is a token that the upstream has just refused, and that must not be given again.
         """
         ...
 
     def invalidate(self, name: str, secret: Secret) -> None:
-        """Hand this token out no more, since it was refused; nothing if the account has another already."""
+        """Stop giving out this refused token. Does nothing if the account has another token already."""
         ...
 
 
 class KeyRing(Protocol):
-    """Who knows the client keys."""
+    """Checks client keys."""
 
     def verify(self, presented: str) -> ClientKey | None:
-        """Never raises, whatever was presented."""
+        """Give the key with this secret, None for an unknown one. Never raises."""
         ...
 
     def expired(self, presented: str) -> ClientKey | None:
-        """Give the key this was until it expired. Never raises."""
+        """Give the expired key with this secret. Never raises."""
         ...
 
     def is_away(self) -> bool:
-        """Tell whether a key that isn't known may be good all the same, because the database can't be asked."""
+        """Whether an unknown key may be valid nevertheless, because the database is unavailable."""
         ...
 
     def is_sole(self) -> bool:
-        """Tell whether there is exactly one key for inference, so that an account's limits are its caller's."""
+        """Whether exactly one key may use inference, so that its owner may see an account's limits."""
         ...

@@ -35,13 +35,13 @@ from tokenferry.wire import SMALLEST_FILE, BodySize
 
 logger = logging.getLogger("tokenferry.gateway")
 
-CLIENT_GONE: Final = 499  # nginx's word for it; only ever logged
+CLIENT_GONE: Final = 499  # nginx's code; only logged, never sent
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
 
 
 class ProxyState(Protocol):
-    """What the exchanges of a gateway share."""
+    """The state that a gateway's exchanges share."""
 
     guard: Guard
     forwarder: Forwarder
@@ -52,26 +52,26 @@ class ProxyState(Protocol):
     body_limit: int
     clock: Callable[[], float]
     running: "set[Exchange]"
-    """Those that have begun and not ended."""
+    """The exchanges in progress."""
     streams: int
 
-    def keep(self, record: RequestRecord, /) -> None:
-        """Take a record that changes no more."""
+    def add_record(self, record: RequestRecord, /) -> None:
+        """Add the final record of an ended request."""
 
 
 class Exchange:
-    """A proxied request and its response, by call-backs: a `RequestHandler`, and the `ResponseSink` of its runner."""
+    """A proxied request and its response, driven by callbacks: a `RequestHandler`, and its runner's `ResponseSink`."""
 
-    # As defaults of the class these cost nothing for the many requests that need none of them.
+    # Defaults of the class: most requests never set these, so they cost nothing.
     _is_begun = _is_whole = _is_opened = _is_over = _is_paused = _is_stream = False
     _is_json = True
     """Whether a body must be JSON."""
     _side = ""
-    """What stands for the path of a route beside messages, where that isn't its whole path."""
+    """The name of a side route, where it isn't the whole path."""
     _is_aside: bool | None = None
-    """Whether something else is asked for than an answer of the model, where the path alone doesn't say it."""
+    """Whether it asks for anything but an answer of the model; None if the path decides."""
     _frame: Callable[[EventStreamFilter, ResponseHeaders], BodyFilter] | None = None
-    """Gives a stream in another framing than events."""
+    """Wraps a stream in another framing than events."""
     _overflow: GatewayError | None = None
     _key: ClientKey | None = None
     _request: ProxyRequest | None = None
@@ -80,11 +80,11 @@ class Exchange:
     _reservation: Reservation | None = None
     _permit: Permit | None = None
     _lookup: "asyncio.Task[None] | None" = None
-    """Asks about a key that isn't known."""
+    """Looks up an unknown key in the database."""
     _tokens = 0
-    """Those that it is expected to use, where a rate counts them."""
+    """The expected use, where a rate limit counts tokens."""
     _input_size: BodySize | None = None
-    """Of a request with a good answer: what its input is estimated by where the upstream doesn't count it."""
+    """Set with a good answer: estimates the input tokens if the upstream doesn't report them."""
 
     def __init__(
         self,
@@ -107,28 +107,28 @@ class Exchange:
         self._body = RequestBody(state.budget)
         state.running.add(self)
 
-    # For who looks on, on any thread.
+    # Read by other threads.
 
     @property
     def record(self) -> RequestRecord:
-        """What is known of the request so far."""
+        """The record, which is filled as the request proceeds."""
         return self._record
 
     @property
     def account(self) -> str:
-        """The account that it was sent to last, or is about to be; empty before there is one."""
+        """The account of the current or last attempt; empty before the first."""
         runner = self._runner
         return "" if runner is None else runner.account
 
     @property
     def stage(self) -> str:
-        """What it does now, in a few words."""
+        """What the request is doing, for a list of running requests."""
         if self._filter is not None:
             return "is answered"
         runner = self._runner
         return "arrives" if runner is None else runner.stage
 
-    # What the connection delivers.
+    # Events of the connection.
 
     def take(self, chunk: bytes) -> None:
         if self._overflow is None and not self._is_over:
@@ -155,11 +155,11 @@ class Exchange:
                 self._open()
         except UnknownKey as refusal:
             self._lookup = asyncio.get_running_loop().create_task(self._look_up(refusal))
-        except Exception as fault:  # noqa: BLE001  # becomes the client's answer, or a line of the log
+        except Exception as fault:  # noqa: BLE001  # answered or logged
             self.fail(fault)
 
     async def _look_up(self, refusal: UnknownKey) -> None:
-        """Go on if the database knows the key; else refuse it."""
+        """Proceed if the database has the key; otherwise refuse it."""
         read = self._head.read
         try:
             await self._state.guard.look_up(refusal, read.keys or read.credentials)
@@ -190,10 +190,10 @@ class Exchange:
             self._record.error = "client_gone"
             self._finish()
 
-    # What its runner delivers.
+    # Events of the runner.
 
     def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
-        """Begin to forward the response: from here on nothing is sent again."""
+        """Begin to forward the response."""
         record, dialect = self._record, self._client.dialect
         facts = self._body.facts
         if facts is not None and head.status < _BAD_REQUEST:
@@ -202,9 +202,9 @@ class Exchange:
         self._body.release()
         if self._request is not None and self._request.sent:
             self._request.sent = {}
-        # What was translated is counted as its upstream reported it.
+        # A translated answer is counted by its upstream's report, not by this filter.
         usage = record.usage if record.translated is None else TokenUsage()
-        # Only a stream of events can be ended by one that says that it was cut.
+        # Only an event stream can end with an event that says it was cut.
         if head.status < _BAD_REQUEST and headers.is_event_stream:
             events = EventStreamFilter(usage, record.request_id, dialect)
             self._filter = events if self._frame is None else self._frame(events, headers)
@@ -220,7 +220,7 @@ class Exchange:
         self._start(head.status, headers.lines, headers.length)
 
     def _count_input(self, runner: AttemptRunner, size: BodySize) -> None:
-        """Estimate the input that the upstream hasn't counted, for a client can see to that; learn from what it has."""
+        """Estimate the input tokens that the upstream didn't report, which a client can cause; else learn from them."""
         ratios, usage, target = self._state.token_ratios, self._record.usage, runner.target
         if target is None or self._request is None or self._request.is_side:
             return
@@ -259,10 +259,10 @@ class Exchange:
                 self._write(rest)
             self._end()
 
-    # One step after the other.
+    # Steps.
 
     def _begin(self) -> None:
-        """Check who calls, before anything is read or sent. Raises `GatewayError`."""
+        """Check the request's head, before its body is read. Raises `GatewayError`."""
         state, head, record = self._state, self._head, self._record
         if not head.has_room:
             raise no_room()
@@ -277,7 +277,7 @@ class Exchange:
             record.session = loggable(read.session)
             record.agent = None if read.agent is None else loggable(read.agent)
             record.parent_agent = None if read.parent_agent is None else loggable(read.parent_agent)
-        # The parser has made sure that it is a number, and the only one.
+        # The parser has checked that there is one length, and that it is a number.
         if read.length is not None and int(read.length) > state.body_limit:
             raise too_large(state.body_limit)
         if self._is_whole:
@@ -295,7 +295,7 @@ class Exchange:
         check_query(self._target)
 
     def _open(self) -> None:
-        """The request is there as a whole: find who serves it, and send it."""
+        """Parse the complete request, check its rates, and forward it."""
         head, record, body = self._head, self._record, self._body
         record.bytes_in = body.size
         client = self._client
@@ -324,13 +324,13 @@ class Exchange:
         self._forward()
 
     def _expected_tokens(self, key: ClientKey) -> int:
-        """Those that it is likely to use; 0 where no rate counts them."""
+        """Give the expected tokens of the request; 0 if no rate limit counts them."""
         if not (key.caps.tokens_per_minute or self._forwarder.pool.capacity.counts_tokens):
             return 0
         return max(self._state.budgets.estimates.estimate(self._request_size(key)).tokens, 1)
 
     def _request_size(self, key: ClientKey) -> RequestSize:
-        """What is known of the request before it is sent."""
+        """Give what an estimate of the request's cost is based on."""
         record, facts = self._record, self._body.facts
         most = None if facts is None else facts.max_tokens
         return RequestSize(key.id, record.model or "", record.session or "", self._body.size, most)
@@ -367,7 +367,7 @@ class Exchange:
         runner.advance()
 
     def _reserve(self, request: ProxyRequest, key: ClientKey) -> None:
-        """Take what the request may cost out of the key's budgets, once. Raises `GatewayError` where one is used up."""
+        """Reserve the request's estimated cost in the key's budgets, once. Raises `GatewayError` if one is used up."""
         if self._reservation is not None:
             return
         record = self._record
@@ -409,7 +409,7 @@ class Exchange:
         self.writer.write(data)
 
     def _end(self) -> None:
-        """The answer is whole."""
+        """End a complete answer."""
         if not self._is_over:
             self._finish()
             self.writer.end()
@@ -420,7 +420,7 @@ class Exchange:
             self.writer.cut()
 
     def fail(self, fault: Exception) -> None:
-        """Tell the client what went wrong, if an answer can still be sent."""
+        """Answer with an error; cut the answer if it has begun."""
         if self._is_over:
             return
         record = self._record
@@ -440,7 +440,7 @@ class Exchange:
         self._end()
 
     def _finish(self) -> None:
-        """Nothing more comes of it; take note."""
+        """Release what the request holds, and add its record."""
         self._is_over = True
         state, record = self._state, self._record
         record.duration = state.clock() - self._started
@@ -468,14 +468,14 @@ class Exchange:
         state.running.discard(self)
         if self._is_stream:
             state.streams -= 1
-        state.keep(record)
+        state.add_record(record)
 
 
 def no_room() -> GatewayError:
     return GatewayError(
         503,
         "api_error",
-        "the gateway has as many connections as it may; close some, or try again in a moment",
+        "the gateway is at its limit of connections; close some, or try again in a moment",
         should_retry=True,
         retry_after=1,
         cause="too_many_connections",
@@ -486,19 +486,19 @@ def _loop() -> GatewayError:
     return GatewayError(
         508,
         "api_error",
-        "this request came back to the gateway that sent it: the base_url of a provider leads here; "
+        "this request came back to the gateway that sent it, because the base_url of a provider leads here; "
         "give [[providers]] in config.toml the vendor's address, then see: tokenferry config check",
         cause="loop",
     )
 
 
 def gateway_error_for(fault: Exception, record: RequestRecord) -> GatewayError:
-    """The answer that tells the client what went wrong; what the client doesn't learn is logged."""
+    """Give the error to answer with, and log what it doesn't say."""
     if isinstance(fault, GatewayError):
         return fault
     if isinstance(fault, TokenferryError):
         logger.warning("%s %s", record.request_id, fault)
         return gateway_error_of(fault)
     logger.error("%s failed", record.request_id, exc_info=fault)
-    message = "the gateway failed; its log says why, under this request's id"
+    message = "the gateway failed; its log gives the cause under this request's id"
     return GatewayError(500, "api_error", message, cause="internal_error")

@@ -1,4 +1,4 @@
-"""What exchanges need to know of accounts and upstreams: which may serve, how one is asked, what the client may see."""
+"""Connects exchanges with accounts and upstreams: routes requests, sends them, and filters response headers."""
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -54,13 +54,13 @@ _BAD_REQUEST: Final = 400
 _UNAUTHORIZED: Final = 401
 
 _criteria: Final = lru_cache(4096)(Criteria)
-"""Requests of a conversation want the same. A frozen object costs more to make than to look up."""
+"""Cached, since the requests of a conversation have equal criteria."""
 
 
 class Forwarder:
-    """Forwards requests of known clients to the accounts' providers.
+    """Forwards authenticated requests to the accounts' providers.
 
-    It holds the settings and providers of one configuration; a reload makes another forwarder.
+    It belongs to one configuration; a reload makes another forwarder.
     """
 
     def __init__(
@@ -90,26 +90,26 @@ class Forwarder:
         self.lists_upstreams = router.list_models != "mapped"
         self._listed: Sequence[Account] = ()
         self._users: dict[str, frozenset[str]] = {}
-        """The providers that may use each that is listed."""
+        """The providers that may use each listed account, by its name."""
 
     def is_pinned(self, key: ClientKey) -> bool:
-        """Whether one account serves all that the key asks for."""
+        """Whether a single account serves all requests of the key."""
         return key.rights.pin is not None or self._account is not None
 
     def how_to_pin(self, key: ClientKey) -> str:
-        """What to do about a key that isn't pinned, as the end of a message."""
-        if isinstance(self._keys, EphemeralKey):  # no command knows it
+        """Say how to pin the key, as the end of a message."""
+        if isinstance(self._keys, EphemeralKey):  # which no command can change
             return "say which: account='ACCOUNT' of the client or transport, --account ACCOUNT of tokenferry run"
         return f"pin the key to it: tokenferry key set {key.name} --pin ACCOUNT"
 
     def model_list(self, client: ClientApi) -> ModelList:
-        """The models that are listed beside the upstream's, or in their place."""
+        """Give the models to list before the upstream's, or instead of them."""
         return self._model_lists[client]
 
     def resolve(
         self, facts: BodyFacts | None, head: RequestHead, headers: Sequence[Header], key: ClientKey
     ) -> RoutePlan:
-        """Who may serve a request. `facts` are its body's, if it is one that names a model. Raises `GatewayError`."""
+        """Find the accounts for a request. `facts` describe a body that names a model. Raises `GatewayError`."""
         own = own_credential(head) if head.keys else None
         plan = self._resolver.resolve(RouteRequest(facts, headers, own), key)
         if isinstance(plan, NoRoute):
@@ -127,13 +127,13 @@ class Forwarder:
         tokens: int,
         conversation: str = "",
     ) -> tuple[Failover, Trace]:
-        """Begin a request's failover over the accounts of its plan. Close it when the request has ended.
+        """Begin a request's failover over the accounts of its plan. The caller closes it.
 
-        `side` is the path of a route beside messages, `tokens` what the request is expected to use, `conversation` what
-        its body calls that.
+        `side` is the path of a side route, `tokens` is the expected use, and `conversation` is the name that the body
+        gives to its conversation.
         """
         if plan.is_own:
-            pool, criteria = Pool(), Criteria(side=side)  # its limits are no account's here
+            pool, criteria = Pool(), Criteria(side=side)  # the client's limits must not affect accounts
         else:
             pool = self.pool
             criteria = _criteria(self._affinity(key.id, head, headers, conversation), None, plan.pinned, side)
@@ -145,17 +145,17 @@ class Forwarder:
     def note_conversation(
         self, request: ProxyRequest, head: RequestHead, headers: Sequence[Header], key: ClientKey, declared: str
     ) -> None:
-        """Note which encrypted thoughts the request holds. `declared` is what its body calls the conversation."""
+        """Set the request's conversation and encrypted reasoning. `declared` is the body's name of the conversation."""
         request.conversation = self._affinity(key.id, head, headers, declared)
         request.is_named = request.conversation != key.id
         request.thoughts = thoughts_in(request.body.facts.body if request.body.facts is not None else b"")
 
     def foreign_thoughts(self, request: ProxyRequest, account: str) -> Collection[int]:
-        """Those of a request's encrypted thoughts that came from another account than this one."""
+        """Give those of the request's encrypted thoughts that belong to another account."""
         return self._owners.foreign(request.conversation, account, request.thoughts, is_named=request.is_named)
 
-    def reasoned(self, request: ProxyRequest, account: str) -> None:
-        """The account has answered: what it thinks is its own."""
+    def own_reasoning(self, request: ProxyRequest, account: str) -> None:
+        """Make the account, which has answered, the owner of the conversation's reasoning."""
         self._owners.answered(request.conversation, account, set(request.thoughts) - set(request.foreign))
 
     def explain(
@@ -168,7 +168,7 @@ class Forwarder:
         wire_format: WireFormat = "anthropic",
         shows_denied: bool = True,
     ) -> RouteExplanation:
-        """Say where a request would go now. It sends nothing, takes no slot, starts no probe and pins no session."""
+        """Explain where a request would go now. Sends nothing, takes no slot, starts no probe and pins no session."""
         conversation = "" if wire_format == "anthropic" else facts.cache_key
         return explain_route(
             self._resolver,
@@ -183,13 +183,13 @@ class Forwarder:
         )
 
     def is_loop(self, vias: Sequence[bytes]) -> bool:
-        """Tell by its `Via` headers whether a request has come back to where it was sent from."""
+        """Whether the `Via` headers show that this gateway has sent the request already."""
         return self._upstreams.is_loop(vias)
 
     def is_current(self, provider: str, account: str) -> bool:
-        """Tell whether the source has its credentials for the address that this forwarder knows of the provider.
+        """Whether the source's credential for the account is still meant for this forwarder's address of the provider.
 
-        Another account may have taken the name, of another provider.
+        After a change, the name may belong to another provider's account.
         """
         listed = self.source.listing().accounts
         if listed is not self._listed:
@@ -205,27 +205,27 @@ class Forwarder:
         return now is not None and now.base_url == self._providers[provider].base_url
 
     def check_unpriced(self, target: Target, credential: Credential) -> None:
-        """Refuse a subscription's credential for what isn't an answer of the model. Raises `GatewayError`."""
+        """Raise `GatewayError` if a subscription would be used for anything but a model's answers."""
         provider = target.group.provider
         if self._providers[provider].bills_subscription(credential):
-            message = f"a subscription's login is presented for models' answers alone, and {provider} has no API key"
+            message = f"a subscription serves only models' answers; add an account with an API key at {provider}"
             raise GatewayError(403, "permission_error", message, cause="subscription")
 
     def check_fit(self, request: ProxyRequest, target: Target) -> None:
-        """Raise `Unfit` for a route or a model's name that the target's cloud, one of `hosted`, doesn't have."""
+        """Raise `Unfit` if the target's cloud, one of `hosted`, lacks the route or can't use the model's name."""
         hosted_target(self._providers[target.group.provider], request.target, target.model)
 
     def reworded(
         self, target: Target, head: ResponseHead, body: bytes, request_id: str
     ) -> tuple[ResponseHead, bytes] | None:
-        """An error that a cloud worded in its own way, in the words of the API that it hosts; None for all others."""
+        """Give a cloud's own error in the shape of the API that it hosts; None for all other responses."""
         if self._providers[target.group.provider].wire_format != "vertex-anthropic":
             return None
         found = foreign_error(head.status, body, request_id)
         return found and (error_head(head, *found), found[1])
 
     def send(self, request: ProxyRequest, target: Target, account: str, credential: Credential, sink: Sink) -> Call:
-        """Send the request as this account's. Raises `UpstreamError`, and `ConfigError` for an invalid URL."""
+        """Send the request with the account's credential. Raises `UpstreamError`, or `ConfigError` for a bad URL."""
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
         lines = request.head.upstream_lines(shown, identity=request.is_read)
@@ -247,7 +247,7 @@ class Forwarder:
         )
 
     def counts(self, target: Target, client: WireFormat) -> bool:
-        """Whether a target's upstream counts the tokens of a client's request."""
+        """Whether the target's upstream can count the tokens of a request in the client's format."""
         known = self._providers[target.group.provider]
         return known.dialect == client or (client == "anthropic" and count_codec_for(known, target) is not None)
 
@@ -261,9 +261,9 @@ class Forwarder:
         request_id: str,
         fail: Callable[[Exception], None],
     ) -> Translation:
-        """The request as this account's, in the format of a target that speaks another one.
+        """Translate the request into the target's format.
 
-        Raises `Unfit`, and `GatewayError` (503) where there is no room for it.
+        Raises `Unfit`, and `GatewayError` (503) if there is no memory for the translation.
         """
         known = self._providers[target.group.provider]
         if request.models is not None:
@@ -271,7 +271,7 @@ class Forwarder:
         elif request.is_count and self.counts(target, request.client.name):
             codec = count_codec_for(known, target, account)
         elif request.is_side:
-            raise Unfit(f"its format has nothing like {request.target.partition(b'?')[0].decode('latin-1')}")
+            raise Unfit(f"its format has no equivalent of {request.target.partition(b'?')[0].decode('latin-1')}")
         else:
             codec = codec_for(known, target, request.client.name, account)
         assert codec is not None
@@ -289,7 +289,7 @@ class Forwarder:
     def send_translated(
         self, translation: Translation, request: ProxyRequest, target: Target, account: str, credential: Credential
     ) -> Call:
-        """The same as `send`, for what was translated."""
+        """Send a translated request, as `send` does."""
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
         sent = translation.sent
@@ -308,11 +308,11 @@ class Forwarder:
             lines=with_fixed(translation.lines(shown), known.headers),
             stream=sent.stream,
         )
-        translation.sent = structs.replace(sent, body=b"")  # its answer may come for minutes
+        translation.sent = structs.replace(sent, body=b"")  # its answer may take minutes
         return translation.call
 
     def response_headers(self, head: ResponseHead, request: ProxyRequest) -> ResponseHeaders:
-        """The headers of an answer that passes. Raises `GatewayError` for one that mustn't."""
+        """Give the headers to forward. Raises `GatewayError` for a redirect."""
         status = head.status
         if _MULTIPLE_CHOICES <= status < _BAD_REQUEST and status != _NOT_MODIFIED:
             raise GatewayError(
@@ -324,7 +324,7 @@ class Forwarder:
             )
         is_own = request.own is not None
         is_the_callers = is_own or (len(self.source.listing().accounts) == 1 and self._keys.is_sole())
-        # Nothing a client does fixes an account's credential: it would only ask again, for minutes.
+        # A client can't repair an account's credential, so that a retry would be useless.
         with_limits = is_the_callers and not request.is_budgeted
         return ResponseHeaders(head.headers, with_limits=with_limits, may_retry=is_own or status != _UNAUTHORIZED)
 
@@ -340,12 +340,12 @@ class Forwarder:
 
 
 def _models_codec(client: WireFormat, upstream: str, rest: str) -> ModelsCodec:
-    """What asks an upstream of another shape for its models: all of them, for OpenAI's API has no pages.
+    """Give the codec that lists an upstream's models: all on one page, since OpenAI's API has no pages.
 
-    Raises `Unfit` for an API that lists none.
+    Raises `Unfit` for an API without a list of models.
     """
     if upstream == "vertex":
-        raise Unfit("its API has no list of the project's models")
+        raise Unfit("its API can't list the project's models")
     if upstream == "gemini":
         return ModelsCodec(client, "gemini", f"/models{rest}" if rest else "/models?pageSize=1000")
     if upstream != "anthropic":

@@ -15,9 +15,9 @@ _JSON_TYPE: Final = b"content-type: application/json; charset=UTF-8\r\n"
 
 
 class GeminiExchange(Exchange):
-    """A request whose path names the model and what it is asked for; from here on its body does, too.
+    """A request whose path names the model and the action. They are added to its body.
 
-    A stream that isn't asked for as events is one JSON array.
+    A stream without `alt=sse` is answered as one JSON array.
     """
 
     _side = "/v1beta/models:countTokens"

@@ -1,4 +1,4 @@
-"""`GET /v1/models` where `[[models]]` has names of its own: listed beside the upstream's, or alone."""
+"""Lists the names of `[[models]]` for `GET /v1/models`: before the upstream's models, or alone."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ _MOST: Final = 1000
 
 
 class ModelList:
-    """The models that are mapped, in the shape of one API of clients."""
+    """The mapped models, in the shape of one client API."""
 
     def __init__(self, models: Sequence[ModelSettings], client: WireFormat = "anthropic") -> None:
         self._client = client
@@ -24,16 +24,16 @@ class ModelList:
         return bool(self._entries)
 
     def name(self, path: bytes) -> str:
-        """The model that `…/models/NAME` is about."""
+        """Give NAME of `…/models/NAME`."""
         return unquote_to_bytes(path.partition(b"/models/")[2]).decode("utf-8", "replace")
 
     def one(self, path: bytes, allows: Callable[[str], bool]) -> bytes | None:
-        """The answer for `…/models/NAME`; None where that is the upstream's to give."""
+        """Give the answer for `…/models/NAME`; None if the model isn't mapped or not allowed."""
         entry = self._by_name.get(self.name(path).casefold())
         return None if entry is None or not allows(_id(entry)) else json.dumps(entry).encode()
 
     def alone(self, target: bytes, allows: Callable[[str], bool]) -> bytes:
-        """The whole answer, without an upstream: the names that a client may use, of Anthropic's API a page of them."""
+        """Give the list of the allowed mapped models, in Anthropic's API one page of it."""
         entries = [entry for entry in self._entries if allows(_id(entry))]
         if self._client != "anthropic":
             return json.dumps(model_list(self._client, entries)).encode()
@@ -43,10 +43,10 @@ class ModelList:
         page = model_list(self._client, entries[start : start + limit], has_more=len(entries) > start + limit)
         return json.dumps(page).encode()
 
-    def beside(self, target: bytes, upstreams: bytes, allows: Callable[[str], bool]) -> bytes | None:
-        """The upstream's answer with ours before its own, on the first page. None if that is no list of models.
+    def merged(self, target: bytes, upstreams: bytes, allows: Callable[[str], bool]) -> bytes | None:
+        """Give the upstream's list with the mapped models first, on the first page; None if it isn't a list of models.
 
-        Of both only what the client may use, but the cursors of a page stay as the upstream gave them.
+        It has only allowed models. The cursors of a page stay the upstream's.
         """
         try:
             document = json.loads(upstreams)
@@ -57,20 +57,20 @@ class ModelList:
         is_first = _is_first(target)
         mine = [entry for entry in self._entries if allows(_id(entry))] if is_first else []
         names = {*map(_id, mine)}
-        kept = [one for name, one in theirs if name not in names and allows(name)]
-        if not is_first and len(kept) == len(theirs):
+        rest = [one for name, one in theirs if name not in names and allows(name)]
+        if not is_first and len(rest) == len(theirs):
             return upstreams
-        shown = document[LIST_FIELDS[self._client]] = mine + kept
+        shown = document[LIST_FIELDS[self._client]] = mine + rest
         if self._client != "anthropic":
             return json.dumps(document).encode()
         document["first_id"] = shown[0]["id"] if shown else None
-        if kept or not document.get("has_more"):  # else only the upstream's own word leads on from here
+        if rest or not document.get("has_more"):  # otherwise only the upstream's cursor leads to the next page
             document["last_id"] = shown[-1]["id"] if shown else None
         return json.dumps(document).encode()
 
 
 def _id(entry: dict[str, Any]) -> str:
-    """The name that a client asks for. Raises `TypeError`, `KeyError` where an entry of an upstream has none."""
+    """Give the name that clients use. Raises `TypeError` or `KeyError` for an upstream's entry without one."""
     name = entry["name"].removeprefix("models/") if "supportedGenerationMethods" in entry else entry["id"]
     if not isinstance(name, str):
         raise TypeError

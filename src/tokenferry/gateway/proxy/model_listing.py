@@ -18,10 +18,10 @@ _LOOP: Final = 508
 
 
 class ListingExchange(Exchange):
-    """A request for models: mapped models are listed beside an upstream's; a key sees only what it may use.
+    """A request for models. The answer has mapped models before the upstream's, and only those that the key may use.
 
-    Where that changes anything an upstream's answer is held until it is whole. Where there is none that is a list, the
-    only mapped ones are listed.
+    If that changes the upstream's answer, it is held until it is complete. If it isn't a list, only the mapped models
+    are listed.
     """
 
     def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:
@@ -37,7 +37,7 @@ class ListingExchange(Exchange):
 
     def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
         if self._is_held and head.status != _OK and (not self._models or head.status == _LOOP):
-            self._is_held = False  # there is nothing to tell instead, or this is what has to be said
+            self._is_held = False  # forward the error: there are no mapped models, or the request is in a loop
         if self._is_held:
             self._held = [] if head.status == _OK and headers.is_json else None
         else:
@@ -57,22 +57,22 @@ class ListingExchange(Exchange):
             super().end()
         elif not self._is_over:
             theirs = None if self._held is None else b"".join(self._held)
-            merged = None if theirs is None else self._models.beside(self._target, theirs, self._allows)
+            merged = None if theirs is None else self._models.merged(self._target, theirs, self._allows)
             if merged is None:
-                self._tell_alone()
+                self._answer_alone()
             else:
-                self._tell(merged)
+                self._answer(merged)
 
     def cut(self, failure: UpstreamError) -> None:
         if self._is_held and not self._is_over:
-            self._tell_alone()
+            self._answer_alone()
         else:
             super().cut(failure)
 
     def fail(self, fault: Exception) -> None:
         is_upstreams = self._is_held and bool(self._models) and not self.writer.is_started
         if is_upstreams and not self._is_over:
-            self._tell_alone()
+            self._answer_alone()
         else:
             super().fail(fault)
 
@@ -84,10 +84,10 @@ class ListingExchange(Exchange):
         if self._is_list:
             self._is_held = request.is_read = bool(self._models or key.rights.models)
             if self._models and not self._forwarder.lists_upstreams:
-                self._tell_alone()
+                self._answer_alone()
                 return
         elif (found := self._models.one(self._head.path, self._allows)) is not None:
-            self._tell(found)
+            self._answer(found)
             return
         else:
             denied = model_denied(key, [self._models.name(self._head.path)])
@@ -95,18 +95,18 @@ class ListingExchange(Exchange):
                 raise refusal_to_route(denied)
         super()._forward()
 
-    def _tell_alone(self) -> None:
+    def _answer_alone(self) -> None:
         if self._models:
-            self._tell(self._models.alone(self._target, self._allows))
+            self._answer(self._models.alone(self._target, self._allows))
         else:
             self._is_held = False
-            message = "the upstream gave no list of models that can be shown; try again in a moment"
+            message = "the upstream gave no readable list of models; try again in a moment"
             self.fail(GatewayError(502, "api_error", message, should_retry=True, cause="model_list_failed"))
 
     def _allows(self, name: str) -> bool:
         return self._key is not None and self._key.rights.allows_model(name)
 
-    def _tell(self, content: bytes) -> None:
+    def _answer(self, content: bytes) -> None:
         self._start(
             _OK, [b"content-type: application/json\r\n", b"content-length: %d\r\n" % len(content)], len(content)
         )

@@ -380,7 +380,7 @@ class ClientConnection(asyncio.Protocol):
         headers = [*error.head(len(content)), (REQUEST_ID, request_id.encode()), (b"connection", b"close")]
         lines.extend(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(b"".join((*lines, b"\r\n", content)))
-        self._gateway.take_note(request_id, error)
+        self._gateway.record_malformed(request_id, error)
         self._linger()
 
     def _linger(self) -> None:
