@@ -316,7 +316,7 @@ def _with_model(body: bytes, text: bytes, members: Mapping[Key, msgspec.Raw]) ->
 def _has_long_number(text: bytes) -> bool:
     """Whether a number is too long for parsers: two samples in a row are digits, and all between them.
 
-    Numbers and strings are told apart by replacing a digit by a letter, which is invalid in a number.
+    A digit is replaced by a letter, which is valid in a string but not in a number.
     """
     changed: bytearray | None = None
     for match in _DIGITS.finditer(text[::_STRIDE]):
