@@ -158,7 +158,7 @@ def test_a_failing_ledger_is_tried_again_after_a_while_and_logged_once(
         writer.guarded(writer._cycle)
         clock.pass_by(1)
     assert opened == [0.0, 10.0, 20.0, 30.0]
-    assert caplog.text.count("what is used is not written down: damaged") == 1
+    assert caplog.text.count("usage is not recorded: damaged") == 1
 
 
 def test_a_record_that_breaks_our_own_code_does_not_keep_the_others_waiting(make: Make, path: Path) -> None:
