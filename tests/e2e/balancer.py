@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 def ask(server: Server | Place, path: str = "/v1/models", key: str = "", *, body: str | None = None) -> tuple[int, str]:
     place = urlsplit(server.url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=10)
+    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=30)
     headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"} | (
         {"x-api-key": key} if key else {}
     )
@@ -61,7 +61,8 @@ class Balancer:
         """Begin a home's gateway."""
         (home.path / "serve.port").unlink(missing_ok=True)
         stack = self._running[str(home.path)] = contextlib.ExitStack()
-        gateway = running("serve", home.path, program=program, TOKENFERRY_HOME=str(home.path))
+        variables = {"TOKENFERRY_HOME": str(home.path)}
+        gateway = running("serve", home.path, program=program, variables=variables)
         self._gateways.append(stack.enter_context(gateway))
 
     def restart(self, home: Home, program: str = COMMAND) -> None:

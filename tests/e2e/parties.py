@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 import pytest
@@ -134,12 +135,17 @@ class Server:
 
 @contextlib.contextmanager
 def running(
-    command: str, folder: Path, *options: str, port: int = 0, program: str = COMMAND, **variables: str
+    command: str,
+    folder: Path,
+    *options: str,
+    port: int = 0,
+    program: str = COMMAND,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Server]:
     """Run it, on a free port if none is named, for a block; then it must end well when it is asked to."""
     port_file, log = folder / f"{command}.port", folder / f"{command}.log"
     arguments = [program, command, "--port", str(port), "--port-file", str(port_file), *options]
-    environment = os.environ | variables
+    environment = {**os.environ, **variables}
     with (
         log.open("ab") as output,
         subprocess.Popen(arguments, stdout=output, stderr=output, env=environment) as process,

@@ -3,15 +3,15 @@
 import contextlib
 import json
 import re
-import urllib.error
-import urllib.request
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
+from e2e.balancer import ask
 from e2e.fleet import Fleet, FleetHost
-from e2e.parties import PATIENCE, SandboxProcess, Server, begin, end, eventually, running
+from e2e.parties import SandboxProcess, Server, begin, end, eventually, running
 from e2e.postgres import VERSIONS, PostgresServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.parametrize("postgres", VERSIONS[:1], indirect=True)]
@@ -105,20 +105,46 @@ def test_gateways_of_two_hosts_serve_one_login_and_hear_of_what_another_one_chan
             postgres.start()
 
 
+_LIFETIME = 12
+"""Seconds of an access token: an outage of minutes is as long for one of an hour."""
+
+
+@pytest.mark.parametrize("is_frozen", [True, False], ids=["frozen", "stopped"])
+def test_while_the_database_is_away_nothing_is_granted_and_then_all_heals(
+    fleet: Fleet, sandbox: SandboxProcess, postgres: PostgresServer, tmp_path: Path, *, is_frozen: bool
+) -> None:
+    """A fresh token goes on until it expires. An unknown key can't be looked up, so nothing says that it is wrong."""
+    sandbox.settings(token_lifetime=_LIFETIME)
+    fleet.add()
+    (key,) = re.findall(r"tfk_[\w-]+", fleet.hosts[2].run("key", "create", "ci").out)
+    with running("serve", tmp_path, variables=fleet.hosts[0].environment) as gateway:
+        eventually(partial(_is_served_by, sandbox, gateway, key, "alice"), "the gateway has heard of the key")
+        before = fleet.figures()
+        eventually(lambda: _is_served_by(sandbox, gateway, key, "alice") and fleet.figures() > before, "a fresh token")
+        before = fleet.figures()
+        postgres.freeze() if is_frozen else postgres.stop("immediate")
+        try:
+            assert served_by(sandbox, gateway, key) == "alice"
+            unknown = served_by(sandbox, gateway, f"tfk_{'x' * 43}")
+            assert (unknown[:3], "database" in unknown) == ("503", True), unknown
+            eventually(lambda: not _is_served_by(sandbox, gateway, key, "alice"), "its token expires")
+            refused = served_by(sandbox, gateway, key)
+            assert (refused[:3], "can't be used" in refused) == ("503", True), refused
+            assert fleet.figures() == before
+        finally:
+            postgres.thaw() if is_frozen else postgres.start()
+        if not is_frozen:
+            fleet.end_hold_off()
+        eventually(partial(_is_served_by, sandbox, gateway, key, "alice"), "it is served again")
+        grants, reuses = fleet.figures()
+        assert (grants > before[0], reuses) == (True, 0)
+
+
 def served_by(sandbox: SandboxProcess, gateway: Server, key: str) -> str:
-    """The account that serves a request to this gateway, or what is said of the error."""
+    """The account that serves a request to this gateway, or the status and what is said of the error."""
     body = {"model": "claude-sonnet-5-5", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}
-    request = urllib.request.Request(
-        f"{gateway.url}/v1/messages",
-        json.dumps(body).encode(),
-        {"content-type": "application/json", "authorization": f"Bearer {key}", "anthropic-version": "2023-06-01"},
-    )
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE):
-            return str(sandbox.requests("/v1/messages")[-1]["account"])
-    except urllib.error.HTTPError as fault:
-        with fault:
-            return fault.read().decode()
+    status, said = ask(gateway, "/v1/messages", key, body=json.dumps(body))
+    return str(sandbox.requests("/v1/messages")[-1]["account"]) if status == HTTPStatus.OK else f"{status} {said}"
 
 
 def _is_served_by(sandbox: SandboxProcess, gateway: Server, key: str, account: str) -> bool:
