@@ -60,6 +60,23 @@ def test_an_answer_comes_back_after_a_failover_that_lost_a_login_in_use(fleet: T
     assert again.read("work").credential == granted(1)
 
 
+def test_an_entry_that_cannot_be_read_keeps_no_other_account_back(
+    fleet: TwoHosts, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, _ = fleet.process()
+    store.swap("work", None, document())
+    fleet.time += 10
+    publish(fleet)
+    (fleet.folder / "h1" / "spill" / "aaa~0123.attempt").write_bytes(b"O torn")
+    (fleet.folder / "h1" / "spill" / "aaa~0123.attempt").chmod(0o600)
+    fleet.database.fail_over(5)
+    again, _ = fleet.process()
+    again.heartbeat.beat()
+    again.heartbeat.beat()
+    assert again.read("work").credential == granted(1)
+    assert [record.levelname for record in caplog.records if "aaa" in record.getMessage()] == ["WARNING"]
+
+
 def test_two_renewals_come_back_one_after_the_other(fleet: TwoHosts) -> None:
     store, _ = fleet.process()
     store.swap("work", None, document())

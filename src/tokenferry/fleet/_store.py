@@ -6,7 +6,15 @@ from contextlib import AbstractContextManager
 from msgspec.structs import replace
 
 from tokenferry.credentials import Credential, OAuthToken
-from tokenferry.errors import Conflict, CorruptFile, UnknownAccount, UnsafeFile, UsageError
+from tokenferry.errors import (
+    Conflict,
+    CorruptFile,
+    StorageFailed,
+    TokenferryError,
+    UnknownAccount,
+    UnsafeFile,
+    UsageError,
+)
 from tokenferry.fleet._heartbeat import Heartbeat
 from tokenferry.fleet._mirror import SERVE_STALE, AccountMirror
 from tokenferry.fleet._row_lock import RowLock
@@ -53,6 +61,8 @@ class FleetStore:
         self._monotonic = monotonic
         self._is_gone = is_gone
         self._known: dict[str, AccountRecord] = {}
+        self._unreadable: set[str] = set()
+        """Accounts whose entries in the spill couldn't be put forward, and were logged."""
         self.heartbeat = Heartbeat(tables, self.replay, monotonic=monotonic, now=now)
         self.mirror = AccountMirror(self, tables, serve_stale=serve_stale, monotonic=monotonic)
 
@@ -129,19 +139,32 @@ class FleetStore:
         """Put forward what this host has and the database may lack; harmless at any time.
 
         Documents that this process read, then answers and attempts in the spill whose token is still the account's. Of
-        attempts whose process is gone everybody learns what became of them. Raises `StorageFailed`.
+        attempts whose process is gone everybody learns what became of them. An account that can't be read is logged,
+        and left. Raises `StorageFailed`.
         """
         stamps = self._tables.stamps() if self._known else {}
         for record in list(self._known.values()):
             if stamps.get(record.name, record.order) < record.order:
                 self._tables.put_forward(record)
         for name in self._spill.accounts():
-            attempts = [self._concluded(name, attempt) for attempt in self._spill.attempts(name)]
-            while (row := self._tables.account(name)) is not None and self._put_answer_forward(row, attempts):
-                continue
-            for attempt in attempts:
-                if row is not None and attempt.token == row.refresh and attempt.may_be_spent:
-                    self._tables.reassert(name, replace(attempt, state="open") if attempt.state == "begun" else attempt)
+            try:
+                self._replay_spill(name)
+            except StorageFailed:
+                raise
+            except TokenferryError as fault:
+                level = logging.DEBUG if name in self._unreadable else logging.WARNING
+                logger.log(level, "account %s: what this host has on its disk is not put forward: %s", name, fault)
+                self._unreadable.add(name)
+            else:
+                self._unreadable.discard(name)
+
+    def _replay_spill(self, name: str) -> None:
+        attempts = [self._concluded(name, attempt) for attempt in self._spill.attempts(name)]
+        while (row := self._tables.account(name)) is not None and self._put_answer_forward(row, attempts):
+            continue
+        for attempt in attempts:
+            if row is not None and attempt.token == row.refresh and attempt.may_be_spent:
+                self._tables.reassert(name, replace(attempt, state="open") if attempt.state == "begun" else attempt)
 
     def _concluded(self, name: str, attempt: RefreshAttempt) -> RefreshAttempt:
         """The attempt; one whose process is gone was never sent, or its answer is lost, and everybody learns which."""
