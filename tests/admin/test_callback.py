@@ -91,7 +91,7 @@ def test_an_answer_in_another_browser_does_nothing_but_show_what_to_paste(api: A
     back = back_of(Browser(), begun["login_url"])
     page = Browser().get(back, headers=ELSEWHERE)
     assert page.status_code == 200
-    assert "was not begun in this browser" in page.text
+    assert "Another browser started this login" in page.text
     check_page(page)
     assert names(api) == []
     code = parse_qs(urlsplit(back).query)["code"][0]
@@ -103,7 +103,7 @@ def test_a_login_whose_page_was_opened_directly_is_finished_by_pasting_the_last_
     begun = api.begin("idp")
     answer = Browser().get(with_query(begun["url"], login_hint="alice"))
     back = answer.headers["location"]
-    assert "was not begun in this browser" in Browser().get(back).text
+    assert "Another browser started this login" in Browser().get(back).text
     assert api.exchange(back, "work").status_code == 200
 
 
@@ -113,7 +113,7 @@ def test_a_forged_cookie_is_as_good_as_none(api: Api) -> None:
     [name] = [cookie.name for cookie in browser.cookies.jar]
     for value in ("forged", "", '"', "x" * 43, "%00"):
         page = Browser().get(back, {"cookie": f"{name}={value}; other=1"})
-        assert "was not begun in this browser" in page.text
+        assert "Another browser started this login" in page.text
     assert names(api) == []
     assert "Thank you" in browser.open(back).text
 
@@ -123,7 +123,7 @@ def test_an_attackers_answer_does_not_log_a_person_in_as_the_attacker(api: Api) 
     attackers = back_of(Browser("bob"), api.begin("idp")["login_url"])
     person = Browser("alice")
     back_of(person, api.begin("idp")["login_url"])
-    assert "was not begun in this browser" in person.open(attackers, ELSEWHERE).text
+    assert "Another browser started this login" in person.open(attackers, ELSEWHERE).text
     assert names(api) == []
 
 
@@ -133,7 +133,7 @@ def test_an_answer_is_good_once(api: Api) -> None:
     assert browser.open(back).status_code == 200
     again = browser.open(back)
     assert again.status_code == 400
-    assert "There is no login that this answers" in again.text
+    assert "This answers no login" in again.text
     assert len(names(api)) == 1
 
 
@@ -159,7 +159,7 @@ def test_of_two_answers_at_once_one_counts_and_the_other_shows_nothing_to_paste(
         )
     assert [one.status_code for one in pages] == [200, 400]
     assert "account work was stored" in pages[0].text
-    assert "There is no login that this answers" in pages[1].text
+    assert "This answers no login" in pages[1].text
     assert names(api) == ["work"]
 
 

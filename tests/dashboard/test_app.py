@@ -108,7 +108,7 @@ def test_a_code_of_the_command_opens_once_and_its_second_use_ends_what_the_first
 def test_a_code_is_good_for_a_minute(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     code = api.state.sessions.make_code().reveal()
     monkeypatch.setattr(api.state.sessions, "_now", lambda: time.time() + 61)
-    assert "no longer good" in Person(api).post("/dashboard/enter", {"code": code}).text
+    assert "has expired" in Person(api).post("/dashboard/enter", {"code": code}).text
 
 
 def test_the_plain_address_shows_the_command_and_nothing_else(api: Api, boss: Person) -> None:
@@ -202,7 +202,7 @@ def test_who_only_looks_changes_nothing(api: Api) -> None:
         if "viewer" not in action.roles:
             answer = viewer.post(f"/dashboard{action.path.replace('{name}', 'x')}", {"csrf": token})
             assert answer.status_code == 403
-            assert "only looks" in answer.text
+            assert "may only read" in answer.text
 
 
 def test_a_client_key_sees_its_own_views_alone(api: Api) -> None:

@@ -138,7 +138,7 @@ def test_what_is_listed_is_saved_as_a_table_without_formulas(api: Api, boss: Per
 def test_a_time_that_is_none_is_refused_with_a_sentence(boss: Person) -> None:
     answer = boss.open("/dashboard/traffic?since=yesterday")
     assert answer.status_code == 400
-    assert "&#39;yesterday&#39; is no time" in answer.text
+    assert "&#39;yesterday&#39; is not a time" in answer.text
 
 
 def test_the_story_of_a_request_has_its_steps_and_its_numbers(api: Api, boss: Person, ledger: Ledger) -> None:

@@ -219,7 +219,7 @@ def test_a_login_is_clicked_through_in_a_real_browser(home: Home, browser: Brows
             with site() as elsewhere:
                 browser.open(f"http://localhost:{elsewhere.port}/")
                 browser.run("(url) => { setTimeout(() => { location.href = url; }); }", begun["login_url"])
-                eventually(lambda: "begun by another page" in text_of(browser), "the gateway has refused")
+                eventually(lambda: "Another page can't start a login" in text_of(browser), "the gateway has refused")
             browser.open(begun["login_url"])
             submit(browser, FILL, {"login": "carol", "password": "any"})
             submit(browser, FILL, {})

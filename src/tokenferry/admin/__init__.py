@@ -1,4 +1,4 @@
-"""The REST API of a gateway: accounts, logins and status. Its framework is imported when it is first asked."""
+"""The REST API of a gateway: accounts, logins and status. Its framework is imported at the first request."""
 
 from tokenferry.admin._make import make_api
 

@@ -1,4 +1,4 @@
-"""The application: which operation a request asks for, what it takes and gives, and how a fault is answered."""
+"""The application: finds a request's operation, decodes its input, and encodes its answer or error."""
 
 import asyncio
 import inspect
@@ -78,7 +78,7 @@ class _Api:
         return response
 
     def _of(self, operation: Operation) -> Callable[[Request, bytes], Response]:
-        """What carries an operation out and answers it, on a thread."""
+        """Make the function that carries out an operation and answers it, on a thread."""
 
         def answer(request: Request, body: bytes) -> Response:
             given: dict[str, object] = {"context": self._context, "service": self._service, "by": _key(request)}
@@ -93,7 +93,7 @@ class _Api:
         return answer
 
     async def _explain(self, request: Request, body: bytes) -> Response:
-        """Say where a request would go, by the pool of this worker; nothing is sent. For this home's commands too."""
+        """Explain where a request would go, by this worker's pool; nothing is sent. Commands use it, too."""
         return _json(await self._context.explain(_key(request), decode(body, RouteQuestion)))
 
 
@@ -102,16 +102,13 @@ def make_app(context: ActionContext, service: LoginService) -> ASGIApp:
 
 
 def decode(body: bytes, kind: Any) -> Any:
-    """Read a JSON body. Raises `UsageError`, which says what is wrong and where, but never quotes what was sent.
-
-    It may be a secret in the wrong place.
-    """
+    """Decode a JSON body. Raises `UsageError`, which never quotes the body: it may be a secret."""
     try:
         return msgspec.json.decode(body, type=kind, dec_hook=_secret)
     except msgspec.ValidationError as fault:
         problem = _problem(str(fault))
     except (msgspec.DecodeError, ValueError, RecursionError):
-        problem = "the body is no JSON"
+        problem = "the body is not valid JSON"
     raise UsageError(problem)
 
 

@@ -1,8 +1,8 @@
-"""`/oauth/callback`, where a browser brings a login home, and the page that a dead login's error names.
+"""`/oauth/callback`, to which a provider redirects the browser, and the page that errors about dead logins name.
 
-Neither takes a key. The callback is bound to a login by its state, which is good once, and to the browser by a cookie
-that was set when that browser was led to the provider. An answer that comes in another browser does nothing: its page
-shows what to give to `/api/oauth/exchange`, for which a key is needed.
+Neither takes a key. The callback is bound to a login by its state, which works once, and to the browser by a cookie
+that was set before the redirect to the provider. An answer in another browser does nothing: its page shows the code to
+give to `/api/oauth/exchange`, which needs a key.
 """
 
 import secrets
@@ -23,7 +23,7 @@ _COOKIE: Final = "tokenferry_login_"
 _COOKIE_BYTES: Final = 32
 _MOST_PARAMETERS: Final = 20
 _OWN: Final = ("none", "same-origin")
-_NO_LOGIN: Final = "There is no login that this answers: it was finished, has expired, or never began here."
+_NO_LOGIN: Final = "This answers no login: it was finished, has expired, or was not started here."
 
 
 class Pages:
@@ -32,7 +32,7 @@ class Pages:
         self._status_of = status_of
 
     def callback(self, request: Request) -> Response:
-        """Lead a browser to the provider, and take the login that it brings home."""
+        """Redirect a browser to the provider, and finish the login that it returns with."""
         query = secret_of(request.scope["query_string"].decode("latin-1"))
         given = Fields() if query is None else _parameters(query.reveal())
         state = secret_of(given.get("login", "") or given.get("state", ""))
@@ -45,13 +45,13 @@ class Pages:
                 return self._lead(request, state, cookie)
             return self._take(request, state, query, given, cookie)
         except TokenferryError as fault:
-            return page(self._status_of(fault), "The login came to nothing", f"{fault}.")
+            return page(self._status_of(fault), "The login failed", f"{fault}.")
 
     def _lead(self, request: Request, state: Secret, cookie: "_Cookie") -> Response:
-        """A person opened the login's address: remember the browser, and lead it on."""
+        """Bind the login to the browser that opened its address, and redirect it."""
         is_own = request.headers.get("sec-fetch-site", "none") in _OWN
         if not is_own and not self._service.is_of_dashboard(state):
-            return page(403, "Not like this", "A login isn't begun by another page.")
+            return page(403, "Not like this", "Another page can't start a login.")
         browser = cookie.value(request) or Secret(secrets.token_urlsafe(_COOKIE_BYTES))
         response = RedirectResponse(self._service.lead(state, browser), 303)
         cookie.set(response, browser.reveal(), self._service.lifetime)
@@ -77,29 +77,29 @@ class Pages:
         return page(
             200,
             "Log in again",
-            "A login that this gateway uses has ended, and only a person can begin it again. The error that led you "
-            f"here names the account. On the machine where the gateway runs: tokenferry login {name}. Or log in again "
-            "in the dashboard, which this opens:",
+            "A login that this gateway uses has ended, and a person has to log in again. The error that named this "
+            f"page names the account. On the gateway's machine, run: tokenferry login {name}. Or log in again in the "
+            "dashboard, which this opens:",
             code=f"tokenferry dashboard --account {name}",
         )
 
 
 def _for_pasting(given: Fields, state: Secret) -> Response:
-    """What came in a browser that this login isn't bound to is shown there, and nothing is done."""
+    """Show the code in a browser that the login isn't bound to, and do nothing."""
     code = secret_of(given.get("code", ""))
     if code is None:
-        return page(400, "The login came to nothing", "The provider's answer holds no code. Begin the login again.")
+        return page(400, "The login failed", "The provider's answer holds no code. Start the login again.")
     return page(
         200,
         "Almost done",
-        "This login was not begun in this browser. If it is yours, give this code, whole, to the program that began it "
+        "Another browser started this login. If it is yours, give this whole code to the program that started it "
         "(POST /api/oauth/exchange); keep it to yourself.",
         code=f"{code.reveal()}#{state.reveal()}",
     )
 
 
 def _parameters(query: str) -> Fields:
-    """The parameters; none of them where one is there twice (RFC 6749 3.1)."""
+    """Parse the parameters; empty if one occurs twice (RFC 6749 3.1)."""
     try:
         pairs = parse_qsl(query, max_num_fields=_MOST_PARAMETERS)
     except ValueError:
@@ -109,7 +109,7 @@ def _parameters(query: str) -> Fields:
 
 
 class _Cookie:
-    """What binds a login to a browser. Each login has one of its own, so that several in one browser don't mix."""
+    """The cookie that binds a login to a browser. Each login has its own, so that several don't mix."""
 
     def __init__(self, state: Secret, *, is_secure: bool) -> None:
         self._name = _COOKIE + state.fingerprint

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def make_api(context: ActionContext, service: LoginService) -> "ASGIApp":
-    """The API as an ASGI application, for behind a guard that has checked source and key."""
-    from tokenferry.admin._app import make_app  # noqa: PLC0415  # it is first asked for when it is needed
+    """Make the API's ASGI application, to run behind a guard that has checked source and key."""
+    from tokenferry.admin._app import make_app  # noqa: PLC0415  # imported when first used
 
     return make_app(context, service)

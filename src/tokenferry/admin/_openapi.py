@@ -15,13 +15,13 @@ from tokenferry.secret import Secret
 DESCRIPTION: Final = "/openapi.json"
 _REF: Final = "#/components/schemas/{name}"
 _WORDS: Final = {
-    400: "The request, its state or its code can't be used.",
+    400: "The request, its state or its code is not valid.",
     401: "No key, or a bad one.",
-    403: "The key is no admin key, policy rules against it, or a page of another site asks.",
-    404: "There is nothing of that name.",
-    409: "It conflicts with what is there: the name is taken, or the login is dead.",
+    403: "The key is not an admin key, policy forbids it, or the request is from a page of another site.",
+    404: "Nothing has that name.",
+    409: "It conflicts with the present state: the name is taken, or the login is dead.",
     413: "The body is larger than 1 MiB.",
-    415: "The body is no JSON.",
+    415: "The body is not JSON.",
     421: "The Host is not this gateway's.",
     429: "Too many bad keys.",
     500: "A file can't be read or written, or there is a defect.",
@@ -54,13 +54,13 @@ _PAGES: Final[Mapping[str, object]] = {
     "/oauth/callback": {
         "get": {
             "operationId": "callback",
-            "summary": "Lead a browser to the provider, and take the login that it brings home.",
+            "summary": "Redirect a browser to the provider, and finish the login that it returns with.",
             "parameters": _PARAMETERS,
             "responses": {
-                "200": {"description": "A page that says what became of the login.", **_HTML},
-                "303": {"description": "The way to the provider."},
+                "200": {"description": "A page that shows the login's result.", **_HTML},
+                "303": {"description": "The redirect to the provider."},
                 **{
-                    str(status): {"description": "A page that says why the login came to nothing.", **_HTML}
+                    str(status): {"description": "A page that says why the login failed.", **_HTML}
                     for status in (400, 403, 404, 409, 500, 503)
                 },
             },

@@ -1,4 +1,4 @@
-"""Every operation of the REST API: a method, a path, and the action that it is."""
+"""Every operation of the REST API: a method, a path, and its action."""
 
 import inspect
 from collections.abc import Callable
@@ -35,11 +35,11 @@ from tokenferry.actions import (
 
 
 class Operation(Struct, frozen=True, dict=True):
-    """What the action takes and gives says its signature: any of `context`, `service`, `by`, `asked` and `name`."""
+    """The action's signature says its input and answer: any of `context`, `service`, `by`, `asked` and `name`."""
 
     method: str
     path: str
-    """With at most one placeholder, which is the action's `name`."""
+    """It has at most one placeholder, which is the action's `name`."""
     action: Callable[..., Any]
     status: int = 200
     omits_none: bool = False

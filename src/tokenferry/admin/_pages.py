@@ -1,4 +1,4 @@
-"""The few pages that a person sees in a browser. Nothing in them is from elsewhere, and nothing in them runs."""
+"""The few keyless pages. They load nothing and run no script."""
 
 from base64 import b64encode
 from hashlib import sha256
@@ -20,7 +20,7 @@ _POLICY: Final = (
 
 
 def page(status: int, title: str, *paragraphs: str, code: str | None = None) -> HTMLResponse:
-    """A page of plain text, with something to copy perhaps."""
+    """Render a page of plain text, optionally with a text to copy."""
     parts = [f"<p>{escape(text)}</p>" for text in paragraphs]
     if code is not None:
         parts.append(f"<code>{escape(code)}</code>")

@@ -23,7 +23,7 @@ app = new_app()
         "tokenferry dashboard",
         "tokenferry dashboard --account work       at the account's page, to log in again",
         "tokenferry dashboard --print              print the address, for a browser elsewhere",
-        "tokenferry dashboard --viewer --print     an address for somebody who only looks",
+        "tokenferry dashboard --viewer --print     an address for a person who only reads",
     ),
 )
 def dashboard(

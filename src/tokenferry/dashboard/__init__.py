@@ -1,4 +1,4 @@
-"""The dashboard: pages for people, over the actions that the REST API has. Imported when it is first opened."""
+"""The dashboard: pages for people over the REST API's actions. Imported when it is first opened."""
 
 from tokenferry.dashboard._make import make_dashboard
 

@@ -59,9 +59,9 @@ _DEAD: Final = frozenset(("needs-login", "refused"))
 _MOST: Final = 1_000_000
 _DAY: Final = 86_400.0
 _CHARTED: Final = 7
-"""So many days the chart of an account's windows has."""
+"""The days in the chart of an account's windows."""
 _PAGES: Final = {"list": "/dashboard/accounts", "now": "/dashboard/"}
-"""Where a form leads back to, by the page that says it is from there."""
+"""The page that a form returns to, by its field `from`."""
 
 
 class _Shown(Struct, frozen=True):
@@ -91,7 +91,7 @@ class _Shown(Struct, frozen=True):
 
     @property
     def said(self) -> str:
-        """The state's text without what the state's word says already."""
+        """The state's text without the state's word."""
         word, limit = self.row.word, self.row.limit
         if word == "limited" and limit is not None:
             return models(limit).lstrip(", ") or limit.evidence.rstrip(".") or limit.cause
@@ -110,7 +110,7 @@ class _Shown(Struct, frozen=True):
 
     @property
     def is_dead(self) -> bool:
-        """Whether only a person can bring it back, by logging in again."""
+        """Whether a person has to log in again."""
         account = self.account
         is_ours = account is not None and account.kind == "oauth" and account.owner == "tokenferry"
         return is_ours and self.row.state in _DEAD
@@ -179,7 +179,7 @@ def _page(visit: Visit) -> Variables:
 
 
 def _windows(visit: Visit) -> Mapping[str, Sequence[WindowShare]]:
-    """The windows of each account, as its provider's last answers said, whichever process got them."""
+    """Return the windows of each account by its provider's last answers, of all processes."""
     found: dict[str, list[WindowShare]] = {}
     with contextlib.suppress(TokenferryError):  # which Now tells
         usage = visit.context.books.usage()
@@ -189,7 +189,7 @@ def _windows(visit: Visit) -> Mapping[str, Sequence[WindowShare]]:
 
 
 def _lines(visit: Visit, name: str) -> list[WindowLine]:
-    """How much of its windows was used in the last days."""
+    """Return how much of its windows was used in the last days."""
     now = time.time()
     with contextlib.suppress(TokenferryError):  # which Now tells
         if (usage := visit.context.books.usage()) is not None:
@@ -231,7 +231,7 @@ def _replace(visit: Visit) -> Redirect:
 
 def _key(visit: Visit) -> Secret:
     if (key := secret_of(visit.form.get("key", ""))) is None:
-        raise UsageError("the key is empty or has blanks in it; paste it whole")
+        raise UsageError("the key is empty or has blanks in it; paste the whole key")
     return key
 
 

@@ -1,4 +1,4 @@
-"""The application: who is let in, how a view is shown, and how a form is carried out."""
+"""The application: sign-in, views and forms."""
 
 import asyncio
 import hmac
@@ -29,7 +29,7 @@ from tokenferry.state import DashboardSession, csrf_token
 ROOT: Final = "/dashboard"
 HOME: Final = f"{ROOT}/"
 _MOST_FIELDS: Final = 200
-_FOREIGN_FORM: Final = "This form is not of your present session; open the page again."
+_FOREIGN_FORM: Final = "This form is from another session; open the page again."
 _NONCE_BYTES: Final = 18
 _POLICY: Final = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self'; connect-src 'self'; "
@@ -86,7 +86,7 @@ class _Dashboard:
         if not _has_token(form, visit.csrf):
             return self._refusal(visit, 403, _FOREIGN_FORM)
         if visit.session.role not in action.roles:
-            return self._refusal(visit, 403, "Your key only looks; sign in with an admin key.")
+            return self._refusal(visit, 403, "Your key may only read; sign in with an admin key.")
         visit = replace(visit, form=form)
         try:
             done = action.act(visit)
@@ -114,7 +114,7 @@ class _Dashboard:
         return self._page_of(visit, "refused.html", {"view": None, "sentence": said}, status)
 
     def _page_of(self, visit: Visit, template: str, variables: Mapping[str, object], status: int = 200) -> Response:
-        """A page for somebody who is signed in."""
+        """Render a page for a signed-in visitor."""
         return self._page(template, status, {"visit": visit, "csrf": visit.csrf, "notice": "", **variables})
 
     def _page(self, template: str, status: int, variables: Mapping[str, object]) -> Response:
@@ -125,10 +125,10 @@ class _Dashboard:
         headers = {**_HEADERS, "content-security-policy": _POLICY.format(nonce=nonce)}
         return Response(content, status, headers, media_type="text/html")
 
-    # -- who is let in
+    # -- sign-in
 
     def _admit(self, request: Request) -> Visit | Response:
-        """Who visits; or the page where one signs in."""
+        """Return the visit, or the sign-in page."""
         if (origin := _origin(request)) is None:
             return self._elsewhere()
         found, user = self._session_of(request), request.scope["state"].get("user")
@@ -151,7 +151,7 @@ class _Dashboard:
         )
 
     def _session_of(self, request: Request) -> tuple[DashboardSession, Secret] | None:
-        """The session that the request's cookie opens; one that a proxy began, for the same user alone."""
+        """Return the session of the request's cookie; one that a proxy started only for the same user."""
         origin = _origin(request)
         secret = None if origin is None else SessionCookie(origin).value(request)
         session = None if secret is None else self._context.state.sessions.find(secret)
@@ -165,7 +165,7 @@ class _Dashboard:
         return session, secret
 
     def _begin_for(self, request: Request, cookie: SessionCookie, user: str) -> Response:
-        """Sign a trusted proxy's user in, and have the browser ask again with its cookie."""
+        """Sign in a trusted proxy's user, and redirect the browser so that it sends its cookie."""
         role = self._context.role_of(user)
         _, secret = self._context.state.sessions.begin(name=user, role=role, way="proxy", address=_address(request))
         response = RedirectResponse(_page_asked(request), 303, _HEADERS)
@@ -173,7 +173,7 @@ class _Dashboard:
         return response
 
     def _elsewhere(self) -> Response:
-        """What is said where the gateway is called by another of its names."""
+        """Answer a request to another name of the gateway."""
         return self._page("elsewhere.html", 421, {})
 
     def _sign_in_page(self, status: int, following: str, fault: str = "") -> Response:
@@ -208,15 +208,15 @@ class _Dashboard:
         begun = None if code is None else sessions.redeem(code, address=_address(request))
         if begun is None:
             said = (
-                "This address was used before. In case somebody else has it, the session that it began has ended. "
+                "This address was used before. In case another person has it, the session that it started was ended. "
                 if was_used
-                else "This address is no longer good; it works once, for a minute. "
+                else "This address has expired; it works once, for a minute. "
             )
             return self._page("enter.html", 403, {"fault": f"{said}Open a new one with: tokenferry dashboard"})
         return self._let_in(request, SessionCookie(origin), begun[1], _own(form.get("following", "")))
 
     def _let_in(self, request: Request, cookie: SessionCookie, secret: Secret, following: str) -> Response:
-        """Give the browser a new session, and end the one that it had."""
+        """Give the browser a new session, and end its former one."""
         if (former := self._session_of(request)) is not None:
             self._context.state.sessions.end(former[0].id)
         response = RedirectResponse(following, 303, _HEADERS)
@@ -236,7 +236,7 @@ class _Dashboard:
     # -- the rest
 
     def _lead(self, request: Request, _: Mapping[str, str]) -> Response:
-        """Lead the addresses that people know to their page."""
+        """Redirect well-known addresses to their page."""
         if _origin(request) is None:
             return self._elsewhere()
         account = request.query_params.get("account", "")
@@ -254,7 +254,7 @@ class _Dashboard:
         return Response(asset.content, headers=headers)
 
     def _in_thread(self, answer: Callable[..., Response], *more: object) -> Callable[[Request], object]:
-        """What answers a request on a thread, once its form is read."""
+        """Make an endpoint that reads the form and answers on a thread."""
 
         async def endpoint(request: Request) -> Response:
             request.state.loop = asyncio.get_running_loop()
@@ -267,7 +267,7 @@ class _Dashboard:
 
 
 def make_app(context: ActionContext, service: LoginService) -> ASGIApp:
-    """The application; its templates are compiled when they are first shown."""
+    """Make the application; templates are compiled at first use."""
     dashboard = _Dashboard(context, service)
 
     async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
@@ -283,12 +283,12 @@ def make_app(context: ActionContext, service: LoginService) -> ASGIApp:
 
 
 def _origin(request: Request) -> str | None:
-    """The dashboard's origin; None where the request was sent to another name of the gateway."""
+    """Return the dashboard's origin; None for a request to another name of the gateway."""
     return getattr(request.state, "origin", None)
 
 
 def _page_asked(request: Request) -> str:
-    """Path and query of the page that was opened; the first page for a form."""
+    """Return path and query of the requested page; the first page for a form."""
     if request.method == "POST":
         return HOME
     raw_path: bytes = request.scope["raw_path"]
@@ -301,7 +301,7 @@ def _has_token(form: Mapping[str, str], token: str) -> bool:
 
 
 def _own(url: str) -> str:
-    """The path, if it is one of the dashboard's."""
+    """Return the path if it is one of the dashboard's, else the first page's."""
     return url if url.startswith(HOME) and "\\" not in url and url.isprintable() else HOME
 
 

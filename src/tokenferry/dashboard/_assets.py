@@ -1,4 +1,4 @@
-"""The files that pages load. Each is named by its content, so that browsers keep it for good."""
+"""The files that pages load, each named by its content, so that browsers can cache it forever."""
 
 import gzip
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ class Assets:
                 self._files[name] = Asset(content, gzip.compress(content, mtime=0), _KINDS[path.suffix])
 
     def url(self, name: str) -> str:
-        """Where a file is served. Raises `KeyError`."""
+        """Return the path at which a file is served. Raises `KeyError`."""
         return PREFIX + self._names[name]
 
     @property
     def files(self) -> Mapping[str, Asset]:
-        """By the name under which each is served."""
+        """The files by the name under which they are served."""
         return self._files

@@ -11,7 +11,7 @@ _NAME: Final = "tf_session"
 
 
 class SessionCookie:
-    """What a browser holds of a session, for the origin of the dashboard."""
+    """The cookie of a session, for the dashboard's origin."""
 
     def __init__(self, origin: str) -> None:
         self._is_secure = origin.startswith("https:")

@@ -12,20 +12,20 @@ from tokenferry.state import DashboardSession
 
 _LOOK: Final = 1.0
 _LEAST: Final = 10.0
-"""So often something is said to have changed in any case: limits in memory have no number that would tell."""
+"""Seconds between events in any case, since limits in memory have no version to compare."""
 _HEAD: Final = (
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
 _SIGN_IN: Final = ((b"content-length", b"0"), (b"hx-refresh", b"true"))
-"""Has the page loaded again, which shows where one signs in."""
+"""Makes the page reload, which shows the sign-in page."""
 
 
 class Events:
-    """Tells open pages that something has changed (server-sent events), until their session or the gateway ends.
+    """Notifies open pages of changes (server-sent events), until their session or the gateway ends.
 
-    It tells no content: a page then asks for its own view again, with the rights that hold then.
+    An event has no content: the page requests its own view again, with the rights that it has then.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What forms share: everything that is wrong with one is said at once, each beside its field."""
+"""Common code of forms: all faults are reported at once, each beside its field."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,27 +13,27 @@ BUDGET_ROWS: Final = 8
 
 
 class FieldFaults:
-    """Collects what is wrong with the fields of a form."""
+    """Collects the faults of a form's fields."""
 
     def __init__(self) -> None:
         self._found: dict[str, str] = {}
 
     @contextmanager
     def at(self, field: str) -> Iterator[None]:
-        """Within the block an error is about this field; the first one counts."""
+        """Attribute errors in the block to this field; the first one counts."""
         try:
             yield
         except (Conflict, UnknownName, UsageError) as fault:
             self._found.setdefault(field, sentence(str(fault)))
 
     def check(self) -> None:
-        """Raise `InvalidFields` if anything was wrong."""
+        """Raise `InvalidFields` if there is any fault."""
         if self._found:
             raise InvalidFields(self._found)
 
 
 def read_budgets(form: Mapping[str, str], faults: FieldFaults) -> list[str]:
-    """The budgets of the rows that have an amount, as `20usd/day`."""
+    """Read the budgets of the rows with an amount, as `20usd/day`."""
     found: dict[tuple[str, str], str] = {}
     for row in range(BUDGET_ROWS):
         if amount := form.get(f"amount_{row}", "").strip():
@@ -54,7 +54,7 @@ def _limit(amount: str, unit: str, period: str) -> SpendingLimit:
 
 
 def budget_rows(form: Mapping[str, str], budgets: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """Amount, unit and period of each row: what was typed, else the budgets there are; with a row that is empty."""
+    """Return amount, unit and period of each row: as typed, else of the present budgets, then an empty row."""
     if form:
         names = [(f"amount_{row}", f"unit_{row}", f"period_{row}") for row in range(BUDGET_ROWS)]
         typed = [(form.get(a, ""), form.get(u, "usd"), form.get(p, "day")) for a, u, p in names if form.get(a)]

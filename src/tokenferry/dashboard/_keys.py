@@ -1,4 +1,4 @@
-"""The gateway's keys: a list, a page for each, and how one is made; its secret is shown once."""
+"""The gateway's keys: a list, a page for each, and the form that creates one and shows its secret once."""
 
 import re
 import time
@@ -45,7 +45,7 @@ _SORTS: Final[Mapping[str, Callable[[KeyUse], Any]]] = {
 }
 _ROLES: Final = ("client", "viewer", "metrics")
 _MODEL: Final = "claude-haiku-4-5"
-"""The sample request asks it, unless the key names another."""
+"""The model of the sample request, unless the key is limited to others."""
 _LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "max_concurrency")
 
 
@@ -92,7 +92,7 @@ def _page(visit: Visit) -> Variables:
 
 
 def _rights(one: KeyUse) -> list[str]:
-    """What a key may be used for, in words."""
+    """Describe what a key may be used for."""
     rights = one.key.rights
     lists = (("models", rights.models), ("providers", rights.providers), ("accounts", rights.accounts))
     parts = [f"{what}: {', '.join(names)}" for what, names in lists if names]
@@ -103,7 +103,7 @@ def _create(visit: Visit) -> Shown:
     form, faults = visit.form, FieldFaults()
     role = form.get("role", "client")
     if role not in _ROLES:
-        raise UsageError("an admin key is made by the command alone: tokenferry key create NAME --role admin")
+        raise UsageError("only the command creates an admin key: tokenferry key create NAME --role admin")
     name, expires = form.get("name", "").strip(), None
     with faults.at("name"):
         check_key_name(name)
@@ -142,7 +142,7 @@ def _change(visit: Visit) -> Redirect:
 def _rename(visit: Visit) -> Redirect:
     name = visit.form.get("name", "").strip()
     changed = change_key(visit.context, visit.session, visit.path["id"], KeyChange(name=name))
-    return Redirect(_place(changed.info.id), f"The key is {changed.info.name} now; it stays the same key.")
+    return Redirect(_place(changed.info.id), f"The key's name is {changed.info.name} now; it is still the same key.")
 
 
 def _revoke(visit: Visit) -> Redirect:
@@ -155,7 +155,7 @@ def _place(key: str) -> str:
 
 
 def _use(visit: Visit, faults: FieldFaults) -> dict[str, Any]:
-    """What the form says of what a key may be used for, and how much of it."""
+    """Read the form's rights, limits and budgets of a key."""
     form, known = visit.form, KnownNames.of(visit.context.broker)
     accounts, pin, labels = _words(form.get("accounts", "")), form.get("pin") or None, dict[str, str]()
     with faults.at("accounts"):

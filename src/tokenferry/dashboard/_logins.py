@@ -1,4 +1,4 @@
-"""Logging in: where, the way to the provider, the code that comes back, and a code for another device."""
+"""Logging in: the choice of provider, its page, the pasted code, and the code for another device."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +14,7 @@ from tokenferry.state import StartedLogin
 
 
 def pending(visit: Visit) -> Sequence[StartedLogin]:
-    """The logins that this session has begun and that wait for a code; the latest of each account."""
+    """Return this session's logins that wait for a code; the latest of each account."""
     if not visit.may_change:
         return ()
     latest = {(one.provider, one.account): one for one in visit.service.pending(visit.session)}
@@ -35,7 +35,7 @@ def _page(visit: Visit) -> Variables:
 
 
 def _may_state(visit: Visit) -> bool:
-    """Whether it is the person at this machine: signed in by `tokenferry dashboard`, and not from elsewhere."""
+    """Whether the visitor is at this machine: signed in by `tokenferry dashboard`, and not from elsewhere."""
     session = visit.session
     return session.is_admin and session.way == "command" and (not session.address or is_loopback(session.address))
 
@@ -43,11 +43,11 @@ def _may_state(visit: Visit) -> bool:
 def _state(visit: Visit) -> Redirect:
     if not _may_state(visit):
         raise PolicyRefused(
-            "the statement is made by the person at this machine; sign in with: tokenferry dashboard; or state it "
+            "only the person at this machine makes the statement; sign in with: tokenferry dashboard; or state it "
             "with: tokenferry policy set own-use"
         )
     if visit.form.get("mine") != "yes" or visit.form.get("read") != "yes":
-        raise UsageError("nothing was recorded: both halves of the statement must be true, and ticked")
+        raise UsageError("nothing was recorded; tick both halves of the statement if they are true")
     return Redirect("/dashboard/login", sentence(state_own_use(visit.context, visit.session).message))
 
 
@@ -59,7 +59,7 @@ login_view: Final = View("/login", "login.html", _page, roles=ADMINS)
 
 
 def login_actions(account: View) -> tuple[FormAction, ...]:
-    """What the forms of logins do; those for one account show its page again where they fail."""
+    """Return the actions of login forms; those of one account show its page again if they fail."""
     return (
         FormAction("/login", _begin, login_view),
         FormAction("/login/device", _begin_device, login_view),
@@ -76,7 +76,7 @@ def _begin(visit: Visit) -> Shown:
 
 
 def _again(visit: Visit) -> Shown:
-    """Begin a login for an account: by the browser, or by a code where its provider knows no other way."""
+    """Start a login for an account: by browser, or by a code if its provider knows no other way."""
     name = visit.path["name"]
     provider = visit.context.broker.book.read(name).account.provider
     is_by_device = any(one.provider == provider and not one.is_by_browser for one in visit.service.offers())
@@ -84,9 +84,9 @@ def _again(visit: Visit) -> Shown:
 
 
 def _lead(visit: Visit, provider: str, account: str | None) -> Shown:
-    """Begin a login, and lead the tab that was opened for it to the provider.
+    """Start a login, and take the tab that was opened for it to the provider.
 
-    It is led on by the page, not by a redirect: browsers hold `form-action` against redirects that follow a form.
+    The page navigates, since browsers apply `form-action` to redirects that follow a form.
     """
     begun = visit.service.begin(provider, visit.session, account)
     return Shown(
@@ -120,7 +120,9 @@ def _show_code(visit: Visit, provider: str, account: str | None) -> Shown:
 def _finish(visit: Visit) -> Redirect:
     pasted = secret_of(visit.form.get("code", ""))
     if pasted is None:
-        raise LoginFailed("the code can't be read; paste it whole, as the page shows it, or the address of that page")
+        raise LoginFailed(
+            "the code can't be read; paste the whole code as the page shows it, or the address of that page"
+        )
     try:
         kept = visit.service.exchange(pasted, visit.form.get("account", "").strip() or None, visit.session)
     except TokenferryError as fault:

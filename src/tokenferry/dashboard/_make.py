@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def make_dashboard(context: ActionContext, service: LoginService) -> "ASGIApp":
-    """The dashboard as an ASGI application, for behind the gateway's guard; takes some 0.1 s when first called."""
-    from tokenferry.dashboard._app import make_app  # noqa: PLC0415  # it is first asked for when it is needed
+    """Make the dashboard's ASGI application, to run behind the gateway's guard; the first call takes 0.1 s."""
+    from tokenferry.dashboard._app import make_app  # noqa: PLC0415  # imported when first used
 
     return make_app(context, service)

@@ -9,7 +9,7 @@ from tokenferry.readiness import ANYONE, ServiceStatus
 from tokenferry.views import NowView, WindowShare, key_uses, now_view, own_usage
 
 _SHOWN: Final = 8
-"""So many accounts have their windows shown, those first that are closest to their limits."""
+"""The number of accounts whose windows are shown, those closest to their limits first."""
 
 
 def _show(visit: Visit) -> Variables:

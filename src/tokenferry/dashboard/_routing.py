@@ -32,7 +32,7 @@ def _show(visit: Visit) -> Variables:
 
 
 def _explained(visit: Visit, asked: Mapping[str, str]) -> RouteExplanation:
-    """The same answer as `explain route` gives, by the pool of this worker. Nothing is sent."""
+    """Return the answer of `explain route`, by this worker's pool. Nothing is sent."""
     model, body = asked.get("model", "").strip(), asked.get("body", "").strip()
     if model and body:
         raise UsageError("the body names the model; leave one of them out")

@@ -1,4 +1,4 @@
-"""What the dashboard has. A new subject adds its `DashboardSection` here, in the order of the navigation."""
+"""The dashboard's sections, in the order of the navigation. A new subject adds its `DashboardSection` here."""
 
 from typing import Final
 

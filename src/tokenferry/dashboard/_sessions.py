@@ -1,4 +1,4 @@
-"""Who is signed in, and ending that."""
+"""The open sessions, and the form that ends one."""
 
 from typing import Final
 

@@ -25,7 +25,7 @@ from tokenferry.errors import Conflict, PolicyRefused, UnknownName
 from tokenferry.secret import without_secrets
 
 _STARTS: Final = frozenset(("host", "port", "allow_remote", "uds", "tls_cert", "tls_key", "workers"))
-"""What of [server] counts when a gateway starts, and never after."""
+"""The keys of [server] that take effect only at a gateway's start."""
 _KEY_LINE: Final = re.compile(r"((?:api_key|webhook)\s*=\s*)\S.*")
 
 
@@ -77,12 +77,12 @@ def _setting(visit: Visit, name: str) -> SettingNow:
 
 
 def _in_use(visit: Visit) -> set[str]:
-    """The providers that have accounts: where those are sent is no matter of a web page."""
+    """Return the providers that have accounts; no web page may change where these credentials are sent."""
     return {account.provider for account in visit.context.broker.book.listing().accounts}
 
 
 def _preview(visit: Visit) -> Shown:
-    """Show what a change would do to the file; nothing is written yet."""
+    """Show a change's diff; nothing is written yet."""
     change = _proposed(visit)
     return Shown(
         "setting_preview.html",
@@ -100,9 +100,9 @@ def _preview(visit: Visit) -> Shown:
 def _save(visit: Visit) -> Redirect:
     change = _proposed(visit)
     if change.digest != visit.form.get("digest"):
-        raise Conflict("config.toml was changed by somebody else; look at the change again, then save it")
+        raise Conflict("config.toml was changed since; look at the change again, then save it")
     write_change(visit.context.home, change, by=visit.session.name)
-    restart = " It counts from the gateway's next start on." if _restarts(visit.path["name"]) else ""
+    restart = " It takes effect at the gateway's next start." if _restarts(visit.path["name"]) else ""
     return Redirect("/dashboard/settings", f"Saved {visit.path['name']}.{restart}")
 
 
@@ -115,11 +115,11 @@ def _undo(visit: Visit) -> Redirect:
 
 
 def _proposed(visit: Visit) -> ConfigChange:
-    """The change that a form asks for. Raises `PolicyRefused` for what the command alone changes, `ConfigError`."""
+    """Return the change that a form asks for. Raises `PolicyRefused` if only a command may make it, `ConfigError`."""
     home, name = visit.context.home, visit.path["name"]
     one = _setting(visit, name)
     if one.command is not None:
-        raise PolicyRefused(f"{name} is changed in a terminal alone, with: {one.command}")
+        raise PolicyRefused(f"{name} can only be changed in a terminal, with: {one.command}")
     is_unset = visit.form.get("unset") == "1"
     change = propose_change(home.config, [(name, None if is_unset else visit.form.get("value", ""))])
     _check_allowed(visit, change)
@@ -128,9 +128,11 @@ def _proposed(visit: Visit) -> ConfigChange:
 
 
 def _check_allowed(visit: Visit, change: ConfigChange) -> None:
-    """Raise `PolicyRefused` if a change touches what the command alone may change."""
+    """Raise `PolicyRefused` if a change touches a setting that only a command may change."""
     if (path := protected_by(change, _in_use(visit))) is not None:
-        raise PolicyRefused(f"this would change {path}, which is changed in a terminal alone: tokenferry config edit")
+        raise PolicyRefused(
+            f"this would change {path}, which can only be changed in a terminal, with: tokenferry config edit"
+        )
 
 
 def _restarts(name: str) -> bool:
@@ -139,7 +141,7 @@ def _restarts(name: str) -> bool:
 
 
 def _value(value: Any) -> str:
-    """A value as one writes it in the field."""
+    """Format a value for the input field."""
     if value is None:
         return ""
     if isinstance(value, str):

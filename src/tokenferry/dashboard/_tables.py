@@ -1,4 +1,4 @@
-"""Tables that sort and filter by links: all that a person chose is in the address."""
+"""Tables that sort and filter by links, so that every choice is in the address."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -10,9 +10,9 @@ _Row = TypeVar("_Row")
 
 
 class TableOrder:
-    """The order of a table, from the query `sort=COLUMN` or `sort=-COLUMN`; others count as `first`.
+    """The order of a table, from the query `sort=COLUMN` or `sort=-COLUMN`; by default `first`.
 
-    `columns` are the headings, `sorts` what rows are compared by; a column without one can't be sorted by.
+    `columns` are the headings, `sorts` the keys by which rows are compared; a column without one isn't sortable.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class TableOrder:
         return sorted(rows, key=self._sorts[self.column], reverse=self.is_descending)
 
     def link(self, column: str) -> str | None:
-        """Where a heading leads: to the order by it, or the other way round; None if it can't be sorted by."""
+        """Return a heading's link, which sorts by it or reverses the order; None if it isn't sortable."""
         if column not in self._sorts:
             return None
         is_turned = column == self.column and not self.is_descending
         return self.query(sort=f"-{column}" if is_turned else column)
 
     def direction(self, column: str) -> str | None:
-        """What `aria-sort` says of a heading; None where the table isn't sorted by it."""
+        """Return a heading's `aria-sort`; None if the table isn't sorted by it."""
         if column != self.column:
             return None
         return "descending" if self.is_descending else "ascending"
 
     def query(self, **changes: str) -> str:
-        """The address of the same table with these changes; an empty value removes its part."""
-        kept = {name: value for name, value in {**self._query, **changes}.items() if value}
-        return f"?{urlencode(kept)}" if kept else "?"
+        """Return the query of the same table with these changes; an empty value removes a part."""
+        query = {name: value for name, value in {**self._query, **changes}.items() if value}
+        return f"?{urlencode(query)}"

@@ -1,4 +1,4 @@
-"""The template environment: autoescaped, strict about missing variables, with the filters that the views share."""
+"""The template environment: autoescaped, strict about missing variables, with shared filters."""
 
 import time
 from datetime import UTC, datetime
@@ -59,7 +59,7 @@ def environment(assets: Assets) -> jinja2.Environment:
 
 
 def span(seconds: float) -> str:
-    """A length of time in its two largest units: 2 h 14 min."""
+    """Format a duration in its two largest units: 2 h 14 min."""
     left, parts = max(0, round(seconds)), []
     for size, unit in _UNITS:
         count, left = divmod(left, size)
@@ -69,7 +69,7 @@ def span(seconds: float) -> str:
 
 
 def moment(at: float | str | None) -> Markup:
-    """A moment as people say it, with the exact one beside it; seconds since 1970 UTC, or RFC 3339."""
+    """Format a moment relative to now, with the exact time as title; `at` is seconds since 1970 UTC, or RFC 3339."""
     if at is None or at == "":
         return Markup('<span class="none">-</span>')
     seconds = datetime.fromisoformat(at).timestamp() if isinstance(at, str) else float(at)
@@ -80,7 +80,7 @@ def moment(at: float | str | None) -> Markup:
 
 
 def clock(at: float) -> Markup:
-    """The time of day in UTC, on another day with its date; `at` is in seconds since 1970. A script localises it."""
+    """Format the time of day in UTC, with the date on other days; `at` is seconds since 1970. A script localises it."""
     exact = datetime.fromtimestamp(at, UTC)
     day = "" if exact.date() == datetime.now(UTC).date() else f"{exact.day} {exact:%b} "
     return Markup(
@@ -89,7 +89,7 @@ def clock(at: float) -> Markup:
 
 
 def _cents(micros: int) -> str:
-    """Money of one request, which is often less than a cent."""
+    """Format the cost of one request, which is often less than a cent."""
     return dollars(micros) if micros >= 10_000 else f"${micros / 1e6:.4f}"  # noqa: PLR2004  # a cent
 
 
@@ -98,12 +98,12 @@ def percent(share: float | None) -> str:
 
 
 def tone(word: str) -> str:
-    """How a state looks: good, calm, warning or bad."""
+    """Return the tone of a state: good, calm, warning or bad."""
     return _TONES.get(word, "calm")
 
 
 def state(word: str, until: float | None = None) -> Markup:
-    """A state's word with its colour and its shape; `until`, in seconds since 1970 UTC, is when it ends."""
+    """Format a state's word with colour and shape; `until`, in seconds since 1970 UTC, is its end."""
     look = tone(word)
     end = "" if until is None else Markup(" until {0}").format(clock(until))
     return Markup('<span class="state {0}"><span aria-hidden="true">{1}</span> {2}{3}</span>').format(

@@ -20,7 +20,7 @@ from tokenferry.views import (
 )
 
 _SAVED: Final = 10_000
-"""So many requests a file has at most."""
+"""The most requests in a downloaded file."""
 _SHOWN: Final = 100
 _STATUSES: Final = (
     ("ok", "ok"),
@@ -56,7 +56,7 @@ def _show(visit: Visit) -> Variables:
 
 
 def _save(visit: Visit) -> Download:
-    """What the page lists, without its end: up to 10,000 requests, or 500 sessions."""
+    """Download the page's list in full: up to 10,000 requests, or 500 sessions."""
     query = traffic_query(visit.query, now=time.time())
     out = io.StringIO()
     writer = csv.writer(out)
@@ -75,7 +75,7 @@ def _request(visit: Visit) -> Variables:
 
 
 def _find(visit: Visit) -> Variables:
-    """The request of an id that was pasted, perhaps with the header's name before it."""
+    """Show the request of a pasted id, which may have the header's name before it."""
     words = visit.query.get("id", "").split()
     if not words:
         raise UsageError("give the id of a request: x-tokenferry-request-id of its answer")

@@ -1,4 +1,4 @@
-"""What there is to see and to do: a table of views (GET) and of actions (POST)."""
+"""The tables of views (GET) and of actions (POST)."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
@@ -39,24 +39,24 @@ class Download(Struct, frozen=True):
 
 
 class Redirect(Struct, frozen=True):
-    """An action was carried out: the browser goes on to `url`, whose page shows the `message` once."""
+    """A completed action: the browser goes to `url`, whose page shows the `message` once."""
 
     url: str
     message: str = ""
 
 
 class Shown(Struct, frozen=True):
-    """An action was carried out, and this page is its answer: what it shows can't be asked for again."""
+    """A completed action whose answer is this page, since it can't be requested again."""
 
     template: str
     variables: Variables
 
 
 class FormAction(Struct, frozen=True):
-    """What a form does. `act` runs on a thread; its form fields are `visit.form`.
+    """The action of a form. `act` runs on a thread; the form's fields are `visit.form`.
 
-    Where it raises an error of `tokenferry.errors`, `view` is shown again, with the error's sentence as `visit.fault`
-    and what was typed as `visit.form`. The session, its CSRF token and its role have been checked.
+    If it raises an error of `tokenferry.errors`, `view` is shown again, with the error's sentence as `visit.fault` and
+    the typed fields as `visit.form`. Session, CSRF token and role have been checked.
     """
 
     path: str

@@ -15,7 +15,7 @@ _PATIENCE: Final = 30.0
 
 
 class Visit(Concealing, frozen=True):
-    """One request of somebody who is signed in, with all that a view or an action may ask and do."""
+    """One request of a signed-in visitor, with everything that a view or an action needs."""
 
     hidden: ClassVar = ("csrf", "form")
 
@@ -23,23 +23,23 @@ class Visit(Concealing, frozen=True):
     service: LoginService
     session: DashboardSession
     csrf: str
-    """What each form must hold."""
+    """The token that each form must hold."""
     url: str
-    """Path and query, as they were asked for."""
+    """Path and query as requested."""
     path: Mapping[str, str] = field(default_factory=dict)
-    """What the placeholders of the view's path stand for."""
+    """The values of the placeholders in the view's path."""
     query: Mapping[str, str] = field(default_factory=dict)
     form: Mapping[str, str] = field(default_factory=dict)
-    """What was sent; empty for a view that was opened."""
+    """The fields that were sent; empty for a view."""
     fault: str = ""
     """Why the form was refused."""
     wrong: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with single fields of the form, by their names."""
+    """The faults of single fields of the form, by name."""
     loop: AbstractEventLoop | None = None
     """The gateway's."""
 
     def wait_for(self, doing: Coroutine[Any, Any, _Found]) -> _Found:
-        """Have something done on the gateway's event loop, and wait on this thread for what it gives."""
+        """Run a coroutine on the gateway's event loop, and wait on this thread for its result."""
         assert self.loop is not None, "a visit of a request has it"
         return asyncio.run_coroutine_threadsafe(doing, self.loop).result(_PATIENCE)
 
@@ -49,7 +49,7 @@ class Visit(Concealing, frozen=True):
 
     @property
     def rights(self) -> Rights:
-        """What the client key of the session may be used for; everything for the other roles. Raises `UnknownName`."""
+        """The rights of the session's client key; everything for the other roles. Raises `UnknownName`."""
         if self.session.role != "client":
             return EVERYTHING
         if not self.session.key:
@@ -58,5 +58,5 @@ class Visit(Concealing, frozen=True):
 
 
 def sentence(message: str) -> str:
-    """What an action or an error says, as a sentence."""
+    """Make the message of an action or an error a sentence."""
     return f"{message[:1].upper()}{message[1:].rstrip('.')}."

@@ -1,4 +1,4 @@
-"""What the gateway of a home does with requests and accounts, as the route resolver says: for commands and `serve`."""
+"""What a home's gateway does with requests and accounts, by the route resolver; for commands and `serve`."""
 
 from tokenferry.readiness._budgets import BudgetUse, budgets_now, key_word, within_budgets
 from tokenferry.readiness._cooldowns import active_cooldowns, cooldown_sentence, ends, models, time_left, until

@@ -19,11 +19,11 @@ _USED_UP: Final = 429
 
 
 class BudgetUse(Struct, frozen=True):
-    """How much of a budget is used in its present period, by what the ledger has."""
+    """How much of a budget is used in its present period, according to the ledger."""
 
     counter: "Counter"
     key: str = ""
-    """The name of the one key that it counts; empty where it counts several."""
+    """The name of the only key that it counts; empty if it counts several."""
 
     @property
     def subject(self) -> str:
@@ -36,7 +36,7 @@ class BudgetUse(Struct, frozen=True):
 
     @property
     def key_id(self) -> str:
-        """The id of the client key that it is stored with; empty for one of `[[budgets]]`, which name keys by name."""
+        """The id of the client key that it is stored with; empty for one of `[[budgets]]`."""
         budget = self.counter.budget
         return budget.name if budget.kind == "key" and self.key and budget.name != self.key else ""
 
@@ -67,13 +67,13 @@ class BudgetUse(Struct, frozen=True):
 
 
 def key_word(key: ClientKey, uses: Sequence[BudgetUse], now: float) -> str:
-    """A client key's state as people are shown it: one whose budget is used up isn't live. `uses` are its budgets."""
+    """Return a client key's state for people: `used up` if one of its budgets is. `uses` are its budgets."""
     state = key.state(now)
     return "used up" if state == "live" and any(one.refuses for one in uses) else state
 
 
 def within_budgets(found: RouteExplanation, uses: Sequence[BudgetUse], now: float) -> RouteExplanation:
-    """The explanation with what a client key has used, and with the refusal if that is all it may."""
+    """Add a client key's budgets to the explanation, and the refusal if one is used up."""
     shown = replace(found, budgets=tuple(one.sentence(now) for one in uses))
     used_up = next((one for one in uses if one.refuses), None)
     if used_up is None or found.refused:
@@ -84,7 +84,7 @@ def within_budgets(found: RouteExplanation, uses: Sequence[BudgetUse], now: floa
 def budgets_now(
     home: Home, config: Config, keys: Sequence[ClientKey] | None = None, *, now: float | None = None
 ) -> list[BudgetUse]:
-    """Every budget that holds now, the one that is used up most first; only those of `keys`, if they are given.
+    """Return every budget in force, the most used first; only those of `keys`, if given.
 
     `now` is in seconds since 1970 UTC. Raises `StorageFailed`, `CorruptFile`, `UnsafeFile`.
     """

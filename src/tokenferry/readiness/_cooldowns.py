@@ -9,7 +9,7 @@ from tokenferry.units import moment, span
 
 
 def active_cooldowns(home: Home, now: float) -> tuple[list[Cooldown], Mapping[str, str]]:
-    """Those that hold at `now`, in seconds since 1970 UTC, and the accounts' organizations. Makes no file.
+    """Return the cooldowns active at `now` (seconds since 1970 UTC), and the accounts' organizations. Creates no file.
 
     Raises `StorageFailed`, `CorruptFile`, `UnsafeFile`.
     """
@@ -20,7 +20,7 @@ def active_cooldowns(home: Home, now: float) -> tuple[list[Cooldown], Mapping[st
 
 
 def cooldown_sentence(one: Cooldown, organizations: Mapping[str, str], now: float) -> str:
-    """One cooldown in a line: who, why, and until when."""
+    """Describe one cooldown in a line: scope, cause and end."""
     scope = one.scope
     members = [name for name, organization in organizations.items() if organization == scope.name]
     whose = f" (accounts {', '.join(members)})" if scope.kind == "organization" and members else ""
@@ -30,12 +30,12 @@ def cooldown_sentence(one: Cooldown, organizations: Mapping[str, str], now: floa
 
 
 def ends(one: Cooldown, now: float) -> str:
-    """Until when, as a part of a sentence."""
+    """Describe its end, as a part of a sentence."""
     return "with no known end" if one.until is None else f"until {until(one, now)}"
 
 
 def models(one: Cooldown) -> str:
-    """Which models it is about, as the end of a sentence."""
+    """Name the models it is about, as the end of a sentence."""
     return f", models of {one.scope.family}" if one.scope.family else ""
 
 

@@ -18,7 +18,7 @@ _CONVERSATIONS = (b'"messages"', b'"input"', b'"contents"')
 
 
 class RouteQuestion(Concealing, frozen=True):
-    """A request to explain. `body` is its JSON, `key` a client key's name or id; None is the asker's own."""
+    """A request to explain. `body` is its JSON, `key` a client key's name or id; None means the asker's own."""
 
     hidden: ClassVar = ("body",)
 
@@ -31,7 +31,7 @@ class RouteQuestion(Concealing, frozen=True):
 
 
 class TargetExplanation(Struct, frozen=True):
-    """Which account of one target would serve, and why no other."""
+    """The account of one target that would serve, and why no other would."""
 
     provider: str
     model: str | None
@@ -41,11 +41,11 @@ class TargetExplanation(Struct, frozen=True):
 
 
 class RouteExplanation(Struct, frozen=True):
-    """Where a request would go. `status` is what the client would get: 200 where an account serves it."""
+    """Where a request would go. `status` is the client's: 200 if an account serves it."""
 
     status: int
     refused: str = ""
-    """Why no provider may serve it; empty where one may."""
+    """Why no provider may serve it; empty if one may."""
     plan: str = ""
     """Why it goes there, in words."""
     rule: str = "default"
@@ -53,14 +53,14 @@ class RouteExplanation(Struct, frozen=True):
     requested: str | None = None
     targets: tuple[TargetExplanation, ...] = ()
     limits: str = ""
-    """How much its client key may ask for; empty for no limit."""
+    """The limits of its client key; empty for none."""
     budgets: tuple[str, ...] = ()
-    """How much is used of each of its client key's budgets."""
+    """The use of each of its client key's budgets."""
     worker: int | None = None
-    """The number of the worker that says so, where a gateway has several."""
+    """The number of the worker that answered, if the gateway has several."""
 
     def to_json(self) -> list[dict[str, Any]]:
-        """One object a target, in order; one for a refusal."""
+        """Return one object per target, in order, or one for a refusal."""
         if self.refused:
             return [
                 {
@@ -100,10 +100,10 @@ def explain_route(
     last_account: str | None = None,
     shows_denied: bool = True,
 ) -> RouteExplanation:
-    """Say where a request would go, by the resolver and pool that are given. It takes no slot and starts no probe.
+    """Explain where a request would go, by this resolver and pool. It takes no slot and starts no probe.
 
-    `last_account` is the one that served the session last; with it, the pool must belong to this call alone. Accounts
-    that the client key may not use are named only if it `shows_denied`.
+    `last_account` served the session last; if it is given, the pool must belong to this call alone. Accounts that the
+    client key may not use are named only with `shows_denied`.
     """
     plan = resolver.resolve(request, key)
     if isinstance(plan, NoRoute):
@@ -141,10 +141,10 @@ def explain_route(
 
 
 def _unfit(target: Target, providers: Mapping[str, Provider], request: RouteRequest) -> str | None:
-    """Why the format of the target's provider can't say what the request asks for; None if it can."""
+    """Say why the target's format can't express the request; None if it can."""
     codec = codec_for(providers[target.group.provider], target, request.wire_format)
     if codec is None or request.facts is None or not any(name in request.facts.body for name in _CONVERSATIONS):
-        return None  # a question about a model alone asks for nothing that could be unfit
+        return None  # a question about a model alone can't be unfit
     try:
         codec.request(request.facts.body, target.model)
     except Unfit as fault:
@@ -153,7 +153,7 @@ def _unfit(target: Target, providers: Mapping[str, Provider], request: RouteRequ
 
 
 def _denied(target: Target, providers: Mapping[str, Provider], listing: ListedAccounts) -> Sequence[PassedOver]:
-    """The provider's accounts that the client key may not use, of which a plan says nothing."""
+    """Return the provider's accounts that the client key may not use; a plan leaves them out."""
     everybody = account_group(providers[target.group.provider], listing.accounts).accounts
     return [
         PassedOver(one.name, "its client key may not use it", is_allowed=False)

@@ -10,19 +10,19 @@ from tokenferry.state import ClientKey
 
 
 class Misnamed(Struct, frozen=True):
-    """A name in the configuration or a client key's rights that nothing here has."""
+    """A name in the configuration or a client key's rights that doesn't exist."""
 
     what: str
     where: str
     cure: str
     is_configured: bool = True
-    """Whether the configuration names it; else a client key does."""
+    """Whether the configuration names it, and not a client key."""
 
 
 def misnamed(config: Config, broker: Broker, keys: Iterable[ClientKey] | None) -> Iterator[Misnamed]:
-    """The accounts, providers and client keys that are named somewhere and aren't here.
+    """Yield the named accounts, providers and client keys that don't exist.
 
-    `keys` is None where they can't be read; then nothing is said of them. Nor is it of accounts while there is none.
+    `keys` is None if they can't be read; then they are not checked. Neither are accounts while there is none.
     """
     listing = broker.book.listing()
     accounts = {*(account.name for account in listing.accounts), *listing.broken}

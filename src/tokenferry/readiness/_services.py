@@ -27,25 +27,25 @@ _OK: Final = 200
 
 
 class Unusable(Struct, frozen=True):
-    """Why an account can't serve whatever is asked: the status that a client would get, and the reason."""
+    """Why an account can't serve any request: the client's status, and the reason."""
 
     status: int
     reason: str
 
 
 class ServiceStatus(Struct, frozen=True):
-    """What a request for a model gets now. `status` is 200 where an account serves it."""
+    """What a request for a model gets now. `status` is 200 if an account serves it."""
 
     model: str | None
-    """None for one that nothing maps."""
+    """None for an unmapped model."""
     status: int
     reason: str
     account: str | None = None
     provider: str | None = None
     cause: str = ""
-    """A word for why no provider may serve it."""
+    """The cause why no provider may serve it, in a word."""
     paused: tuple[str, ...] = ()
-    """The accounts that could serve it if they were not paused."""
+    """The paused accounts that could serve it."""
 
     @property
     def is_served(self) -> bool:
@@ -80,9 +80,9 @@ class ServiceStatus(Struct, frozen=True):
 def unusable_accounts(
     broker: Broker, states: Mapping[str, str], documents: Mapping[str, Document] | None = None
 ) -> dict[str, Unusable]:
-    """The accounts that can't serve at all, by name. `states` gives each account's state in a word.
+    """Return the accounts that can't serve at all, by name. `states` gives each account's state in a word.
 
-    Without `documents`, which then are those of all accounts that are looked at, each is read.
+    `documents` limits the check to these accounts; without it every account is read.
     """
     found: dict[str, Unusable] = {}
     names = None if documents is None else tuple(documents)
@@ -107,7 +107,7 @@ def unusable_accounts(
 
 
 def pool_of(config: Config, state: State | None) -> Pool:
-    """A pool that knows the cooldowns on record, and nothing else of what a running gateway knows."""
+    """Make a pool with the recorded cooldowns, and without a running gateway's other knowledge."""
     pool = Pool(config.pool)
     if state is not None:
         pool.cooldowns.adopt(state.cooldowns.list(), state.organizations.all(), 0)
@@ -115,12 +115,12 @@ def pool_of(config: Config, state: State | None) -> Pool:
 
 
 def limits_of(config: Config, account: Account) -> list[str]:
-    """How much an account may be asked, and where that is stated; empty for no limit."""
+    """Describe an account's limits, and where each is set; empty for none."""
     return Pool(config.pool).capacity.sentences(PoolAccount(account.name, account.provider))
 
 
 def choose(pool: Pool, target: Target, criteria: Criteria, unusable: Mapping[str, Unusable]) -> Choice:
-    """Which account of a target would serve, and why no other."""
+    """Choose the account of a target that would serve, with the reasons against the others."""
     choice = pool.selector.report(target, criteria, unusable.keys())
     others = [
         replace(one, reason=unusable[one.account].reason, until=None)
@@ -132,7 +132,7 @@ def choose(pool: Pool, target: Target, criteria: Criteria, unusable: Mapping[str
 
 
 def status_of(passed_over: Iterable[PassedOver], unusable: Mapping[str, Unusable]) -> int:
-    """What a client gets where all these accounts are passed over."""
+    """Return the client's status if all these accounts are passed over."""
     statuses = {
         unusable[one.account].status if one.account in unusable else _LIMITED if _may_return(one) else _UNAVAILABLE
         for one in passed_over
@@ -142,14 +142,14 @@ def status_of(passed_over: Iterable[PassedOver], unusable: Mapping[str, Unusable
 
 
 def _may_return(one: PassedOver) -> bool:
-    """Whether waiting helps, as the pool judges it."""
+    """Whether waiting helps, by the pool's rules."""
     return one.until is not None or one.is_limit or not one.cause
 
 
 def services(
     config: Config, broker: Broker, state: State | None, states: Mapping[str, str], key: ClientKey = ANYONE
 ) -> list[ServiceStatus]:
-    """What requests get now: for what nothing maps, each model that the configuration names, and limited families."""
+    """Return what requests get now: for unmapped models, for each configured model, and for limited families."""
     listing = broker.book.listing()
     resolver, pool, unusable = (
         resolver_of(config, broker, listing),
@@ -200,7 +200,7 @@ def _service(
 
 
 def expects_service(config: Config, keys: Iterable[ClientKey], *, runs: bool) -> bool:
-    """Whether somebody expects service: a gateway runs, a client has a key, or the configuration routes."""
+    """Whether service is expected: a gateway runs, a client has a key, or the configuration routes."""
     is_configured = bool(config.models) or config.router != RouterSettings() or config.upstream != UpstreamSettings()
     live = [key for key in keys if key.is_live(time.time()) and key.role == "client" and key.name != ANYONE.name]
     return runs or bool(live) or is_configured

@@ -9,7 +9,7 @@ from tokenferry.routing import NoRoute
 
 
 def serving_line(config: Config, broker: Broker, name: str) -> str:
-    """What the gateway does with an account: `serves as 2 of 3 at anthropic`, or why nothing yet, and what to do."""
+    """Describe an account's place in the gateway: `serves as 2 of 3 at anthropic`, or why nothing yet, and the fix."""
     try:
         document = broker.book.read(name)
         broker.check_policy(document)
@@ -23,7 +23,7 @@ def serving_line(config: Config, broker: Broker, name: str) -> str:
 
 
 def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:
-    """Its place, as a default account and for the models of `[[models]]`."""
+    """Yield its place as a default account, and for the models of `[[models]]`."""
     resolver = resolver_of(config, broker)
     names: list[str | None] = [model.name for model in config.models]
     if config.router.unmapped == "default":
@@ -67,7 +67,7 @@ def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
 
 
 def _by_name(config: Config, broker: Broker, provider: str) -> str:
-    """What a request for the provider's name with a model's gets, to be added to a hint."""
+    """Describe what a request for `PROVIDER/MODEL` gets, as an addition to a hint."""
     plan = resolver_of(config, broker).resolve_model(f"{provider}/MODEL", ANYONE)
     if isinstance(plan, NoRoute):
         return ""

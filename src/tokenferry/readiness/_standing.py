@@ -39,7 +39,7 @@ Known: TypeAlias = tuple[list[Cooldown], Mapping[str, str]]
 
 _MOST_TRIES: Final = 2
 _QUIET: Final = frozenset(("fresh", "expired", "refreshing", "backing-off", "uncertain", "limited"))
-"""Where an account works, or comes back by itself."""
+"""States in which an account works, or recovers by itself."""
 _BILLED: Final = "overage"  # it serves all the same
 _OF_CREDENTIALS: Final = ("refused", "claude-code-only")
 _RENEWS: Final = "expired, refreshed at its next use"
@@ -52,11 +52,11 @@ _PLACES: Final = {
 
 
 def unheard(_: str) -> None:
-    """For who has no place to show a sentence."""
+    """Drop a sentence."""
 
 
 class AccountRow(Struct, frozen=True):
-    """An account as listings show it. `text` is the state for people, `note` what else they should know."""
+    """An account as listings show it. `text` is the state for people, `note` has further remarks."""
 
     name: str
     state: AccountState
@@ -68,15 +68,15 @@ class AccountRow(Struct, frozen=True):
     profiles: tuple[str, ...] = ()
     """The profiles of the official SDKs that it is published as."""
     aging: Aging | None = None
-    """When its credential comes to an end that no renewal puts off."""
+    """The end of its credential, if renewal doesn't postpone it."""
     header: Header | None = None
-    """What is in clear of a sealed account that can't be opened now."""
+    """The clear header of a sealed account that can't be opened now."""
     limit: Cooldown | None = None
     """The cooldown that its text is about: the longest for all models, else the longest for some."""
 
     @property
     def word(self) -> str:
-        """The state as people are shown it: an account that is paused, or limited for some models, isn't fresh."""
+        """The state for people: `paused` and, also if only for some models, `limited` take precedence over `fresh`."""
         if self.is_paused and self.state in _QUIET:
             return "paused"
         return self.state if self.limit is None else "limited"
@@ -87,7 +87,7 @@ class AccountRow(Struct, frozen=True):
 
     @property
     def until(self) -> int | None:
-        """When the state that its word names ends by itself, in seconds since 1970 UTC; None where that isn't known."""
+        """When the state that `word` names ends by itself, in seconds since 1970 UTC; None if unknown."""
         if self.word == "paused" and self.document is not None:
             return self.document.account.paused_until
         return self.limit.until if self.word == "limited" and self.limit is not None else None
@@ -151,9 +151,9 @@ class AccountRow(Struct, frozen=True):
 
 
 def account_rows(broker: Broker, now: float | None = None, *, tell: Tell = unheard) -> list[AccountRow]:
-    """Every account in order, then those whose document can't be read, each with its reason.
+    """Return every account in order, then unreadable ones with the reason.
 
-    `tell` gets a sentence for what else can't be read.
+    `tell` gets a sentence about anything else that can't be read.
     """
     active = active_account(broker, tell)
     listing, documents = broker.book.read_all()
@@ -165,12 +165,12 @@ def account_rows(broker: Broker, now: float | None = None, *, tell: Tell = unhea
 
 
 def account_row(broker: Broker, name: str, now: float | None = None, *, tell: Tell = unheard) -> AccountRow:
-    """One account. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
+    """Return one account. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`."""
     return _describe(broker, broker.book.read(name), active_account(broker, tell), now, _cooldowns(broker, now, tell))
 
 
 def active_account(broker: Broker, tell: Tell = unheard) -> str | None:
-    """The account in `use`. A file that can't be trusted with that names none, and `tell` gets the reason."""
+    """Return the account in `use`; None if the file can't be trusted, and `tell` gets the reason."""
     try:
         return broker.book.active()
     except TokenferryError as fault:
@@ -179,7 +179,7 @@ def active_account(broker: Broker, tell: Tell = unheard) -> str | None:
 
 
 def _cooldowns(broker: Broker, now: float | None, tell: Tell) -> Known:
-    """What holds now, and the accounts' organizations; nothing where that can't be read."""
+    """Return the active cooldowns and the accounts' organizations; empty if they can't be read."""
     if broker.home is None:
         return [], {}
     try:
@@ -249,7 +249,7 @@ def _describe(broker: Broker, document: Document, active: str | None, now: float
 
 
 def _pause(account: Account, now: float) -> str:
-    """That it is paused, and until when."""
+    """Say that it is paused, and until when."""
     until = account.paused_until
     return "paused" if until is None else f"paused until {moment(until)} ({span(until - now)})"
 
@@ -268,12 +268,12 @@ def _is_too_old(document: Document, now: float) -> bool:
 
 
 def _was_refused(document: Document, failure: RefreshFailure | None) -> bool:
-    """Whether the provider refused the present token, and no refresh gave another one."""
+    """Whether the provider refused the present token, and no refresh has replaced it."""
     return failure is not None and failure.refused == document.credential.secret.sha256
 
 
 def _limit(against: Sequence[Cooldown]) -> Cooldown | None:
-    """The one to show: for all models rather than for some, then the longest."""
+    """Return the cooldown to show: one for all models first, then the longest."""
     limits = [one for one in against if one.cause not in _OF_CREDENTIALS]
     return max(limits, key=lambda one: (not one.scope.family, one.until is None, one.until or 0), default=None)
 
@@ -289,14 +289,14 @@ def _aging_json(end: Aging, now: float) -> dict[str, Any]:
 
 
 def _against(name: str, known: Known) -> list[Cooldown]:
-    """The cooldowns of an account and of its organization."""
+    """Return the cooldowns of an account and of its organization."""
     cooldowns, organizations = known
     scopes = {("account", name), ("organization", organizations.get(name))}
     return [one for one in cooldowns if (one.scope.kind, one.scope.name) in scopes and one.cause != _BILLED]
 
 
 def _is_refused(one: Cooldown, document: Document) -> bool:
-    """Whether it says that the provider refuses the credential that the account has now."""
+    """Whether it says that the provider refuses the account's present credential."""
     return one.cause in _OF_CREDENTIALS and document.credential.secret.fingerprint in one.evidence
 
 
@@ -310,14 +310,14 @@ def standing(
     is_refused: bool = False,
     is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone,
 ) -> Standing:
-    """The state of a readable account, from what lies beside it. `now` in seconds since 1970 UTC.
+    """Return the state of a readable account, by its attempt and failure. `now` is in seconds since 1970 UTC.
 
-    `is_refused` says that its provider refused the present token or key, which thus is worth nothing; `is_gone` whether
-    a process is known to run no more.
+    `is_refused` says that the provider refused the present token or key, `is_gone` whether a process has provably
+    ended.
     """
     is_open = attempt is not None and attempt.answer is None and attempt.state in {"begun", "open"}
     if attempt is not None and is_open and is_gone(attempt.process):
-        attempt = replace(attempt, state="uncertain") if attempt.may_be_spent else None  # else no byte of it left
+        attempt = replace(attempt, state="uncertain") if attempt.may_be_spent else None  # else no byte was sent
     is_refused = is_refused or _was_refused(document, failure)
     state, text = _standing(document, attempt, failure, machine, now, is_refused=is_refused)
     if is_refused and state in {"fresh", "expired"}:
@@ -330,8 +330,8 @@ def _replacement(document: Document) -> str:
     if isinstance(document.credential, OAuthToken):
         return log_in_again(account)
     if account.store in _PLACES:
-        return "put another one there"
-    return f"store another one with: tokenferry account add {account.name} --provider {account.provider} --replace"
+        return "replace it there"
+    return f"replace it with: tokenferry account add {account.name} --provider {account.provider} --replace"
 
 
 def _standing(  # noqa: PLR0911  # a list of rules, one return each
@@ -381,9 +381,9 @@ def _standing_of_fixed(expires_at: int | None, now: float) -> Standing:
 
 
 def _about_exchange(token: OAuthToken, failure: RefreshFailure | None) -> RefreshFailure | None:
-    """The failure, if the next exchange would present what it is about.
+    """Return the failure, if the next exchange would present the same token.
 
-    An identity token may have changed: then the failure is void at the next use.
+    An identity token may have changed: then the failure no longer counts at the next use.
     """
     if failure is None:
         return None
@@ -405,7 +405,7 @@ def _copied(document: Document, machine: str, left: float) -> Standing | None:
 def _trouble(  # noqa: PLR0911  # a list of rules, one return each
     attempt: RefreshAttempt | None, failure: RefreshFailure | None, left: float, now: float
 ) -> Standing | None:
-    """What an earlier grant of this very refresh token left behind."""
+    """Return the state that an earlier grant of this refresh token left behind."""
     if failure is not None and failure.kind == "needs-login":
         return "needs-login", _while_it_lives(f"needs login: {failure.reason}", left)
     if attempt is not None and (attempt.answer is None or attempt.state in {"answered", "uncertain"}):
@@ -416,7 +416,7 @@ def _trouble(  # noqa: PLR0911  # a list of rules, one return each
         if attempt.state != "closed" and attempt.tries >= _MOST_TRIES:
             return "needs-login", _while_it_lives("needs login: the answers to two refreshes were lost", left)
         if attempt.answer is not None:
-            unread = "the server gave no refresh token that can be read, so the old one is presented once more then"
+            unread = "the server gave no readable refresh token, so the old one is presented once more then"
             return "uncertain", _while_it_lives(f"needs login when it expires: {unread}", left)
         return "uncertain", _while_it_lives("uncertain: the answer to its last refresh was lost", left)
     if failure is not None and failure.kind == "failed" and failure.until > now:
@@ -432,7 +432,7 @@ def _while_it_lives(text: str, left: float) -> str:
 
 
 def cure_of(row: AccountRow) -> str:
-    """The command that puts an account right, by its state; empty where nothing is wrong that a command changes."""
+    """Return the command that fixes an account's state; empty if none does."""
     name = row.name
     match row.state:
         case "needs-login" | "refused":
@@ -448,13 +448,13 @@ def cure_of(row: AccountRow) -> str:
 
 
 def replacement_of(row: AccountRow) -> str:
-    """The command by which an account gets another login or key."""
+    """Return the command that gives an account another login or key."""
     is_login = row.document is not None and row.document.account.kind == "oauth"
     return f"tokenferry login {row.name}" if is_login else f"tokenferry account add {row.name} --replace"
 
 
 def account_details(row: AccountRow, broker: Broker) -> Iterator[tuple[str, str]]:
-    """What is known of an account, as pairs of a label and a value."""
+    """Yield everything known about an account, as pairs of label and value."""
     assert row.document is not None
     account, credential = row.document.account, row.document.credential
     override, says = broker.book.overrides.get(account.name), f", as [accounts.{account.name}] in config.toml says"
