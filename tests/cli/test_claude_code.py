@@ -127,7 +127,7 @@ def test_what_can_not_be_moved_has_a_code_and_a_sentence(
         (("claude-code", "switch"), 2, "--next"),
         (("claude-code", "switch", "alice", "--next"), 2, "not both"),
         (("claude-code", "switch", "alice", "--until", "1800000000"), 2, "--next"),
-        (("claude-code", "switch", "--next", "--until", "soon"), 2, "'soon' is no time"),
+        (("claude-code", "switch", "--next", "--until", "soon"), 2, "'soon' is not a time"),
         (("claude-code", "switch", "--next"), 7, 'subscriptions = "own-use"'),
     ):
         outcome = inside(*arguments)

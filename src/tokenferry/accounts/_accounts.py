@@ -306,7 +306,7 @@ class Accounts:
                 self._store.swap(name, None, Document(account, credential, machine=machine, unknown=unknown))
                 return False
             if not replacing:
-                raise UsageError(f"account {name!r} exists already; give --replace to put this in its place")
+                raise UsageError(f"account {name!r} exists already; give --replace to replace it")
             _check_is_ours(old)
             merged = replace(
                 account,

@@ -1,7 +1,7 @@
-"""What can be done with a gateway: the one layer under the REST API, the dashboard and the commands.
+"""The actions of a gateway: the one layer under the REST API, the dashboard and the commands.
 
-An action takes the context, who acts, and what is asked for as one value; it does it, writes the line of `audit.log`,
-and gives what the API answers. Errors are those of `tokenferry.errors`; `status_of` says which status each is.
+An action takes the context, the actor and the request; it acts, writes a line of `audit.log`, and returns the API's
+answer. Errors are those of `tokenferry.errors`; `status_of` gives the status of each.
 """
 
 from tokenferry.actions._accounts import (

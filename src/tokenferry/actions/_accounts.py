@@ -39,7 +39,7 @@ from tokenferry.stores import COMMAND, Account, Document, check_account_name
 
 
 def list_accounts(context: ActionContext) -> list[AccountInfo]:
-    """List the accounts in order, then those whose document can't be read."""
+    """List the accounts in order, then the unreadable ones."""
     states, active = context.states(), _active(context.broker)
     listing = context.broker.book.listing()
     broken = dict(listing.broken)
@@ -57,7 +57,7 @@ def list_accounts(context: ActionContext) -> list[AccountInfo]:
 
 
 def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> AccountAdded:
-    """Store a credential as an account; `AccountReplaced` says that it took the place of another."""
+    """Store a credential as an account; the answer is `AccountReplaced` if it replaced one."""
     broker = context.broker
     name = check_account_name(asked.name)
     raw = _raw(asked)
@@ -65,7 +65,7 @@ def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> Acc
     credential = _owned(read_credential(raw, asked.kind, provider.kind))
     del raw
     if name in broker.book.store.names() and not asked.replace:
-        raise Conflict(f'account {name!r} exists already; give "replace": true to put this in its place')
+        raise Conflict(f'account {name!r} exists already; give "replace": true to replace it')
     credential = broker.exchanged(provider, credential)
     account = Account(name, provider.name, credential.kind, created_at=int(time.time()))
     has_replaced = broker.add(account, credential, replacing=asked.replace)
@@ -85,7 +85,7 @@ def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> Acc
 
 
 def create_api_key(context: ActionContext, by: Actor, name: str, asked: ApiKeyRequest) -> AccountAdded:
-    """Have an API key made by the account's login, and store it as an account of its own; the login stays."""
+    """Create an API key with the account's login, and store it as another account; the login stays."""
     broker = context.broker
     if asked.name in broker.book.store.names():
         raise Conflict(f"account {asked.name!r} exists already; give the key another name")
@@ -124,16 +124,16 @@ def change_account(context: ActionContext, by: Actor, name: str, asked: AccountC
 
 
 def confirm_account(context: ActionContext, by: Actor, name: str) -> Done:
-    """Say that a copied login is in use on this machine alone, so that it is refreshed here."""
+    """Confirm that a copied login is used on this machine alone, so that it is refreshed here."""
     context.broker.book.confirm(check_account_name(name), context.broker.machine)
     note_change(context.home, "account.confirm", name, client=by.name or None)
     return Done(message=f"account {name} belongs to this machine now")
 
 
 def remove_account(context: ActionContext, by: Actor, name: str, *, keeps_login: bool = False) -> AccountRemoved:
-    """Remove an account; a login of tokenferry's own is ended at its provider first, unless it `keeps_login`.
+    """Remove an account, after revoking a login of tokenferry's own, unless `keeps_login`.
 
-    The message tells what becomes of its login and of the keys that it alone could serve.
+    The message says what happens to its login, and to keys that no other account serves.
     """
     check_account_name(name)
     if name not in context.broker.book.store.names():
@@ -143,7 +143,7 @@ def remove_account(context: ActionContext, by: Actor, name: str, *, keeps_login:
     note_change(context.home, "account.remove", name, revoked=revocation.is_done or None, client=by.name or None)
     lives_on = f"; its login could not be revoked at the provider: {revocation.reason}" if revocation.reason else ""
     bound: tuple[str, ...] = ()
-    with contextlib.suppress(TokenferryError):  # which keys there are can't be read
+    with contextlib.suppress(TokenferryError):  # the keys can't be read
         bound = context.keys.bound_to(name) if has_state(context.home) else ()
     idle = f"; no account serves these keys now: {', '.join(bound)}" if bound else ""
     return AccountRemoved(
@@ -155,9 +155,9 @@ def remove_account(context: ActionContext, by: Actor, name: str, *, keeps_login:
 
 
 def verify_account(context: ActionContext, name: str) -> Verification:
-    """Ask the account's provider once, on a free route, whether it takes the credential. Raises as `Broker.verify`.
+    """Ask the account's provider once, on a free route, whether it accepts the credential. Raises as `Broker.verify`.
 
-    A key that it refuses serves no more until it is replaced or accepted; a login is refreshed at its next use.
+    A refused key doesn't serve until it is replaced or accepted; a refused login is refreshed at its next use.
     """
     document = context.broker.book.read(check_account_name(name))
     credential, scope = document.credential, Scope("account", name)
@@ -174,8 +174,8 @@ def verify_account(context: ActionContext, name: str) -> Verification:
 
 
 def gateway_status(context: ActionContext, service: LoginService) -> StatusInfo:
-    """Tell the accounts, the policy and where the gateway listens."""
-    from importlib.metadata import version  # noqa: PLC0415  # 10 ms that a start is spared
+    """Report the accounts, the policy and the gateway's addresses."""
+    from importlib.metadata import version  # noqa: PLC0415  # 10 ms of a start
 
     broker = context.broker
     return StatusInfo(
@@ -192,7 +192,7 @@ def gateway_status(context: ActionContext, service: LoginService) -> StatusInfo:
 
 
 def account_info(context: ActionContext, name: str) -> AccountInfo:
-    """One account, without its secrets. Raises `UnknownAccount`, and what reading it does."""
+    """Return one account without its secrets. Raises `UnknownAccount`, and what reading it raises."""
     document = context.broker.book.read(name)
     return _info(context.broker, document, context.states().get(name, ""), _active(context.broker))
 
@@ -200,7 +200,7 @@ def account_info(context: ActionContext, name: str) -> AccountInfo:
 def _active(broker: Broker) -> str | None:
     try:
         return broker.book.active()
-    except TokenferryError:  # which `tokenferry doctor` tells
+    except TokenferryError:  # reported by `tokenferry doctor`
         return None
 
 
@@ -226,7 +226,7 @@ def _info(broker: Broker, document: Document, state: str, active: str | None) ->
 
 
 def _raw(asked: AccountRequest) -> bytes:
-    """The credential as a person would paste it. Raises `UsageError`."""
+    """Return the credential as a person would paste it. Raises `UsageError`."""
     if (asked.key is None) == (asked.login is None):
         raise UsageError("give either key (an API key or setup token) or login (the tokens of an OAuth login)")
     if asked.key is not None:
@@ -247,7 +247,7 @@ def _provider(broker: Broker, name: str | None, raw: bytes) -> Provider:
 
 
 def _owned(credential: Credential) -> Credential:
-    """An OAuth login that doesn't say where it came from was added by hand."""
+    """Mark an OAuth login without a source as added by hand."""
     if isinstance(credential, OAuthToken) and credential.source is None:
         return replace(credential, source="added")
     return credential

@@ -6,7 +6,7 @@ from tokenferry.state import Role
 
 
 class Actor(Protocol):
-    """Who does something: a client key, or a session of the dashboard. `audit.log` has its name."""
+    """The actor: a client key, or a session of the dashboard. `audit.log` records its name."""
 
     @property
     def id(self) -> str: ...
@@ -19,7 +19,7 @@ class Actor(Protocol):
 
 
 class Operator(Struct, frozen=True):
-    """The person at this machine, by a command: `audit.log` says only which user of the system it was."""
+    """The person at this machine, by a command; `audit.log` records only the system's user."""
 
     id: str = ""
     name: str = ""

@@ -33,15 +33,15 @@ async def _no_explanation(_: ClientKey, __: RouteQuestion) -> RouteExplanation:
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What of a gateway the API tells and changes.
+    """What the API reads and changes of a gateway.
 
-    `secret` is what logins are begun and finished with, by any gateway of this home. `urls` are where it listens,
-    `hosts` the `Host` values it answers to; `states` gives each account's state in a word, by name.
+    `secret` derives logins' verifiers, for any gateway of this home. `urls` are its addresses, `hosts` the `Host`
+    values that it accepts; `states` gives each account's state in a word, by name.
     """
 
     home: Home
     broker_source: Broker | Callable[[], Broker]
-    """The broker, or what opens it when an action first needs it."""
+    """The broker, or a function that opens it at first use."""
     state_source: State | Callable[[], State]
     secret: Secret
     urls: tuple[str, ...] = ()
@@ -50,21 +50,21 @@ class ActionContext:
     readiness: Callable[[ClientKey], list[dict[str, Any]]] = field(default=_nothing)
     """What requests with a client key get now, by model."""
     limits: Callable[[str], LimitState | None] = field(default=lambda _: None)
-    """What an account's provider said of its limits last, by the account's name."""
+    """The last limits reported by an account's provider, by the account's name."""
 
     explain: Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]] = field(default=_no_explanation)
-    """Where a request would go, as far as the key that asks may know."""
+    """Explains where a request would go, as far as the asking key may know."""
 
     running: Callable[[], RunningRequests] = field(default=RunningRequests)
-    """The requests under way."""
+    """The running requests."""
     public_url: str | None = None
-    """`[server] public_url`, of the gateway's start."""
+    """`[server] public_url` at the gateway's start."""
     role_of: Callable[[str], Role] = field(default=_viewer)
     """The dashboard role of a user that a trusted proxy names."""
     is_ending: Callable[[], bool] = field(default=lambda: False)
-    """Whether the gateway is about to end, so that nothing may go on for long."""
+    """Whether the gateway is ending, so that long requests must stop."""
     books: LedgerReader = field(init=False)
-    """What was used."""
+    """Reads the ledger."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "books", LedgerReader(self.home))
@@ -93,7 +93,7 @@ class ActionContext:
 
     @property
     def base(self) -> str | None:
-        """Where a browser reaches the gateway, by its public URL if it has one; None over a Unix socket alone."""
+        """The address for browsers: the public URL if there is one; None for a Unix socket alone."""
         return self.public_url or next((url for url in self.urls if url.startswith("http")), None)
 
     def is_own_callback(self, redirect_uri: str) -> bool:

@@ -1,4 +1,4 @@
-"""Who is passed over, and how much of their limits accounts have used up."""
+"""Cooldowns, and how much of their limits accounts have used."""
 
 import time
 
@@ -12,12 +12,12 @@ from tokenferry.state import Cooldown
 
 
 def end_cooldowns(context: ActionContext, by: Actor, name: str) -> Done:
-    """End those of an account (with its organization's), an organization or a provider."""
+    """End the cooldowns of an account (with its organization's), an organization or a provider."""
     return Done(message=f"ended {len(clear_cooldowns(context, by, name))} cooldowns of {name}")
 
 
 def clear_cooldowns(context: ActionContext, by: Actor, name: str | None) -> list[Cooldown]:
-    """End those of a name, or all; gives those that still held. Raises `UnknownAccount` for a name of nothing here."""
+    """End the cooldowns of a name, or all; return those still active. Raises `UnknownAccount` for an unknown name."""
     state, now = context.state, time.time()
     organizations = state.organizations.all()
     names = {name} if name is None else {name, organizations.get(name)}
@@ -36,13 +36,13 @@ def clear_cooldowns(context: ActionContext, by: Actor, name: str | None) -> list
 
 
 def list_cooldowns(context: ActionContext) -> list[CooldownInfo]:
-    """List the cooldowns of this machine, whichever process noted them."""
+    """List the cooldowns of this machine, of all its processes."""
     now = time.time()
     return [_cooldown(one) for one in context.state.cooldowns.list() if not one.is_over(now)]
 
 
 def list_limits(context: ActionContext) -> list[LimitInfo]:
-    """Give the share of their limits that accounts have used up, as far as this worker knows."""
+    """Report how much of their limits accounts have used, as far as this worker knows."""
     states = ((account.name, context.limits(account.name)) for account in context.broker.book.listing().accounts)
     return [
         LimitInfo(

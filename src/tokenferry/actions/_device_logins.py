@@ -18,9 +18,9 @@ _MOST: Final = 10
 
 
 class DeviceLogins:
-    """Logins of this process that wait until a code is confirmed on another device, each on a thread (RFC 8628).
+    """This process's logins that wait for a code to be confirmed on another device, each on a thread (RFC 8628).
 
-    `under_way` is entered while one is stored.
+    `under_way` is entered while a login is stored.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class DeviceLogins:
         store: Callable[[OAuthToken], StoredLogin],
         ended: Callable[[str], None],
     ) -> DeviceCode:
-        """Give the code that a person confirms; `ended` gets a sentence later. Raises what asking for a code does."""
+        """Return the code to confirm; `ended` gets a sentence at the end. Raises what asking for a code raises."""
         if not self._places.acquire(blocking=False):
             raise TryLater(f"{_MOST} logins wait for a code to be confirmed; finish one of them first")
         answers: SimpleQueue[DeviceCode | TokenferryError] = SimpleQueue()
@@ -52,7 +52,7 @@ class DeviceLogins:
         return answer
 
     def close(self) -> None:
-        """Give up those that wait."""
+        """End the waiting logins."""
         self._closing.set()
 
     def _run(
@@ -63,13 +63,13 @@ class DeviceLogins:
         answers: "SimpleQueue[DeviceCode | TokenferryError]",
     ) -> None:
         try:
-            with self._under_way():  # an answer that came is stored, whatever else ends
+            with self._under_way():  # an answer is stored even if the gateway ends
                 login = DeviceLogin(endpoints, show=answers.put, send=self._send, sleep=self._sleep)
                 kept = store(identified(endpoints, login.run(), self._send))
             sentence = f"Logged in: account {kept.name} was {'updated' if kept.has_replaced else 'stored'}."
         except TokenferryError as fault:
-            answers.put(fault)  # unread once there was a code
-            sentence = f"The login came to nothing: {fault}."
+            answers.put(fault)  # not read after there was a code
+            sentence = f"The login failed: {fault}."
         finally:
             self._places.release()
         with contextlib.suppress(TokenferryError):

@@ -1,4 +1,4 @@
-"""The gateway's keys. Admin keys are made, changed and revoked by the command alone."""
+"""The gateway's keys. Only the command creates, changes and revokes admin keys."""
 
 import time
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ def list_keys(context: ActionContext) -> list[KeyInfo]:
 
 
 def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
-    """Make a key for inference, or one that only reads, and give it this once."""
+    """Create a key for inference, or one that only reads, and return it this once."""
     if asked.role == "admin" and by is not OPERATOR:
-        raise PolicyRefused("an admin key is made by the command alone: tokenferry key create NAME --role admin")
+        raise PolicyRefused("only the command creates an admin key: tokenferry key create NAME --role admin")
     rights = _rights(context, asked, EVERYTHING)
     _check_owner(context, ClientKey("", asked.name, asked.role, 0, "", labels=asked.labels, rights=rights))
     expires_at = None if asked.expires_in is None else int(time.time()) + asked.expires_in
@@ -70,13 +70,13 @@ def change_key(context: ActionContext, by: Actor, name: str, asked: KeyChange) -
 
 
 def revoke_key(context: ActionContext, by: Actor, name: str) -> KeyDone:
-    """Make a key worthless for good, in running gateways within a second."""
+    """Revoke a key for good, in running gateways within a second."""
     (revoked,) = revoke_keys(context, by, (name,))
     return KeyDone(message=f"revoked key {revoked.name}", info=_info(revoked))
 
 
 def revoke_keys(context: ActionContext, by: Actor, names: Sequence[str]) -> tuple[ClientKey, ...]:
-    """Make keys worthless: all that are named, or none."""
+    """Revoke keys: all that are named, or none."""
     if by is not OPERATOR:
         for name in names:
             _own(by, context.keys.get(name))
@@ -87,29 +87,29 @@ def revoke_keys(context: ActionContext, by: Actor, names: Sequence[str]) -> tupl
 
 
 def _check_owner(context: ActionContext, key: ClientKey) -> None:
-    """Raise `PolicyRefused` for a key that is somebody else's and could be served a subscription."""
-    if is_foreign(key):  # one's own need no configuration to be looked at, which may be a broken one
+    """Raise `PolicyRefused` for another person's key that could be served by a subscription."""
+    if is_foreign(key):  # own keys don't depend on the configuration, which may be broken
         context.broker.check_keys([key])
 
 
 def _facts(key: ClientKey) -> dict[str, str | None]:
-    """What `audit.log` says of how a key may be used."""
+    """Return a key's rights and limits for `audit.log`."""
     rights = None if key.rights.is_everything else key.rights.words
     limits = str(key.caps) if key.caps.is_limited else None
     return {"rights": rights, "budgets": ", ".join(key.budgets) or None, "limits": limits}
 
 
 def _own(by: Actor, found: ClientKey) -> ClientKey:
-    """The key, if it may be changed. Raises `PolicyRefused`."""
+    """Return the key, if the actor may change it. Raises `PolicyRefused`."""
     if found.admin and by is not OPERATOR:
         raise PolicyRefused(
-            f"{found.name} is an admin key, which is changed by the command alone: tokenferry key revoke {found.name}"
+            f"{found.name} is an admin key, which only the command changes: tokenferry key revoke {found.name}"
         )
     return found
 
 
 def _rights(context: ActionContext, asked: KeyRequest | KeyChange, old: Rights) -> Rights:
-    """Those that a key has with what was asked for. Raises as `KnownNames.check`."""
+    """Apply the requested rights to the old ones. Raises as `KnownNames.check`."""
     values: dict[str, Any] = {name: getattr(old, name) for name in (*_LISTS, "pin")}
     for name in values:
         value = getattr(asked, name)
@@ -122,7 +122,7 @@ def _rights(context: ActionContext, asked: KeyRequest | KeyChange, old: Rights) 
 
 
 def _caps(asked: KeyLimits, old: Caps) -> Caps:
-    """Those that a key has with what was asked for. Raises `UsageError`."""
+    """Apply the requested limits to the old ones. Raises `UsageError`."""
     values = {name: getattr(old, name) for name in KEY_CAPS}
     given = {name: value or 0 for name in KEY_CAPS if (value := getattr(asked, name)) is not UNSET}
     return key_caps(**values | given)

@@ -1,4 +1,4 @@
-"""Logins that are begun over the API, and come back as a pasted code or by the browser."""
+"""Logins that are started over the API, and finished by a pasted code or the browser."""
 
 import hmac
 import threading
@@ -38,16 +38,17 @@ from tokenferry.state import StartedLogin
 _ALIASES: Final = {"max": "claude-max"}
 _TIMEOUT: Final = 30.0
 _LOST: Final = (
-    "the state of this login is unknown: it was used, has expired, was begun with another key, or before this gateway "
+    "the state of this login is unknown: it was used, has expired, was started with another key, or before this "
+    "gateway "
     "was started; begin again with: POST /api/oauth/authorize"
 )
 
 
 class LoginInProgress(Concealing, frozen=True):
-    """A login that waits for its answer, for `expires_in` seconds.
+    """A login that waits `expires_in` seconds for its answer.
 
-    `url` is the provider's page. `login_url` is an address of this gateway that leads a browser there, and binds the
-    login to it; None where the provider shows the code for pasting.
+    `url` is the provider's page. `login_url` is this gateway's address that redirects a browser there and binds the
+    login to it; None if the provider shows a code to paste.
     """
 
     hidden: ClassVar = ("url", "login_url")
@@ -57,30 +58,30 @@ class LoginInProgress(Concealing, frozen=True):
     login_url: str | None
     state: Secret
     handle: Secret
-    """What the answer's `verifier` is: opaque, and good for nothing. It is not the PKCE verifier, nor part of it."""
+    """The answer's `verifier`: an opaque value without a use. It isn't the PKCE verifier, nor derived from it."""
     expires_in: int
 
 
 class LoginOffer(Struct, frozen=True):
-    """How one can log in at a provider."""
+    """The ways to log in at a provider."""
 
     provider: str
     is_by_browser: bool
     comes_back: bool
-    """Whether the browser brings the login home; else the last page shows a code to paste."""
+    """Whether the browser returns to the gateway; else the last page shows a code to paste."""
     is_by_device: bool
-    """Whether it may know a code that is confirmed on another device."""
+    """Whether it may offer a code to confirm on another device."""
     needs_statement: bool
-    """Whether the operator must state first that the subscription is theirs alone."""
+    """Whether the operator must first state that the subscription is theirs alone."""
     vendors_command: str | None
-    """The vendor's own login command, where the login uses the vendor's client id."""
+    """The vendor's own login command, if the login uses the vendor's client id."""
 
 
 class LoginService:
-    """Begins logins and finishes them. No process holds a login in memory in between: any worker can finish it.
+    """Starts and finishes logins. No process holds a login in memory, so any worker can finish it.
 
     The verifier is HMAC-SHA256 of the login's state with the gateway's secret: new for each login, unpredictable
-    without the secret, and stored nowhere.
+    without the secret, and not stored.
     """
 
     def __init__(
@@ -101,21 +102,21 @@ class LoginService:
 
     @property
     def lifetime(self) -> int:
-        """For how many seconds a login waits."""
+        """The seconds for which a login waits."""
         return self._logins.lifetime
 
     def providers(self) -> list[str]:
-        """Those one can log in at."""
+        """Return the providers with a login."""
         known = self._broker.providers.values()
         return [
             one.name for one in known if (one.oauth.authorization_endpoint or one.oauth.issuer) and one.oauth.client_id
         ]
 
     def begin(self, oauth_type: str, by: Actor, account: str | None = None) -> LoginInProgress:
-        """Begin a login for the holder of a key or session.
+        """Start a login for the holder of a key or session.
 
-        Raises `UnknownProvider`, `PolicyRefused`, `UsageError`, and what asking the issuer or reading the client secret
-        does.
+        Raises `UnknownProvider`, `PolicyRefused`, `UsageError`, and what asking the issuer and reading the client
+        secret raise.
         """
         provider = self._provider(_ALIASES.get(oauth_type, oauth_type))
         self._check_policy(provider)
@@ -137,21 +138,21 @@ class LoginService:
         )
 
     def offers(self) -> list[LoginOffer]:
-        """Where one can log in, and how."""
+        """Return the providers with a login, and the ways to log in."""
         known = self._broker.providers
         return [self._offer(known[name]) for name in dict.fromkeys((*self.providers(), *self._device_providers()))]
 
     def pending(self, by: Actor) -> list[StartedLogin]:
-        """The logins that wait for an answer and were begun by this key or session. Raises `StorageFailed`."""
+        """Return the waiting logins started by this key or session. Raises `StorageFailed`."""
         return self._logins.pending(self._session(by))
 
     def begin_device(
         self, name: str, by: Actor, account: str | None = None, *, ended: Callable[[str], None] = lambda _: None
     ) -> DeviceCode:
-        """Begin a login that is confirmed on another device, and give the code that a person confirms there.
+        """Start a login by a code to confirm on another device, and return the code.
 
-        A thread waits for that and stores the login; `ended` gets a sentence about what became of it. Raises as
-        `begin` does, and `TryLater` while there are as many as may be.
+        A thread waits for the confirmation and stores the login; `ended` gets a sentence about the result. Raises as
+        `begin` does, and `TryLater` while the maximum is waiting.
         """
         provider = self._known_provider(name)
         self._check_policy(provider)
@@ -159,21 +160,21 @@ class LoginService:
             check_login_name(self._broker, account, provider.name)
         endpoints = self._broker.login_endpoints(provider, device=True)
         if endpoints.device_authorization_endpoint is None or endpoints.token_endpoint is None:
-            raise UsageError(f"provider {name!r} knows no login by a code on another device; log in by the browser")
+            raise UsageError(f"provider {name!r} has no login by a code on another device; log in by the browser")
         return self._devices.begin(endpoints, lambda token: self._store(provider.name, token, account, by), ended)
 
     def exchange(self, pasted: Secret, account: str | None, by: Actor) -> StoredLogin:
-        """Finish the login that a pasted `CODE#STATE`, or address, answers, and keep it as this account.
+        """Finish the login that a pasted `CODE#STATE`, or address, answers, and store it as this account.
 
-        Without a name it is kept as the account that the login was begun for, else under the e-mail address.
+        Without a name it becomes the account that the login was started for, else one named by e-mail address.
 
-        Raises `LoginFailed`, `TryLater`, `PolicyRefused`, `UsageError`, and what storing does.
+        Raises `LoginFailed`, `TryLater`, `PolicyRefused`, `UsageError`, and what storing raises.
         """
         state = secret_of(pasted_state(pasted.reveal()))
         if state is None:
-            raise LoginFailed("the code has no state; give it whole, as the page shows it: CODE#STATE")
+            raise LoginFailed("the code has no state; give all of it, as the page shows it: CODE#STATE")
         waiting = self._logins.find(state)
-        if waiting is not None:  # a name that can't be had uses nothing up
+        if waiting is not None:  # check the name before the state is used up
             account = account or waiting.account
             if account is not None:
                 check_login_name(self._broker, account, waiting.provider)
@@ -184,34 +185,34 @@ class LoginService:
         authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
         answer = authorization.read_pasted(pasted.reveal(), (login.redirect_uri,))
         if answer is None:
-            raise LoginFailed("the code can't be read; give it whole, as the page shows it: CODE#STATE")
+            raise LoginFailed("the code can't be read; give all of it, as the page shows it: CODE#STATE")
         return self._finish(login, authorization, answer, account, by)
 
     def lead(self, state: Secret, browser: Secret) -> str:
-        """Where the provider's page is, for the browser that is to bring the login home. Raises `LoginFailed`."""
+        """Bind the login to this browser, and return the provider's address. Raises `LoginFailed`."""
         login = None if self.redirect_of(state) is None else self._logins.bind(state, browser)
         if login is None:
             raise LoginFailed(
-                "there is no such login any more: it was finished, has expired, or its address was opened in another "
-                "browser; begin it again"
+                "this login no longer exists: it was finished, has expired, or its address was opened in another "
+                "browser; start it again"
             )
         authorization = self._authorization(self._provider(login.provider), state, login.redirect_uri)
         return authorization.url(login.redirect_uri)
 
     def redirect_of(self, state: Secret) -> str | None:
-        """The address of this gateway that a login of this state is to come back to; None if there is none."""
+        """Return this gateway's address that the login of this state returns to; None if there is none."""
         login = self._logins.find(state)
         if login is None or not self._comes_back(login.provider, login.redirect_uri):
             return None
         return login.redirect_uri
 
     def is_of_dashboard(self, state: Secret) -> bool:
-        """Whether a page of the dashboard, which lies at another name, leads a browser to this login's address."""
+        """Whether the login was started by the dashboard, which has another host name."""
         login = self._logins.find(state)
         return login is not None and self._parts.state.sessions.get(login.client) is not None
 
     def take_back(self, state: Secret, query: Secret, browser: Secret) -> StoredLogin | None:
-        """Finish the login of this state that came back in this browser; None if it isn't bound to that.
+        """Finish the login of this state that returned in this browser; None if it isn't bound to it.
 
         Raises as `exchange` does.
         """
@@ -224,7 +225,7 @@ class LoginService:
         authorization = self._authorization(provider, state, login.redirect_uri)
         answer = authorization.read_redirect(query.reveal(), login.redirect_uri)
         if answer is None:
-            raise LoginFailed("the provider's answer holds no code that can be read; begin the login again")
+            raise LoginFailed("the provider's answer holds no readable code; start the login again")
         return self._finish(login, authorization, answer, login.account, by)
 
     def _finish(
@@ -255,9 +256,9 @@ class LoginService:
         return kept
 
     def drain(self, timeout: float) -> bool:
-        """Wait until what was exchanged is stored; tells whether that was so in time (seconds).
+        """Wait up to `timeout` seconds until exchanged logins are stored; True if all are.
 
-        Logins that wait for a code to be confirmed are given up.
+        Logins that wait for a code to be confirmed are ended.
         """
         self._devices.close()
         with self._changed:
@@ -322,13 +323,13 @@ class LoginService:
         return endpoints
 
     def _redirect(self, provider: Provider, endpoints: OAuthEndpoints) -> str:
-        """The declared redirect, which a caller can't choose; else this gateway's own."""
+        """Return the declared redirect, which a caller can't choose, else this gateway's own."""
         if endpoints.redirect_uri is not None:
             return endpoints.redirect_uri
         if self._parts.base is None or provider.uses_vendors_client:
             raise UsageError(
                 f"provider {provider.name!r} declares no redirect_uri, and this gateway has no address that a browser "
-                f"could come back to; log in with: tokenferry login --provider {provider.name}"
+                f"could return to; log in with: tokenferry login --provider {provider.name}"
             )
         return f"{self._parts.base}{CALLBACK}"
 
@@ -341,7 +342,7 @@ class LoginService:
             )
 
     def _living_actor(self, login: StartedLogin) -> Actor:
-        """Who began a login: the key, or the session of the dashboard, if it still opens anything."""
+        """Return the key or dashboard session that started a login, if it is still valid."""
         session = self._parts.state.sessions.get(login.client)
         if session is not None:
             return session
@@ -351,12 +352,12 @@ class LoginService:
             key = None
         if key is None or not key.is_live(self._now()):
             raise LoginFailed(
-                "the key or session that began this login was revoked or has expired; begin it again with another"
+                "the key or session that started this login was revoked or has expired; start it again with another"
             )
         return key
 
     def _comes_back(self, provider: str, redirect_uri: str) -> bool:
-        """Whether the browser brings such a login home itself. The vendor's public client is for pasting alone."""
+        """Whether the browser returns to this gateway. The vendor's public client supports only pasting."""
         known = self._broker.providers.get(provider)
         return known is not None and not known.uses_vendors_client and self._parts.is_own_callback(redirect_uri)
 
@@ -371,7 +372,7 @@ class LoginService:
         return Secret(urlsafe_b64encode(self._mac(purpose, state.reveal())).decode("ascii").rstrip("="))
 
     def _session(self, by: Actor) -> Secret:
-        """What binds a login to who holds the key, and to this gateway's life."""
+        """Return what binds a login to the key's holder, and to this home's secret."""
         return Secret(self._mac("session", by.id).hex())
 
     def _mac(self, purpose: str, value: str) -> bytes:
@@ -380,7 +381,7 @@ class LoginService:
 
 
 def secret_of(text: str) -> Secret | None:
-    """What was given, as a secret; None if it can't be one."""
+    """Make a secret of a text; None if it can't be one."""
     try:
         return Secret(text.strip())
     except ValueError:

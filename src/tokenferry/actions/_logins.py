@@ -1,4 +1,4 @@
-"""Logins: begin, finish, list, refresh and end them, by the fields that existing tools of this kind have."""
+"""Logins: start, finish, list, refresh and revoke them, with the field names of existing tools."""
 
 import time
 from typing import Final
@@ -29,7 +29,7 @@ _VENDORS_CLIENT: Final = (
 
 
 def authorize(service: LoginService, by: Actor, asked: AuthorizeRequest) -> AuthorizeAnswer:
-    """Begin a login, and give the address where a person logs in."""
+    """Start a login, and return the address where a person logs in."""
     begun = service.begin(asked.oauth_type, by, asked.provider_id)
     return AuthorizeAnswer(
         url=begun.url,
@@ -42,14 +42,14 @@ def authorize(service: LoginService, by: Actor, asked: AuthorizeRequest) -> Auth
 
 
 def exchange(service: LoginService, by: Actor, asked: ExchangeRequest) -> TokenDone:
-    """Finish a login with the code that its last page shows, and keep it as an account."""
+    """Finish a login with the code that its last page shows, and store it as an account."""
     kept = service.exchange(asked.code, check_account_name(asked.provider_id), by)
     known = f" It is account {kept.name} already, which was updated." if kept.name != asked.provider_id else ""
     return TokenDone(message=_SUCCESS + known, provider_id=kept.name, expires_at=moment(kept.token.expires_at))
 
 
 def list_tokens(context: ActionContext) -> list[TokenInfo]:
-    """List the OAuth logins that can be read."""
+    """List the readable OAuth logins."""
     states, found = context.states(), []
     for account in context.broker.book.listing().accounts:
         if account.kind != "oauth":
@@ -57,13 +57,13 @@ def list_tokens(context: ActionContext) -> list[TokenInfo]:
         try:
             document = context.broker.book.read(account.name)
             found.append(_token_info(document, states.get(account.name, ""), context))
-        except TokenferryError:  # which `list_accounts` tells
+        except TokenferryError:  # reported by `list_accounts`
             continue
     return found
 
 
 def refresh_token(context: ActionContext, by: Actor, name: str) -> TokenDone:
-    """Renew a login now, however fresh it is: one grant."""
+    """Refresh a login now, however fresh it is."""
     name = _login_of(context, name)
     expires_at = context.broker.renew(name).credential.expires_at
     note_change(context.home, "account.refresh", name, client=by.name or None)
@@ -71,14 +71,14 @@ def refresh_token(context: ActionContext, by: Actor, name: str) -> TokenDone:
 
 
 def delete_token(context: ActionContext, by: Actor, name: str) -> Done:
-    """Remove an OAuth login; one of tokenferry's own is ended at its provider first."""
+    """Remove an OAuth login, after revoking one of tokenferry's own at its provider."""
     name = _login_of(context, name)
     rest = remove_account(context, by, name).message.removeprefix(f"removed account {name}")
     return Done(message=f"Token for '{name}' deleted{rest}")
 
 
 def _login_of(context: ActionContext, name: str) -> str:
-    """The name, if it is an OAuth login's. Raises `UnknownAccount`."""
+    """Return the name, if it is an OAuth login's. Raises `UnknownAccount`."""
     fault = f"there is no OAuth login {name[:64]!r}; see: GET /api/oauth/tokens"
     try:
         check_account_name(name)
@@ -115,7 +115,7 @@ def _instructions(begun: LoginInProgress) -> str:
     minutes = begun.expires_in // 60
     home = ""
     if begun.login_url is not None:
-        home = "Open login_url in a browser of this machine, once, and the login comes home by itself. Or: "
+        home = "Open login_url once in a browser of this machine, and the login finishes by itself. Or: "
     return (
         f"{vendors}{home}Visit the URL above and log in. Then give the code that the last page shows, CODE#STATE, to "
         f"POST /api/oauth/exchange, with the same key, within {minutes} minutes."

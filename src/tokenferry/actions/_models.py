@@ -1,4 +1,4 @@
-"""What actions take and give. Secrets are taken as `Secret`, and none is given but a new key, once."""
+"""The inputs and answers of actions. Secrets come as `Secret`; no answer holds one but a new key's, once."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeAlias
@@ -23,7 +23,7 @@ Changed: TypeAlias = Annotated[dict[str, str | None], Meta(description="A label 
 
 
 def moment(seconds: int | None) -> str | None:
-    """A time in seconds since 1970 UTC as RFC 3339."""
+    """Format a time in seconds since 1970 UTC as RFC 3339."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -35,7 +35,7 @@ class Refused(Struct, kw_only=True):
 
 
 class AuthorizeRequest(Struct, kw_only=True):
-    """Where to log in. What isn't named here is ignored, a `redirect_uri` too."""
+    """Where to log in. Other fields are ignored, including `redirect_uri`."""
 
     oauth_type: Annotated[
         str,
@@ -48,17 +48,17 @@ class AuthorizeRequest(Struct, kw_only=True):
     ] = "max"
     provider_id: Annotated[
         Name | None,
-        Meta(description="The account's name if the browser brings the login home; by default the e-mail address."),
+        Meta(description="The account's name if the browser returns to the gateway; by default the e-mail address."),
     ] = None
 
 
 class AuthorizeAnswer(Struct, kw_only=True):
-    """A login that waits to be finished."""
+    """A login to be finished."""
 
     url: Annotated[str, Meta(description="The provider's page, for any browser.")]
-    state: Annotated[str, Meta(description="Comes back behind the `#` of the code.")]
+    state: Annotated[str, Meta(description="Follows the `#` in the code.")]
     instructions: str
-    expires_in: Annotated[int, Meta(description="Seconds until it is given up.")]
+    expires_in: Annotated[int, Meta(description="Seconds until it expires.")]
     verifier: Annotated[
         str,
         Meta(description="An opaque handle for clients that expect one; it is not the PKCE verifier."),
@@ -66,14 +66,14 @@ class AuthorizeAnswer(Struct, kw_only=True):
     login_url: Annotated[
         str | None,
         Meta(
-            description="Where the redirect leads back to this gateway: opened instead of `url`, once, it lets the "
-            "browser bring the login home."
+            description="If the redirect returns to this gateway: open it instead of `url`, once, and the browser "
+            "finishes the login."
         ),
     ] = None
 
 
 class ExchangeRequest(Struct, kw_only=True):
-    """The answer to a login. A `verifier` or `oauth_type` beside it is ignored: the server knows both."""
+    """The answer to a login. A `verifier` and an `oauth_type` are ignored: the server knows both."""
 
     code: Annotated[Secret, Meta(description="`CODE#STATE`, or the address of the last page.")]
     provider_id: Name
@@ -108,7 +108,7 @@ class TokenInfo(Struct, kw_only=True):
 
 
 class AccountInfo(Struct, kw_only=True):
-    """An account, without its secrets. Of one that can't be read only `name`, `state` and `fault` are known."""
+    """An account without its secrets. An unreadable one has only `name`, `state` and `fault`."""
 
     name: str
     state: str
@@ -120,7 +120,7 @@ class AccountInfo(Struct, kw_only=True):
     store: str | None = None
     priority: int | None = None
     paused: bool | None = None
-    paused_until: Annotated[Moment | None, Meta(description="When the pause ends by itself.")] = None
+    paused_until: Annotated[Moment | None, Meta(description="When the pause ends.")] = None
     labels: dict[str, str] = {}
     created_at: Moment | None = None
     fingerprint: str | None = None
@@ -134,7 +134,7 @@ class AccountRequest(Struct, kw_only=True):
     name: Name
     provider: Annotated[
         Annotated[str, Meta(max_length=64)] | None,
-        Meta(description="Who issued it; `anthropic` is known by an sk-ant-api key."),
+        Meta(description="The issuer; `anthropic` is recognised by an sk-ant-api key."),
     ] = None
     kind: Literal["api-key", "setup-token", "oauth"] | None = None
     key: Secret | None = None
@@ -142,14 +142,14 @@ class AccountRequest(Struct, kw_only=True):
         dict[str, Any] | None,
         Meta(description="`access_token`, `refresh_token` and `expires_at` (seconds since 1970)."),
     ] = None
-    replace: Annotated[bool, Meta(description="Put it in place of what the account holds.")] = False
+    replace: Annotated[bool, Meta(description="Replace the account's credential.")] = False
 
     def __repr__(self) -> str:  # its login holds tokens
         return f"AccountRequest(name={self.name!r})"
 
 
 class ApiKeyRequest(Struct, kw_only=True):
-    """An API key to have made by an account's login."""
+    """An API key to create with an account's login."""
 
     name: Annotated[Name, Meta(description="The account that the key is stored as.")]
 
@@ -159,27 +159,27 @@ class AccountAdded(Done, kw_only=True):
 
 
 class AccountRemoved(Done, kw_only=True):
-    revoked: Annotated[bool, Meta(description="Whether its login was ended at its provider.")] = False
-    still_valid: Annotated[str | None, Meta(description="Why its login could not be ended there.")] = None
+    revoked: Annotated[bool, Meta(description="Whether its login was revoked at its provider.")] = False
+    still_valid: Annotated[str | None, Meta(description="Why its login could not be revoked there.")] = None
     unserved_keys: Annotated[list[str], Meta(description="The client keys that no account serves now.")] = []
 
 
 class AccountReplaced(AccountAdded, kw_only=True):
-    """The account was there before."""
+    """The account existed before."""
 
 
 class AccountChange(Struct, kw_only=True):
-    """What to change of an account; what isn't given stays."""
+    """Changes of an account; omitted fields stay."""
 
     priority: Annotated[int | None, Meta(description="Lower serves first.")] = None
     labels: Changed = {}
     paused: bool | None = None
     paused_until: Annotated[
-        Annotated[datetime, Meta(tz=True)] | None, Meta(description="When a pause ends by itself, with `paused`.")
+        Annotated[datetime, Meta(tz=True)] | None, Meta(description="When a pause ends, with `paused`.")
     ] = None
     max_age: Annotated[
         Annotated[int, Meta(ge=1, lt=4_102_444_800)] | UnsetType | None,
-        Meta(description="How many seconds old its key or setup token may become; null lifts it."),
+        Meta(description="The maximum age of its key or setup token in seconds; null removes it."),
     ] = UNSET
 
 
@@ -188,17 +188,17 @@ class CooldownInfo(Struct, kw_only=True):
 
     kind: Literal["account", "organization", "provider"]
     name: str
-    family: Annotated[str | None, Meta(description="The models it is about; absent for all.")] = None
+    family: Annotated[str | None, Meta(description="The models it affects; absent for all.")] = None
     cause: str
     source: str
-    until: Annotated[Moment | None, Meta(description="Absent where no end is known.")] = None
+    until: Annotated[Moment | None, Meta(description="Absent if no end is known.")] = None
     evidence: str
     noted_at: Moment
 
 
 class WindowInfo(Struct, kw_only=True):
     name: str
-    utilization: Annotated[float | None, Meta(description="The share that is used up, from 0 to 1.")] = None
+    utilization: Annotated[float | None, Meta(description="The used share, from 0 to 1.")] = None
     reset: Moment | None = None
 
 
@@ -209,7 +209,7 @@ class BucketInfo(Struct, kw_only=True):
 
 
 class LimitInfo(Struct, kw_only=True):
-    """What an account's provider said of its limits last, to the worker that answers."""
+    """The last limits that an account's provider reported to the answering worker."""
 
     account: str
     windows: list[WindowInfo]
@@ -217,7 +217,7 @@ class LimitInfo(Struct, kw_only=True):
 
 
 class KeyRights(Struct, kw_only=True):
-    """What a client key may be used for; an empty list allows everything of its kind."""
+    """The rights of a client key; an empty list allows everything of its kind."""
 
     models: list[str] = []
     providers: list[str] = []
@@ -229,17 +229,17 @@ _Most: TypeAlias = Annotated[float, Meta(ge=0, le=10**12)]
 
 
 class KeyLimits(Struct, kw_only=True):
-    """How much may be asked for with a client key; null is no limit."""
+    """The limits of a client key; null is no limit."""
 
     requests_per_minute: _Most | UnsetType | None = UNSET
     tokens_per_minute: Annotated[_Most | UnsetType | None, Meta(description="Input, cache writes and output.")] = UNSET
     max_concurrency: Annotated[
-        Annotated[int, Meta(ge=0, le=10**12)] | UnsetType | None, Meta(description="Requests at a time.")
+        Annotated[int, Meta(ge=0, le=10**12)] | UnsetType | None, Meta(description="Concurrent requests.")
     ] = UNSET
 
 
 class KeyRequest(KeyRights, kw_only=True):
-    """A key to make. Admin keys are made by the command alone."""
+    """A key to create. Only the command creates admin keys."""
 
     name: Name
     role: Literal["client", "viewer", "metrics", "admin"] = "client"
@@ -252,16 +252,16 @@ class KeyRequest(KeyRights, kw_only=True):
 
 
 class KeyChange(Struct, kw_only=True):
-    """What to change of a key; what isn't given stays, and each list takes the place of the one before."""
+    """Changes of a key; omitted fields stay, and each list replaces the former one."""
 
     labels: Changed = {}
     models: list[str] | UnsetType | None = UNSET
     providers: list[str] | UnsetType | None = UNSET
     accounts: list[str] | UnsetType | None = UNSET
     pin: Annotated[str | UnsetType | None, Meta(description="Null lifts it.")] = UNSET
-    limits: Annotated[KeyLimits | UnsetType, Meta(description="What isn't given stays; null lifts one.")] = UNSET
+    limits: Annotated[KeyLimits | UnsetType, Meta(description="Omitted limits stay; null removes one.")] = UNSET
     budgets: Annotated[list[str] | UnsetType | None, Meta(description="20usd/day, 1Mtokens/week.")] = UNSET
-    name: Annotated[Name | UnsetType, Meta(description="Another name; it stays the same key.")] = UNSET
+    name: Annotated[Name | UnsetType, Meta(description="A new name for the same key.")] = UNSET
 
 
 class KeyInfo(Struct, kw_only=True):
@@ -299,7 +299,7 @@ class PolicyInfo(Struct, kw_only=True):
 
 
 class StatusInfo(Struct, kw_only=True):
-    """What `tokenferry status` tells, from inside."""
+    """The gateway's own `tokenferry status`."""
 
     version: str
     listening: Annotated[list[str], Meta(description="Where this gateway listens.")]

@@ -1,4 +1,4 @@
-"""The operator's statement about their Claude subscription: made by a person, dated, and taken back."""
+"""The operator's dated statement about their Claude subscription: made and withdrawn."""
 
 import time
 
@@ -14,8 +14,8 @@ from tokenferry.settings import PolicySettings
 def state_own_use(context: ActionContext, by: Actor) -> Done:
     """Record that the subscription is the operator's alone, and that they have read the vendor's terms.
 
-    Running gateways follow within two seconds. Raises `ConfigError` where config.toml rules, `PolicyRefused` where a
-    key of somebody else's would be served, and what writing does.
+    Running gateways follow within two seconds. Raises `ConfigError` if config.toml sets the policy, `PolicyRefused` if
+    another person's key would be served, and what writing raises.
     """
     _check_file(context)
     context.broker.check_keys(context.keys.list(), PolicySettings("own-use"))
@@ -26,18 +26,18 @@ def state_own_use(context: ActionContext, by: Actor) -> Done:
 
 
 def withdraw_own_use(context: ActionContext, by: Actor) -> Done:
-    """Take the statement back: subscriptions are for Claude Code alone again. Raises as `state_own_use` does."""
+    """Withdraw the statement: subscriptions are for Claude Code alone again. Raises as `state_own_use` does."""
     _check_file(context)
     context.broker.record_default_provider(environment=True)
     withdraw(context.home.statement)
     note_change(context.home, "policy.off", "policy", client=by.name or None, by="dashboard")
-    return Done(message="taken back: the policy is claude-code-only")
+    return Done(message="withdrawn: the policy is claude-code-only")
 
 
 def _check_file(context: ActionContext) -> None:
     policy = context.broker.policy
     if policy.source == "config.toml":
         raise ConfigError(
-            f'{context.home.config} says subscriptions = "{policy.subscriptions}" under [policy], which goes before '
-            "any statement; change it there"
+            f'{context.home.config} says subscriptions = "{policy.subscriptions}" under [policy], which overrides '
+            "the statement; change it there"
         )

@@ -27,5 +27,5 @@ _STATUSES: Final = (
 
 
 def status_of(fault: TokenferryError) -> int:
-    """The HTTP status of an action that failed."""
+    """Return the HTTP status of a failed action."""
     return next((status for kind, status in _STATUSES if isinstance(fault, kind)), 500)

@@ -171,7 +171,7 @@ def _verified(broker: Broker, account: Account, credential: Credential, *, repla
 def _check_free(broker: Broker, name: str, *, replace: bool) -> None:
     """Raise `UsageError` for a name that is taken, before anything is asked of a provider."""
     if not replace and name in broker.book.store.names():
-        raise UsageError(f"account {name!r} exists already; give --replace to put this in its place")
+        raise UsageError(f"account {name!r} exists already; give --replace to replace it")
 
 
 def _federate(broker: Broker, name: str, provider: str | None, given: Federal, *, replace: bool) -> None:

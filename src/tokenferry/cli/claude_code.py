@@ -98,7 +98,7 @@ def switch(
     end = None if until is None else read_moment(until)
     if until is not None and end is None:
         raise UsageError(
-            f"--until {until[:40]!r} is no time; give seconds since 1970 or a time as 2026-01-27T12:00:00Z"
+            f"--until {until[:40]!r} is not a time; give seconds since 1970 or a time as 2026-01-27T12:00:00Z"
         )
     label = swap_to_next_available_account(None if end is None else int(end), open_broker())
     note_change(Home.from_environment(), "account.swap", label, to="claude-code")

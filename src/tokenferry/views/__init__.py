@@ -1,4 +1,4 @@
-"""What people look at, as values: nothing here prints, renders or changes anything. For the dashboard and commands."""
+"""The present state of a home as values, for the dashboard and commands. Nothing here prints or changes anything."""
 
 from tokenferry.views._books import LedgerReader
 from tokenferry.views._keys import KeyUse, key_uses

@@ -13,7 +13,7 @@ _MOST_REMEMBERED: Final = 64
 
 
 class LedgerReader:
-    """The ledger of a home for views: opened once there is one, and left open. Thread-safe."""
+    """Opens a home's ledger once it exists, and keeps it open for views. Thread-safe."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
@@ -22,24 +22,24 @@ class LedgerReader:
         self._remembered: dict[Hashable, tuple[float, object]] = {}
 
     def ledger(self) -> Ledger | None:
-        """None where nothing was written yet. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
+        """Return the ledger; None if there is none yet. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
         with self._lock:
             if self._ledger is None and has_ledger(self._home):
                 self._ledger = open_ledger(self._home)
             return self._ledger
 
     def traffic(self) -> TrafficReport | None:
-        """Single requests; None where there are none. Raises what `ledger` does."""
+        """Return the report of single requests; None without a ledger. Raises what `ledger` raises."""
         ledger = self.ledger()
         return None if ledger is None else TrafficReport(ledger)
 
     def usage(self) -> UsageReport | None:
-        """What was used; None where nothing was. Raises what `ledger` does."""
+        """Return the report of usage; None without a ledger. Raises what `ledger` raises."""
         ledger = self.ledger()
         return None if ledger is None else UsageReport(ledger)
 
     def remembered(self, name: Hashable, make: Callable[[], _Found], seconds: float = 15.0) -> _Found:
-        """What `make` gave for this name within the last seconds, else what it gives now: for sums of long times."""
+        """Return the result of `make` for this name, cached for these seconds; for expensive sums."""
         now = time.monotonic()
         with self._lock:
             known = self._remembered.get(name)
@@ -53,7 +53,7 @@ class LedgerReader:
         return found
 
     def fault(self) -> str:
-        """Why it can't be read; empty where it can, or is not there."""
+        """Say why the ledger can't be read; empty if it can, or doesn't exist."""
         try:
             self.ledger()
         except TokenferryError as fault:

@@ -1,4 +1,4 @@
-"""What serves now, what needs a person, and how much is used: for the dashboard and for `status --watch`."""
+"""What serves now, what needs a person, and the usage: for the dashboard and `status --watch`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -27,21 +27,21 @@ from tokenferry.views._books import LedgerReader
 from tokenferry.views._windows import WindowShare, open_windows
 
 Provenance: TypeAlias = Literal["official", "estimate", "unknown"]
-"""`official`: counted here or reported by a provider; `estimate`: follows from that; `unknown`: no answer said."""
+"""`official`: counted here or reported by a provider; `estimate`: derived from that; `unknown`: not reported."""
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
 _LATELY: Final = 5
-"""A rate is that of so many minutes."""
+"""The minutes over which a rate is taken."""
 _ERRORS: Final = 8
 _NAMED: Final = 3
-"""So many models the sentence names."""
+"""The most models that the sentence names."""
 _LIMITED: Final = 429
 _PRICED: Final = "at list prices, by the tokens that answers reported"
 
 
 class Figure(Struct, frozen=True):
-    """A number as people read it, and where it comes from."""
+    """A number for people, and its source."""
 
     name: str
     text: str
@@ -53,19 +53,19 @@ class Figure(Struct, frozen=True):
 
 
 class Need(Struct, frozen=True):
-    """What a person has to see to: what it is about, what is wrong, and the command that puts it right."""
+    """Something that needs a person: its subject, the fault, and the command that fixes it."""
 
     subject: str
     text: str
     cure: str
     account: str = ""
-    """The account that it is about; empty for another subject."""
+    """The account it is about; empty for another subject."""
     paused: tuple[str, ...] = ()
-    """The accounts that would do if they were resumed."""
+    """The paused accounts that could serve if resumed."""
     key: str = ""
-    """The id of the client key whose own budget it is about."""
+    """The id of the client key whose budget it is about."""
     route: str | None = None
-    """The model that nothing serves, where its route says why; empty for one that nothing maps."""
+    """The unserved model whose route explains it; empty for an unmapped model."""
     is_budget: bool = False
     """Whether it is about a budget of `[[budgets]]`."""
 
@@ -84,17 +84,17 @@ class NowView(Struct, frozen=True):
     """The accounts that could serve now."""
     needs: tuple[Need, ...]
     back_at: float | None
-    """When the first account that is limited or paused comes back."""
+    """When the first limited or paused account returns."""
     windows: tuple[WindowShare, ...] = ()
     errors: tuple[TrafficRow, ...] = ()
     """The latest requests that failed within the last hour."""
     minutes: tuple[SeriesPoint, ...] = ()
-    """What was used in each of the last 60 minutes."""
+    """The usage of each of the last 60 minutes."""
     today: Mapping[str, Usage] = field(default_factory=dict)
-    """What each account used since midnight, by this machine's clock."""
+    """The usage of each account since midnight, by this machine's clock."""
     figures: tuple[Figure, ...] = ()
     fault: str = ""
-    """Why something of it can't be read."""
+    """Why a part of it can't be read."""
 
     @property
     def is_serving(self) -> bool:
@@ -106,12 +106,12 @@ class NowView(Struct, frozen=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether every model that is known of is served."""
+        """Whether every known model is served."""
         return self.is_serving and not self.unserved
 
     @property
     def sentence(self) -> str:
-        """All of it in a line."""
+        """A summary in one line."""
         if not self.accounts:
             return "There is no account yet."
         usable = f"{len(self.usable)} of {len(self.accounts)} account{'s' if len(self.accounts) > 1 else ''} usable"
@@ -161,15 +161,15 @@ class NowView(Struct, frozen=True):
 def now_view(
     home: Home, broker: Broker, books: LedgerReader, services: Sequence[ServiceStatus], *, now: float
 ) -> NowView:
-    """Look at accounts, gateways, cooldowns and the ledger; nothing is asked over the network."""
+    """Make the view from accounts, gateways, cooldowns and the ledger, without the network."""
     faults: list[str] = []
     rows = account_rows(broker, now, tell=faults.append)
     documents = {row.name: row.document for row in rows if row.document is not None}
     unusable = unusable_accounts(broker, {row.name: row.state for row in rows}, documents)
-    resting = {"limited", "needs-login", "refused", "broken", "locked"}
+    unusable_states = {"limited", "needs-login", "refused", "broken", "locked"}
     paused = {row.name for row in rows if row.is_paused}
     is_limited = any(one.status == _LIMITED for one in services)
-    usable = {row.name for row in rows if row.state not in resting} - unusable.keys() - paused
+    usable = {row.name for row in rows if row.state not in unusable_states} - unusable.keys() - paused
     try:
         gateways = tuple(one for one in gateway_records(home) if one.is_running)
         ends = [
@@ -215,7 +215,7 @@ def _needs(rows: Sequence[AccountRow], services: Sequence[ServiceStatus], paused
 
 
 def _used_up(home: Home, now: float, faults: list[str]) -> Iterator[Need]:
-    """The budgets whose requests are refused now."""
+    """Yield the budgets whose requests are refused now."""
     try:
         found = budgets_now(home, load(home.config, statement=home.statement), now=now)
     except TokenferryError as fault:
@@ -233,7 +233,7 @@ def _used_up(home: Home, now: float, faults: list[str]) -> Iterator[Need]:
 
 
 def _with_usage(view: NowView, books: LedgerReader, faults: list[str]) -> NowView:
-    """The same with what the ledger tells."""
+    """Add the ledger's data to the view."""
     now_ms = int(view.at * 1000)
     midnight = datetime.fromtimestamp(view.at).replace(hour=0, minute=0, second=0, microsecond=0)  # noqa: DTZ006  # this machine's day is meant
     spans = [
@@ -277,7 +277,7 @@ def _rate(count: float) -> str:
 
 
 def _counted(usage: Usage) -> tuple[Provenance, str]:
-    """Where a number of tokens comes from."""
+    """Return the source of a number of tokens."""
     if usage.uncounted and usage.uncounted == usage.requests:
         return "unknown", "no answer reported tokens"
     if usage.uncounted:

@@ -11,7 +11,7 @@ _ROWS = 20
 
 
 class OwnUsage(Struct, frozen=True):
-    """What the holder of a client key used."""
+    """The usage of one client key."""
 
     key: ClientKey
     today: Usage
@@ -23,7 +23,7 @@ class OwnUsage(Struct, frozen=True):
 
 
 def own_usage(books: LedgerReader, key: ClientKey, *, now: float) -> OwnUsage:
-    """Look at one key's requests alone; `now` in seconds since 1970 UTC. Raises what reading the ledger does."""
+    """Read one key's usage; `now` in seconds since 1970 UTC. Raises what reading the ledger raises."""
     usage, traffic = books.usage(), books.traffic()
     if usage is None or traffic is None:
         return OwnUsage(key, Usage(), Usage())

@@ -15,7 +15,7 @@ _KINDS: Final = {
 
 
 class RoutingRule(Struct, frozen=True):
-    """What leads requests to a model: each condition by its key, with its value."""
+    """A rule that routes requests to a model: each condition by its key, with its value."""
 
     name: str
     model: str
@@ -23,14 +23,14 @@ class RoutingRule(Struct, frozen=True):
 
 
 class RoutingTable(Struct, frozen=True):
-    """What config.toml says of where requests go."""
+    """The routing in config.toml."""
 
     rules: tuple[RoutingRule, ...]
     """In their order."""
     models: tuple[ModelSettings, ...]
     router: RouterSettings
     problems: tuple[str, ...] = ()
-    """Why the file can't be used; then the rest is empty."""
+    """Why the file can't be used; the rest is then empty."""
 
 
 def routing_table(home: Home) -> RoutingTable:
@@ -45,7 +45,7 @@ def routing_table(home: Home) -> RoutingTable:
 
 
 def _conditions(rule: RuleSettings) -> Iterator[tuple[str, str]]:
-    """What a request must be like, by the keys of `[[router.rules]]`."""
+    """Yield a rule's conditions, by the keys of `[[router.rules]]`."""
     for name in ("requested", "min_bytes", "max_bytes", "min_tokens"):
         if (value := getattr(rule, name)) is not None:
             yield name, str(value)

@@ -1,4 +1,4 @@
-"""What happened to one request, and what a session was made of."""
+"""The story of one request, and the parts of a session."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -33,24 +33,24 @@ _NEXT: Final = {
 
 
 class RequestStory(Struct, frozen=True):
-    """What is stored of a request: how it came to its account, and what it used. One of both is there."""
+    """What is stored about a request: its decision, its usage, or both."""
 
     request_id: str
     facts: tuple[tuple[str, str], ...] = ()
     steps: tuple[tuple[str, str], ...] = ()
-    """What happened in its order; each with the time since the request began."""
+    """The events in order, each with the time since the request began."""
     row: TrafficRow | None = None
     waited_ms: int = 0
-    """How long of its time it waited here, before attempts."""
+    """The milliseconds it waited here before attempts."""
 
 
 class SessionStory(Struct, frozen=True):
-    """A session's latest requests, oldest first, and what they add up to."""
+    """A session's latest requests, oldest first, and their sums."""
 
     session: str
     rows: tuple[TrafficRow, ...]
     accounts: Mapping[str, int] = field(default_factory=dict)
-    """How many requests each account served, in the order of their first."""
+    """The number of requests that each account served, in order of the first."""
     models: Mapping[str, int] = field(default_factory=dict)
     agents: tuple["AgentShare", ...] = ()
     """The session's own requests, then each sub-agent below the one that started it."""
@@ -61,7 +61,7 @@ class SessionStory(Struct, frozen=True):
 
     @property
     def cost(self) -> int:
-        """At list prices, in micro-dollars, what plans cover included."""
+        """The cost at list prices, in micro-dollars, including what plans cover."""
         return sum(row.cost for row in self.rows)
 
     @property
@@ -70,7 +70,7 @@ class SessionStory(Struct, frozen=True):
 
 
 class AgentShare(Struct, frozen=True):
-    """What one agent of a session used."""
+    """The usage of one agent of a session."""
 
     agent: str
     """Empty for the session itself."""
@@ -81,16 +81,16 @@ class AgentShare(Struct, frozen=True):
 
 
 def request_story(state: State, books: LedgerReader, request_id: str, at_ms: int | None = None) -> RequestStory:
-    """Find a request. `at_ms`, when it began, spares a look through all rows.
+    """Find a request. `at_ms`, when it began, avoids a search through all rows.
 
-    Raises `UnknownName` if nothing is stored of it, and what reading does.
+    Raises `UnknownName` if nothing is stored about it, and what reading raises.
     """
     decision, traffic = state.decisions.get(request_id), books.traffic()
     if at_ms is None and decision is not None:
         at_ms = decision.at * 1000
     row = None if traffic is None else traffic.request(request_id, at_ms)
     if decision is None and row is None:
-        raise UnknownName(f"nothing is stored of request {request_id[:80]!r}; look for it in the gateway's log")
+        raise UnknownName(f"nothing is stored about request {request_id[:80]!r}; look for it in the gateway's log")
     lines = [] if decision is None else [*story_lines(decision)]
     steps = tuple(line for line in lines if line[0].startswith("+"))
     waited = 0 if decision is None else sum(wait for wait, *_ in _waits(decision.content.get("steps") or ()).values())
@@ -98,7 +98,7 @@ def request_story(state: State, books: LedgerReader, request_id: str, at_ms: int
 
 
 def running_story(one: RunningRequest, now: float) -> RequestStory:
-    """What is known of a request that has not ended. `now` is in seconds since 1970 UTC."""
+    """Return what is known about a running request. `now` is in seconds since 1970 UTC."""
     names = (("key", one.key), ("model", one.model), ("account", one.account), ("provider", one.provider))
     stage = ("in flight", f"it {one.stage}; it began {span(max(now - one.at, 0))} ago")
     tries = ("tries", f"sent {one.attempts} times") if one.attempts > 1 else ("", "")
@@ -106,7 +106,7 @@ def running_story(one: RunningRequest, now: float) -> RequestStory:
 
 
 def session_story(books: LedgerReader, session: str) -> SessionStory:
-    """Find a session. Raises `UnknownName` if no request of it is stored, and what reading does."""
+    """Find a session. Raises `UnknownName` if no request of it is stored, and what reading raises."""
     traffic = books.traffic()
     rows = [] if traffic is None else traffic.session(session)
     if not rows:
@@ -143,7 +143,7 @@ def _agents(rows: list[TrafficRow]) -> Iterator[AgentShare]:
 
 
 def story_lines(decision: Decision) -> Iterator[tuple[str, str]]:
-    """What happened to a request, as pairs of a heading and a sentence; each step has its time as the heading."""
+    """Yield a request's story as pairs of heading and sentence; a step's heading is its time."""
     content: dict[str, Any] = dict(decision.content)
     model = f", model {content['model']}" if content.get("model") else ""
     yield "request", f"{decision.request_id} at {moment(decision.at)}"
@@ -168,7 +168,7 @@ def story_lines(decision: Decision) -> Iterator[tuple[str, str]]:
 
 
 def _accounts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every account that could have served, and what became of it."""
+    """Yield every account that could have served, and what happened with it."""
     passed_over = {one["account"]: one for one in content.get("passed_over", ())}
     tried = {one["account"] for one in content.get("steps", ()) if one["what"] == "tried"}
     why = next((one["why"] for one in content.get("steps", ()) if one["what"] == "tried"), _BY_ORDER)
@@ -186,7 +186,7 @@ def _accounts(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _waits(steps: Sequence[dict[str, Any]]) -> dict[int, tuple[int, str]]:
-    """How long the request waited, and why, by the step that begins with it; milliseconds."""
+    """Return the waits in milliseconds, with the reasons, by the step that begins with each."""
     found: dict[int, tuple[int, str]] = {}
     for at, step in enumerate(steps):
         if step["what"] == "queued" and at + 1 < len(steps):
@@ -197,7 +197,7 @@ def _waits(steps: Sequence[dict[str, Any]]) -> dict[int, tuple[int, str]]:
 
 
 def _steps(steps: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Every step with its time; a wait has a line of its own, and an answer says how long it took."""
+    """Yield every step with its time; a wait has its own line, and an answer its duration."""
     waits, sent, last = _waits(steps), 0, ""
     for at, step in enumerate(steps):
         begins = step["ms"]
@@ -214,12 +214,12 @@ def _steps(steps: Sequence[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 
 def _duration(ms: int) -> str:
-    """A length of time as a request's story says it."""
+    """Format a duration for a request's story."""
     return f"{ms} ms" if ms < 1000 else f"{ms / 1000:.1f} s"  # noqa: PLR2004  # a second
 
 
 def _step(step: dict[str, Any]) -> str:
-    """One step of the request."""
+    """Describe one step of the request."""
     account, token = step.get("account", ""), f" with {step['fingerprint']}" if step.get("fingerprint") else ""
     match step["what"]:
         case "tried":

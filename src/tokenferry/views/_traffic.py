@@ -1,4 +1,4 @@
-"""Requests, sessions and what was used over time, as a query string asks for them."""
+"""Requests, sessions and usage over time, as selected by a query string."""
 
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
@@ -56,15 +56,15 @@ _MINUTES_UP_TO: Final = 3 * _HOUR_MS
 _HOURS_UP_TO: Final = 7 * _DAY_MS
 _LONGEST: Final = 256
 _MOST: Final = 1100 * _DAY_MS
-"""A longer time would make too many points of a series."""
+"""A longer range would make too many points of a series."""
 MOST_SESSIONS: Final = 500
-"""So many of the latest sessions are sorted by anything but their last request."""
-_SUMMED_ANEW: Final = 2 * _DAY_MS
-"""The sums of a longer time may be some seconds old."""
+"""The number of latest sessions that can be sorted by other columns than their last request."""
+_UNCACHED_UP_TO: Final = 2 * _DAY_MS
+"""The sums of a longer range may be some seconds old."""
 
 
 class TrafficQuery(Struct, frozen=True):
-    """What of the traffic is asked for: the parameters of a link. Times are milliseconds since 1970 UTC."""
+    """The selected traffic: the parameters of a link. Times are milliseconds since 1970 UTC."""
 
     since: int
     until: int
@@ -91,7 +91,7 @@ class TrafficQuery(Struct, frozen=True):
         return "minutes" if length <= _MINUTES_UP_TO else "hours" if length <= _HOURS_UP_TO else "days"
 
     def link(self, **changes: str | int | None) -> str:
-        """The query string of a link that changes this; a page begins at the first row again. None takes out."""
+        """Return the query string of a link that changes this, from the first row on. None removes a parameter."""
         time: dict[str, str | int | None] = {"since": self.since, "until": self.until}
         given: dict[str, str | int | None] = {
             **(time if not self.range else {"range": self.range}),
@@ -106,29 +106,29 @@ class TrafficQuery(Struct, frozen=True):
         } | changes
         if "range" in changes:
             given |= {"since": None, "until": None}
-        kept = {name: value for name, value in given.items() if value not in {None, "", _DEFAULTS.get(name)}}
-        return f"?{urlencode(kept)}"
+        query = {name: value for name, value in given.items() if value not in {None, "", _DEFAULTS.get(name)}}
+        return f"?{urlencode(query)}"
 
     def sort_link(self, column: str) -> str:
-        """The query string of a heading: the greatest first, and the other way round where that is so already."""
+        """Return a heading's query string: the greatest first, or reversed if it is so already."""
         name, chosen = ("sort", self.sort) if self.shows == "requests" else ("sessions", self.sessions_by)
         is_turned = column == chosen and not self.is_ascending
         return self.link(**{name: column, "order": "up" if is_turned else None})
 
     def direction(self, column: str) -> str | None:
-        """What `aria-sort` says of a heading; None where the table isn't sorted by it."""
+        """Return a heading's `aria-sort`; None if the table isn't sorted by it."""
         if column != (self.sort if self.shows == "requests" else self.sessions_by):
             return None
         return "ascending" if self.is_ascending else "descending"
 
     def page_link(self, behind: TrafficCursor) -> str:
-        """The query string of the page behind a request; its time ends where this one's does."""
+        """Return the query string of the page after a request, with the same end of the range."""
         cursor = f"{behind.weight}.{behind.request_id}"
         return self.link(range=None, since=self.since, until=self.until, behind=cursor)
 
 
 class RunningRequest(Struct, frozen=True):
-    """A request that has not ended. `at` is in seconds since 1970 UTC."""
+    """A running request. `at` is in seconds since 1970 UTC."""
 
     request_id: str
     at: float
@@ -141,18 +141,18 @@ class RunningRequest(Struct, frozen=True):
     agent: str = ""
     attempts: int = 0
     first_byte: float | None = None
-    """Seconds until then."""
+    """Seconds until the first byte."""
 
 
 class RunningRequests(Struct, frozen=True):
-    """The requests under way, oldest first, as far as the process knows that was asked."""
+    """The running requests known to the process that was asked, oldest first."""
 
     rows: tuple[RunningRequest, ...] = ()
     worker: int | None = None
-    """The one of several workers whose requests these are; None for all."""
+    """The number of the worker, if there are several; None for all."""
 
     def matching(self, query: TrafficQuery) -> tuple[RunningRequest, ...]:
-        """Those that a page asks for: none of a page about the past, or about how requests ended."""
+        """Return the requests on a page; none on a page about the past, or about how requests ended."""
         if not query.range or query.status or query.behind is not None or query.names.get("error"):
             return ()
         return tuple(one for one in self.rows if all(getattr(one, name) == it for name, it in query.names.items()))
@@ -169,23 +169,23 @@ class TrafficView(Struct, frozen=True):
     sessions: tuple[SessionRow, ...] = ()
     series: TrafficSeries = field(default_factory=lambda: TrafficSeries(()))
     usage: Usage | None = None
-    """The sums of all that matches; None where there is no sum of that."""
+    """The sums of all matches; None if there are no such sums."""
     first_bytes: Sequence[int] = ()
     """Milliseconds, sorted."""
     durations: Sequence[int] = ()
     choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The names that there are to filter by."""
+    """The names to filter by."""
     has_any: bool = False
-    """Whether there is any request at all."""
+    """Whether there is any request."""
 
     @property
     def most(self) -> int:
-        """The greatest sum of a bucket of the series."""
+        """The greatest sum of the series' buckets."""
         columns = zip(*self.series.lines.values(), strict=True)
         return max((sum(getattr(point, self.query.of) for point in column) for column in columns), default=0)
 
     def series_json(self) -> dict[str, Any]:
-        """The series as a chart takes it: seconds, then a list for each name."""
+        """Return the series for a chart: seconds, then a list for each name."""
         return {
             "starts": [start // 1000 for start in self.series.starts],
             "unit": self.query.unit,
@@ -202,7 +202,7 @@ def _value(point: SeriesPoint, of: SeriesOf) -> float:
 
 
 def traffic_query(given: Mapping[str, str], *, now: float) -> TrafficQuery:
-    """Read the parameters of a link; what isn't one is left out. `now` in seconds since 1970 UTC.
+    """Parse the parameters of a link, ignoring unknown ones. `now` in seconds since 1970 UTC.
 
     Raises `UsageError` for an invalid time.
     """
@@ -234,7 +234,7 @@ def traffic_query(given: Mapping[str, str], *, now: float) -> TrafficQuery:
 
 
 def traffic_view(books: LedgerReader, query: TrafficQuery) -> TrafficView:
-    """Read what is asked for. Raises what reading the ledger does, `TryLater` if it takes too long."""
+    """Read the selected traffic. Raises what reading the ledger raises, `TryLater` if it takes too long."""
     traffic, usage = books.traffic(), books.usage()
     if traffic is None or usage is None:
         return TrafficView(query, choices=dict.fromkeys(get_args(SeriesBy), ()))
@@ -246,7 +246,7 @@ def traffic_view(books: LedgerReader, query: TrafficQuery) -> TrafficView:
     if query.behind is not None:
         return replace(view, page=page)
     view = replace(view, page=page)
-    if query.until - query.since <= _SUMMED_ANEW:
+    if query.until - query.since <= _UNCACHED_UP_TO:
         return _with_sums(view, traffic, usage)
     asked = (query.range or (query.since, query.until), tuple(query.names.items()), query.status, query.by)
     known = books.remembered(asked, lambda: _with_sums(view, traffic, usage))
@@ -258,7 +258,7 @@ def traffic_view(books: LedgerReader, query: TrafficQuery) -> TrafficView:
 def traffic_rows(
     books: LedgerReader, query: TrafficQuery, *, most: int
 ) -> tuple[TrafficRow, ...] | tuple[SessionRow, ...]:
-    """What pages list, from the first on: so many requests at most, or `MOST_SESSIONS`. Raises as `traffic_view`."""
+    """Return the first listed rows: at most `most` requests, or `MOST_SESSIONS`. Raises as `traffic_view`."""
     traffic = books.traffic()
     if traffic is None:
         return ()
@@ -269,7 +269,7 @@ def traffic_rows(
 
 
 def _sessions(traffic: TrafficReport, query: TrafficQuery) -> tuple[SessionRow, ...]:
-    """A page of sessions: the latest, or the latest 500 in another order."""
+    """Return a page of sessions: the latest, or the latest 500 in another order."""
     if query.sessions_by == "last_ms" and not query.is_ascending:
         before = None if query.behind is None else query.behind.weight
         return tuple(traffic.sessions(query.filter, before=before))
@@ -289,7 +289,7 @@ def _with_sums(view: TrafficView, traffic: TrafficReport, usage: UsageReport) ->
 
 
 def quantile(values: Sequence[int], share: float) -> int | None:
-    """The value that this share of sorted values does not exceed; None of none."""
+    """Return the quantile of sorted values; None if there are none."""
     return values[min(int(share * len(values)), len(values) - 1)] if values else None
 
 
@@ -301,7 +301,7 @@ def _time(text: str | None, usual: int) -> int:
     if not text:
         return usual
     if not (text.isascii() and text.isdecimal() and len(text) <= 15):  # noqa: PLR2004  # digits that are a time
-        raise UsageError(f"{text[:40]!r} is no time; give milliseconds since 1970")
+        raise UsageError(f"{text[:40]!r} is not a time; give milliseconds since 1970")
     return int(text)
 
 

@@ -1,4 +1,4 @@
-"""Limits of accounts that roll over: how much of each is used, when it ends, and when it may run dry."""
+"""The rolling windows of accounts: how much is used, when each ends, and when it may be used up."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
@@ -10,18 +10,17 @@ from tokenferry.units import span
 
 _DAY_MS: Final = 86_400_000
 _BEFORE: Final = 8 * 86_400.0
-"""A line begins with what was known before, of a window of a week."""
+"""Seconds before a line's start that are read, so that it begins with the state of a week's window."""
 _LONGEST_MS: Final = 8 * _DAY_MS
 _LATELY: Final = 3600.0
 _LEAST: Final = 600.0
-"""A rate needs at least so many seconds."""
+"""The least seconds for a rate."""
 
 
 class WindowShare(Struct, frozen=True):
-    """How much of an account's window is used, as its provider's answers said last.
+    """How much of an account's window is used, by its provider's last answer.
 
-    Times are seconds since 1970 UTC. `dry_at` is an estimate, by the rate of the last hour: when all of it is used, if
-    that is before it ends.
+    Times are seconds since 1970 UTC. `dry_at` is when it will be used up at the last hour's rate, if before its end.
     """
 
     account: str
@@ -46,7 +45,7 @@ class WindowShare(Struct, frozen=True):
 
 
 def open_windows(report: UsageReport, now: float) -> list[WindowShare]:
-    """The windows that have not ended, as answers reported them last; `now` in seconds since 1970 UTC."""
+    """Return the open windows as last reported; `now` in seconds since 1970 UTC."""
     known = report.history(int(now * 1000) - _LONGEST_MS, int(now * 1000) + _DAY_MS)
     return [
         WindowShare(account, window, last.used, last.reset, last.at, last.status, _dry_at(points, now))
@@ -56,14 +55,14 @@ def open_windows(report: UsageReport, now: float) -> list[WindowShare]:
 
 
 class WindowLine(Struct, frozen=True):
-    """How much of a window was used over time, as a line of a chart; x is the time, y what was free, from 0 to 1."""
+    """A window's usage over time as a chart's line; x is the time, y the free share, both from 0 to 1."""
 
     window: str
     points: tuple[tuple[float, float], ...]
 
 
 def window_lines(report: UsageReport, account: str, since: float, until: float) -> list[WindowLine]:
-    """The windows of an account between two moments, in seconds since 1970 UTC; one that has ended is at zero."""
+    """Return the windows of an account between two moments, in seconds since 1970 UTC; an ended one is at zero."""
     known = report.history(int((since - _BEFORE) * 1000), int(until * 1000) + 1, account=account)
     return [
         WindowLine(window, tuple(_line(points, since, until)))
@@ -94,7 +93,7 @@ def _dry_at(points: Sequence[WindowPoint], now: float) -> float | None:
         return None
     first = last
     for point in reversed(points[:-1]):
-        if point.at < now - _LATELY or point.used > first.used:  # long ago, or before it rolled over
+        if point.at < now - _LATELY or point.used > first.used:  # too old, or from before the reset
             break
         first = point
     passed, grown = last.at - first.at, last.used - first.used

@@ -97,7 +97,7 @@ def test_it_reads_stdin_and_shows_neither_secrets_nor_control_characters() -> No
     [
         (("/nonexistent/answer",), 2, "/nonexistent/answer can't be read: No such file or directory"),
         (("/",), 2, "/ can't be read: Is a directory"),
-        (("-", "--now", "noon"), 2, "--now 'noon' is no time"),
+        (("-", "--now", "noon"), 2, "--now 'noon' is not a time"),
         (("-", "--format", "telex"), 2, "not 'telex'"),
         ((), 2, "missing argument"),
         (("-",), 1, "this is no HTTP answer"),

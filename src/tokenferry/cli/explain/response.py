@@ -92,7 +92,7 @@ def response(
     """
     came = None if now is None else read_moment(now)
     if now is not None and came is None:
-        raise UsageError(f"--now {now[:40]!r} is no time; give seconds since 1970 or a time as 2026-01-27T12:00:00Z")
+        raise UsageError(f"--now {now[:40]!r} is not a time; give seconds since 1970 or a time as 2026-01-27T12:00:00Z")
     answer = read_raw_answer(_read(file))
     at = next((one for one in (came, answer.sent_at) if one is not None), time.time())
     wire_format = form or _format(answer)
