@@ -106,10 +106,10 @@ def test_seconds_and_milliseconds_are_distinguished(time: int, fraction: int) ->
         (document(section(expiresAt="soon")), "unparsable", CorruptFile, '"expiresAt": a time must be a number'),
         (document(section(expiresAt=-1)), "unparsable", CorruptFile, '"expiresAt": a time must lie between'),
         (document(section(expiresAt=5e15)), "unparsable", CorruptFile, '"expiresAt": a time must lie between'),
-        (document([]), "unparsable", CorruptFile, '"claudeAiOauth" is no object'),
-        (b"", "unparsable", CorruptFile, f"{WHERE} can't be understood: it is no JSON object.*claude /login"),
-        (b"[]", "unparsable", CorruptFile, "no JSON object"),
-        (document()[:-1], "unparsable", CorruptFile, "no JSON object"),
+        (document([]), "unparsable", CorruptFile, '"claudeAiOauth" isn\'t an object'),
+        (b"", "unparsable", CorruptFile, f"{WHERE} can't be understood: it isn't a JSON object.*claude /login"),
+        (b"[]", "unparsable", CorruptFile, "isn't a JSON object"),
+        (document()[:-1], "unparsable", CorruptFile, "isn't a JSON object"),
     ],
 )
 def test_each_state_names_the_file_and_the_cure(

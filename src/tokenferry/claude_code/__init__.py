@@ -1,6 +1,6 @@
 """Claude Code, in one room: its credential store and locks, moves of a login, its settings, and whose credential wins.
 
-What is vendor-neutral meets it as a `Store` (`ClaudeCodeStore`), as the document that `interchange` reads and writes,
+Vendor-neutral code uses it as a `Store` (`ClaudeCodeStore`), as the document that `interchange` reads and writes,
 and as the `moves` that the broker carries out.
 """
 

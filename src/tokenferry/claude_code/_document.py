@@ -42,11 +42,11 @@ class ClaudeCodeLogin(Struct, frozen=True):
 
     @property
     def generation(self) -> int | None:
-        """A number that changes whenever either token does; None without a token."""
+        """A number that changes whenever one of the two tokens changes; None without a token."""
         return None if self.token is None else int(digest(self.token)[:_GENERATION_DIGITS], 16)
 
     def error(self, where: str) -> TokenferryError | None:
-        """Why nothing can be done with this login; None for one that is whole."""
+        """Why this login can't be used; None for a complete one."""
         match self.state:
             case "logged-in":
                 return None
@@ -80,12 +80,12 @@ def digest(token: OAuthToken) -> str:
 
 
 def parse(raw: bytes | None) -> ClaudeCodeLogin:
-    """Read the document; None stands for one that isn't there. Raises nothing: whatever is wrong is a state."""
+    """Read the document; None stands for a missing one. Raises nothing: every fault is a state."""
     if raw is None:
         return ClaudeCodeLogin("absent")
     fields = parse_object(raw)
     del raw  # a traceback shows the locals of this frame
-    return ClaudeCodeLogin("unparsable", fault="it is no JSON object") if fields is None else _login(fields)
+    return ClaudeCodeLogin("unparsable", fault="it isn't a JSON object") if fields is None else _login(fields)
 
 
 def _login(fields: Fields) -> ClaudeCodeLogin:
@@ -93,7 +93,7 @@ def _login(fields: Fields) -> ClaudeCodeLogin:
     if section is None:
         return ClaudeCodeLogin("section-missing", fields=fields)
     if not isinstance(section, Fields):
-        return ClaudeCodeLogin("unparsable", fields=fields, fault=f'"{_SECTION}" is no object')
+        return ClaudeCodeLogin("unparsable", fields=fields, fault=f'"{_SECTION}" isn\'t an object')
     try:
         token = _token(section)
     except UsageError as fault:
@@ -104,7 +104,7 @@ def _login(fields: Fields) -> ClaudeCodeLogin:
 
 
 def merge(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
-    """The document with this token in it, every field that isn't the token's kept in place; secrets revealed.
+    """The document with this token in it and all other fields unchanged; its secrets are in clear text.
 
     Raises `UsageError` for an unparsable document and for a token that lacks the refresh token the document has.
     """
@@ -119,7 +119,7 @@ def merge(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
         section["refreshToken"] = token.refresh.reveal()
     for key, value in _plain_of(token).items():
         if value == found[key] and not (value and key in _TIMES and section[key] <= _SECONDS_BELOW):
-            continue  # as it stands there: to the millisecond, and null where it is null
+            continue  # unchanged: to the millisecond, and null where it is null
         if value is None:
             section.pop(key)
         else:
@@ -130,10 +130,10 @@ def merge(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
 
 
 def put_in(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
-    """The document with another account's login in the place of the one it has; secrets revealed.
+    """The document with another account's login instead of its present one; its secrets are in clear text.
 
-    What is beside the section is kept. In it is what this login brought along when it was taken from such a
-    document (`taken_out`), and nothing of the login before. Raises `UsageError` for an unparsable document.
+    Everything outside the section is unchanged. The section has the fields that `taken_out` saved with this login,
+    and none of the previous login. Raises `UsageError` for an unparsable document.
     """
     if login.state == "unparsable":
         raise UsageError("a document that can't be understood is never written over")
@@ -148,9 +148,9 @@ def put_in(login: ClaudeCodeLogin, token: OAuthToken) -> bytes:
 
 
 def taken_out(token: OAuthToken, known: OAuthToken | None = None) -> OAuthToken:
-    """A login of this document for a document of ours; `known` is what ours held of the same account so far.
+    """This document's login as one for Tokenferry's document; `known` is what that held of the same account so far.
 
-    Fields that only Claude Code knows go along under a name of their own, and come back with `put_in`.
+    Fields that only Claude Code knows are saved under one name, and `put_in` restores them.
     """
     unknown = Fields() if known is None else known.unknown.without(_BROUGHT)
     if token.unknown:
@@ -159,14 +159,14 @@ def taken_out(token: OAuthToken, known: OAuthToken | None = None) -> OAuthToken:
     if known is None:
         return replace(token, source=token.source or "claude-code")
     if digest(token) == digest(known):
-        kept = {name: getattr(known, name) for name in _OF_A_GRANT}
+        of_the_grant = {name: getattr(known, name) for name in _OF_A_GRANT}
     else:
-        kept = {"email": token.email or known.email, "source": token.source or "claude-code"}
+        of_the_grant = {"email": token.email or known.email, "source": token.source or "claude-code"}
     return replace(
         token,
         account_id=token.account_id or known.account_id,
         organization_id=token.organization_id or known.organization_id,
-        **kept,
+        **of_the_grant,
     )
 
 
@@ -201,7 +201,7 @@ def _email(section: Fields) -> str | None:
 
 
 def _secret(section: Fields, key: str) -> Secret | None:
-    """A token; None for a blank one, which is how Claude Code writes "none"."""
+    """A token; None for a blank one, which Claude Code writes where there is no token."""
     if section.get(key) is None:
         return None
     if not isinstance(section[key], str):
@@ -213,7 +213,7 @@ def _secret(section: Fields, key: str) -> Secret | None:
 
 
 def _plain(section: Fields) -> dict[str, Any]:
-    """What the section says besides the tokens, times in seconds; None for what is absent or of another type."""
+    """The section's other fields, times in seconds; None for a field that is absent or of another type."""
     plain: dict[str, Any] = {"scopes": _scopes(section.get("scopes"))}
     plain |= {key: section[key] if isinstance(section.get(key), str) else None for key in _TEXTS}
     return plain | {key: _time(section.get(key)) for key in _TIMES}

@@ -18,10 +18,10 @@ _LEFTOVER_AGE: Final = 3600.0
 
 
 class CredentialsFile:
-    """`.credentials.json`: a 0600 file, replaced whole, in the way and under the temporary name Claude Code uses.
+    """`.credentials.json`: a 0600 file. A write replaces it, with the temporary name that Claude Code uses.
 
-    A symbolic link is refused in reading too: what can't be written back must not be refreshed, and a linked file is
-    often shared with another machine.
+    Reading refuses a symbolic link, too: a token that can't be written back must not be refreshed, and a linked file
+    is often shared with another machine.
     """
 
     def __init__(self, home: ClaudeCodeHome, *, disk: Disk = DISK) -> None:
@@ -55,7 +55,7 @@ class CredentialsFile:
             )
 
     def write(self, data: bytes) -> None:
-        """Replace it. Only for who holds the write lock. Raises `StorageFailed`; then the old content is unchanged."""
+        """Replace it. Hold the write lock. Raises `StorageFailed`; then the old content is unchanged."""
         content = HiddenBytes(data)
         del data  # a traceback shows the locals of this frame
         self._refuse_link()
@@ -69,10 +69,10 @@ class CredentialsFile:
             raise
 
     def stage(self, data: bytes) -> None:
-        """Put a successor beside it, on disk. While that lies there, `install` was not carried out.
+        """Write a successor beside it. While the successor exists, `install` was not carried out.
 
-        When it is gone it was, whatever became of the content since: a rename is one or the other, and leaves this
-        trace of which. Only for who holds the write lock. Raises `StorageFailed`.
+        When it is gone, `install` was carried out, however the content has changed since: the rename is atomic.
+        Hold the write lock. Raises `StorageFailed`.
         """
         content = HiddenBytes(data)
         del data  # a traceback shows the locals of this frame
@@ -86,14 +86,14 @@ class CredentialsFile:
             raise StorageFailed(f"{self._successor} could not be written: {fault.strerror}") from None
 
     def install(self) -> None:
-        """Let the staged successor take its place; should that fail, it still lies there. Raises `StorageFailed`."""
+        """Replace the file with the staged successor, which stays if that fails. Raises `StorageFailed`."""
         self._install(self._successor)
 
     def is_staged(self) -> bool:
         return self._successor.name in self._disk.names(self.path.parent)
 
     def unstage(self) -> None:
-        """Remove a staged successor; that there is none is fine. Raises `StorageFailed`."""
+        """Remove a staged successor, if there is one. Raises `StorageFailed`."""
         remove_file(self._successor, disk=self._disk)
 
     @property
@@ -132,7 +132,7 @@ class CredentialsFile:
             self._disk.unlink(path)
 
     def stamp(self) -> Hashable | None:
-        """What changes when the file is replaced; None if there is none."""
+        """A value that changes when the file is replaced; None without a file."""
         try:
             status = self.path.lstat()
         except OSError:
@@ -140,7 +140,7 @@ class CredentialsFile:
         return (status.st_ino, status.st_mtime_ns, status.st_size, status.st_mode)
 
     def _remove_leftovers(self) -> None:
-        """Remove what writers that were killed an hour ago or more left of the secrets."""
+        """Remove temporary files with secrets that writers killed an hour ago or more left behind."""
         pattern = re.compile(re.escape(f"{self.path.name}.tmp.") + "[0-9a-f]{8}")
         for name in filter(pattern.fullmatch, self._disk.names(self.path.parent)):
             with contextlib.suppress(OSError):

@@ -40,13 +40,13 @@ class ClaudeCodeHome(Struct, frozen=True):
 
     @classmethod
     def of_label(cls, label: str, home: Path) -> "ClaudeCodeHome":
-        """The folder that an account's `label` names."""
+        """The folder that this label of an account names."""
         path = Path(unicodedata.normalize("NFC", label))
         return cls(path, None if label == str(home / ".claude") else label)
 
     @property
     def label(self) -> str:
-        """By which an account names the folder: as it was named to Claude Code, for that names the Keychain's item."""
+        """The folder's name in an account: exactly as Claude Code gets it, because that names the Keychain's item."""
         return str(self.path) if self.variable is None else self.variable
 
     def is_at(self, label: str) -> bool:
@@ -64,12 +64,12 @@ class ClaudeCodeHome(Struct, frozen=True):
 
     @property
     def refresh_lock_owner(self) -> Path:
-        """Where the holder of `refresh_lock` may say who it is."""
+        """Where the holder of `refresh_lock` may note its process."""
         return self.path / ".oauth_refresh.lock.owner"
 
     @property
     def folder_lock(self) -> Path:
-        """The second lock directory, beside the folder; older versions take it alone."""
+        """The second lock directory, beside the folder; older versions take only this one."""
         real = self.path.resolve()
         return real.with_name(f"{real.name}.lock")
 

@@ -22,10 +22,10 @@ _USER: Final = re.compile(r"[A-Za-z0-9._@+-]+")
 
 
 class Keychain:
-    """A generic password of the login Keychain, reached through `security` alone.
+    """A generic password of the login Keychain, always read and written with `security`.
 
-    A secret goes to it by stdin, in hexadecimal as Claude Code writes it, never in an argument. What doesn't fit into
-    the line that `security` reads is refused.
+    A secret goes to it on stdin, in hexadecimal as Claude Code writes it, never in an argument. A document that is too
+    long for the line that `security` reads is refused.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Keychain:
             )
 
     def write(self, data: bytes) -> None:
-        """Replace it. Only for who holds the write lock. Raises `StorageFailed`, `TryLater`."""
+        """Replace it. Hold the write lock. Raises `StorageFailed`, `TryLater`."""
         content = HiddenBytes(data)
         del data  # a traceback shows the locals of this frame
         self.check_writable(len(content))
@@ -88,13 +88,13 @@ class Keychain:
             raise StorageFailed(f"{self.where} could not be written ({self._security} ended with {code})")
 
     def stamp(self) -> Hashable | None:
-        """The sha256 of its content, looked at every 10 seconds at most; None if there is none."""
+        """The sha256 of its content, read every 10 seconds at most; None without an item."""
         now = self._monotonic()
         if self._stamp is None or now - self._stamp[0] >= _STAMP_EVERY:
             try:
                 content = self.read()
                 self._stamp = now, None if content is None else sha256(content).hexdigest()
-            except TokenferryError:  # a locked Keychain is no news of what is in it
+            except TokenferryError:  # a locked Keychain doesn't show whether its content changed
                 self._stamp = now, self._stamp[1] if self._stamp else None
         return self._stamp[1]
 
@@ -113,5 +113,5 @@ class Keychain:
             fault = f"gave no answer within {self._timeout:g} seconds; it may be asking for leave on the screen"
         except OSError as error:
             fault = f"can't be run: {error.strerror}"
-        # Out of the handler: the frames below the error hold the line.
+        # Outside the handler: the frames of the error's traceback hold the line.
         raise TryLater(f"{self.where} can't be reached: {self._security} {fault}")

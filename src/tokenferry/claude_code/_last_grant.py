@@ -14,10 +14,10 @@ _KINDS: Final[dict[str, type]] = {"email": str, "obtained_at": int, "lifetime": 
 
 
 class LastGrant:
-    """What a grant said that Claude Code's document has no place for, in a file of ours that every process reads.
+    """The fields of a grant that Claude Code's document has no place for, in a file that all our processes read.
 
-    It is bound to the tokens by their digest, so that it says nothing of any others. It only advises: without it a
-    token counts as one that another program put there.
+    The tokens' digest binds it to them, so that it never describes other tokens. It is optional: without it a token
+    counts as one that another program wrote.
     """
 
     def __init__(self, file: Path, *, disk: Disk = DISK) -> None:
@@ -26,7 +26,7 @@ class LastGrant:
         self._known: tuple[str, dict[str, Any]] = ("", {})
 
     def keep(self, token: OAuthToken) -> None:
-        """Keep it before the tokens are written, so that no reader sees them without it."""
+        """Store it. Call this before the tokens are written, so that no reader sees them without it."""
         known = (digest(token), {name: getattr(token, name) for name in _KINDS})
         if known == self._known:
             return
@@ -34,11 +34,11 @@ class LastGrant:
         try:
             data = json.dumps({"tokens": known[0]} | known[1]).encode("ascii")
             replace_private_file(self._file, data, disk=self._disk)
-        except TokenferryError:  # then this process alone knows
+        except TokenferryError:  # then only this process knows it
             return
 
     def complete(self, token: OAuthToken) -> OAuthToken:
-        """The token with what its grant said."""
+        """The token with the fields of its grant."""
         known, wanted = self._known, digest(token)
         if known[0] != wanted:
             known = self._read()

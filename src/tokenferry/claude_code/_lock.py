@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 class LockTiming(Struct, frozen=True):
-    """How lock directories are kept and judged. All in seconds."""
+    """How often lock directories are touched, and when they count as left behind. All in seconds."""
 
     heartbeat: float = 2.0
     """How often a held lock is touched. The least patient reader takes over after 10."""
     stale: float = 60.0
-    """A lock that didn't change for so long, on a monotonic clock, has no owner."""
+    """A lock that didn't change for this long, on a monotonic clock, has no owner."""
     ancient: float = 3600.0
-    """A lock last touched so long ago, by the wall clock, has no owner already after `look`, unless its owner runs."""
+    """A lock last touched this long ago, by the wall clock, has no owner after `look`, unless its process runs."""
     look: float = 10.0
-    """Not at once: when a clock was set, or the machine slept, a lock looks old whose holder soon touches it."""
+    """After the clock was set, or the machine slept, a lock looks old until its holder touches it."""
     pause: float = 0.1
     """Between two looks at a lock that is held."""
     write: float = 10.0
@@ -41,7 +41,7 @@ _TIMING: Final = LockTiming()
 
 
 class _Surroundings(TypedDict, total=False):
-    """What locks stand on, where it isn't this machine. Times in seconds."""
+    """Stand-ins for this machine's disk and clocks, for tests. Times in seconds."""
 
     timing: LockTiming
     disk: Disk
@@ -52,7 +52,7 @@ class _Surroundings(TypedDict, total=False):
 
 
 class _Locks:
-    """Lock directories taken in order, kept fresh by a daemon thread, and let go of in reverse."""
+    """Lock directories: acquired in order, kept fresh by a daemon thread, and released in reverse order."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class _Locks:
     def acquire(self, timeout: float) -> None:
         """Take all of them, waiting `timeout` seconds at most.
 
-        Raises `LockTimeout` naming the holder, `UnsafeFile` for what is no lock directory, `StorageFailed`.
+        Raises `LockTimeout` with the holder's name, `UnsafeFile` if one isn't a directory, `StorageFailed`.
         """
         assert not self._taken, "it isn't re-entrant"
         deadline = self._monotonic() + timeout
@@ -100,7 +100,7 @@ class _Locks:
             return len(self._taken) == len(self._paths) and all(directory.is_ours() for directory in self._taken)
 
     def release(self) -> None:
-        """Let go of what is still ours; harmless when nothing is held."""
+        """Release the locks that are still ours; does nothing when none is held."""
         with self._guard:
             self._heart.stop(0)
             while self._taken:
@@ -113,9 +113,9 @@ class _Locks:
             self._taken.pop().forget()
 
     def take(self) -> Path | None:
-        """Take those that are free, in their order; give the one that another holds, or None when all are ours.
+        """Take the free ones, in order; give the one that another program holds, or None when all are ours.
 
-        Raises `UnsafeFile` for what is no lock directory, `StorageFailed`.
+        Raises `UnsafeFile` if one isn't a directory, `StorageFailed`.
         """
         while len(self._taken) < len(self._paths):
             path, *further = self._paths[len(self._taken) :]
@@ -126,7 +126,7 @@ class _Locks:
             elif self._is_stale(path, seen) and directory.clear(seen):
                 logger.warning("the lock %s was left behind by a program that ended, and is taken over", path)
             else:
-                for other in further:  # who was killed left all of them, and their minutes shall pass together
+                for other in further:  # a killed process left all of them: let their times run out together
                     with contextlib.suppress(OSError):
                         self._sightings.unchanged_for(other, self._disk.status(other))
                 return path
@@ -156,7 +156,7 @@ class _Locks:
         return is_ancient and unchanged >= self._timing.look and self._owner_pid() is None
 
     def _owner_pid(self) -> int | None:
-        """The process that says it holds the lock, if it runs. A left-over note may name somebody else's."""
+        """The process that says it holds the lock, if it runs. An old note may name another program's process."""
         try:
             is_there = self._owner is not None and self._owner.is_file()  # opening a FIFO would wait for its other end
             note = parse_object(self._owner.read_bytes()[:4096]) if self._owner and is_there else None
@@ -188,9 +188,9 @@ class _Locks:
 class ClaudeCodeLock(_Locks):
     """Both lock directories of a refresh by Claude Code, in its order, and kept fresh.
 
-    While it is held no Claude Code on this machine refreshes, as long as this process runs: a suspended one loses it
-    after 60 seconds (older versions: 10), which `is_still_ours` then tells. It isn't re-entrant, not fair, and guards
-    against no program that writes without asking. `seen` is a folder of ours, see `Sightings`.
+    While this process holds them and runs, no Claude Code on this machine refreshes. A suspended process loses them
+    after 60 seconds (older versions: 10), and `is_still_ours` is then False. The lock isn't re-entrant and isn't fair.
+    It can't stop a program that writes without taking it. `seen` is the folder of `Sightings`.
     """
 
     def __init__(self, home: ClaudeCodeHome, seen: Path, **given: Unpack[_Surroundings]) -> None:

@@ -11,10 +11,10 @@ logger = logging.getLogger(__name__)
 
 
 class LockDirectory:
-    """A lock that is a directory: its maker holds it, and updates its modification time as a sign of life.
+    """A lock that is a directory: its creator holds it, and updates its modification time as a sign of life.
 
-    This is the protocol of npm's `proper-lockfile`. An open descriptor keeps the inode number from being used again,
-    so that the directory of a successor can't be taken for ours.
+    This is the protocol of npm's `proper-lockfile`. An open descriptor reserves the inode number, so that another
+    program's new directory can't be mistaken for ours.
     """
 
     def __init__(self, path: Path, *, disk: Disk = DISK) -> None:
@@ -25,9 +25,9 @@ class LockDirectory:
         self._is_lost = False
 
     def make(self) -> os.stat_result | None:
-        """Take the lock; if it is held, give the status of what is there instead.
+        """Take the lock; if another program holds it, give the status of its directory.
 
-        Raises `UnsafeFile` if that is no directory, `StorageFailed` if none can be made.
+        Raises `UnsafeFile` if that isn't a directory, `StorageFailed` if none can be made.
         """
         while True:
             try:
@@ -37,7 +37,7 @@ class LockDirectory:
                 try:
                     status = self._disk.status(self.path)
                 except FileNotFoundError:
-                    continue  # let go of in between
+                    continue  # released in between
             except OSError as fault:
                 raise StorageFailed(f"the lock {self.path} can't be made: {fault.strerror}") from None
             if not stat.S_ISDIR(status.st_mode):
@@ -57,22 +57,22 @@ class LockDirectory:
         return None
 
     def touch(self) -> None:
-        """Show that the holder lives. Raises `OSError`."""
+        """Show that the holder runs. Raises `OSError`."""
         assert self._descriptor is not None
         self._disk.touch(self._descriptor)
-        self._mtime_ns = self._disk.status(self._descriptor).st_mtime_ns  # as coarse as the file system keeps it
+        self._mtime_ns = self._disk.status(self._descriptor).st_mtime_ns  # in the file system's resolution
 
     def is_ours(self) -> bool:
         """Whether it is held, and no other process has removed, replaced or touched it since."""
         if self._descriptor is None:
             return False
-        if not self._is_lost and not self._stands():
+        if not self._is_lost and not self._is_unchanged():
             self._is_lost = True
             logger.warning("the lock %s was taken over by another program", self.path)
         return not self._is_lost
 
     def remove(self) -> None:
-        """Let go; one that isn't ours any more is left alone."""
+        """Release the lock; one that isn't ours any more stays."""
         if self._descriptor is None:
             return
         if self.is_ours():
@@ -90,7 +90,7 @@ class LockDirectory:
             with contextlib.suppress(OSError):
                 self._disk.close(descriptor)
 
-    def _stands(self) -> bool:
+    def _is_unchanged(self) -> bool:
         assert self._descriptor is not None
         try:
             there, held = self._disk.status(self.path), self._disk.status(self._descriptor)
@@ -99,7 +99,7 @@ class LockDirectory:
         return (there.st_dev, there.st_ino, there.st_mtime_ns) == (held.st_dev, held.st_ino, self._mtime_ns)
 
     def clear(self, seen: os.stat_result) -> bool:
-        """Remove somebody's stale lock if it still is as seen; tells whether. Raises `UnsafeFile` if that can't be."""
+        """Remove another program's stale lock if it is as seen. Gives whether it is gone. Raises `UnsafeFile`."""
         try:
             there = self._disk.status(self.path)
             if (there.st_dev, there.st_ino, there.st_mtime_ns) != (seen.st_dev, seen.st_ino, seen.st_mtime_ns):

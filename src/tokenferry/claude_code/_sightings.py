@@ -24,16 +24,16 @@ class _Sighting(Struct, frozen=True):
     monotonic: float
 
     def is_of_the_same(self, other: "_Sighting") -> bool:
-        """Whether both saw one lock, unchanged, and the clock of the earlier one still runs."""
+        """Whether both saw the same lock, unchanged, in the same run of the machine."""
         one, two = ((s.path, s.device, s.inode, s.mtime_ns, s.boot) for s in (self, other))
         return one == two and self.monotonic <= other.monotonic
 
 
 class Sightings:
-    """When a lock directory was first seen as it is now, kept on disk in a folder of ours.
+    """When a lock directory was first seen in its present state, stored on disk.
 
-    So that several commands, none of which lives long, together see that a lock isn't kept fresh any more. The clock is
-    monotonic: it stands still while the machine sleeps, as the lock's holder does, and no one can set it.
+    Several short commands can thus notice together that a lock isn't kept fresh any more. The clock is monotonic: it
+    stops while the machine sleeps, as the lock's holder does, and can't be set.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Sightings:
         return now - known.monotonic
 
     def forget(self, lock: Path) -> None:
-        """Drop what is known: the lock is ours now."""
+        """Drop the lock's sighting: the lock is ours now."""
         self._known.pop(lock, None)
         with contextlib.suppress(
             TokenferryError
@@ -84,7 +84,7 @@ class Sightings:
     def _write(self, lock: Path, sighting: _Sighting) -> None:
         try:
             replace_private_file(self._file(lock), json.dumps(asdict(sighting)).encode("ascii"), disk=self._disk)
-        except TokenferryError:  # then this process alone has to see the whole time
+        except TokenferryError:  # then this process has to wait the whole time by itself
             return
 
 

@@ -30,7 +30,7 @@ from tokenferry.stores import DISK, Account, Disk, Document, FileLock, held
 
 STORE: Final = "claude-code"
 FOLDER_LABEL: Final = "config_dir"
-_ROOM: Final = 256  # bytes by which a renewed login may be longer
+_ROOM: Final = 256  # bytes that a renewed login may be longer
 
 
 class Place(Protocol):
@@ -49,7 +49,7 @@ class Place(Protocol):
 
 
 class LoginStatus(Struct, frozen=True):
-    """What Claude Code's login is like; `message` says how to fix it, and is empty when nothing must be."""
+    """The state of Claude Code's login. `message` says how to fix it, and is empty when it works."""
 
     state: LoginState
     where: str
@@ -59,9 +59,9 @@ class LoginStatus(Struct, frozen=True):
 class ClaudeCodeStore:
     """Claude Code's own login as a store of one account.
 
-    Its token family belongs to Claude Code: this store takes Claude Code's locks, writes renewed tokens alone, and
-    never removes a login. Of several `places` the first that holds a document counts, and is the one written to.
-    `locks` is the folder of our own locks. The generation of a document is made of its tokens' sha256.
+    Its token family belongs to Claude Code: this store takes Claude Code's locks, writes nothing but renewed tokens,
+    and never removes a login. The first of the `places` that holds a document counts, and is written to.
+    `locks` is the folder of our own locks. The generation of a document is made from its tokens' sha256.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class ClaudeCodeStore:
     def on_this_platform(
         cls, account: Account, home: ClaudeCodeHome, locks: Path, *, user: str, platform: str = sys.platform
     ) -> "ClaudeCodeStore":
-        """The Keychain before the file on macOS, the file alone elsewhere. `user` is $USER. Raises `ConfigError`."""
+        """The Keychain before the file on macOS, only the file elsewhere. `user` is $USER. Raises `ConfigError`."""
         file = CredentialsFile(home)
         return cls(account, home, locks, places=(Keychain(home, user), file) if platform == "darwin" else (file,))
 
     def names(self) -> list[str]:
-        """The account, if there is a login or if that can't be known."""
+        """The account, if there is a login, or if the store can't be read."""
         try:
             _, login = self._look()
         except TokenferryError:
@@ -99,7 +99,7 @@ class ClaudeCodeStore:
         return [self._account.name] if login.token or login.state == "unparsable" else []
 
     def read(self, name: str) -> Document:
-        """Give the login as it is now.
+        """Read the present login.
 
         Raises `UnknownAccount` for another name, `NeedsLogin` when there is no login, `CorruptFile`, `UnsafeFile`,
         `TryLater` when the Keychain is locked.
@@ -111,15 +111,15 @@ class ClaudeCodeStore:
         return Document(self._account, self._last_grant.complete(login.token), login.generation)
 
     def status(self) -> LoginStatus:
-        """What there is. Raises `UnsafeFile`, and `TryLater` when the Keychain is locked."""
+        """The login's state. Raises `UnsafeFile`, and `TryLater` when the Keychain is locked."""
         place, login = self._look()
         return LoginStatus(login.state, place.where, str(login.error(place.where) or ""))
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
-        """Write renewed tokens if those there are still the expected ones; None stands for "no login".
+        """Write renewed tokens if the present ones are the expected ones; None stands for "no login".
 
-        Raises `Conflict`; `StorageFailed` when the present document can't be replaced, or the write lock isn't let go
-        of; `UsageError` for a removal, a credential of another kind, or fewer tokens than are there.
+        Raises `Conflict`; `StorageFailed` when the present document can't be replaced, or another program holds the
+        write lock; `UsageError` for a removal, a credential of another kind, or fewer tokens than the document has.
         """
         self._check_name(name)
         if new is None:
@@ -147,15 +147,15 @@ class ClaudeCodeStore:
             lock.release()
 
     def look(self) -> tuple[str, ClaudeCodeLogin]:
-        """The place of the login, and what is there. Raises `UnsafeFile`; `TryLater` when the Keychain is locked."""
+        """The login and the name of its place. Raises `UnsafeFile`; `TryLater` when the Keychain is locked."""
         place, login = self._look()
         return place.where, replace(login, token=login.token and self._last_grant.complete(login.token))
 
     def hand_over(self, expected: str | None, token: OAuthToken, announce: Callable[[], None]) -> None:
-        """Put another account's login in the place of the one with this `digest`; None stands for "no login".
+        """Replace the login that has this `digest` with another account's; None stands for "no login".
 
-        Only for who holds `lock`. `announce` is called when nothing but the last step is left to do; what it raises
-        ends the attempt. Raises `Conflict`, `CorruptFile`, `UnsafeFile`, `StorageFailed`, `LockTimeout`.
+        Hold `lock`. `announce` is called when only the last step is left; an exception of it ends the attempt.
+        Raises `Conflict`, `CorruptFile`, `UnsafeFile`, `StorageFailed`, `LockTimeout`.
         """
         lock = self._write_lock()
         try:
@@ -182,34 +182,34 @@ class ClaudeCodeStore:
             lock.release()
 
     def is_staged(self) -> bool | None:
-        """Whether a `hand_over` ended before its last step; None for a Keychain, which keeps no trace of that."""
+        """Whether a `hand_over` ended before its last step; None for a Keychain, which doesn't show it."""
         place, _ = self._look()
         return place.is_staged() if isinstance(place, CredentialsFile) else None
 
     def unstage(self) -> None:
-        """Remove what such a one left. Only for who holds `lock`. Raises `StorageFailed`."""
+        """Remove what such a `hand_over` left behind. Hold `lock`. Raises `StorageFailed`."""
         for place in self._places:
             if isinstance(place, CredentialsFile):
                 place.unstage()
 
     def check_replaceable(self, name: str) -> None:
-        """Raise what would keep a renewed login from being written: `UnsafeFile`, `StorageFailed`, `UnknownAccount`."""
+        """Raise if a renewed login couldn't be written: `UnsafeFile`, `StorageFailed`, `UnknownAccount`."""
         self._check_name(name)
         self._check_writable()
 
     def discard(self, name: str) -> None:
-        """Refuse: it is Claude Code's. Raises `UsageError`."""
+        """Refuse, because the login is Claude Code's. Raises `UsageError`."""
         self._check_name(name)
         raise UsageError(f"account {name!r} is Claude Code's login, which it alone removes; run: claude /logout")
 
     def lock(self, name: str) -> "AccountLock":
-        """A new lock object, not yet held: ours first, then those of Claude Code."""
+        """A new lock, not yet held; it takes ours first, then Claude Code's."""
         self._check_name(name)
         theirs = ClaudeCodeLock(self.home, self._locks, timing=self._timing)
         return AccountLock(FileLock(self.home.credentials, self._locks), theirs, self._prepare, self._check_writable)
 
     def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
-        """Hold the account's lock for a block. Raises what `AccountLock.acquire` does."""
+        """Hold the account's lock for a block. Raises the errors of `AccountLock.acquire`."""
         return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
@@ -231,11 +231,11 @@ class ClaudeCodeStore:
             raise UnknownAccount(f"there is no account {name!r} in Claude Code's store; see: tokenferry account list")
 
     def _prepare(self) -> None:
-        """Make the folder the lock directories lie in. Raises `UnsafeFile`, `StorageFailed`."""
+        """Make the folder of the lock directories. Raises `UnsafeFile`, `StorageFailed`."""
         self._disk.make_folder(self.home.path)
 
     def _check_writable(self) -> None:
-        """Raise what would keep a renewed login from being written, before it is asked for."""
+        """Raise if a renewed login couldn't be written, before one is requested."""
         place, login = self._look()
         if login.token is not None:
             place.check_writable(len(merge(login, login.token)) + _ROOM)
@@ -247,7 +247,7 @@ class ClaudeCodeStore:
 
 
 class AccountLock:
-    """Our lock on the account, then both of Claude Code's."""
+    """Our lock on the account, then both locks of Claude Code."""
 
     def __init__(
         self, ours: FileLock, theirs: ClaudeCodeLock, prepare: Callable[[], None], check: Callable[[], None]
@@ -258,7 +258,7 @@ class AccountLock:
         self._check = check
 
     def acquire(self, timeout: float) -> None:
-        """Take all, waiting `timeout` seconds at most, and see that what is renewed under them can be written.
+        """Take all, waiting `timeout` seconds at most, and check that a renewed login can be written.
 
         Raises `LockTimeout`, `UnsafeFile`, `StorageFailed`; then nothing is held.
         """
@@ -277,12 +277,12 @@ class AccountLock:
         return self._ours.is_still_ours() and self._theirs.is_still_ours()
 
     def release(self) -> None:
-        """Let go; harmless when it isn't held."""
+        """Release the locks; does nothing when none is held."""
         self._theirs.release()
         self._ours.release()
 
 
 def claude_code_account(name: str, provider: str, home: ClaudeCodeHome, *, created_at: int = 0) -> Account:
-    """An account that stands for the login in this folder; `created_at` in seconds since 1970 UTC."""
+    """The account of the login in this folder; `created_at` in seconds since 1970 UTC."""
     labels = MappingProxyType({FOLDER_LABEL: home.label})
     return Account(name, provider, "oauth", owner="claude-code", store=STORE, labels=labels, created_at=created_at)

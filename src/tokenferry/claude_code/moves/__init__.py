@@ -1,4 +1,4 @@
-"""Logins on their way between our accounts and another program's own store."""
+"""Moves of logins between our accounts and another program's own store."""
 
 from tokenferry.claude_code.moves._mover import Moved, Mover, Present
 from tokenferry.claude_code.moves._record import MoveFile, MoveRecord

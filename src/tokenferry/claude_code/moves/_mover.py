@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 _PROVIDER: Final = "claude-max"
 _LOCK_WAIT: Final = 90.0  # a lock that a killed process left is taken over after 60
-_SILENT: Final = 2.0  # seconds of waiting before a message says what for
+_SILENT: Final = 2.0  # seconds of waiting before a message names the reason
 _ROUNDS: Final = 3
 
 
@@ -33,34 +33,34 @@ class Present(Struct, frozen=True):
     where: str
     login: ClaudeCodeLogin
     name: str | None = None
-    """The account of ours whose token family it is, or what it is to be called; None without a login."""
+    """Our account with this token family, or the name of the account to create; None without a login."""
     is_new: bool = False
     """There is no such account yet."""
     recorded: Account | None = None
-    """The account whose login is recorded to rest there."""
+    """The account whose login is recorded to be there."""
     same: tuple[str, ...] = ()
-    """The accounts that are the one which the login says it is of, `name` among them."""
+    """Our accounts of the vendor's account that the login names, with `name` among them."""
 
 
 class Moved(Struct, frozen=True):
-    """What a move ended with."""
+    """The result of a move."""
 
     name: str
     """The account whose login Claude Code has now."""
     home: str | None = None
-    """The account whose login it had before, and which went home."""
+    """The account of its previous login, which was brought home."""
     is_new: bool = False
-    """That account was made for it."""
+    """That account was created for it."""
     stranded: str | None = None
-    """An account that Claude Code has been logged out of since."""
+    """An account that Claude Code was logged out of in between."""
     is_gone: bool = False
-    """Nothing was left of that one, so it is no account any more."""
+    """Nothing was left of that account, so it doesn't exist any more."""
     was_there: bool = False
     """Nothing had to be moved."""
 
 
 class Mover:
-    """Moves logins between our accounts and Claude Code's own store; `Transfer` says how."""
+    """Moves logins between our accounts and Claude Code's own store; `Transfer` has the steps."""
 
     def __init__(
         self,
@@ -82,29 +82,29 @@ class Mover:
         self._now = now
 
     def pending(self) -> MoveRecord | None:
-        """The move that is under way or was cut short, if there is one. Raises `CorruptFile`, `UnsafeFile`."""
+        """The move that is under way or was interrupted, if there is one. Raises `CorruptFile`, `UnsafeFile`."""
         return self._record.read()
 
     def concerns(self, name: str) -> bool:
-        """Whether that move is about this account."""
+        """Whether that move involves this account."""
         record = self._record.read()
         return record is not None and name in {record.to, record.home}
 
     def recover(self, timeout: float = _LOCK_WAIT) -> None:
-        """Bring a move that was cut short to its end. Raises `LockTimeout`, `StorageFailed`, `UnsafeFile`."""
+        """Complete an interrupted move. Raises `LockTimeout`, `StorageFailed`, `UnsafeFile`."""
         if self._record.read() is not None:
             with self._alone(timeout) as deadline:
                 self._finish(deadline)
 
     @contextlib.contextmanager
     def held_off(self, timeout: float = _LOCK_WAIT) -> Iterator[None]:
-        """Bring a move that was cut short to its end, and let none begin for a block. Raises what `recover` does."""
+        """Complete an interrupted move, and let none start during the block. Raises the errors of `recover`."""
         with self._alone(timeout) as deadline:
             self._finish(deadline)
             yield
 
     def take_in(self, provider: str = _PROVIDER, timeout: float = _LOCK_WAIT) -> Present:
-        """Whose login Claude Code has now; one that belongs to no account is attached as an account of its own."""
+        """Whose login Claude Code has now; a login that belongs to no account is attached as a new one."""
         self.recover(timeout)
         present = self._present(self._store())
         if not present.is_new:
@@ -118,11 +118,11 @@ class Mover:
             return self._present(store)
 
     def move(self, name: str, provider: str = _PROVIDER, timeout: float = _LOCK_WAIT) -> Moved:
-        """Make the account's login that of Claude Code, and bring the one that is there home.
+        """Make the account's login Claude Code's, and bring its present login home.
 
-        `provider` is where that login is taken to come from if it belongs to no account here.
+        If that belongs to no account here, `provider` becomes the new account's provider.
         Raises `UnknownAccount`, `NeedsLogin`, `ChainCopied`, `RefreshUncertain`, `RefreshBusy`, `LockTimeout`,
-        `CredentialRefused`, `UnsafeFile`, `CorruptFile`, `StorageFailed`, `Conflict`; then nothing was moved.
+        `CredentialRefused`, `UnsafeFile`, `CorruptFile`, `StorageFailed`, `Conflict`; then nothing has moved.
         """
         with self._alone(timeout) as deadline:
             self._finish(deadline)
@@ -130,18 +130,18 @@ class Mover:
             with self._seen(store, (name,), deadline) as (present, lock):
                 return self._move(name, store, present, lock, provider)
 
-    # -- who may do it
+    # -- locks
 
     @contextlib.contextmanager
     def _alone(self, timeout: float) -> Iterator[float]:
-        """One move at a time, so that no two of them wait for each other's accounts. Gives the deadline."""
+        """Allow one move at a time, so that no two wait for each other's accounts. Gives the deadline."""
         deadline = time.monotonic() + timeout
         with _held(FileLock(self._record.path, self._locks), deadline):
             yield deadline
 
     @contextlib.contextmanager
     def _held(self, store: ClaudeCodeStore, names: set[str], deadline: float) -> Iterator[Lock]:
-        """Our locks in order, then those of Claude Code, which waits while we hold them: for file writes alone."""
+        """Hold our locks in order, then Claude Code's. It waits while we hold them, so only write files here."""
         with contextlib.ExitStack() as stack:
             for name in sorted(names):
                 stack.enter_context(_held(self._files.lock(name), deadline))
@@ -151,7 +151,7 @@ class Mover:
 
     @contextlib.contextmanager
     def _seen(self, store: ClaudeCodeStore, names: tuple[str, ...], deadline: float) -> Iterator[tuple[Present, Lock]]:
-        """Hold the locks of these accounts and of those that rest in Claude Code's store, and look at that."""
+        """Hold the locks of these accounts and of those in Claude Code's store, and read that store."""
         for _ in range(_ROUNDS):
             wanted = {*names, *_involved(self._present(store))}
             with self._held(store, wanted, deadline) as lock:
@@ -161,10 +161,10 @@ class Mover:
                     return
         raise TryLater(f"{store.look()[0]} changes faster than it can be read; try again", retry_after=1.0)
 
-    # -- what there is
+    # -- the present logins
 
     def _store(self, folder: str | None = None) -> ClaudeCodeStore:
-        """Claude Code's store, without regard to whose login it has; by default that of this environment."""
+        """Claude Code's store, whoever's login it has; by default that of this environment."""
         labels = MappingProxyType({} if folder is None else {FOLDER_LABEL: folder})
         return self._open(Account(CLAUDE_CODE, _PROVIDER, "oauth", CLAUDE_CODE, CLAUDE_CODE, labels=labels))
 
@@ -182,7 +182,7 @@ class Mover:
         return Present(where, login, name, recorded=recorded, same=tuple(sorted(same)))
 
     def _recorded(self, home: ClaudeCodeHome) -> Account | None:
-        """The account of this folder's login; one that doesn't name its folder belongs to the present one."""
+        """The account recorded for this folder's login; an account without a folder belongs to the present folder."""
         for name in self._attachments.names():
             account = self._attachments.read(name)
             if account and account.store == CLAUDE_CODE and home.is_at(account.labels.get(FOLDER_LABEL, home.label)):
@@ -190,7 +190,7 @@ class Mover:
         return None
 
     def _is_dead_here(self, name: str) -> bool:
-        """Whether the account's login is the one that lies here, and no program can go on with it."""
+        """Whether the account's login is the one stored here, and no program can use it any more."""
         token = self._files.read(name).credential
         return (
             self._attachments.read(name) is None
@@ -248,7 +248,7 @@ class Mover:
         return moved
 
     def _ready(self, name: str, present: Present) -> OAuthToken:
-        """The login that is to leave. Raises why it can't."""
+        """The login that is to leave. Raises an error if it can't."""
         account = self._attachments.read(name)
         if account is not None and account != present.recorded:
             raise UsageError(
@@ -270,7 +270,7 @@ class Mover:
         return document.credential
 
     def _settle_present(self, name: str) -> str:
-        """See that nothing is in doubt about the login that is to come home. Gives the digest of its tokens."""
+        """Settle the last refresh of the login that is to come home. Gives the digest of its tokens."""
         account = self._attachments.read(name)
         assert account is not None
         theirs = self._open(account)
@@ -279,7 +279,7 @@ class Mover:
         return digest(document.credential)
 
     def _strand(self, present: Present) -> str | None:
-        """Let an account go that Claude Code was logged out of: what lies here of it counts again. Gives its name."""
+        """Detach an account that Claude Code was logged out of: its login stored here counts again. Gives its name."""
         recorded = present.recorded
         if recorded is None or (recorded.name == present.name):
             return None
@@ -287,7 +287,7 @@ class Mover:
         return recorded.name
 
     def _attach_present(self, store: ClaudeCodeStore, present: Present, provider: str) -> None:
-        """Record whose login is there, if that isn't recorded yet."""
+        """Record whose login is there, unless it is recorded already."""
         assert present.name is not None
         if self._attachments.read(present.name) is not None:
             return
@@ -297,7 +297,7 @@ class Mover:
             account = Account(present.name, provider, "oauth", created_at=int(self._now()))
         self._attachments.put(leaving(account, store))
 
-    # -- what was cut short
+    # -- interrupted moves
 
     def _finish(self, deadline: float) -> None:
         record = self._record.read()
@@ -310,7 +310,7 @@ class Mover:
 
 @contextlib.contextmanager
 def _held(lock: Lock, deadline: float) -> Iterator[None]:
-    """Hold it for a block; if that takes long, one message says what it waits for. Raises `LockTimeout`."""
+    """Hold it for a block; a longer wait writes one message with the reason. Raises `LockTimeout`."""
     try:
         lock.acquire(max(0.0, min(_SILENT, deadline - time.monotonic())))
     except LockTimeout as fault:

@@ -1,4 +1,4 @@
-"""Whose login it is that another program has: by what it says of itself, by what was recorded, by its tokens."""
+"""Find the owner of another program's login: by the account it names, by our records, by its tokens."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -15,7 +15,7 @@ def logins(files: FileStore) -> dict[str, OAuthToken]:
         try:
             credential = files.read(name).credential
         except NeedsUnlock:
-            raise  # a login that can't be seen now may be the very one
+            raise  # a login that can't be read now may be the same one
         except TokenferryError:
             continue
         if isinstance(credential, OAuthToken):
@@ -24,17 +24,17 @@ def logins(files: FileStore) -> dict[str, OAuthToken]:
 
 
 def of_the_same(token: OAuthToken, known: Mapping[str, OAuthToken]) -> list[str]:
-    """The accounts that are the one which this login says it is of."""
+    """Our accounts of the vendor's account that this login names."""
     return [name for name, other in known.items() if _is_the_same(token, other)]
 
 
 def owner_of(
     token: OAuthToken, recorded: str | None, known: Mapping[str, OAuthToken], is_dead: Callable[[str], bool]
 ) -> str | None:
-    """The account whose token family this is; None if it is none of ours.
+    """The account with this token family; None if none of ours has it.
 
-    `recorded` is the account that was last known to rest there. A living login of the same account, but of another
-    token family, is not given up for this one.
+    `recorded` is the account whose login was last known to be there. A working login of the same account, but of
+    another token family, isn't replaced by this one.
     """
     if recorded is not None and not (recorded in known and are_different(token, known[recorded])):
         return recorded
@@ -43,7 +43,7 @@ def owner_of(
 
 
 def new_name(token: OAuthToken, known: Mapping[str, OAuthToken], taken: Iterable[str]) -> str:
-    """A name for an account that is to be made of this login: its e-mail address where that is known and free."""
+    """A name for a new account of this login: its e-mail address, if that is known and free."""
     used = {name.casefold() for name in taken}
     emails = [token.email, *(known[name].email for name in of_the_same(token, known))]
     for email in filter(None, emails):

@@ -1,4 +1,4 @@
-"""Whether a token family may be moved: nothing about it may be under way or in doubt."""
+"""Whether a token family may be moved: no refresh of it may be in flight or in doubt."""
 
 import logging
 import time
@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 def settled(store: Store, journal: Journal, document: Document, *, machine: str) -> Document:
-    """The document with what its last refresh gave. Only for who holds its lock.
+    """The document with the result of its last refresh. Hold its lock.
 
-    Raises `RefreshUncertain`, `RefreshBusy` while it is not known what that was, `StorageFailed`.
+    Raises `RefreshUncertain` or `RefreshBusy` while that result isn't known, `StorageFailed`.
     """
     name, token = document.account.name, document.credential
     assert isinstance(token, OAuthToken)
@@ -46,7 +46,7 @@ def settled(store: Store, journal: Journal, document: Document, *, machine: str)
 
 
 def check_may_leave(journal: Journal, document: Document, *, machine: str) -> None:
-    """Raise unless this login is one that another program could go on with.
+    """Raise unless another program could use and renew this login.
 
     Raises `NeedsLogin`, `ChainCopied`, `CredentialRefused`.
     """
@@ -77,7 +77,7 @@ def check_may_leave(journal: Journal, document: Document, *, machine: str) -> No
 
 
 def is_dead(journal: Journal, name: str, token: OAuthToken) -> bool:
-    """Whether nothing but a new login helps this one."""
+    """Whether only a new login helps."""
     now = time.time()
     if token.refresh is None:
         return token.expires_at is not None and token.expires_at <= now

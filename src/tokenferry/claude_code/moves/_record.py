@@ -27,40 +27,40 @@ _TYPES: Final[dict[str, Any]] = {
 
 
 class MoveRecord(Struct, frozen=True):
-    """A move as far as it has come: on disk before each step that depends on it, and without any secret.
+    """The progress of a move, written before each step that depends on it, without any secret.
 
-    Up to `preparing` nothing was changed that counts. From `writing` on the other program's document may be the new
-    one. `at` is in seconds since 1970 UTC.
+    During `preparing`, nothing that counts has changed. From `writing` on, the other program's document may be the
+    new one. `at` is in seconds since 1970 UTC.
     """
 
     to: str
-    """The account whose login becomes that of the other program."""
+    """The account whose login the other program gets."""
     home: str | None
-    """The account whose login was there, and goes home."""
+    """The account whose login was there, and is brought home."""
     step: Step
     place: str
-    """Where the other program's login is stored, in words for people."""
+    """Where the other program's login is stored, as text for people."""
     config_dir: str | None
-    """The folder of it, if it isn't the default one."""
+    """Its folder, if that isn't the default one."""
     present: str | None
-    """The sha256 of both tokens that were there; None if there were none."""
+    """The sha256 of the two tokens that were there; None without a login."""
     coming: str
-    """The sha256 of both tokens that are to be there."""
+    """The sha256 of the two tokens that are to be there."""
     account_id: str | None
     organization_id: str | None
-    """Whose login it is that comes."""
+    """The vendor's account of the login that `to` brings."""
     at: int
 
 
 class MoveFile:
-    """The record of the one move that is under way, or was cut short."""
+    """The record of the one move that is under way, or was interrupted."""
 
     def __init__(self, path: Path, *, disk: Disk = DISK) -> None:
         self.path = path
         self._disk = disk
 
     def read(self) -> MoveRecord | None:
-        """What is on record. Raises `CorruptFile`, `UnsafeFile`."""
+        """Read the record; None without one. Raises `CorruptFile`, `UnsafeFile`."""
         try:
             fields = parse_object(self._disk.read(self.path))
         except FileNotFoundError:
@@ -75,11 +75,11 @@ class MoveFile:
         )
 
     def write(self, record: MoveRecord) -> None:
-        """Make it durable. Raises `StorageFailed`."""
+        """Write the record durably. Raises `StorageFailed`."""
         remove_leftovers(self.path, disk=self._disk)
         data = json.dumps({"version": _VERSION, **asdict(record)}, indent=1).encode("ascii") + b"\n"
         replace_private_file(self.path, data, disk=self._disk)
 
     def remove(self) -> None:
-        """Forget it: the move is at its end. Raises `StorageFailed`."""
+        """Remove the record: the move has ended. Raises `StorageFailed`."""
         remove_file(self.path, disk=self._disk)

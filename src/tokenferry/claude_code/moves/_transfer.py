@@ -15,21 +15,20 @@ logger = logging.getLogger(__name__)
 
 
 class Transfer:
-    """The steps of a move, for who holds all its locks. A token family is never cloned.
+    """The steps of a move. Hold all its locks. A token family is never cloned.
 
-    While an account's attachment is there, its login is the one in Claude Code's store, and the document here is a copy
-    that no program uses; without it, it is the document. Nothing else decides, and each reader sees it at any moment.
-    What has to change together is changed in this order, each step durable before the next:
-
-    1. the record says what is meant (`preparing`);
+    While an account has an attachment, its login is the one in Claude Code's store, and the document here is a copy
+    that no program uses. Without an attachment, its login is the document. Only the attachment decides.
+    A move changes things in this order, each step durable before the next:
+    1. the record names the move (`preparing`);
     2. the login in Claude Code's store is copied into its account's document, which doesn't count yet;
     3. the new content of that store is staged beside it;
-    4. the record says that it is about to be put in place (`writing`), and the old account's attachment goes;
-    5. it is put in place: by one rename, and from there on the move is done for good;
-    6. the new account's attachment is made, and the record removed.
-
-    No process gets the lock of either account while a record names it. A process that finds one goes on from
-    where it stopped: before the rename the move is made again, or, where anything changed since, undone.
+    4. the record says that the content is about to be installed (`writing`), and the old account's attachment is
+       removed;
+    5. one rename installs the content, and the move is final;
+    6. the new account's attachment is created, and the record removed.
+    No process gets the lock of either account while a record names it. A process that finds a record continues it:
+    before the rename it repeats the move, or undoes it if anything has changed.
     """
 
     def __init__(self, files: FileStore, attachments: Attachments, record: MoveFile, *, machine: str) -> None:
@@ -71,7 +70,7 @@ class Transfer:
             known = None
         held = None if known is None else known.credential
         if isinstance(held, OAuthToken) and held.refresh is not None and token.refresh is None:
-            return  # a document is never left with fewer tokens than it had
+            return  # never leave a document with fewer tokens than it had
         labels = {key: value for key, value in account.labels.items() if key != FOLDER_LABEL}
         new = Document(
             replace(account, owner="tokenferry", store="file", labels=MappingProxyType(labels)),
@@ -83,7 +82,7 @@ class Transfer:
         self._files.swap(name, None if known is None else known.generation, new)
 
     def end(self, store: ClaudeCodeStore, lock: Lock, *, is_given_up: bool = False) -> None:
-        """Complete the move on record, make it again, or undo it. Only for who holds all its locks."""
+        """Complete the recorded move, repeat it, or undo it. Hold all its locks."""
         record = self._record.read()
         if record is None:
             return
@@ -93,13 +92,13 @@ class Transfer:
             logger.warning("completing the move of account %s to Claude Code, which was cut short", record.to)
             self._complete(record, store)
             return
-        if record.step == "writing":  # before the trace of how far it came is gone
+        if record.step == "writing":  # before the staged file, which shows the progress, is removed
             record = replace(record, step="preparing")
             self._record.write(record)
         if record.home is not None and self._attachments.read(record.home) is None:
             try:
                 self._attachments.put(leaving(self._files.read(record.home).account, store))
-            except UnknownAccount:  # it has been removed since, so there is nothing to bring home
+            except UnknownAccount:  # it was removed in between, so there is nothing to bring home
                 is_given_up = True
         if not is_given_up and found == record.present and self._is_as_recorded(record):
             logger.warning("making the move of account %s to Claude Code again, which was cut short", record.to)
@@ -112,25 +111,25 @@ class Transfer:
         try:
             coming = self._files.read(record.to).credential
         except NeedsUnlock:
-            raise  # a move is not undone because it can't be looked at now
+            raise  # don't undo a move only because its login can't be read now
         except TokenferryError:
             return False
         return isinstance(coming, OAuthToken) and digest(coming) == record.coming
 
     def _complete(self, record: MoveRecord, store: ClaudeCodeStore) -> None:
-        with contextlib.suppress(UnknownAccount):  # somebody removed its document: the login is Claude Code's alone
+        with contextlib.suppress(UnknownAccount):  # its document was removed: the login is only Claude Code's
             self._attachments.put(leaving(self._files.read(record.to).account, store))
         self._record.remove()
 
 
 def leaving(account: Account, store: ClaudeCodeStore) -> Account:
-    """The account as one whose login is stored in Claude Code's store."""
+    """The account, with its login in Claude Code's store."""
     labels = MappingProxyType({**account.labels, FOLDER_LABEL: store.home.label})
     return replace(account, owner=CLAUDE_CODE, store=CLAUDE_CODE, labels=labels)
 
 
 def _is_in_place(record: MoveRecord, store: ClaudeCodeStore, login: ClaudeCodeLogin, found: str | None) -> bool:
-    """Whether the new login was put in place, though it may have been renewed since."""
+    """Whether the new login was installed; it may have been renewed since."""
     is_staged = store.is_staged()
     if is_staged is not None:
         return not is_staged

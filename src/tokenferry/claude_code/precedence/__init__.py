@@ -1,4 +1,4 @@
-"""Explains where programs find their credential on this machine: its order, what wins, and why the rest does not."""
+"""Explain where programs find their credential on this machine: in which order, which one wins, and why."""
 
 from tokenferry.claude_code.precedence._claude_code import (
     CLAUDE_CODES_DEFAULT,

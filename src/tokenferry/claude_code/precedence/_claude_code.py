@@ -56,9 +56,9 @@ _VENDOR: Final = "anthropic.com"
 
 
 def claude_code_chain(machine: Machine) -> Chain:
-    """What Claude Code sends when it is started in the machine's folder with its environment."""
+    """What Claude Code sends when it starts in the machine's folder with the machine's environment."""
     settings = claude_settings(machine)
-    # It reads variables, whether set for it or by its settings, without the blanks around them.
+    # It ignores blanks around the values of variables.
     trimmed = Fields((name, value.strip()) for name, value in settings.environ.items())
     seen = replace(machine, environ=trimmed)
     profiles = {
@@ -171,7 +171,7 @@ def _login(machine: Machine) -> CredentialOrigin:
 
 
 def _read_login(machine: Machine, home: ClaudeCodeHome) -> tuple[str, ClaudeCodeLogin]:
-    """Raises what the Keychain does."""
+    """Its login and where that is. Raises the errors of the Keychain."""
     if machine.keychain is not None:
         content = machine.keychain(home)
         if content is not None:
@@ -198,7 +198,7 @@ def _addressed(
 
 
 def _sends(machine: Machine, sources: tuple[CredentialOrigin, ...], winner: CredentialOrigin | None) -> dict[str, str]:
-    """Which source each of the two headers is from. A key and a token that are both set are both sent."""
+    """The source of each of the two headers. If both a key and a token are set, both are sent."""
     if winner is None or winner.state != "used":
         return {}
     own = dict.fromkeys(credential_headers(machine.environ.get(_HEADERS, "")), _HEADERS)

@@ -1,4 +1,4 @@
-"""Claude Code's settings files: which of them says what, and the environment they make."""
+"""Claude Code's settings files: what each sets, and the resulting environment."""
 
 from codecs import BOM_UTF8
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _FOLDER: Final = ".claude"
 
 
 class ClaudeSettings(Struct, frozen=True):
-    """What is in force. `origins` names, by variable, where its value was set; `helper` is a command, or None."""
+    """The effective settings. `origins` says, by variable, where its value is set; `helper` is a command, or None."""
 
     environ: Mapping[str, str]
     origins: Mapping[str, str]
@@ -31,20 +31,20 @@ class ClaudeSettings(Struct, frozen=True):
 
 
 def user_settings(machine: Machine) -> Path:
-    """The settings of this person, in all projects."""
+    """This person's settings for all projects."""
     named = machine.variable(FOLDER_VARIABLE)
     return (machine.folder / named if named else machine.home / _FOLDER) / "settings.json"
 
 
 def personal_settings(machine: Machine) -> Path:
-    """The settings of this person in this project: at its repository's root, if it is in one."""
+    """This person's settings for this project, at the root of its repository if there is one."""
     folders = (machine.folder, *machine.folder.parents)
     root = next((folder for folder in folders if machine.look(folder / ".git").kind != "absent"), machine.folder)
     return root / _FOLDER / "settings.local.json"
 
 
 def settings_files(machine: Machine) -> list[Path]:
-    """The settings files, the one that goes before all others first."""
+    """The settings files, the one with the highest precedence first."""
     files = [
         machine.managed,
         personal_settings(machine),
@@ -55,7 +55,7 @@ def settings_files(machine: Machine) -> list[Path]:
 
 
 def claude_settings(machine: Machine) -> ClaudeSettings:
-    """Read all settings files. One that can't be used counts for nothing, as with Claude Code."""
+    """Read all settings files. One that can't be used is ignored, as Claude Code does."""
     environ = Fields(machine.environ)
     origins: dict[str, str] = {}
     helper: str | None = None

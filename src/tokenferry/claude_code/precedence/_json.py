@@ -5,9 +5,9 @@ from tokenferry.secret import Fields
 
 
 def read_object(content: bytes) -> Fields | str:
-    """One JSON object, read as leniently as Python's own parser does; else the reason why there is none.
+    """One JSON object, read with Python's lenient parser; or the reason why there is none, as text.
 
-    Unlike `parse_object` it keeps Infinity and NaN, for the programs explained here stumble over those.
+    Unlike `parse_object` it accepts Infinity and NaN, because the programs explained here fail on them later.
     """
     try:
         value: Any = json.loads(content.decode("utf-8"), object_hook=Fields)

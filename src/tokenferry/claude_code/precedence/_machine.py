@@ -1,4 +1,4 @@
-"""What a chain is made of: an environment, and files that are looked at and never written."""
+"""The input of a chain: an environment, and files, which are only read."""
 
 import os
 import stat
@@ -20,7 +20,7 @@ _MOST_BYTES: Final = 4 * 1024 * 1024
 
 
 class Seen(Concealing, frozen=True):
-    """A path as it was found; a link was followed, and `real` is where it led."""
+    """A path as it was found; `real` is the path after all links."""
 
     hidden: ClassVar = ("content",)
 
@@ -45,17 +45,17 @@ class Machine(Concealing, frozen=True):
     look: Callable[[Path], Seen]
     platform: str = os.name
     managed: Path = _MANAGED
-    """The settings with which an organisation manages Claude Code."""
+    """The file with which an organisation manages Claude Code."""
     keychain: Callable[[ClaudeCodeHome], bytes | None] | None = None
     """Reads Claude Code's login where it is stored in a Keychain."""
 
     def variable(self, name: str) -> str | None:
-        """A variable's value; None for one that is empty, too."""
+        """A variable's value; None if it is missing or empty."""
         return self.environ.get(name) or None
 
 
 def look(path: Path) -> Seen:
-    """Look at a path. Raises nothing: whatever is wrong is part of the answer."""
+    """Look at a path. Raises nothing: every fault is part of the result."""
     try:
         real = path.resolve()
         is_link = path.is_symlink()

@@ -1,4 +1,4 @@
-"""A profile as the official SDK for Python takes it: what it would send, or where it would stop and why."""
+"""A profile as the official SDK for Python reads it: what it would send, or where it would stop and why."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,10 +22,10 @@ _MOST_ASSERTION: Final = 16 * 1024
 
 
 class ProfileState(Struct, frozen=True):
-    """What comes of a profile.
+    """The result of reading a profile.
 
-    `stop` says why no client can be made with it, `fault` why every request fails; it is hollow if that is because no
-    token was ever put there. `obtains` says how its token is got where it isn't `held`.
+    `stop` says why no client can be made with it, `fault` why every request fails. It is hollow if requests fail
+    because it never had a token. `obtains` says how its token is obtained, if it isn't `held`.
     """
 
     where: str
@@ -53,7 +53,7 @@ class _Hollow(_Fault):
 
 
 def judge(machine: Machine, folder: ProfileFolder, name: str, *, is_strict: bool = True) -> ProfileState:
-    """Follow the SDK through a profile's two files; if not `is_strict`, Claude Code, which looks at less."""
+    """Read a profile's two files as the SDK does; if not `is_strict`, as Claude Code does, which checks less."""
     try:
         path = folder.config(name)
     except TokenferryError as fault:
@@ -127,7 +127,7 @@ def _load(machine: Machine, seen: Seen, *, is_strict: bool) -> tuple[Fields, Fie
 
 
 def _fill(config: Fields, login: Fields, machine: Machine) -> None:
-    """What a profile leaves open is taken from variables."""
+    """Fill fields that the profile lacks from variables."""
     filled = [(config, "base_url", "ANTHROPIC_BASE_URL"), (config, "organization_id", "ANTHROPIC_ORGANIZATION_ID")]
     if login.get("type") == "oidc_federation":
         filled.append((login, "federation_rule_id", "ANTHROPIC_FEDERATION_RULE_ID"))
@@ -223,7 +223,7 @@ def _federation(machine: Machine, config: Fields, login: Fields, path: Path, bas
 
 
 def _living(fields: Fields, now: float, path: Path) -> int | None:
-    """The expiry of a token from an earlier exchange, if it is still used."""
+    """The expiry of an earlier exchange's token, if the SDK still uses it."""
     value: Any = fields.get("expires_at")
     try:
         is_living = bool(fields.get("access_token")) and value is not None and now < float(value) - _MARGIN

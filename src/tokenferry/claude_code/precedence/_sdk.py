@@ -34,7 +34,7 @@ _IDENTITY_FILE: Final = "ANTHROPIC_IDENTITY_TOKEN_FILE"
 
 
 def sdk_chain(machine: Machine) -> Chain:
-    """What a client sends that is made without arguments: `anthropic.Anthropic()`."""
+    """What a client made without arguments sends: `anthropic.Anthropic()`."""
     profiles = {
         PROFILE_VARIABLE: _named_profile(machine),
         ACTIVE_PROFILE: _active_profile(machine),
@@ -133,14 +133,14 @@ def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
 
 
 def _is_unfindable(machine: Machine, folder: ProfileFolder) -> bool:
-    """Whether the default profile's file isn't even looked for inside, so that no address is checked either."""
+    """Whether the SDK never opens the default profile's file, and so checks no address either."""
     path = folder.path / "configs" / f"{DEFAULT_PROFILE}.json"
     seen = machine.look(path)
     return seen.kind != "file" or not seen.real.is_relative_to(folder.path.resolve())
 
 
 def pointed_name(machine: Machine) -> str | None:
-    """The name in active_config, empty if there is none; None if it is no text."""
+    """The name in active_config, empty if there is none; None if the file isn't UTF-8."""
     pointer = machine.look(profile_folder(machine).pointer)
     try:
         return pointer.content.decode("utf-8").strip() if pointer.kind == "file" else ""
@@ -149,13 +149,13 @@ def pointed_name(machine: Machine) -> str | None:
 
 
 def active_name(machine: Machine) -> str | None:
-    """The profile that is active where ANTHROPIC_PROFILE names none; None if active_config is no text."""
+    """The active profile if ANTHROPIC_PROFILE names none; None if active_config isn't UTF-8."""
     pointed = pointed_name(machine)
     return DEFAULT_PROFILE if pointed == "" else pointed
 
 
 def profile_folder(machine: Machine) -> ProfileFolder:
-    """The folder of profiles, relative names taken from the working directory."""
+    """The folder of profiles; a relative one is in the working directory."""
     named = machine.variable(FOLDER_VARIABLE)
     if named:
         return ProfileFolder(machine.folder / named)

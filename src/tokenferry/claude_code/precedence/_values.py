@@ -12,7 +12,7 @@ from tokenferry.credentials import API_KEY_PREFIX, CLIENT_KEY_PREFIXES
 
 State: TypeAlias = Literal["used", "fails", "shadowed", "unusable", "absent", "unseen"]
 
-# The latter ones are those of the gateway's own keys.
+# The last kinds are the gateway's own keys.
 _KINDS: Final = (
     (API_KEY_PREFIX, "API key"),
     ("sk-ant-oat", "OAuth token"),
@@ -39,10 +39,10 @@ class Held(Struct, frozen=True):
 
 
 class CredentialOrigin(Struct, frozen=True):
-    """One place in a program's order. `reason` is a sentence; `problems` are what will bite although it works.
+    """One place in a program's order. `reason` is a sentence; `problems` will cause trouble later.
 
-    A source that is used decides; one that fails decides, too, and the program ends with an error. One that is unusable
-    is passed over.
+    A source with state "used" decides. One that "fails" decides, too, and the program ends with an error. An
+    "unusable" one is skipped.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Chain(Struct, frozen=True):
 
 
 def ranked(found: Sequence[CredentialOrigin]) -> tuple[CredentialOrigin, ...]:
-    """Put all that stands behind the first source that decides in its shadow."""
+    """Mark each source behind the first one that decides as shadowed."""
     winner: CredentialOrigin | None = None
     sources: list[CredentialOrigin] = []
     for source in found:
@@ -93,7 +93,7 @@ def ranked(found: Sequence[CredentialOrigin]) -> tuple[CredentialOrigin, ...]:
 
 
 def plain_url(url: str) -> str:
-    """An address as it may be shown: without a user's name and password, and without a query."""
+    """An address without user name, password and query, safe to show."""
     try:
         parts = urlsplit(url)
     except ValueError:
