@@ -146,7 +146,7 @@ def test_a_keyring_that_forgets_is_reported_before_anything_is_sealed(use: Use) 
             pass
 
     use(backend("keyring.backends.kwallet", Forgetful))
-    with pytest.raises(StorageFailed, match="doesn't give it back"):
+    with pytest.raises(StorageFailed, match="doesn't return it"):
         SystemKeyring().put(KEY)
 
 

@@ -1,4 +1,4 @@
-"""How much may be used: budgets by client key, group and period; reserved before a request, settled after it. Pure."""
+"""Budgets by client key, group and period: reserved before a request, settled after it. No I/O."""
 
 from tokenferry.budgets._book import BudgetBook, BudgetRefusal, BudgetSubject, RefusalCause, Reservation, counters_at
 from tokenferry.budgets._budget import GROUP_LABEL, Budget, Spending, SpendingLimit

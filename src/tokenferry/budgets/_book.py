@@ -1,4 +1,4 @@
-"""What one process reserves and settles of each budget, on the event loop; the ledger's thread brings it news."""
+"""The budgets in one process: reserved and settled on the event loop, updated by the ledger's thread."""
 
 import threading
 from collections import deque
@@ -21,7 +21,7 @@ _NOTHING: Final = Spending()
 
 
 class BudgetSubject(Protocol):
-    """A client key, as far as a budget may name it."""
+    """The parts of a client key that budgets use."""
 
     @property
     def id(self) -> str: ...
@@ -31,7 +31,7 @@ class BudgetSubject(Protocol):
     def labels(self) -> Mapping[str, str]: ...
     @property
     def budgets(self) -> Sequence[str]:
-        """The limits that are stored with it."""
+        """Its own limits, which are stored with it."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class BudgetSubject(Protocol):
 
 
 class Reservation(Struct, eq=False):
-    """What a request has reserved of each of its budgets, and once it is settled what it has used of them."""
+    """What a request reserved of each of its budgets, and after it is settled, what it used."""
 
     request_id: str
     size: RequestSize
@@ -48,7 +48,7 @@ class Reservation(Struct, eq=False):
     usage: Any = None
     """What the request used, once it has ended."""
     used: list[int] | None = None
-    """None until it is settled. Settled by what a model cost last; the ledger's rows have the last word."""
+    """None until it is settled, at the model's last price. The ledger's rows correct it later."""
 
     @property
     def most_consumed(self) -> Counter:
@@ -61,7 +61,7 @@ class Reservation(Struct, eq=False):
 
 
 class BudgetRefusal(NamedTuple):
-    """Why a request isn't sent: `reserved` and `unknown` pass by themselves, the others don't."""
+    """Why a request isn't sent. The causes `reserved` and `unknown` go away by themselves, the others don't."""
 
     counter: Counter
     cause: RefusalCause
@@ -74,21 +74,21 @@ class BudgetRefusal(NamedTuple):
 def counters_at(
     budgets: Sequence[Budget], keys: Iterable[BudgetSubject], at: float, *, every_pool: bool
 ) -> list[Counter]:
-    """Those of these keys at a time, at zero; with `every_pool` also those that count no key yet."""
+    """The counters of these keys at a time, set to zero; with `every_pool` also pools that no key belongs to."""
     pools = [Counter(one, one.span(at)) for one in budgets if every_pool and one.settings.per == "pool"]
     counters = [*pools, *(counter for key in keys for counter in _counters(budgets, key, at))]
     return [*{counter.key: counter for counter in counters}.values()]
 
 
 def _counters(budgets: Iterable[Budget], key: BudgetSubject, at: float) -> list[Counter]:
-    """What the requests of a key count for at a time."""
+    """The counters of a key's requests at a time."""
     covering = [one for one in budgets if one.covers(key.id, key.name, key.labels)]
     covering += [Budget.of_key(key.id, text) for text in key.budgets]
     return [Counter(one, one.span(at), key.id if one.settings.per == "key" else "") for one in covering]
 
 
 class _OfKey(NamedTuple):
-    """The counters of a client key, as long as it and their periods stay the same."""
+    """The counters of a client key, valid while the key and their periods stay the same."""
 
     key: BudgetSubject
     start: float
@@ -99,7 +99,7 @@ class _OfKey(NamedTuple):
 class BudgetBook:
     """The counters of all budgets in one process.
 
-    `reserve` and `settle` are for the event loop; what they wait for is a lock that the ledger's thread holds for
+    `reserve` and `settle` are for the event loop; they wait only for a lock that the ledger's thread holds for
     microseconds. Times are seconds since 1970 UTC.
     """
 
@@ -116,16 +116,16 @@ class BudgetBook:
         """
         self.estimates = UsageEstimates()
         self.wake: Callable[[], None] = lambda: None
-        """Has the ledger's thread exchange soon."""
+        """Makes the ledger's thread call `exchange` soon."""
         self._counts_of = counts_of
         self._ended: deque[Reservation] = deque()
-        """What has ended, and is settled when it matters: by the ledger's thread, or when room is short."""
+        """Ended requests, which are settled later: by the ledger's thread, or when room is short."""
         self.is_away = False
-        """Whether the ledger could not be used the last time."""
+        """Whether the ledger was unavailable at the last exchange."""
         self._refuses_away = refuses_away
         self._budgets = tuple(map(self._strictly, budgets))
         self.is_active = bool(self._budgets)
-        """Whether there is anything to count, or was."""
+        """Whether there is or was any budget."""
         self._lock = threading.Lock()
         self._counters: dict[CounterKey, Counter] = {}
         self._of_keys: dict[str, _OfKey] = {}
@@ -133,7 +133,7 @@ class BudgetBook:
         self._holders = 1
 
     def adopt(self, budgets: Iterable[Budget], *, refuses_away: bool = False) -> None:
-        """Go by these from the next request on. What is used of one that only changes its amount stays counted."""
+        """Use these from the next request on. A budget whose amount alone changes stays counted."""
         with self._lock:
             self._refuses_away = refuses_away
             self._budgets = tuple(map(self._strictly, budgets))
@@ -148,7 +148,7 @@ class BudgetBook:
         return budget.refusing() if self._refuses_away else budget
 
     def counters_of(self, key: BudgetSubject, at: float) -> tuple[Counter, ...]:
-        """Those that the requests of a key count for at a time."""
+        """The counters of a key's requests at a time."""
         return self._entry(key, at).counters
 
     def _entry(self, key: BudgetSubject, at: float) -> _OfKey:
@@ -165,7 +165,7 @@ class BudgetBook:
             for counter in found:
                 known = self._counters.get(counter.key)
                 if known is None:
-                    # Until the ledger was read, in some milliseconds, it may use a small part: all may be used up.
+                    # Allow a small part until the ledger is read, in some milliseconds: the budget may be used up.
                     counter.slice = counter.limit // _FIRST_PART // self._holders
                     known = self._counters[counter.key] = counter
                 known.apply(self._strictly(counter.budget))
@@ -181,7 +181,7 @@ class BudgetBook:
     def reserve(
         self, key: BudgetSubject, size: RequestSize, at: float, request_id: str
     ) -> Reservation | BudgetRefusal | None:
-        """Take what a request may cost out of each of its budgets, or say which one refuses it; None without any."""
+        """Reserve a request's estimated cost in each of its budgets, or give the refusal; None without budgets."""
         counters = self._entry(key, at).counters
         if not counters:
             return None
@@ -203,7 +203,7 @@ class BudgetBook:
     def _reserve_what_is_left(
         self, counters: Sequence[Counter], estimate: Spending, size: RequestSize, request_id: str
     ) -> Reservation | BudgetRefusal:
-        """The same where there is less room than was estimated, or none."""
+        """Reserve when there is less room than the estimate, or none."""
         amounts, refusals = [], []
         with self._lock:
             self._settle_ended()
@@ -219,12 +219,12 @@ class BudgetBook:
                     counter.reserved += amount
                     counter.look()
         if refusals:
-            # The one that lasts the longest: what is said must be true of all.
+            # The refusal that lasts longest, so that its message holds for all.
             return max(refusals, key=lambda one: (one.is_final, one.counter.end))
         return Reservation(request_id, size, counters, amounts)
 
     def _admit(self, counter: Counter, wanted: int) -> int | RefusalCause:  # noqa: PLR0911  # a list of rules
-        """The amount to reserve, which an estimate alone never makes a refusal of; or why there is nothing."""
+        """The amount to reserve, or the cause of a refusal. An estimate alone never refuses a request."""
         settings = counter.budget.settings
         if settings.mode == "warn":
             return wanted
@@ -243,11 +243,11 @@ class BudgetBook:
             return min(wanted, left)
         if self.is_away:
             return wanted if settings.on_error == "allow" else "unknown"
-        # With nothing under way here a single request may go, though others hold what is left.
+        # With no request under way here, allow one, although others hold the rest.
         return min(wanted, limit - used) if counter.held == 0 else "reserved"
 
     def settle(self, reservation: Reservation, usage: object) -> None:
-        """A request has ended: what it used takes the place of what it reserved. Harmless the second time."""
+        """Replace an ended request's reservation by what it used. Does nothing the second time."""
         if reservation.usage is None:
             reservation.usage = usage
             self._ended.append(reservation)
@@ -280,13 +280,13 @@ class BudgetBook:
     # On the ledger's thread.
 
     def counters(self) -> list[Counter]:
-        """Every counter that is known, with all that has ended settled."""
+        """Every known counter, after settling all ended requests."""
         with self._lock:
             self._settle_ended()
             return [*self._counters.values()]
 
     def watch(self, keys: Iterable[BudgetSubject], at: float) -> None:
-        """Know the counters of these keys before their first requests, and forget all others that hold nothing."""
+        """Make the counters of these keys before their first requests, and drop all others that hold nothing."""
         found = {key.id: self._entry(key, at) for key in keys}
         used = {counter.key for one in found.values() for counter in one.counters}
         with self._lock:
@@ -296,7 +296,7 @@ class BudgetBook:
     def exchange(
         self, spent: Mapping[CounterKey, int], others: Mapping[CounterKey, int], holders: int, written: Iterable[str]
     ) -> None:
-        """Learn what is spent by the ledger's rows, what other processes hold, and which requests have been written."""
+        """Update the spending from the ledger's rows, what other processes hold, and which requests are written."""
         stale = [
             (counter, amount, others.get(key, 0))
             for key, amount in spent.items()

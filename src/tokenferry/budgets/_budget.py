@@ -1,4 +1,4 @@
-"""What a budget is: whose, how much of what in which period, and what happens when it is used up."""
+"""A budget: its subject, limit and period, and what happens when it is used up."""
 
 import re
 from collections.abc import Mapping
@@ -33,9 +33,9 @@ _PERIODS: Final[Mapping[PeriodName, str]] = {
 
 
 class Spending(NamedTuple):
-    """What a request cost, by everything that a budget may count. Money is in micro-dollars.
+    """What a request cost, in each unit that a budget can count. Money is in micro-dollars.
 
-    Tokens are input, cache writes and output, as vendors count them for their limits: cache reads are left out.
+    Tokens are input, cache writes and output, as vendors count them for their limits, without cache reads.
     """
 
     billed: int = 0
@@ -49,7 +49,7 @@ class Spending(NamedTuple):
 
 
 class SpendingLimit(NamedTuple):
-    """How much of what in which period: micro-dollars or tokens."""
+    """An amount of micro-dollars or tokens in a period."""
 
     amount: int
     unit: Unit
@@ -57,7 +57,7 @@ class SpendingLimit(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `20usd/day`, `1.5Mtokens/week`, `500usd/total`. Raises `ValueError` that says what it must be."""
+        """Read `20usd/day`, `1.5Mtokens/week`, `500usd/total`. Raises `ValueError` with the expected form."""
         found = _LIMIT.fullmatch(text.strip())
         if found is None:
             raise ValueError(
@@ -100,7 +100,7 @@ class Budget(Struct, frozen=True):
 
     @classmethod
     def of(cls, settings: BudgetSettings) -> Self:
-        """The budget that settings describe. Raises `ValueError`, which begins with the key that is wrong."""
+        """Make the budget of these settings. Raises `ValueError` that begins with the wrong setting's name."""
         kind, _, name = settings.subject.partition(":")
         if settings.subject != "all" and (kind not in {"key", "group"} or not name):
             raise ValueError('subject must be "key:NAME", "group:NAME" or "all"')
@@ -126,18 +126,18 @@ class Budget(Struct, frozen=True):
 
     @property
     def identity(self) -> str:
-        """What stays the same when its amount, mode or words change."""
+        """A text that stays the same when its amount, mode or message changes."""
         said = self.settings
         what = f"{self.limit.unit}/{self.limit.period} {said.counts}"
         return f"{said.subject} {said.per} {what} {said.timezone} {said.week_start}"
 
     @property
     def measure(self) -> int:
-        """Which of a `Spending` it counts."""
+        """The field of `Spending` that it counts, by position."""
         return 2 if self.limit.unit == "tokens" else 1 if self.settings.counts == "list" else 0
 
     def whose(self, key_name: str = "") -> str:
-        """The subject as a part of a sentence; `key_name` is that of the key it counts alone."""
+        """The subject as part of a sentence; `key_name` names the one key that the counter counts."""
         if self.kind == "key":
             return f"client key {key_name or self.name}"
         subject = f"group {self.name}" if self.kind == "group" else "all client keys"
@@ -148,11 +148,11 @@ class Budget(Struct, frozen=True):
         return f"the budget of {self.limit.sentence} for {self.whose(key_name)}"
 
     def span(self, at: float) -> Span:
-        """The period of a moment, which is in seconds since 1970 UTC."""
+        """The period that contains a time, in seconds since 1970 UTC."""
         return span_of(self.limit.period, at, self.zone, self.first_weekday)
 
     def covers(self, key_id: str, key_name: str, labels: Mapping[str, str]) -> bool:
-        """Whether the requests of a client key count."""
+        """Whether it counts the requests of this client key."""
         if self.kind == "key":
             return self.name == key_id or self.name.casefold() == key_name.casefold()
         return self.kind == "all" or labels.get(GROUP_LABEL) == self.name

@@ -11,14 +11,14 @@ _SECOND: Final = 1000
 
 
 class Span(NamedTuple):
-    """From `start` until `end`, which is not within it."""
+    """From `start`, inclusive, until `end`, exclusive."""
 
     start: int
     end: int
 
 
 def span_of(period: PeriodName, at: float, zone: tzinfo = UTC, first_weekday: int = 0) -> Span:
-    """The period that a moment (seconds since 1970 UTC) is in; Monday is weekday 0."""
+    """The period that contains a time in seconds since 1970 UTC; Monday is weekday 0."""
     if period == "total":
         return Span(0, FOREVER)
     day = datetime.fromtimestamp(min(max(at, 0.0), FOREVER / _SECOND - 1), zone).date()
@@ -30,7 +30,7 @@ def span_of(period: PeriodName, at: float, zone: tzinfo = UTC, first_weekday: in
 
 
 def midnight(day: date, zone: tzinfo) -> int:
-    """When a day begins. Where the clock is set at midnight, that is the first moment which is that day's."""
+    """When a day begins. If the clock is changed at midnight, that is the first moment of the day."""
     return int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp() * _SECOND)
 
 

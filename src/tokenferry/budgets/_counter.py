@@ -1,4 +1,4 @@
-"""How much of one budget is used in one period, as one process knows it."""
+"""How much of one budget is used in one period, from the view of one process."""
 
 from typing import Final, NamedTuple
 
@@ -11,11 +11,11 @@ _LEAST_SLICE: Final = {"usd": 500_000, "tokens": 100_000}
 _QUARTER: Final = 4
 _ANYTHING: Final = 1 << 62
 _NEAR: Final = 4
-"""Within the last sixteenth of a limit what has ended is settled before anything is reserved."""
+"""Within the last sixteenth of a limit, ended requests are settled before the next reservation."""
 
 
 class CounterKey(NamedTuple):
-    """What a counter is known by, in every process: the period is part of it, so nothing is ever reset."""
+    """The identity of a counter in every process. It includes the period, so no counter is ever reset."""
 
     budget: str
     start: int
@@ -44,16 +44,16 @@ class Counter:
         self.reset = None if budget.limit.period == "total" else span.end // 1000
         """When the next period begins, in seconds since 1970 UTC."""
         self.shown = 0
-        """How many per cent were used at the last look."""
+        """Per cent used at the last `look`."""
         self.spent = self.reserved = self.unwritten = self.refusals = 0
         self.slice = self.missing = 0
-        """What it may use, and how much of that was wanting since the last exchange."""
+        """What this process may use, and the largest amount that it lacked since the last exchange."""
         self.room = -1
-        """What may be reserved at once without a further look; negative where a look is due in any case."""
+        """What may be reserved without a further check; negative if a check is always necessary."""
         self.is_known = False
         """Whether the ledger was read."""
         self._basis: tuple[int, ...] = ()
-        """What the slice was cut by."""
+        """The values from which the slice was computed."""
 
     def __repr__(self) -> str:
         return f"Counter({self.key.budget!r}, {self.used} of {self.limit})"
@@ -63,12 +63,12 @@ class Counter:
         return self._budget
 
     def apply(self, budget: Budget) -> None:
-        """Go by the same budget with another amount, mode or words."""
+        """Take the same budget with another amount, mode or message."""
         self._budget = budget
         self.look()
 
     def look(self) -> None:
-        """See how much room there is, after anything has changed."""
+        """Compute the room again, after any change."""
         settings, self.shown = self._budget.settings, self.percent
         if settings.mode == "warn":
             self.room = _ANYTHING
@@ -83,7 +83,7 @@ class Counter:
 
     @property
     def held(self) -> int:
-        """What this process has used or reserved that is not in the ledger."""
+        """What this process has used or reserved that isn't in the ledger yet."""
         return self.reserved + self.unwritten
 
     @property
@@ -98,15 +98,15 @@ class Counter:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether the ledger has all of it; what is not in it yet may turn out to be less."""
+        """Whether the ledger's rows use it up; unwritten usage may turn out to be less."""
         return self.spent >= self.limit
 
     def is_stale(self, spent: int, others: int, holders: int) -> bool:
-        """Whether `cut` with these would change anything."""
+        """Whether `cut` with these values would change anything."""
         return self.missing > 0 or self._basis != self._basis_of(spent, others, holders)
 
     def cut(self, spent: int, others: int, holders: int) -> None:
-        """Learn what is spent and what others hold, and cut the slice again."""
+        """Take the new spending and what others hold, and compute the slice again."""
         self._basis = self._basis_of(spent, others, holders)
         self.spent, self.is_known = spent, True
         self.slice = self._slice_of(others, holders)
@@ -115,17 +115,17 @@ class Counter:
 
     @property
     def claim(self) -> int:
-        """What others are to leave to this process: what is under way comes, whether there is room or not."""
+        """What other processes must leave to this one: its slice, or its requests under way if they need more."""
         return max(self.slice, self.held)
 
     def _basis_of(self, spent: int, others: int, holders: int) -> tuple[int, ...]:
         return spent, others, holders, self.limit, self.held if holders > 1 else 0
 
     def _slice_of(self, others: int, holders: int) -> int:
-        """The slice that is due to this process, where others hold so much, and `holders` processes are alive.
+        """This process's slice, when others hold `others` and `holders` processes run.
 
-        One alone gets everything. Of several each gets a quarter of its even share at a time, and less near the limit,
-        so that what one does not use is there for the others.
+        A single process gets everything. Of several, each gets a quarter of its even share at a time, and less near
+        the limit, so that the others can use what it doesn't.
         """
         free = max(self.limit - self.spent - others, 0)
         if holders <= 1:

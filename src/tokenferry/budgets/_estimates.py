@@ -1,4 +1,4 @@
-"""What a request is likely to cost, before it is sent: by what the last ones of its session, key and model did."""
+"""Estimate what a request will cost, from the last requests of its session, key and model."""
 
 from bisect import insort
 from collections import deque
@@ -20,11 +20,11 @@ _Value = TypeVar("_Value")
 
 
 class RequestSize(Struct, frozen=True):
-    """What is known of a request before it is sent."""
+    """The facts of a request that are known before it is sent."""
 
     key_id: str
     model: str
-    """In the client's words."""
+    """As the client names it."""
     session: str
     body: int
     """In bytes."""
@@ -32,7 +32,7 @@ class RequestSize(Struct, frozen=True):
 
 
 class ModelPrice(NamedTuple):
-    """What a model cost last time."""
+    """The price of a model's last request."""
 
     price: Price
     is_plan: bool
@@ -40,7 +40,7 @@ class ModelPrice(NamedTuple):
 
 
 class _Outputs:
-    """The last outputs of a key and model, in order of time and of size."""
+    """The last output counts of a key and model, by time and by size."""
 
     __slots__ = ("recent", "sizes")
 
@@ -49,7 +49,7 @@ class _Outputs:
         self.sizes: list[int] = []
 
     def add(self, output: int) -> int:
-        """Take another one; give the 95th percentile."""
+        """Add a count, and return the 95th percentile."""
         if len(self.recent) == _RECENT:
             self.sizes.remove(self.recent.popleft())
         self.recent.append(output)
@@ -58,15 +58,15 @@ class _Outputs:
 
 
 class UsageEstimates:
-    """Learns from requests that are written down, on the ledger's thread, and estimates new ones on the event loop.
+    """Learns from written requests on the ledger's thread, and estimates new ones on the event loop.
 
-    Each table is replaced one entry at a time, so a reader needs no lock. What the next request of a session is likely
-    to cost is worked out ahead, for most requests are such.
+    Each table changes one entry at a time, so a reader needs no lock. The cost of a session's next request is computed
+    in advance, because most requests belong to a session.
     """
 
     def __init__(self) -> None:
         self.is_asked = False
-        """Whether anybody wants to know, so that it is worth learning."""
+        """Whether an estimate was ever requested, so that learning is worth its cost."""
         self._prices: dict[str, ModelPrice] = {}
         self._outputs: dict[tuple[str, str], _Outputs] = {}
         self._likely: dict[tuple[str, str], int] = {}
@@ -74,7 +74,7 @@ class UsageEstimates:
         """By session and model: the output, all counts, and what they cost."""
 
     def learn(self, size: RequestSize, counts: TokenCounts, price: ModelPrice) -> None:
-        """Note what a request used. One that used nothing says nothing."""
+        """Learn what a request used. One that used nothing is ignored."""
         if not any(counts):
             return
         _put(self._prices, size.model, price)
@@ -90,7 +90,7 @@ class UsageEstimates:
             _put(self._next, (size.session, size.model), (output, again, self.spending(size.model, again)))
 
     def estimate(self, size: RequestSize) -> Spending:
-        """What it may cost: its session's last input, else its bytes; and an output as large as recent ones."""
+        """Estimate its cost: the input of its session's last request, or its bytes, and an output like recent ones."""
         self.is_asked = True
         model, most = size.model, size.max_tokens
         known = self._next.get((size.session, model))
@@ -105,7 +105,7 @@ class UsageEstimates:
         return self.spending(model, TokenCounts(size.body // _BYTES_A_TOKEN, output))
 
     def spending(self, model: str, counts: TokenCounts) -> Spending:
-        """What such counts cost at the model's last price. One that was never seen counts as one of unknown price."""
+        """The cost of these counts at the model's last price. A model that was never seen has an unknown price."""
         known = self._prices.get(model)
         plain, output, _, five, hour, _ = counts
         cost = (UNKNOWN if known is None else known.price).cost(counts)
@@ -114,7 +114,7 @@ class UsageEstimates:
 
 
 def _put(table: dict[_Key, _Value], key: _Key, value: _Value) -> None:
-    """Set it; of very many the one that was set first goes."""
+    """Set it; a full table drops its oldest entry."""
     if key not in table and len(table) >= _MOST_KNOWN:
         del table[next(iter(table))]
     table[key] = value

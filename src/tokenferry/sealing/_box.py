@@ -1,4 +1,4 @@
-"""One sealed value: AES-256-GCM (NIST SP 800-38D) with a random nonce, bound to what it is said to be about."""
+"""One sealed value: AES-256-GCM (NIST SP 800-38D) with a random nonce, bound to a purpose and a description."""
 
 import base64
 import binascii
@@ -14,8 +14,8 @@ _NONCE: Final = 12
 _TAG: Final = 16
 
 
-class BrokenSeal(ValueError):  # noqa: N818  # it is what happened; the file's reader makes an error of it
-    """What was sealed, or what it is said to be about, was changed; or it was sealed with another key."""
+class BrokenSeal(ValueError):  # noqa: N818  # the file's reader turns it into an error
+    """The sealed value or its description was changed, or it was sealed with another key."""
 
 
 def close_box(key: SealKey, content: bytes, purpose: str, about: Mapping[str, object]) -> str:
@@ -29,7 +29,7 @@ def close_box(key: SealKey, content: bytes, purpose: str, about: Mapping[str, ob
 
 
 def open_box(key: SealKey, box: str, purpose: str, about: Mapping[str, object]) -> HiddenBytes:
-    """Give what was sealed. Raises `BrokenSeal`."""
+    """Return the sealed value. Raises `BrokenSeal`."""
     from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # see above
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415  # see above
 
@@ -37,7 +37,7 @@ def open_box(key: SealKey, box: str, purpose: str, about: Mapping[str, object]) 
         raw = base64.b64decode(box, validate=True)
     except (binascii.Error, ValueError):
         raw = b""
-    # Base64 leaves bits unused at its end: only the one spelling that was written counts.
+    # Base64 has unused bits at its end: accept only the spelling that `close_box` writes.
     if len(raw) < _NONCE + _TAG or base64.b64encode(raw).decode("ascii") != box:
         raise BrokenSeal("what is sealed in it was cut short or changed")
     try:

@@ -21,12 +21,12 @@ class SealKey(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read a key; None for what is none, a pass phrase for one."""
+        """Read a key; None for any other text, such as a pass phrase."""
         return cls(Secret(text)) if _FORM.fullmatch(text) else None
 
     @property
     def id(self) -> str:
-        """By which what is sealed names its key: 16 hex digits of the key's sha256."""
+        """The name by which sealed values refer to the key: 16 hex digits of its sha256."""
         return self.secret.sha256[:16]
 
     def bits(self) -> HiddenBytes:

@@ -1,4 +1,4 @@
-"""The system's keyring as the place of a key: a real one, asked for five seconds at most, and never with a prompt."""
+"""Keys in the system's keyring: only in a real one, without a prompt, within five seconds."""
 
 import contextlib
 import logging
@@ -31,32 +31,32 @@ _FILE_INSTEAD: Final = "name a key file with TOKENFERRY_SEAL_KEY_FILE instead"
 
 
 class SystemKeyring:
-    """Keeps keys by their id. Every method raises `NeedsUnlock` for a keyring that is locked, absent or silent.
+    """Stores keys by their id. Every method raises `NeedsUnlock` for a keyring that is locked, absent or unresponsive.
 
-    Raises `ConfigError` for a backend that isn't the operating system's: those known to keep secrets in clear, to
-    keep nothing, or to ask on a terminal are among them.
+    Raises `ConfigError` for a backend that isn't the operating system's, such as one that stores secrets in clear
+    text, stores nothing, or asks on a terminal.
     """
 
     def __init__(self, *, seconds: float = _SECONDS) -> None:
         self._seconds = seconds
 
     def name(self) -> str:
-        """What the keyring is called."""
+        """The keyring's name."""
         return self._within(lambda: _REAL[type(_backend()).__module__])
 
     def get(self, key: str) -> SealKey | None:
-        """The key of that id; None where the keyring is open and holds none."""
+        """The key of that id; None if the keyring is open and has no such key."""
         found = self._within(lambda: _get(key))
         return found if found is not None and found.id == key else None
 
     def put(self, key: SealKey) -> None:
-        """Keep it, and see that it is there. Raises `StorageFailed` if it isn't."""
+        """Store it, and read it again. Raises `StorageFailed` if it isn't there."""
         self._within(lambda: _open().set_password(_SERVICE, key.id, key.secret.reveal()))
         if self.get(key.id) != key:
-            raise StorageFailed(f"the keyring took the key and doesn't give it back; {_FILE_INSTEAD}")
+            raise StorageFailed(f"the keyring accepted the key but doesn't return it; {_FILE_INSTEAD}")
 
     def remove(self, key: str) -> None:
-        """Forget the key of that id; one that is missing is fine."""
+        """Remove the key of that id, if it is there."""
 
         def remove() -> None:
             from keyring.errors import PasswordDeleteError  # noqa: PLC0415  # see `_backend`
@@ -67,7 +67,7 @@ class SystemKeyring:
         self._within(remove)
 
     def _within(self, work: Callable[[], _Value]) -> _Value:
-        """Do it on a thread that is left behind when it doesn't come back in time: a prompt may wait for ever."""
+        """Do it on a thread, and abandon that after the time limit: a prompt may wait forever."""
         done: list[_Value] = []
         faults: list[TokenferryError] = []
 
@@ -76,8 +76,8 @@ class SystemKeyring:
                 done.append(work())
             except TokenferryError as fault:
                 faults.append(fault)
-            except Exception as fault:  # noqa: BLE001  # what a backend and the bus below it raise is theirs
-                faults.append(_told(fault))
+            except Exception as fault:  # noqa: BLE001  # a backend and its bus may raise anything
+                faults.append(_translated(fault))
 
         thread = threading.Thread(target=run, name="tokenferry-keyring", daemon=True)
         thread.start()
@@ -91,8 +91,8 @@ class SystemKeyring:
         return done[0]
 
 
-def _told(fault: Exception) -> TokenferryError:
-    """Say it by the kind alone: a text of a library may quote what it was given."""
+def _translated(fault: Exception) -> TokenferryError:
+    """Translate it by its kind alone, because the library's text may quote the secret."""
     kind = type(fault).__name__
     if kind in {"KeyringLocked", "LockedException", "PromptDismissedException"}:
         return _locked()
@@ -146,7 +146,7 @@ def _check_real(backend: object, remark: str = "") -> None:
 
 
 def _check_unlocked(backend: Any) -> None:
-    """Raise `NeedsUnlock` for a locked collection: the library would open a prompt, where no person may be."""
+    """Raise `NeedsUnlock` for a locked collection: the library would open a prompt that maybe no person sees."""
     import secretstorage  # noqa: PLC0415  # the library's own, on Linux alone
 
     with contextlib.closing(secretstorage.dbus_init()) as bus:

@@ -23,18 +23,18 @@ class KeyPlace(Struct, frozen=True):
 
 
 class Marker(Struct, frozen=True):
-    """Says that a home is sealed, with which key, and where that is stored. It holds no secret.
+    """Says that a home is sealed, with which key, and where the key is stored. It has no secret.
 
-    The first key seals; others are of a rotation that is under way or was cut short. Each key signs the whole marker
-    (`signed`), so that only who has all of them can change a word of it.
+    The first key seals; the others belong to a rotation that is under way or was interrupted. Each key signs the whole
+    marker (`signed`), so that changing it takes all the keys.
     """
 
     keys: tuple[tuple[str, KeyPlace], ...]
     """By id."""
     is_opening: bool = False
-    """The home is being unsealed: what is in clear may be, and what is new is written in clear."""
+    """The home is being unsealed: documents may be in clear text, and new ones are."""
     is_complete: bool = True
-    """Every document is sealed, so one in clear is not of this home's making. False while a home is being sealed."""
+    """Every document is sealed, so one in clear text isn't from this home. False while the home is being sealed."""
     tags: tuple[str, ...] = ()
     """The signature of each key, in their order. None in a marker of version 1, which had no signatures."""
 
@@ -50,11 +50,11 @@ class Marker(Struct, frozen=True):
         return dict(self.keys).get(key)
 
     def signed(self, keys: Iterable[SealKey]) -> Self:
-        """The same with the signatures of its keys, which are given in its order."""
+        """The marker with the signatures of its keys, which are given in its order."""
         return replace(self, tags=tuple(self._tag(key) for key in keys))
 
     def is_signed_by(self, key: SealKey) -> bool:
-        """Whether this key is one of the marker's, and vouches for every word of it."""
+        """Whether this key is one of the marker's, and its signature matches the marker."""
         tags = {name: tag for (name, _), tag in zip(self.keys, self.tags, strict=False)}
         return hmac.compare_digest(tags.get(key.id, "").encode("ascii", "replace"), self._tag(key).encode("ascii"))
 
@@ -74,9 +74,9 @@ class Marker(Struct, frozen=True):
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self | None:
-        """Read what `to_bytes` wrote, of this version or of version 1; None for anything else.
+        """Read the output of `to_bytes`, of this version or of version 1; None for anything else.
 
-        A marker that has signatures and isn't, to the byte, what was written loses them.
+        A signed marker that differs from `to_bytes` in any byte loses its signatures.
         """
         fields = parse_object(raw)
         keys: Any = None if fields is None else fields.get("keys")

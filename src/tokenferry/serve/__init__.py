@@ -1,4 +1,4 @@
-"""Puts the gateway together and runs it: the only place that knows all of its parts."""
+"""Assemble the gateway and run it: the only room that knows all of its parts."""
 
 from tokenferry.serve._embedded import EmbeddedGateway
 from tokenferry.serve._private import PrivateGateway

@@ -13,7 +13,7 @@ from tokenferry.pool import Pool
 from tokenferry.state import AlertClaims
 
 _DEAD: Final = {"needs-login": "needs a login", "refused": "is refused by its provider"}
-_ALERTED: Final = tuple(one for one in THRESHOLDS if one < 100)  # noqa: PLR2004  # what is used up refuses, and is seen
+_ALERTED: Final = tuple(one for one in THRESHOLDS if one < 100)  # noqa: PLR2004  # a used-up budget refuses requests, which people notice
 
 
 def alerts_of(
@@ -35,8 +35,8 @@ def _conditions(
 ) -> Iterator[Alert]:
     for name, state in states().items():
         if state in _DEAD:
-            cure = f"log in again, or store another key; see: tokenferry account show {name}"
-            yield Alert("needs-login", name, f"account {name} {_DEAD[state]}: {cure}")
+            remedy = f"log in again, or store another key; see: tokenferry account show {name}"
+            yield Alert("needs-login", name, f"account {name} {_DEAD[state]}: {remedy}")
     for budget in budgets():
         passed = [percent for percent in _ALERTED if budget.percent >= percent]
         if passed:

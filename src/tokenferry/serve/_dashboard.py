@@ -8,10 +8,10 @@ from tokenferry.state import Role, State
 
 
 def dashboard_origin(config: Config, where: Listening, state: State) -> str | None:
-    """The dashboard's origin; None where there is none.
+    """The dashboard's origin; None without a dashboard.
 
-    A cookie knows no ports: one of 127.0.0.1 goes to every program that listens there. So the origin is a name of its
-    own that can't be guessed, unless there is a public address or the configuration wants the plain one.
+    Cookies ignore ports: a cookie of 127.0.0.1 goes to every program that listens there. So the origin is a name that
+    can't be guessed, unless there is a public address or the configuration asks for the plain address.
     """
     public, url = config.server.public_url, where.url
     if not config.dashboard.enabled:
@@ -27,7 +27,7 @@ def dashboard_origin(config: Config, where: Listening, state: State) -> str | No
 
 
 def dashboard_guard(origin: str | None, config: Config) -> DashboardGuard | None:
-    """What guards the dashboard of this origin, which counts from a gateway's start; the rest follows the file."""
+    """The guard of the dashboard. Its origin is fixed at the start; its user header follows the configuration."""
     header = config.dashboard.user_header
     return None if origin is None else DashboardGuard(origin, None if header is None else header.encode("ascii"))
 

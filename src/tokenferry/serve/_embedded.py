@@ -41,18 +41,18 @@ logger = logging.getLogger(__name__)
 _GRANT_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 45.0
 IN_PROCESS: Final = "(in process)"
-"""In place of a client key's name, in the ledger and in decisions."""
+"""Stands in the ledger and in decisions instead of a client key's name."""
 
 
 class EmbeddedCall(Protocol):
     """A request under way in the gateway's thread."""
 
     def disconnect(self) -> None:
-        """The gateway ends: the program gets no more of its answer."""
+        """The gateway stops: the program gets no more of its answer."""
 
 
 class EmbeddedGateway:
-    """Routing, failover, refresh, limits and translation on an event loop of its own, in a thread of this process.
+    """Routing, failover, refresh, limits and translation on its own event loop, in a thread of this process.
 
     Cooldowns are shared with the other processes of the home; decisions and usage are written where `explain request`
     and `usage` find them, under the name `(in process)`. It uses the configuration that it was made with. `account`
@@ -77,12 +77,12 @@ class EmbeddedGateway:
         self._owners = ReasoningOwners()
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._calls: set[EmbeddedCall] = set()
-        """Of the loop's thread alone."""
+        """Only for the loop's thread."""
 
     # From any thread.
 
     def start(self) -> None:
-        """Raises what the parts raise: `ConfigError`, `StorageFailed`, `CorruptFile`."""
+        """Start the thread. Raises `ConfigError`, `StorageFailed`, `CorruptFile`."""
         look_at_accounts(self._broker)
         load_codecs()
         self._stack.enter_context(self._usage_log)
@@ -97,7 +97,7 @@ class EmbeddedGateway:
             raise self._failure
 
     def stop(self) -> None:
-        """End what is under way, wait for a refresh that was sent, and write down what is left."""
+        """End the requests under way, wait for a refresh in flight, and write the rest of the usage."""
         assert self._thread is not None
         with contextlib.suppress(RuntimeError):  # it has ended already
             self.loop.call_soon_threadsafe(self._stopping.set)
@@ -106,11 +106,11 @@ class EmbeddedGateway:
         self._stack.close()
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Have it called on the gateway's thread. Raises `RuntimeError` once that has ended."""
+        """Call it on the gateway's thread. Raises `RuntimeError` once that has ended."""
         self.loop.call_soon_threadsafe(call)
 
     def hosts(self) -> dict[str, tuple[str, ...]]:
-        """The providers by the host of their address."""
+        """The providers, by the host of their addresses."""
         found: dict[str, tuple[str, ...]] = {}
         for name, provider in self._broker.providers.items():
             host = urlsplit(provider.base_url).netloc.lower()
@@ -118,7 +118,7 @@ class EmbeddedGateway:
         return found
 
     def paths(self, providers: Iterable[str]) -> list[str]:
-        """The part before /v1 or /v1beta in the addresses of these providers, as far as anything does."""
+        """The parts before /v1 or /v1beta in the addresses of these providers, without empty ones."""
         paths = [urlsplit(self._broker.providers[name].base_url).path.rstrip("/") for name in providers]
         return [path for path in (one.removesuffix("/v1beta").removesuffix("/v1") for one in paths) if path]
 
@@ -134,7 +134,7 @@ class EmbeddedGateway:
         *,
         providers: tuple[str, ...] = (),
     ) -> RequestHandler | None:
-        """Take a request that is proxied; None for any other path. `providers` are those of the host that was asked."""
+        """Handle a proxied request; None for any other path. `providers` are those of the host the program called."""
         secret = self._key.secret.reveal().encode("ascii")
         lines = HeaderList([*headers, (b"host", b"in-process"), (b"x-api-key", secret)])
         line = RequestLine(method, target, target.partition(b"?")[0], lines, RequestHead(lines), None, has_room=True)
@@ -147,7 +147,7 @@ class EmbeddedGateway:
         self._calls.discard(call)
 
     def _gateway(self, providers: tuple[str, ...]) -> Gateway:
-        """The gateway whose default providers are those of the host that a program asked, where they have accounts."""
+        """The gateway that prefers these providers, of the host a program called, as far as they have accounts."""
         listed = {account.provider for account in self._broker.listing().accounts}
         asked = tuple(name for name in providers if name in listed)
         known = self._gateways.get(asked)
@@ -176,7 +176,7 @@ class EmbeddedGateway:
         return known
 
     def _open_state(self) -> DecisionLog | None:
-        """Share cooldowns and decisions with other processes. It serves without, too."""
+        """Share cooldowns and decisions with other processes. If that fails, serve without."""
         try:
             state = self._stack.enter_context(open_state(self._home))
             log = self._stack.enter_context(DecisionLog(state.decisions.add))
@@ -204,5 +204,5 @@ class EmbeddedGateway:
         await self._upstreams.aclose()
         for gateway in self._gateways.values():
             gateway.settle()
-        # A grant in flight is waited for: with its answer lost, the login may be, too.
+        # Wait for a grant in flight: losing its answer may lose the login.
         await asyncio.to_thread(self._broker.drain, _GRANT_SECONDS)

@@ -1,4 +1,4 @@
-"""Parts that every gateway has, put together in the same way."""
+"""Parts that every gateway has, each made in one way."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ def say_nothing(_: str) -> None:
 
 @dataclass(eq=False)
 class GatewayLifespan(BaseLifespan):
-    """What the end of every gateway waits for: its upstream connections, then refreshes in flight."""
+    """The end of every gateway: it closes its upstream connections, then waits for refreshes in flight."""
 
     broker: Broker
     upstreams: UpstreamClients
@@ -64,7 +64,7 @@ class GatewayLifespan(BaseLifespan):
         await self.upstreams.aclose()
 
     async def last(self) -> None:
-        # A grant in flight is waited for: with its answer lost, the login may be, too.
+        # Wait for a grant in flight: losing its answer may lose the login.
         if names := self.waiting_for():
             self.tell(f"waiting for {' and '.join(names)}")
         await asyncio.to_thread(self.broker.drain, _REFRESH_SECONDS)
@@ -98,7 +98,7 @@ def router_of(config: Config) -> Router:
 def readiness_of(
     in_force: Sequence[Config], broker: Broker, state: State, states: Callable[[], Mapping[str, str]]
 ) -> Callable[[ClientKey], list[dict[str, Any]]]:
-    """What tells a client key's holder what its requests get, by the one configuration that is in force."""
+    """Make the function that says what a client key's requests get, by the configuration in force."""
 
     def readiness(key: ClientKey) -> list[dict[str, Any]]:
         return [one.to_json() for one in services(in_force[0], broker, state, states(), key)]
@@ -107,7 +107,7 @@ def readiness_of(
 
 
 def running_of(gateway: Callable[[], Gateway], worker: WorkerSlot | None) -> Callable[[], RunningRequests]:
-    """What gives the requests under way in this process, on any thread."""
+    """Make the function that gives the requests under way in this process, on any thread."""
     number = None if worker is None else worker.number
 
     def running() -> RunningRequests:
@@ -142,10 +142,10 @@ def explainer_of(
     *,
     worker: WorkerSlot | None,
 ) -> Callable[[ClientKey, RouteQuestion], Awaitable[RouteExplanation]]:
-    """What explains a request by the forwarder in force, with its pool and budgets as they are now."""
+    """Make the function that explains a request by the forwarder in force and its present pool and budgets."""
 
     def subject(asker: ClientKey, name: str | None) -> ClientKey:
-        """The key whose request it is. A client's own key may ask for itself alone."""
+        """The key of the request. A client key may ask only about itself."""
         if asker.role != "client":
             name = name or local_key_name(home, state)
         elif name is None or name in {asker.name, asker.id}:
@@ -225,13 +225,13 @@ def rate_exchange_of(settings: StoreSettings, in_force: Callable[[], Config]) ->
 
 
 def look_at_accounts(broker: Broker) -> None:
-    """List them before there is an event loop: a keychain may take seconds to be read, a watcher sees to the rest."""
+    """List the accounts before the event loop starts, because reading a keychain may take seconds."""
     with contextlib.suppress(TokenferryError):  # a request for one gets the error
         broker.listing()
 
 
 def login_ages(broker: Broker) -> dict[str, float]:
-    """Seconds since each account's credential was made or last renewed. It reads their documents."""
+    """Seconds since each account's credential was created or last renewed. Reads the accounts' documents."""
     ages: dict[str, float] = {}
     for account in broker.listing().accounts:
         with contextlib.suppress(TokenferryError):  # its state is in another metric

@@ -33,9 +33,9 @@ class _PrivateLifespan(GatewayLifespan):
 
 
 class PrivateGateway:
-    """A gateway for one child process: on a random port, with a key that is in memory alone, in a thread of its own.
+    """A gateway for one child process: on a random port, with a key that exists only in memory, in its own thread.
 
-    `account` pins one account. Entering raises what `serve` raises.
+    `account` pins one account. Entering raises the errors of `serve`.
     """
 
     def __init__(self, home: Home, config: Config, *, account: str | None = None, broker: Broker | None = None) -> None:
@@ -52,11 +52,11 @@ class PrivateGateway:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.url = ""
-        """Where it listens, once entered."""
+        """The address at which it listens, once entered."""
 
     @property
     def key(self) -> Secret:
-        """The key it takes."""
+        """The key that it accepts."""
         return self._ring.secret
 
     def __enter__(self) -> Self:
@@ -117,7 +117,7 @@ class PrivateGateway:
         self._stack.close()
 
     def _share_cooldowns(self) -> None:
-        """Know of the cooldowns that other processes note, and they of these. It serves without, too."""
+        """Share cooldowns with other processes, in both directions. If that fails, serve without."""
         if not has_state(self._home):
             return
         try:

@@ -43,7 +43,7 @@ from tokenferry.wire import load_codecs
 
 
 class _Prepared(NamedTuple):
-    """What a start takes from the state."""
+    """The results of preparing a start."""
 
     opened: tuple[str, ...]
     dashboard: str | None
@@ -68,15 +68,14 @@ def serve(
     source: ConfigSource | None = None,
     adopted: Callable[[Config], None] = _take_no_note,
 ) -> signal.Signals | None:
-    """Run the gateway until INT, TERM or HUP, and give the signal that ended it.
+    """Run the gateway until INT, TERM or HUP, and return the signal that ended it.
 
-    With a `source` it follows that, when it changes and at a HUP, which ends nothing then; requests under way go on by
-    what held when they began. `adopted` gets each configuration that is followed from then on, in each worker.
-
-    `host` and `port` stand before those of `[server]`; port 0 takes a free one. The port file is written once clients
-    can connect, and removed at the end. `say` gets each line that tells the operator where it listens and what is
-    missing, `tell` what happens later: what an ending gateway waits for, which worker was replaced.
-    `states` gives each account's state in a word, by name, for the metrics.
+    With a `source`, it reloads the configuration when that changes and at a HUP, which then ends nothing. Requests
+    under way keep the configuration they started with. `adopted` gets each reloaded configuration, in each worker.
+    `host` and `port` override those of `[server]`; port 0 takes a free one. The port file is written once clients
+    can connect, and removed at the end. `say` gets the lines of the start: where it listens and what is missing.
+    `tell` gets later lines: what an ending gateway waits for, which worker was replaced.
+    `states` gives each account's state as a word, by name, for the metrics.
     Raises `ConfigError` (no loopback host, or another without a key for others; port or socket in use, no certificate),
     `PolicyRefused` (a subscription would be served to others), `UsageError`, `UnsafeFile`, `CorruptFile`,
     `StorageFailed`.
@@ -158,7 +157,7 @@ def _check_port_file(server: ServerSettings, port_file: Path | None) -> None:
 
 
 def _prepare(home: Home, config: Config, where: Listening, broker: Broker) -> _Prepared:
-    """Do what a start needs the state for. May be repeated."""
+    """Do the steps of a start that need the state. May be repeated."""
     server = config.server
     with open_state(home, config.store) as state:
         keys = state.keys.list()
@@ -171,13 +170,13 @@ def _prepare(home: Home, config: Config, where: Listening, broker: Broker) -> _P
 
 
 def _check(home: Home, server: ServerSettings, taken: Sequence[int | None], config: Config) -> None:
-    """Raise for a configuration that a gateway which listens on the port that it took can't go by."""
+    """Raise for a configuration that a running gateway with this port can't adopt."""
     check_upstreams(config.providers.values(), replace(server, allowed_hosts=config.server.allowed_hosts), *taken)
     _check_keys(home, config)
 
 
 def _check_keys(home: Home, config: Config) -> None:
-    """Raise `PolicyRefused` for a configuration under which a subscription would be served to somebody else's key."""
+    """Raise `PolicyRefused` for a configuration that would serve a subscription to another person's key."""
     if config.policy.subscriptions == "own-use":
         with open_state(home) as state:
             Broker.from_home(home, config).check_keys(state.keys.list())
@@ -208,7 +207,7 @@ def _unserved(home: Home, config: Config, broker: Broker, states: Callable[[], M
 
 
 def _placed_as(read: Callable[[], Config], host: str | None, port: int | None) -> Config:
-    """The configuration with the place to listen at that was asked for otherwise."""
+    """Read the configuration, with its host and port overridden by those of the command line."""
     config = read()
     if host is None and port is None:
         return config

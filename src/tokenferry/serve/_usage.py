@@ -1,4 +1,4 @@
-"""What writes down what a gateway's requests used, beside its way."""
+"""The usage log of a gateway, and how its requests are billed."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def usage_log_of(
     home: Home, config: Config, broker: Broker, pool: Pool, keys: Callable[[], Sequence[ClientKey]]
 ) -> UsageLog:
-    """What keeps the ledger of a gateway, and its budgets; `keys` are those that it takes.
+    """Make the writer of a gateway's ledger, with its budgets; `keys` gives the client keys that it accepts.
 
-    It opens the file on its own thread, once there is something to write or a budget to read.
+    It opens the file on its own thread, once there is usage to write or a budget to read.
     """
     history = WindowHistory()
     seen = -1
@@ -51,7 +51,7 @@ def usage_log_of(
 
 
 def billing_of(broker: Broker, pool: Pool) -> Callable[[str, str], Billing]:
-    """Tells how requests of a provider and an account are paid for, as far as that is known now."""
+    """Make the function that says how an account's requests to a provider are billed, as far as that is known."""
     kinds: dict[str, Kind] = {}
     listed: object = None
 
@@ -72,6 +72,6 @@ def billing_of(broker: Broker, pool: Pool) -> Callable[[str, str], Billing]:
 
 
 def price_table_of(config: Config) -> Callable[[], PriceTable]:
-    """Makes the table of prices by a configuration, when it is first needed."""
+    """Make the function that makes a configuration's price table, when it is first needed."""
     urls = {name: provider.base_url for name, provider in config.providers.items()}
     return lambda: PriceTable(urls, config.prices)

@@ -1,4 +1,4 @@
-"""Listens while the database that `[store] url` names is away at the start, and begins once it is there."""
+"""Listen while the database of `[store] url` is unreachable at the start, and start once it is reachable."""
 
 import asyncio
 import signal
@@ -19,7 +19,7 @@ _Prepared = TypeVar("_Prepared")
 
 
 class _NoKeysYet:
-    """A `KeyRing` that can't be read: each key may be good."""
+    """A `KeyRing` that can't be read: each key may be valid."""
 
     def verify(self, presented: str) -> ClientKey | None:  # noqa: ARG002  # of the protocol, as below
         return None
@@ -35,7 +35,7 @@ class _NoKeysYet:
 
 
 class WaitingLifespan(BaseLifespan, Generic[_Prepared]):
-    """Tries again with full-jitter back-off, 0.1 to 5 s, and ends its server once it has worked or can't."""
+    """Retries with full-jitter back-off of 0.1 to 5 seconds, and stops its server after success or another error."""
 
     def __init__(
         self, prepare: Callable[[], _Prepared], stop: Callable[[], None], *, follows: bool, rng: Random | None = None
@@ -82,9 +82,9 @@ def once_there(
     tell: Callable[[str], None],
     follows: bool,
 ) -> _Prepared | signal.Signals:
-    """What `prepare` gives. While it raises `StoreAway` the gateway listens, and isn't ready.
+    """Return the result of `prepare`. While it raises `StoreAway`, the gateway listens but isn't ready.
 
-    Gives the signal if one ended that. `follows` says that a HUP doesn't. Raises what else `prepare` raises.
+    Returns a signal if one ended the wait; with `follows`, a HUP doesn't. Raises the other errors of `prepare`.
     """
     try:
         return prepare()
@@ -100,7 +100,7 @@ def once_there(
         unready=lambda: "the database is away",
     )
     lifespan = WaitingLifespan(prepare, lambda: server.stop(), follows=follows)  # noqa: PLW0108  # there is none yet
-    # Its end closes what it listens on; clients that connect until then wait for the gateway that follows.
+    # Stopping closes these copies; clients that connect before that wait for the real gateway.
     sockets = [sock.dup() for sock in where.sockets]
     server = Server(gateway, sockets, drain=_DRAIN, tls=where.tls, lifespan=lifespan)
     registration = GatewayRegistration(home, url=where.url, socket=where.uds)

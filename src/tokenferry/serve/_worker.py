@@ -62,7 +62,7 @@ LONGEST_GRANT: Final = 120.0
 
 @dataclass(eq=False)
 class _ServeLifespan(GatewayLifespan):
-    """That of one process of `tokenferry serve`."""
+    """The lifespan of one process of `tokenferry serve`."""
 
     renewer: Renewer
     metrics: Metrics
@@ -79,7 +79,9 @@ class _ServeLifespan(GatewayLifespan):
         if self.rates is not None:
             await self.rates.start()
         await self.begin()
-        threading.Thread(target=load_codecs, name="tokenferry-codecs").start()  # a start is not held up by it
+        threading.Thread(
+            target=load_codecs, name="tokenferry-codecs"
+        ).start()  # in the background, so that the start needn't wait
 
     def every_second(self) -> None:
         self.metrics.publish()
@@ -123,7 +125,7 @@ def run_gateway(
     ending: Callable[[], None] = lambda: None,
     worker: WorkerSlot | None = None,
 ) -> signal.Signals | None:
-    """Serve in this process, which is one of several if `worker` says so.
+    """Serve in this process, as the given `worker` if there are several.
 
     `ending` is called before it stops listening.
     """
@@ -204,7 +206,7 @@ def run_gateway(
         )
 
         def adopt(new: Config) -> None:
-            """Go by it from here on; requests under way keep the forwarder they began with."""
+            """Use the new configuration; requests under way keep the forwarder they started with."""
             in_force[0] = new
             broker.adopt(new)
             upstreams.adopt(new.upstream, None if reloading is None else reloading.trust)
@@ -256,12 +258,12 @@ def run_gateway(
             alerts,
         ):
             ended = listener.run_until_stopped()
-            service.drain(LONGEST_GRANT)  # a login that was exchanged is stored, after a second signal, too
+            service.drain(LONGEST_GRANT)  # store a login that was exchanged, even after a second signal
             return ended
 
 
 def _share(board: SharedMemory | None, place: int, pool: Pool, gateway: Gateway) -> None:
-    """Use this worker's part of each rate: the workers that live have equal ones."""
+    """Take this worker's part of each rate limit: all running workers have equal parts."""
     if board is not None:
         living = board.beat(place)
         part = Share(living.index(place), len(living))
