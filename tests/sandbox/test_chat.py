@@ -158,9 +158,9 @@ def test_habits_of_other_vendors_are_shown_on_request(ask: Ask, sandbox: Sandbox
     fragments = [call for delta in deltas(answer) for call in delta.get("tool_calls", ())]
     assert {fragment["index"] for fragment in fragments} == {0}
     assert not any("id" in fragment for fragment in fragments)
-    told = chunks(answer)
-    assert all(one["usage"] for one in told)
-    assert told[-1]["choices"][0]["finish_reason"] == "stop"
+    streamed = chunks(answer)
+    assert all(one["usage"] for one in streamed)
+    assert streamed[-1]["choices"][0]["finish_reason"] == "stop"
     assert answer.text.startswith(": keep-alive\n\n")
     sandbox.fault("chat_quirks", usage="nowhere")
     assert not any(one.get("usage") for one in chunks(ask(stream=True))[:-1])

@@ -71,16 +71,16 @@ def test_a_stream_tells_the_whole_answer_and_signs_calls_and_texts(ask: Ask, san
     sandbox.settings(answer={"thinking": True, "calls": [{"name": "look", "input": {"at": 1}}, {"name": "touch"}]})
     asked = {"tools": TOOLS, "generationConfig": {"thinkingConfig": {"includeThoughts": True}}}
     whole = parts(ask(**asked))
-    told = [
+    streamed = [
         part
         for event in events(ask(PATH + "streamGenerateContent?alt=sse", **asked))
         for part in event["candidates"][0]["content"]["parts"]
     ]
     for thought in (True, None):
-        texts = "".join(one.get("text", "") for one in told if one.get("thought") is thought)
+        texts = "".join(one.get("text", "") for one in streamed if one.get("thought") is thought)
         assert texts == "".join(one.get("text", "") for one in whole if one.get("thought") is thought)
     calls = [one for one in whole if "functionCall" in one]
-    assert [one for one in told if "functionCall" in one] == calls
+    assert [one for one in streamed if "functionCall" in one] == calls
     assert ["thoughtSignature" in one for one in calls] == [True, False]
     last = events(ask(PATH + "streamGenerateContent?alt=sse"))[-1]["candidates"][0]
     assert (last["finishReason"], "thoughtSignature" in last["content"]["parts"][0]) == ("STOP", True)

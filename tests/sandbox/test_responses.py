@@ -60,23 +60,23 @@ def test_the_vendors_own_client_reads_a_stream(sandbox: Sandbox) -> None:
     with openai.OpenAI(base_url=f"{sandbox.url}/v1", api_key=sandbox.api_key("alice")) as client:
         asked: Any = {"model": "gpt-5", "input": "hi", "tools": [LOOK], "include": ENCRYPTED}
         with client.responses.stream(**asked) as stream:
-            told = stream.get_final_response()
-        assert [item.type for item in told.output] == ["reasoning", "message", "function_call"]
-        assert told.output_text == "Hello from the sandbox, you said: hi ⛴"
-        assert client.responses.create(**asked).output_text == told.output_text
+            streamed = stream.get_final_response()
+        assert [item.type for item in streamed.output] == ["reasoning", "message", "function_call"]
+        assert streamed.output_text == "Hello from the sandbox, you said: hi ⛴"
+        assert client.responses.create(**asked).output_text == streamed.output_text
 
 
 def test_a_stream_tells_the_whole_answer_in_order(ask: Ask, sandbox: Sandbox) -> None:
     sandbox.settings(answer={"thinking": True, "calls": [{"name": "look", "input": {"at": 1}}]})
-    told = events(ask(tools=[LOOK], stream=True))
-    assert [event["sequence_number"] for event in told] == [*range(len(told))]
-    assert [event["type"] for event in (*told[:2], told[-1])] == [
+    streamed = events(ask(tools=[LOOK], stream=True))
+    assert [event["sequence_number"] for event in streamed] == [*range(len(streamed))]
+    assert [event["type"] for event in (*streamed[:2], streamed[-1])] == [
         "response.created",
         "response.in_progress",
         "response.completed",
     ]
-    done = [event["item"] for event in told if event["type"] == "response.output_item.done"]
-    assert told[-1]["response"]["output"] == done == ask(tools=[LOOK]).json()["output"]
+    done = [event["item"] for event in streamed if event["type"] == "response.output_item.done"]
+    assert streamed[-1]["response"]["output"] == done == ask(tools=[LOOK]).json()["output"]
 
 
 def test_results_are_repeated_and_calls_not_made_again(ask: Ask, sandbox: Sandbox) -> None:

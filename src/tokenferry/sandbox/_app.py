@@ -9,7 +9,7 @@ from tokenferry.sandbox._state import State
 
 
 class App:
-    """The sandbox as an ASGI application. The listener has to put its protocol into `state`, see `_line.CONNECTION`."""
+    """The sandbox as an ASGI application. The listener must put its protocol into `state`, see `_line.CONNECTION`."""
 
     def __init__(self, state: State) -> None:
         self._state = state

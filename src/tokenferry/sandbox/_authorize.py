@@ -25,7 +25,7 @@ _PASSED_ON = (
 
 
 def authorize(state: State, request: Request) -> Answer:
-    """`GET` shows who could log in, `POST` takes the choice.
+    """`GET` shows the accounts that can log in, `POST` takes the choice.
 
     `login_hint`, or `account` with `approve=1`, skips the page.
     """
@@ -69,7 +69,7 @@ def _checked(given: dict[str, str]) -> tuple[str, ...]:
 
 
 def _chosen(request: Request, given: dict[str, str]) -> str | None:
-    """The account's name; empty where the user refused; None where there is a page to show first."""
+    """The account's name; empty if the user refused; None if a page must be shown first."""
     if "deny" in given:
         return ""
     if "account" in given and (request.method == "POST" or given.get("approve") == "1"):
@@ -137,7 +137,7 @@ def device_authorization(state: State, request: Request) -> Answer:
 
 
 def device_page(state: State, request: Request) -> Answer:
-    """`GET` asks for the user code, prefilled at most; `POST` takes it with an account or a refusal."""
+    """`GET` asks for the user code, maybe prefilled; `POST` takes it with an account or a refusal."""
     if request.method == "GET":
         value = escape(request.parameters.get("user_code", ""))
         field = f'<p><label>Code <input name=user_code value="{value}" required autocomplete=off></label>'

@@ -37,7 +37,7 @@ def completions(state: State, request: Request) -> Answer:
 
 
 def caller_of(state: State, request: Request) -> Caller:
-    """Who asks, by an API key as a Bearer token."""
+    """Find the caller by an API key as a Bearer token. Raises `ApiError` (401)."""
     caller = authenticate(state, request) if request.bearer else None
     if caller is None or request.header("x-api-key"):
         raise ApiError(401, "You didn't provide an API key. Give it in an Authorization header: Bearer YOUR_KEY")

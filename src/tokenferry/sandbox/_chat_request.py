@@ -1,4 +1,4 @@
-"""What a request of Chat Completions may hold: the sandbox refuses the rest, as strictly as the vendor."""
+"""The fields that a request of Chat Completions may have. The sandbox is as strict as the vendor."""
 
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,7 @@ Limit = Annotated[int, Meta(ge=1)]
 
 
 class Strict(Struct, forbid_unknown_fields=True):
-    """An object of known fields alone."""
+    """An object without unknown fields."""
 
 
 class TextPart(Strict, tag="text"):
@@ -155,7 +155,7 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 
 
 def check(body: bytes) -> dict[str, Any]:
-    """The request as plain values. Raises `ApiError` in the vendor's words, or in like ones."""
+    """Check the request, and return it as plain values. Raises `ApiError` with a text like the vendor's."""
     try:
         request = _decoder.decode(body)
         functions = [tool.function for tool in request.tools or ()]
@@ -172,7 +172,7 @@ def check(body: bytes) -> dict[str, Any]:
 
 
 def fault_of_schema(name: str, text: msgspec.Raw, *, is_strict: bool) -> str:
-    """What is wrong with a tool's schema, or nothing. Raises `msgspec.MsgspecError` for what is none."""
+    """What is wrong with a tool's schema, or an empty text. Raises `msgspec.MsgspecError` if it isn't a schema."""
     schema = msgspec.json.decode(text)
     msgspec.convert(schema, Schema)
     if is_strict and not _is_closed(schema):
@@ -181,7 +181,7 @@ def fault_of_schema(name: str, text: msgspec.Raw, *, is_strict: bool) -> str:
 
 
 def _faults_of_calls(request: ChatRequest) -> list[str]:
-    """Each call has its result right behind it, and each result its call."""
+    """Check that each call is followed by its result, and each result follows its call."""
     awaited: list[str] = []
     for message in request.messages:
         if isinstance(message, ToolMessage):
@@ -228,7 +228,7 @@ def _faults_of_limits(request: ChatRequest) -> list[str]:
 
 
 def _is_closed(schema: Any) -> bool:
-    """Whether every object of a schema names and demands all of its fields."""
+    """Whether every object of a schema lists and requires all of its fields."""
     if isinstance(schema, list):
         return all(map(_is_closed, schema))
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Chat Completions as a stream, also with an error and with the habits of other vendors."""
+"""Chat Completions as a stream, also with an error and with the deviations of other vendors."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ _OVERLOADED = "overloaded_error"
 
 
 def events(answer: dict[str, Any], *, with_usage: bool) -> list[Event]:
-    """Tell a whole answer as the stream the API would send."""
+    """Convert a whole answer to the stream that the API would send."""
     return [*_events(answer, with_usage=with_usage), _DONE]
 
 
@@ -48,7 +48,7 @@ def _chunk(answer: dict[str, Any], choices: list[dict[str, Any]], **more: Any) -
 
 
 def with_error(events: list[Event], given: dict[str, Any]) -> list[Event]:
-    """The stream up to an error, which comes behind so many deltas."""
+    """Cut the stream after the given number of deltas, and end it with an error."""
     wanted, shown, seen = given.get("deltas", 0), [], 0
     for event in events:
         delta = _delta(event)
@@ -69,7 +69,7 @@ def _delta(event: Event) -> bool:
 
 
 def with_quirks(events: list[Event], given: dict[str, Any]) -> list[Event]:
-    """The stream as vendors of this dialect are known to write it."""
+    """Change the stream to the way other vendors of this dialect write it."""
     where, shown = given.get("usage", "end"), []
     usage = next((one.data["usage"] for one in events if isinstance(one.data, dict) and one.data.get("usage")), None)
     for event in events:

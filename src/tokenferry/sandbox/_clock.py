@@ -31,17 +31,17 @@ class Clock:
         self.wake()
 
     def wake(self) -> None:
-        """Let every pause look again whether it is over. May be called from any thread."""
+        """Make every pause check whether it is over. May be called from any thread."""
         with self._lock:
             for loop, event in self._waiting:
                 loop.call_soon_threadsafe(event.set)
 
     async def pause(self, seconds: float | None, released: Callable[[], bool]) -> None:
-        """Wait for `seconds` of this clock (None: without end), or until `released()` after a `wake`."""
+        """Wait for `seconds` of this clock (None: forever), or until `released()` after a `wake`."""
         await self.pause_until(None if seconds is None else self.now() + seconds, released)
 
     async def pause_until(self, deadline: float | None, released: Callable[[], bool]) -> None:
-        """Wait until this clock shows that time (None: without end), or until `released()` after a `wake`."""
+        """Wait until this clock shows that time (None: forever), or until `released()` after a `wake`."""
         waiter = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._waiting.add(waiter)

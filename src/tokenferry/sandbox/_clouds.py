@@ -1,4 +1,4 @@
-"""APIs as clouds host them: Azure OpenAI and Claude on Vertex AI, with Google's token endpoint. As their pages say."""
+"""APIs as clouds host them, by their documentation: Azure OpenAI, Claude on Vertex AI, Google's token endpoint."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _VERSION: Final = "vertex-2023-10-16"
 _COUNT: Final = "count-tokens"
 _WORKLOAD_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 _GOOGLE: Final = "https://oauth2.googleapis.com/token"
-"""What google-auth names as the audience, wherever it sends the grant."""
+"""The audience that google-auth names, wherever it sends the grant."""
 _STATUSES: Final = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -36,7 +36,7 @@ def is_hosted(path: str) -> bool:
 
 
 def hosted(state: State, request: Request) -> Answer:
-    """`POST` to a path of a cloud's."""
+    """`POST` to a path of a cloud."""
     if (found := _AZURE.fullmatch(request.path)) is not None:
         return _azure(state, request, found["name"], found["path"])
     found = _VERTEX.fullmatch(request.path)
@@ -45,7 +45,7 @@ def hosted(state: State, request: Request) -> Answer:
 
 
 def _azure(state: State, request: Request, deployment: str | None, path: str) -> Answer:
-    """With the key in `api-key`, and the older addresses' `api-version` there alone."""
+    """The key is in `api-key`. Only the older addresses take `api-version`."""
     if not request.header("api-key"):
         return _azure_error(401, "Access denied due to invalid subscription key.")
     if (deployment is not None) != ("api-version" in request.parameters):
@@ -58,7 +58,7 @@ def _azure(state: State, request: Request, deployment: str | None, path: str) ->
 
 
 def _vertex(state: State, request: Request, model: str, *, streams: bool) -> Answer:
-    """With Google's token as a Bearer. The body has `anthropic_version`, and no model unless tokens are counted."""
+    """Google's token is the Bearer. The body has `anthropic_version`, and a model only for counting tokens."""
     document = request.json if isinstance(request.json, dict) else {}
     access = state.ledger.access.get(request.bearer)
     if access is None or access.dead or access.expires_at <= state.clock.now() or not access.is_exchanged:
@@ -87,7 +87,7 @@ def _vertex(state: State, request: Request, model: str, *, streams: bool) -> Ans
 def google_token(state: State, request: Request) -> Answer:
     """`POST /google/token`: a service account's grant (RFC 7523), or a workload's token exchange (RFC 8693).
 
-    Of what is presented the claims are checked, and no signature.
+    Checks the claims of the given token, but no signature.
     """
     given = parameters(request)
     is_workload = given.get("grant_type") == _WORKLOAD_GRANT
@@ -108,12 +108,12 @@ def google_token(state: State, request: Request) -> Answer:
     access = state.ledger.new_access(Family(account.name, None, (SETUP_SCOPE,)), state.clock.now() + lifetime)
     access.is_exchanged = True
     state.counters.count(account.name, "exchanges")
-    told = {"access_token": access.token, "expires_in": lifetime, "token_type": "Bearer"}
-    return json_answer(told | {"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})
+    document = {"access_token": access.token, "expires_in": lifetime, "token_type": "Bearer"}
+    return json_answer(document | {"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"})
 
 
 def _inner(request: Request, path: str, document: dict[str, Any], more: list[tuple[str, str]]) -> Request:
-    """The request as the API behind the cloud gets it."""
+    """The request that the API behind the cloud gets."""
     names = {name for name, _ in more}
     headers = [(name, value) for name, value in request.headers if name not in names]
     inner = Request("POST", path, "", [*headers, *more])

@@ -1,4 +1,4 @@
-"""What the sandbox says, whatever the dialect: an echo of the user's last words, and calls of the tools on offer."""
+"""The sandbox's answers in all dialects: an echo of the user's last text, and calls of the offered tools."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +30,7 @@ def words(messages: Sequence[Mapping[str, Any]], knobs: AnswerSettings) -> list[
 
 
 def results(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What tools said since the last answer, in either dialect."""
+    """The results of tools since the last answer, in either dialect."""
     found: list[str] = []
     for message in reversed(messages):
         if message["role"] == "assistant":
@@ -55,7 +55,7 @@ def _text(content: Any) -> str:
 def calls(
     offered: Mapping[str, Any], knobs: AnswerSettings, *, named: str | None, forced: bool, has_results: bool
 ) -> list[Call]:
-    """The calls that the answer makes. `offered` are the tools' schemas by name; `named` is the one to be called."""
+    """The calls in the answer. `offered` has the tools' schemas by name; `named` is the tool that must be called."""
     if named is not None:
         return [(named, _filled(offered[named]))] if named in offered else []
     if knobs.calls and not has_results and all(one["name"] in offered for one in knobs.calls):

@@ -8,7 +8,7 @@ from tokenferry.sandbox._accounts import ACCOUNTS
 from tokenferry.sandbox._http import Request
 from tokenferry.sandbox._mint import fingerprint
 
-_KEPT = 1000
+_MOST_REQUESTS = 1000
 _COUNTED = (
     "grants",
     "exchanges",
@@ -27,14 +27,14 @@ _CREDENTIAL_HEADERS = frozenset(
 
 
 class Counters:
-    """What happened, and the last requests as they came in, with fingerprints for credentials."""
+    """Counts of what happened, and the last requests, with fingerprints instead of credentials."""
 
     def __init__(self) -> None:
         self._accounts: dict[str, Counter[str]] = {name: Counter() for name in ACCOUNTS}
         self._totals: Counter[str] = Counter()
         self._paths: Counter[str] = Counter()
         self._credentials: Counter[str] = Counter()
-        self._requests: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._requests: deque[dict[str, Any]] = deque(maxlen=_MOST_REQUESTS)
         self._in_flight = 0
 
     def count(self, account: str | None, what: str) -> None:
@@ -43,7 +43,7 @@ class Counters:
             self._accounts[account][what] += 1
 
     def begin(self, request: Request, account: str | None, now: float) -> dict[str, Any]:
-        """Note a request; its `status` stays None until it is answered."""
+        """Record a request; its `status` stays None until it is answered."""
         self._in_flight += 1
         self.count(account, "requests")
         self._paths[request.path] += 1
@@ -84,7 +84,7 @@ class Counters:
 
 
 def _model(body: bytes) -> str | None:
-    """What a body's top level names, if it names one."""
+    """The `model` at the body's top level, if there is one."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

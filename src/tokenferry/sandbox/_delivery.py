@@ -1,4 +1,4 @@
-"""Carrying out what a plan of faults says."""
+"""Carry out a plan of faults."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +14,9 @@ _SSE_ERROR = "overloaded_error"
 
 
 class Delivery:
-    """One request on its way through its faults.
+    """One request, answered with its faults.
 
-    `work` does what the request asks for (and may rotate tokens); `limit_headers` the caller's headers.
+    `work` carries out the request (and may rotate tokens); `limit_headers` gives the caller's headers.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Delivery:
         self._limit_headers = limit_headers
         self._answered = answered
         self._done: Answer | None = None
-        self._due = arrived  # not the time when the pause begins: the clock may have been moved by then
+        self._due = arrived  # not the start of the pause: the clock may have moved since
 
     def _work(self) -> Answer:
         """Do the work once, however many faults ask for it."""

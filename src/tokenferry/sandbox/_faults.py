@@ -50,7 +50,7 @@ _USAGES = ("end", "each", "nowhere")
 
 @dataclass(eq=False)
 class Fault:
-    """One rule: which requests it strikes, how often, and what it does to them."""
+    """One rule: which requests it applies to, how often, and what it does to them."""
 
     id: int
     kind: str
@@ -94,7 +94,7 @@ class Plan:
 
 
 class Faults:
-    """The rules in force, in the order they were made."""
+    """The rules in force, in the order of their creation."""
 
     def __init__(self) -> None:
         self._rules: list[Fault] = []
@@ -131,7 +131,7 @@ class Faults:
         self._rules = []
 
     def plan(self, request: Request, account: str | None) -> Plan:
-        """Use up the rules that strike this request. Pauses add up; the first other fault ends the search."""
+        """Use the rules that apply to this request. Pauses add up; the first other fault ends the search."""
         plan = Plan()
         for fault in self._rules:
             if fault.spent or not fault.matches(request, account):

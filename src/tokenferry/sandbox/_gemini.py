@@ -1,4 +1,4 @@
-"""Google's `generateContent`, as the Gemini API and Vertex AI have it."""
+"""Google's `generateContent`, as in the Gemini API and in Vertex AI."""
 
 import base64
 import json
@@ -62,7 +62,7 @@ def signed(account: str, model: str, name: str) -> str:
 
 
 def _caller(state: State, request: Request) -> Caller:
-    """Who asks: by an API key, at Vertex AI as a Bearer token."""
+    """Find the caller by an API key; at Vertex AI it is a Bearer token. Raises `ApiError`."""
     is_vertex = request.gemini is not None and request.gemini.is_vertex
     given = request.bearer if is_vertex else request.header("x-goog-api-key")
     ledger = state.ledger
@@ -136,7 +136,7 @@ def _candidate(asked: GeminiRequest, knobs: AnswerSettings, account: str, model:
 
 
 def _message(content: Any) -> dict[str, Any]:
-    """A turn as the other dialects have it."""
+    """Convert a turn to the form of the other dialects."""
     results = [json.dumps(one.response) if len(one.response) > 1 else _only(one.response) for one in content.responses]
     blocks = [{"type": "tool_result", "content": result} for result in results]
     blocks += [{"type": "text", "text": part.text} for part in content.parts if part.text is not None]
@@ -148,9 +148,9 @@ def _only(response: dict[str, Any]) -> str:
 
 
 def events(answer: dict[str, Any]) -> list[Event]:
-    """Tell a whole answer as the stream the API would send: pieces of texts, whole calls, and a last part for the rest.
+    """Convert a whole answer to the API's stream: pieces of texts, whole calls, and a last part for the rest.
 
-    The signature of a text comes with an empty one at its end.
+    A text's signature comes with an empty text at its end.
     """
     candidate = answer["candidates"][0]
     head = {name: answer[name] for name in ("modelVersion", "responseId")}
@@ -173,22 +173,22 @@ def _event(parts: list[dict[str, Any]], more: dict[str, Any] | None = None, **fi
 
 
 def with_error(events: list[Event], given: dict[str, Any]) -> list[Event]:
-    """The stream up to an error, which comes behind so many parts."""
+    """Cut the stream after the given number of parts, and end it with an error."""
     shown = events[: min(given.get("deltas", 0), len(events) - 1)]
     document = gemini_error(503, given.get("message", "The model is overloaded."), given.get("type"))
     return [*shown, Event("", document, newline="\r\n")]
 
 
 def with_quirks(answer: Answer, given: dict[str, Any]) -> Answer:
-    """The answer as the vendor is known to break it: blocked, with another finish, without content or an end."""
+    """Break the answer as the vendor sometimes does: blocked, with another finish, without content or an end."""
     if answer.status != 200:  # noqa: PLR2004
         return answer
     if answer.events is None:
         return json_answer(_changed(json.loads(answer.body), given), answer.status)
     documents = [event.data for event in answer.events if isinstance(event.data, dict)]
-    kept = documents if given.get("content") else documents[-1:]
-    kept = [*kept[:-1], _changed(kept[-1], given)] if given.get("end", True) else kept[:-1]
-    return Answer(200, answer.headers, events=[Event("", one, newline="\r\n") for one in kept])
+    sent = documents if given.get("content") else documents[-1:]
+    sent = [*sent[:-1], _changed(sent[-1], given)] if given.get("end", True) else sent[:-1]
+    return Answer(200, answer.headers, events=[Event("", one, newline="\r\n") for one in sent])
 
 
 def _changed(document: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a request of Gemini may hold: the sandbox refuses the rest, as strictly as the vendor, signatures included."""
+"""The fields and signatures that a request of Gemini may have. The sandbox is as strict as the vendor."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from tokenferry.sandbox._http import ApiError
 
 UNCHECKED = "skip_thought_signature_validator"
-"""What the vendor takes in the place of a signature."""
+"""What the vendor accepts instead of a signature."""
 _KEYWORDS = frozenset(
     (
         *("$id", "$defs", "$ref", "$anchor", "type", "format", "title", "description", "enum", "items", "prefixItems"),
@@ -31,15 +31,15 @@ _MISSING = (
 )
 
 _OPAQUE = frozenset(("args", "response", "parametersJsonSchema", "responseJsonSchema"))
-"""Fields of the client's own names."""
+"""Fields whose content has names of the client's own."""
 
 Signature = Callable[[str], str]
-"""What was signed for who asks: of a function's first call by its name, of a text by the empty name."""
+"""Gives the caller's signature of a function's first call, by its name; an empty name is for a text."""
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.:-]{0,127}$")]
 
 
 class CamelStrict(Struct, forbid_unknown_fields=True, rename="camel"):
-    """An object of known fields alone."""
+    """An object without unknown fields."""
 
 
 class Blob(CamelStrict):
@@ -134,11 +134,11 @@ class GeminiRequest(CamelStrict):
     tool_config: ToolConfig | None = None
     generation_config: GenerationConfig = msgspec.field(default_factory=GenerationConfig)
     model: str | None = None
-    """Of a question for tokens alone."""
+    """Only for counting tokens."""
 
     @property
     def offered(self) -> dict[str, Any]:
-        """The schemas of the functions on offer, by name."""
+        """The schemas of the offered functions, by name."""
         return {one.name: one.parameters_json_schema for tool in self.tools or () for one in tool.function_declarations}
 
     @property
@@ -154,7 +154,7 @@ class CountRequest(CamelStrict):
 
 
 def _spelled(value: Any) -> Any:
-    """Every field in the one spelling: the vendor also takes the other, with underscores, and its SDK sends both."""
+    """Convert field names to camel case. The vendor also accepts underscores, and its SDK sends both."""
     if isinstance(value, list):
         return [_spelled(one) for one in value]
     if not isinstance(value, dict):
@@ -164,7 +164,7 @@ def _spelled(value: Any) -> Any:
 
 
 def check(body: bytes, model: str, signature: Signature) -> GeminiRequest:
-    """The request. Raises `ApiError` in the vendor's words, or in like ones."""
+    """Check the request, and return it. Raises `ApiError` with a text like the vendor's."""
     try:
         request = msgspec.convert(_spelled(msgspec.json.decode(body)), GeminiRequest)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -181,7 +181,7 @@ def check(body: bytes, model: str, signature: Signature) -> GeminiRequest:
 
 
 def check_count(body: bytes) -> None:
-    """Raises `ApiError`."""
+    """Check a request that counts tokens. Raises `ApiError`."""
     try:
         request = msgspec.convert(_spelled(msgspec.json.decode(body)), CountRequest)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -191,12 +191,12 @@ def check_count(body: bytes) -> None:
 
 
 def is_third(model: str) -> bool:
-    """Whether a model is of the third generation, which signs its calls, numbers them and thinks by level."""
+    """Whether a model is of the third generation, which signs and numbers its calls, and thinks by level."""
     return model.startswith("gemini-3")
 
 
 def _merged(contents: list[Content]) -> list[Content]:
-    """Neighbours of one role are one turn: clients keep each event of a stream as a content."""
+    """Merge neighbours of one role into one turn: clients store each event of a stream as a content."""
     turns = [contents[0]]
     for content in contents[1:]:
         if content.role == turns[-1].role:
@@ -231,7 +231,7 @@ def _fault_of_responses(responses: list[FunctionResponse], awaited: list[Functio
 
 
 def _fault_of_signatures(contents: list[Content], model: str, signature: Signature) -> str:
-    """The vendor checks whatever signature there is, and demands one of each step since the last words of the user."""
+    """The vendor checks every signature, and requires one in each step since the user's last text."""
     asked = [place for place, one in enumerate(contents) if one.role == "user" and not one.responses]
     for place, content in enumerate(contents):
         for number, part in enumerate(content.parts):

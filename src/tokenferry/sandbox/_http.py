@@ -17,7 +17,7 @@ STREAM_HEADERS = [("content-type", "text/event-stream; charset=utf-8"), ("cache-
 
 
 class GeminiPath(NamedTuple):
-    """What a path of Google's API says."""
+    """The parts of a path of Google's API."""
 
     model: str
     method: str
@@ -33,7 +33,7 @@ class Request:
     body: bytes = field(default=b"", repr=False)
 
     def header(self, name: str) -> str:
-        """The field's values joined by commas; an empty string where there is none."""
+        """The header's values joined by commas; an empty string without any."""
         return ", ".join(value for key, value in self.headers if key == name)
 
     @property
@@ -57,7 +57,7 @@ class Request:
 
     @cached_property
     def json(self) -> Any:
-        """The parsed body; None where it is no JSON."""
+        """The parsed body; None if it isn't JSON."""
         try:
             return json.loads(self.body)
         except (ValueError, RecursionError):
@@ -69,7 +69,7 @@ class Request:
 
     @cached_property
     def gemini(self) -> GeminiPath | None:
-        """What the path asks of Google's API."""
+        """The parts of a path of Google's API; None for another path."""
         found = _GEMINI.fullmatch(self.path)
         return found and GeminiPath(found["model"], found["method"], "projects" in found["vertex"])
 
@@ -95,7 +95,7 @@ class Request:
 
     @property
     def dialect(self) -> Dialect:
-        """Whose errors the answer has."""
+        """The dialect of the answer's errors."""
         if self.is_openai:
             return "openai"
         return "gemini" if self.gemini is not None or self.path.startswith("/v1beta/") else "anthropic"
@@ -115,7 +115,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Event:
-    """One server-sent event, behind a comment if there is one. Without a name it is data alone."""
+    """One server-sent event, after a comment if there is one. Without a name it has only data."""
 
     name: str
     data: dict[str, Any] | str
@@ -180,7 +180,7 @@ class ApiError(Exception):
         self.message = message
         self.headers = headers or []
         self.details = details or []
-        """Of an error of Google's."""
+        """The details of Google's errors."""
 
 
 def error_envelope(kind: str, message: str, request_id: str) -> dict[str, Any]:
@@ -196,7 +196,7 @@ _CHAT_CODES = {
 
 
 def chat_error(status: int, message: str, kind: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI words it."""
+    """An error in OpenAI's format."""
     kind = kind or ("server_error" if status >= 500 else "tokens" if status == 429 else "invalid_request_error")  # noqa: PLR2004
     return {"error": {"message": message, "type": kind, "param": None, "code": _CHAT_CODES.get(status)}}
 
@@ -215,7 +215,7 @@ _GEMINI_STATUSES = {
 def gemini_error(
     status: int, message: str, kind: str | None = None, details: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """An error as Google words it."""
+    """An error in Google's format."""
     error = {"code": status, "message": message, "status": kind or _GEMINI_STATUSES.get(status, "INTERNAL")}
     return {"error": error | ({"details": details} if details else {})}
 

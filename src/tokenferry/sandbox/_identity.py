@@ -1,4 +1,4 @@
-"""Identity tokens as a workload's platform issues them, but for their signature."""
+"""Identity tokens as a workload's platform issues them, but without a signature."""
 
 import base64
 import json
@@ -14,7 +14,7 @@ def identity_token(account: str, expires_at: float) -> str:
 
 
 def identity_claims(token: str) -> dict[str, Any]:
-    """What an identity token says. Raises `ValueError` for what is no JWT."""
+    """The claims of an identity token. Raises `ValueError` if it isn't a JWT."""
     parts = token.split(".")
     header, claims = (json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))) for part in parts[:2])
     if len(parts) != _PARTS or not isinstance(header, dict) or not isinstance(claims, dict):

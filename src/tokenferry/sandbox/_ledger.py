@@ -17,7 +17,7 @@ from tokenferry.sandbox._settings import AccountSettings
 
 @dataclass(eq=False)
 class Family:
-    """Everything that came from one login: revoked together."""
+    """All tokens of one login, which are revoked together."""
 
     account: str
     client_id: str | None
@@ -75,7 +75,7 @@ class Device:
     denied: bool = False
     used: bool = False
     challenge: str = ""
-    """Of PKCE, where its login has that."""
+    """PKCE's challenge, if its login has one."""
 
 
 class Ledger:
@@ -88,7 +88,7 @@ class Ledger:
         self.codes: dict[str, Code] = {}
         self.devices: dict[str, Device] = {}
         self.long_lived: dict[str, Family] = {}
-        """Tokens that no API takes before they are exchanged."""
+        """Tokens that must be exchanged before an API accepts them."""
         self.keys: dict[str, str] = {}
         self.dead_keys: set[str] = set()
         expires_at = (time.time() if now is None else now) + SETUP_LIFETIME
@@ -152,7 +152,7 @@ class Ledger:
         return device
 
     def owner_of(self, secret: str) -> str | None:
-        """The account a secret of any kind belongs to."""
+        """The account that a secret of any kind belongs to."""
         held = self.refresh.get(secret) or self.access.get(secret)
         if held is not None:
             return held.family.account

@@ -17,7 +17,7 @@ def _rfc3339(moment: float) -> str:
 
 @dataclass
 class Window:
-    """A state somebody set; it ends at `reset` (unix seconds)."""
+    """The state of a window; it ends at `reset` (unix seconds)."""
 
     status: str
     utilization: float
@@ -43,7 +43,7 @@ class Refusal:
 
 
 class Limits:
-    """Both families of limit headers for one account, and when a request is refused for them."""
+    """Both families of limit headers of one account, and the refusals that follow from them."""
 
     def __init__(self) -> None:
         self._windows: dict[str, Window] = {}
@@ -51,9 +51,9 @@ class Limits:
         self._buckets: dict[str, Bucket] = {}
 
     def change(self, changes: dict[str, Any] | None, now: float) -> None:
-        """Set windows (`5h`, `7d`, `7d_sonnet`…), `overage` and buckets (`requests`…); None sets all back."""
+        """Set windows (`5h`, `7d`, `7d_sonnet`…), `overage` and buckets (`requests`…); None resets all."""
         if changes is None:
-            self.__init__()  # type: ignore[misc]  # a fresh start is exactly what is meant
+            self.__init__()  # type: ignore[misc]  # it resets everything
             return
         for name, given in changes.items():
             state = dict(given or {})
@@ -72,13 +72,13 @@ class Limits:
                 self._windows[name] = _window(name, state, now)
 
     def windows(self, now: float) -> dict[str, Window]:
-        """Every window in its present state; what was set is gone once its reset has passed."""
+        """Every window in its present state; a set window is gone after its reset."""
         self._windows = {name: window for name, window in self._windows.items() if window.reset > now}
-        standing = {}
+        defaults = {}
         for name, length in _LENGTHS.items():
             reset = (math.floor(now / length) + 1) * length
-            standing[name] = Window("allowed", 0.02, reset)
-        return standing | self._windows
+            defaults[name] = Window("allowed", 0.02, reset)
+        return defaults | self._windows
 
     def unified_headers(self, now: float, model: str) -> list[tuple[str, str]]:
         windows = self.windows(now)

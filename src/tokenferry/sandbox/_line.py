@@ -14,7 +14,7 @@ CONNECTION = "connection"  # where the listener puts its protocol into the scope
 
 
 class Line:
-    """One request's way back to its client: reads the body, sends an answer, or cuts the connection."""
+    """The connection of one request: reads the body, sends an answer, or cuts the connection."""
 
     def __init__(self, scope: Message, receive: Receive, send: Send, now: float) -> None:
         self._receive = receive
@@ -24,7 +24,7 @@ class Line:
         self.was_cut = False
 
     async def body(self) -> bytes | None:
-        """Read the body; None where it is larger than `BODY_LIMIT`, or where the client left."""
+        """Read the body; None if it is larger than `BODY_LIMIT`, or if the client left."""
         received = bytearray()
         size = 0
         while True:
@@ -38,7 +38,7 @@ class Line:
                 return bytes(received) if size <= BODY_LIMIT else None
 
     async def gone(self) -> None:
-        """Return once the client is gone or the answer complete."""
+        """Wait until the client is gone or the answer is complete."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

@@ -12,12 +12,12 @@ from tokenferry.sandbox._http import LOOPBACK
 from tokenferry.sandbox._line import CONNECTION
 from tokenferry.sandbox._state import State
 
-_KEEP_ALIVE = 600  # seconds; long, so that no pooled connection is closed under a test's hands
+_KEEP_ALIVE = 600  # seconds; long, so that no pooled connection closes during a test
 _FAREWELL = 2.0
 
 
 class Listener:
-    """The sandbox on a socket of the running event loop. Starts and stops without waiting for anybody."""
+    """The sandbox on a socket of the running event loop. Starts and stops at once."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -55,14 +55,14 @@ class Listener:
         return bound
 
     def _connect(self, config: uvicorn.Config) -> HttpToolsProtocol:
-        # uvicorn copies this into the `state` of each scope: with it an answer can cut its own connection.
+        # uvicorn copies this into the `state` of each scope, so that an answer can cut its own connection.
         link: dict[str, Any] = {}
         protocol = HttpToolsProtocol(config, self._shared, link, asyncio.get_running_loop())
         link[CONNECTION] = protocol
         return protocol
 
     async def stop(self) -> None:
-        """Cut every connection, whatever hangs on it, and wait for their tasks to notice."""
+        """Cut every connection, and wait until their tasks have ended."""
         if self._server is not None:
             self._server.close()
         for connection in list(self._shared.connections):

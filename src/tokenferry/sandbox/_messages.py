@@ -20,12 +20,12 @@ _MODELS = (
 )
 _MAX_LIMIT = 1000
 _SIGNATURE = fixed("sign", 88)
-"""Of its thinking. No other is taken back."""
+"""The signature of its thinking; it refuses any other."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose credential came with a request, and of which kind."""
+    """The account of a request's credential, and the scopes of a token; None for an API key."""
 
     account: Account
     scopes: tuple[str, ...] | None
@@ -104,7 +104,7 @@ def _fault_of_turns(messages: list[Any]) -> str | None:
 
 
 def _fault_of_thinking(document: dict[str, Any]) -> str | None:
-    """What the vendor refuses: thoughts that another model signed, and those that are missing."""
+    """Refuse what the vendor refuses: thinking that another model signed, and missing thinking."""
     turns = [[block for block in turn["content"] if isinstance(block, dict)] for turn in document["messages"]]
     for index, blocks in enumerate(turns):
         for place, block in enumerate(blocks):

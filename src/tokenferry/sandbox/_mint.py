@@ -8,12 +8,12 @@ _DIGITS = "BCDFGHJKLMNPQRSTVWXZ"  # RFC 8628, 6.1: no vowels, so no words
 
 
 def fingerprint(secret: str) -> str:
-    """8 hex digits that stand for a secret wherever something is shown."""
+    """8 hex digits that are shown instead of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()[:8]
 
 
 def fixed(label: str, length: int) -> str:
-    """Url-safe characters that depend on `label` alone."""
+    """Url-safe characters that depend only on `label`."""
     return _stream(b"tokenferry sandbox", label, length)
 
 
@@ -27,7 +27,7 @@ def _stream(key: bytes, label: str, length: int) -> str:
 
 
 class Mint:
-    """Makes tokens, codes and ids: random ones, or for one seed always the same sequence of each kind."""
+    """Makes tokens, codes and ids: random ones, or with a seed the same sequence of each kind every time."""
 
     def __init__(self, seed: int | str | None) -> None:
         self._key = None if seed is None else str(seed).encode()
@@ -40,7 +40,7 @@ class Mint:
         return _stream(self._key, f"{kind}|{self._made[kind]}", length)
 
     def token(self, prefix: str) -> str:
-        """Look like the vendor's, and say at once that it is none."""
+        """Make a token in the vendor's form, marked as the sandbox's."""
         return f"{prefix}sandbox-{self.text(prefix, 92)}"
 
     def user_code(self) -> str:

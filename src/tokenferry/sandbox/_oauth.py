@@ -61,7 +61,7 @@ def parameters(request: Request) -> dict[str, Any]:
 
 
 def client(request: Request, given: dict[str, Any]) -> str | None:
-    """Authenticate the client; any id passes as a public client but the confidential one."""
+    """Authenticate the client. Any id but the confidential one is accepted as a public client."""
     identifier, secret = given.get("client_id"), given.get("client_secret", "")
     scheme, _, encoded = request.header("authorization").partition(" ")
     if scheme.lower() == "basic":
@@ -81,7 +81,7 @@ def client(request: Request, given: dict[str, Any]) -> str | None:
 def scopes_of(
     wanted: str, allowed: tuple[str, ...] = SCOPES, default: tuple[str, ...] = DEFAULT_SCOPES
 ) -> tuple[str, ...]:
-    """The scopes granted for a `scope` parameter: what is known of it."""
+    """The granted scopes of a `scope` parameter: the known ones."""
     asked = wanted.split()
     granted = tuple(scope for scope in allowed if scope in asked) if asked else default
     if not granted:
@@ -128,7 +128,7 @@ def token(state: State, request: Request) -> Answer:
 
 
 def _check_betas(request: Request, grant_type: str) -> None:
-    """Both go with an identity token's exchange, and the second with nothing else."""
+    """Require both for an identity token's exchange, and refuse the second elsewhere."""
     betas = {beta.strip() for beta in request.header("anthropic-beta").split(",")}
     if grant_type == FEDERATION_GRANT and not {OAUTH_BETA, FEDERATION_BETA} <= betas:
         raise OAuthError("invalid_request", f"anthropic-beta must hold {OAUTH_BETA} and {FEDERATION_BETA}.")
@@ -218,7 +218,7 @@ def _device(state: State, given: dict[str, Any], client_id: str | None) -> tuple
 
 
 def redeem_device(state: State, given: dict[str, Any], client_id: str | None) -> Family:
-    """The login that a person confirmed for a device code, which it uses up. Raises `OAuthError`."""
+    """Use a device code, and return the login that a person confirmed for it. Raises `OAuthError`."""
     device = state.ledger.devices.get(needed(given, "device_code"))
     now = state.clock.now()
     if device is None or device.used or device.client_id not in {None, client_id}:
@@ -239,7 +239,7 @@ def redeem_device(state: State, given: dict[str, Any], client_id: str | None) ->
 
 
 def _federate(state: State, given: dict[str, Any], client_id: str | None) -> tuple[Access, Refresh | None]:
-    """RFC 7523. Checks the identity token's form and expiry; no signature, since the sandbox trusts no issuer."""
+    """RFC 7523. Checks the identity token's form and expiry, but no signature: the sandbox trusts no issuer."""
     for name in ("federation_rule_id", "organization_id"):
         needed(given, name)
     try:
@@ -262,7 +262,7 @@ def _pair(state: State, family: Family, scopes: tuple[str, ...] | None = None) -
 
 
 def revoke(state: State, request: Request) -> Answer:
-    """`POST /v1/oauth/token/revoke` (RFC 7009): 200 for unknown tokens too; a refresh token takes its login along."""
+    """`POST /v1/oauth/token/revoke` (RFC 7009): 200 also for unknown tokens; a refresh token revokes its login."""
     given = parameters(request)
     client_id = client(request, given)
     secret = needed(given, "token")

@@ -7,7 +7,7 @@ from tokenferry.sandbox._http import Answer
 _HEADERS = [
     ("content-type", "text/html; charset=utf-8"),
     ("cache-control", "no-store"),
-    # No form-action: browsers apply it to the redirect that answers the form, and that leads to the client's port.
+    # No form-action: browsers apply it to the redirect that answers the form, which goes to the client's port.
     ("content-security-policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"),
     ("referrer-policy", "no-referrer"),
     ("x-content-type-options", "nosniff"),
@@ -27,7 +27,7 @@ def message(title: str, text: str, status: int = 200) -> Answer:
 
 
 def choice(title: str, text: str, action: str, hidden: Iterable[tuple[str, str]], extra: str = "") -> Answer:
-    """A form with a button for each account that can log in, and one to refuse."""
+    """A form with a button for each account that can log in, and a button to refuse."""
     fields = "".join(f'<input type=hidden name="{escape(name)}" value="{escape(value)}">' for name, value in hidden)
     buttons = "".join(
         f'<p><button name=account value="{account.name}">{escape(f"{account.full_name}, {account.email}")}</button>'

@@ -1,4 +1,4 @@
-"""What a login can ask about itself: profile, usage, and an API key of its own."""
+"""A login's own profile and usage, and its own API key."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -55,7 +55,7 @@ def _used(window: Window | None) -> dict[str, Any] | None:
 
 
 def create_api_key(state: State, request: Request) -> Answer:
-    """`POST /api/oauth/claude_cli/create_api_key`: for Console logins alone."""
+    """`POST /api/oauth/claude_cli/create_api_key`: only for Console logins."""
     caller = authenticate(state, request, "org:create_api_key", beta=False)
     if caller.scopes is None or not caller.account.can_create_keys:
         raise ApiError(403, "This account can't create API keys")

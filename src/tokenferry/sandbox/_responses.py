@@ -107,7 +107,7 @@ def _output(
 
 
 def _messages(asked: ResponsesRequest) -> Iterator[dict[str, Any]]:
-    """The conversation as the other dialects have it."""
+    """Convert the conversation to the form of the other dialects."""
     if isinstance(asked.input, str):
         yield {"role": "user", "content": asked.input}
         return
@@ -128,7 +128,7 @@ def _texts(content: Any) -> Any:
 
 
 def events(response: dict[str, Any]) -> list[Event]:
-    """Tell a whole response as the stream the API would send."""
+    """Convert a whole response to the stream that the API would send."""
     begun = response | {"status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
     shown: list[tuple[str, dict[str, Any]]] = [("response.created", {"response": begun})]
     shown.append(("response.in_progress", {"response": begun}))
@@ -180,7 +180,7 @@ def _response(item: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def with_error(events: list[Event], given: dict[str, Any]) -> list[Event]:
-    """The stream up to its failure, which comes behind so many deltas."""
+    """Cut the stream after the given number of deltas, and end it with a failure."""
     wanted, shown, seen = given.get("deltas", 0), list[Event](), 0
     for event in events[:-1]:
         is_delta = event.name.endswith(".delta")

@@ -1,4 +1,4 @@
-"""What a request of Responses may hold: the sandbox refuses the rest, as strictly as the vendor."""
+"""The fields that a request of Responses may have. The sandbox is as strict as the vendor."""
 
 from typing import Annotated, Any, Literal
 
@@ -127,9 +127,9 @@ _decoder = msgspec.json.Decoder(ResponsesRequest)
 
 
 def check(body: bytes, mark: str) -> ResponsesRequest:
-    """The request. Raises `ApiError` in the vendor's words, or in like ones.
+    """Check the request, and return it. Raises `ApiError` with a text like the vendor's.
 
-    `mark` is the encrypted reasoning that was made for who asks: any other can't be read.
+    `mark` is the caller's encrypted reasoning: no other can be read.
     """
     try:
         request = _decoder.decode(_with_types(body))
@@ -148,7 +148,7 @@ def check(body: bytes, mark: str) -> ResponsesRequest:
 
 
 def _with_types(body: bytes) -> bytes:
-    """An item without a type is a message."""
+    """Make an item without a type a message."""
     document = msgspec.json.decode(body)
     items = document.get("input") if isinstance(document, dict) else None
     if not isinstance(items, list):

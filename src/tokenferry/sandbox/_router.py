@@ -51,7 +51,7 @@ _ROUTES: dict[str, dict[str, _Handler]] = {
 
 
 def answer(state: State, request: Request, request_id: str) -> Answer:
-    """Do what a request asks for. HEAD is GET without the body, which the listener leaves out."""
+    """Carry out a request. HEAD is GET without the body, which the listener leaves out."""
     routes = _ROUTES.get(request.path)
     if routes is None and request.path.startswith("/v1/models/"):
         routes = {"GET": _messages.model}

@@ -30,7 +30,7 @@ def serve(
     """Run the sandbox in the foreground until SIGINT or SIGTERM, then return.
 
     `ready` is called with the base URL once the sandbox listens; `port_file` then holds the port, and is removed at
-    the end. Raises TokenferryError where the address can't be had.
+    the end. Raises TokenferryError if it can't listen on the address.
     """
     from tokenferry.sandbox._listener import Listener  # noqa: PLC0415  # uvicorn is slow to import
 
@@ -61,7 +61,7 @@ async def _until_stopped(listener: "Listener", host: str, port: int, announce: C
 
 @contextlib.contextmanager
 def _signals() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set, where this is the main thread."""
+    """An event that SIGINT and SIGTERM set, if this is the main thread."""
     stop, loop, taken = asyncio.Event(), asyncio.get_running_loop(), []
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
@@ -75,7 +75,7 @@ def _signals() -> Iterator[asyncio.Event]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write by renaming, so that whoever waits for the file finds it whole."""
+    """Write by renaming, so that a program that waits for the file finds it complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text)
@@ -85,10 +85,10 @@ def _write(path: Path, text: str) -> None:
 
 
 class Sandbox:
-    """The sandbox in a thread of its own, on a free port, for use in a `with` statement.
+    """The sandbox in its own thread, on a free port, for use in a `with` statement.
 
-    Every method may be called from any thread, and takes effect at once without a request being made. The same
-    `seed` gives the same tokens, ids and codes in the same order.
+    Every method may be called from any thread, makes no request, and takes effect at once. The same `seed` gives the
+    same tokens, ids and codes in the same order.
     """
 
     def __init__(self, *, seed: int | str | None = None, port: int = 0) -> None:
@@ -154,7 +154,7 @@ class Sandbox:
         self.close()
 
     def issue(self, account: str, *, kind: str = "oauth", expires_in: int | None = None) -> dict[str, Any]:
-        """Give out a credential: an OAuth bundle that `expires_in` seconds (negative: it has), or `{"key": …}`."""
+        """Issue a credential: an OAuth bundle of `expires_in` seconds (expired if negative), or `{"key": …}`."""
         return _asked(lambda: self._state.issue(account, kind, expires_in))
 
     def api_key(self, account: str) -> str:
@@ -166,7 +166,7 @@ class Sandbox:
         return str(self.issue(account, kind="setup-token")["key"])
 
     def identity_token(self, account: str, *, expires_in: int = 3600) -> str:
-        """Return an identity token as a workload's platform would issue it, good for the jwt-bearer grant."""
+        """Return an identity token as a workload's platform would issue it, for the jwt-bearer grant."""
         return str(self.issue(account, kind="identity-token", expires_in=expires_in)["key"])
 
     def fault(self, kind: str, **parameters: Any) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class Sandbox:
         return _asked(lambda: self._state.fault({"kind": kind, **parameters}))
 
     def clear(self) -> None:
-        """Drop every fault; requests they hold back are answered."""
+        """Remove every fault; requests that wait for one are answered."""
         self._state.clear()
 
     def advance(self, seconds: float) -> float:
@@ -195,7 +195,7 @@ class Sandbox:
         _asked(lambda: self._state.revoke(account, what))
 
     def counters(self) -> dict[str, Any]:
-        """Return what was counted since the start or the last reset."""
+        """Return the counters since the start or the last reset."""
         return self._state.counts()
 
     def wait_until(self, condition: Callable[[dict[str, Any]], bool], *, timeout: float = 10) -> dict[str, Any]:
@@ -203,11 +203,11 @@ class Sandbox:
         return self._state.wait_until(condition, timeout)
 
     def requests(self, last: int = 100) -> list[dict[str, Any]]:
-        """Return the last requests, oldest first, with fingerprints for credentials."""
+        """Return the last requests, oldest first, with fingerprints instead of credentials."""
         return self._state.requests(last)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Return to the first state."""
         self._state.reset()
 
 

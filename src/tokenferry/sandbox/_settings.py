@@ -6,7 +6,7 @@ from tokenferry.sandbox._limits import Limits
 
 
 class ControlError(Exception):
-    """A control call that makes no sense; the message says what would."""
+    """An invalid control call; the message says what is valid."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -15,13 +15,13 @@ class ControlError(Exception):
 
 @dataclass
 class AnswerSettings:
-    """What `/v1/messages` says: the text instead of the echo, and which further blocks it shows."""
+    """The content of answers: a text instead of the echo, and further blocks."""
 
     text: str | None = None
     thinking: bool = False
     tool: bool = False
     calls: list[dict[str, Any]] = field(default_factory=list)
-    """The calls to make instead, each a `name` and an `input`, where all are on offer and no results came."""
+    """The calls to make, each a `name` and an `input`, if all these tools are offered and there are no results yet."""
     citations: bool = False
 
 
@@ -33,7 +33,7 @@ class AccountSettings:
     reuse_grace: float = 0
     refresh_revokes_access: bool = False
     exchange: bool = True
-    """Whether its long-lived tokens are exchanged."""
+    """Whether its long-lived tokens can be exchanged."""
     token_answer: dict[str, Any] = field(default_factory=dict)
     answer: AnswerSettings = field(default_factory=AnswerSettings)
     limits: Limits = field(default_factory=Limits)
@@ -64,7 +64,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 
 def check(changes: dict[str, Any]) -> None:
-    """Refuse what `AccountSettings.change` could not take."""
+    """Refuse changes that `AccountSettings.change` can't make. Raises `ControlError`."""
     for name, value in changes.items():
         kinds = _KINDS.get(name)
         if kinds is None:

@@ -9,12 +9,12 @@ _PIECE = re.compile(r"\s*\S{1,40}\s*")
 
 
 def pieces(text: str) -> list[str]:
-    """Cut a text into words, the sandbox's idea of tokens."""
+    """Split a text into words, which the sandbox counts as tokens."""
     return _PIECE.findall(text) or [text]
 
 
 def events(message: dict[str, Any]) -> list[Event]:
-    """Tell a whole message as the stream the API would send."""
+    """Convert a whole message to the stream that the API would send."""
     usage = message["usage"]
     head = message | {"content": [], "stop_reason": None, "usage": usage | {"output_tokens": 1}}
     written = [_event("message_start", message=head), _event("ping")]

@@ -20,9 +20,9 @@ _KINDS = ("oauth", "api-key", "setup-token", "identity-token", "long-lived")
 
 
 class State:
-    """Everything the sandbox remembers, and what can be done to it from outside.
+    """The sandbox's whole state, and the operations on it.
 
-    Whoever reads or changes it, from whichever thread, holds `lock`; the methods here take it themselves.
+    Hold `lock` to read or change it from any thread; the methods here take it themselves.
     """
 
     def __init__(self, seed: int | str | None = None) -> None:
@@ -43,7 +43,7 @@ class State:
         self.device_lifetime: float = DEVICE_LIFETIME
 
     def reset(self) -> None:
-        """Forget everything; what hangs is let go."""
+        """Return to the first state; requests that wait for a fault are answered."""
         with self.lock:
             self.clock.reset()
             self._begin()
@@ -56,7 +56,7 @@ class State:
         return account
 
     def issue(self, account: object, kind: object = "oauth", expires_in: object = None) -> dict[str, Any]:
-        """Give out a credential without a login: an OAuth bundle, the API key or the setup token."""
+        """Issue a credential without a login: an OAuth bundle, a key or a token, by `kind`."""
         with self.lock:
             owner = self.account(account)
             if kind == "api-key":
@@ -95,7 +95,7 @@ class State:
             return self.faults.add(parameters)
 
     def clear(self) -> None:
-        """Drop every fault; requests they hold back are answered."""
+        """Remove every fault; requests that wait for one are answered."""
         with self.lock:
             self.faults.clear()
         self.clock.wake()
@@ -111,7 +111,7 @@ class State:
         return {"now": self.clock.now()}
 
     def change_settings(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Change one account's settings, or every account's."""
+        """Change the settings of one account, or of all."""
         changes = dict(parameters)
         with self.lock:
             name = changes.pop("account", None)
@@ -170,7 +170,7 @@ class State:
             return self.counters.requests(last)
 
     def owner_of(self, request: Request) -> str | None:
-        """The account a request is about, going by its credential or by the tokens in its body."""
+        """The account of a request, by its credential or by the tokens in its body."""
         secrets = request.presented
         if request.method == "POST" and request.is_oauth:
             given = request.json if isinstance(request.json, dict) else dict(request.form)

@@ -1,7 +1,7 @@
-"""Logins in the shapes of two vendors, as public clients of theirs show them: nothing here was tried at the vendors.
+"""Logins in the formats of two vendors, as their public clients show them; nothing here was tried with the vendors.
 
-GitHub: a device login whose token never expires, exchanged for a short-lived one of the API. MiniMax: a device login by
-the user code itself, with PKCE, whose times are milliseconds since 1970.
+GitHub: a device login whose token never expires, exchanged for a short-lived API token. MiniMax: a device login with
+the user code itself and PKCE, whose times are milliseconds since 1970.
 """
 
 import base64
@@ -20,7 +20,7 @@ MINIMAX_GRANT = "urn:ietf:params:oauth:grant-type:user_code"
 
 
 def github_device_code(state: State, request: Request) -> Answer:
-    """`POST /login/device/code`. A client id is needed, and any will do."""
+    """`POST /login/device/code`. A client id is required; any is accepted."""
     given = parameters(request)
     device = _new_device(state, needed(given, "client_id"))
     return json_answer(
@@ -35,7 +35,7 @@ def github_device_code(state: State, request: Request) -> Answer:
 
 
 def github_access_token(state: State, request: Request) -> Answer:
-    """`POST /login/oauth/access_token`. Errors have status 200, and the token has no end."""
+    """`POST /login/oauth/access_token`. Errors have status 200, and the token never expires."""
     given = parameters(request)
     try:
         family = redeem_device(state, given, needed(given, "client_id"))
@@ -49,7 +49,7 @@ def github_access_token(state: State, request: Request) -> Answer:
 
 
 def github_exchange(state: State, request: Request) -> Answer:
-    """`GET /copilot_internal/v2/token`: a token for half an hour, and the address that takes it."""
+    """`GET /copilot_internal/v2/token`: a short-lived token, and the address that accepts it."""
     scheme, _, presented = request.header("authorization").partition(" ")
     family = state.ledger.long_lived.get(presented) if scheme.lower() in {"token", "bearer"} else None
     if family is None or family.revoked:
@@ -93,7 +93,7 @@ def minimax_code(state: State, request: Request) -> Answer:
 
 
 def minimax_token(state: State, request: Request) -> Answer:
-    """`POST /oauth/token`: by the user code, or by a refresh token. Errors and what is pending have status 200."""
+    """`POST /oauth/token`, with the user code or a refresh token. Errors and pending logins have status 200."""
     given = parameters(request)
     client_id = needed(given, "client_id")
     if given.get("grant_type") == "refresh_token":
