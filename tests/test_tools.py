@@ -285,7 +285,7 @@ def test_a_message_that_asks_for_nothing_has_no_results(registry: Registry, mess
 
 
 def test_what_is_no_call_is_refused(registry: Registry) -> None:
-    with pytest.raises(UsageError, match="no call of a tool"):
+    with pytest.raises(UsageError, match="isn't a call of a tool"):
         registry.call({"type": "text", "text": "x"})
 
 

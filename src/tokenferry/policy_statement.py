@@ -17,7 +17,7 @@ MEANING: Final = (
     'applications. A version of its page stored in February 2026 says that their use "in any other product, tool, or',
     'service" is not permitted. Read the page as it is now:',
 )
-"""What the statement is about, in lines for a terminal; the address of the page follows."""
+"""The meaning of the statement, in lines for a terminal; the address of the page follows."""
 STATEMENT: Final = "The subscription is mine alone, and I have read the vendor's terms."
 
 
@@ -36,11 +36,11 @@ def stated_at(path: Path) -> int | None:
 
 
 def state(path: Path, now: float) -> None:
-    """Write it down, with the date. Raises `StorageFailed`, `UnsafeFile`."""
+    """Write the statement with the date. Raises `StorageFailed`, `UnsafeFile`."""
     fields = {"subscription": "own", "stated_at": int(now), "statement": STATEMENT, "terms": TERMS}
     replace_private_file(path, json.dumps(fields, indent=1).encode("ascii") + b"\n")
 
 
 def withdraw(path: Path) -> None:
-    """Take it back. Raises `StorageFailed`."""
+    """Withdraw the statement. Raises `StorageFailed`."""
     remove_file(path)

@@ -1,7 +1,7 @@
-"""Rates: how many requests and tokens one subject may have a minute, by the generic cell rate algorithm (GCRA).
+"""Limits of requests and tokens per minute, by the generic cell rate algorithm (GCRA).
 
-One limiter for both sides: a client key towards the gateway, an account and a provider towards the upstream. It does no
-I/O; each call is given the time, in seconds of a clock that never goes back.
+The same limiter serves both sides: client keys at the gateway, accounts and providers at the upstream. It does no I/O;
+each call gets the time, in seconds of a monotonic clock.
 """
 
 import math
@@ -28,13 +28,13 @@ _INSTANT: Final = 1e-6
 
 
 class Share(NamedTuple):
-    """One worker's part of a limit: its number among those that live, from 0, and how many live."""
+    """One worker's part of a limit: its number among the running workers, from 0, and how many run."""
 
     number: int = 0
     workers: int = 1
 
     def of(self, most: int) -> int:
-        """Its part of a whole number. The parts of all workers make up the number, but each has at least 1."""
+        """The worker's part of a number. The parts add up to the number, except that each is at least 1."""
         return max(most // self.workers + (self.number < most % self.workers), 1)
 
 
@@ -42,9 +42,9 @@ EVERYTHING: Final = Share()
 
 
 class GcraBucket:
-    """So many units per second in the long run, and so many at once.
+    """Allows `per_second` units on average, and `burst` at once.
 
-    More at once than `burst` pass once nothing is owed; whatever comes later waits so much longer.
+    A larger request passes when nothing is owed; later requests then wait longer.
     """
 
     __slots__ = ("burst", "full_at", "per_second")
@@ -53,19 +53,19 @@ class GcraBucket:
         self.per_second = per_second
         self.burst = burst
         self.full_at = 0.0
-        """When nothing is owed any more: the theoretical arrival time of GCRA."""
+        """When nothing will be owed: the theoretical arrival time of GCRA."""
 
     def delay(self, at: float, units: float, ahead: float = 0.0) -> float:
-        """Seconds until so many units conform, behind others that wait."""
+        """Seconds until this many units conform, behind the units of others that wait (`ahead`)."""
         owed = max(self.full_at - at, 0.0) + (ahead + min(units, self.burst) - self.burst) / self.per_second
         return owed if owed > _INSTANT else 0.0
 
     def charge(self, at: float, units: float) -> None:
-        """Owe so many units more, or fewer."""
+        """Add units to what is owed; a negative number returns them."""
         self.full_at = max(self.full_at, at) + units / self.per_second
 
     def set_rate(self, at: float, per_second: float, burst: float) -> None:
-        """Go by another rate from now on. As many units are owed as before."""
+        """Change the rate from now on. The units owed stay the same."""
         owed = max(self.full_at - at, 0.0) * self.per_second
         self.per_second, self.burst = per_second, burst
         self.full_at = at + owed / per_second
@@ -86,7 +86,7 @@ class RateLimiter:
 
     def __init__(self, where: str, caps: Caps, share: Share = EVERYTHING, at: float = 0.0) -> None:
         self.where = where
-        """Where its caps are stated."""
+        """Where its caps are set, for messages."""
         self.busy = 0
         """Requests under way."""
         self._requests: GcraBucket | None = None
@@ -94,7 +94,7 @@ class RateLimiter:
         self.configure(caps, share, at)
 
     def configure(self, caps: Caps, share: Share, at: float) -> None:
-        """Go by these caps from now on. What is under way and what is owed still counts."""
+        """Change the caps from now on. Requests under way and units owed still count."""
         self.caps = caps
         self.is_limited = caps.is_limited
         self.most = share.of(caps.max_concurrency) if caps.max_concurrency else 0
@@ -106,11 +106,11 @@ class RateLimiter:
 
     @property
     def has_slot(self) -> bool:
-        """Whether its cap on requests at a time leaves one."""
+        """Whether its cap on requests at a time allows another one."""
         return not self.most or self.busy < self.most
 
     def delay(self, at: float, tokens: int, ahead: tuple[float, float] = (0.0, 0.0)) -> float:
-        """Seconds until a request of so many tokens conforms, behind so many requests and tokens that wait."""
+        """Seconds until a request of this many tokens conforms, behind the waiting requests and tokens in `ahead`."""
         seconds = 0.0
         if self._requests is not None:
             seconds = self._requests.delay(at, 1, ahead[0])
@@ -129,7 +129,7 @@ class RateLimiter:
         return ""
 
     def charge(self, at: float, requests: int, tokens: float) -> None:
-        """Count so many more, or fewer."""
+        """Count these requests and tokens; negative numbers return them."""
         if self._requests is not None and requests:
             self._requests.charge(at, requests)
         if self._tokens is not None and tokens:
@@ -268,7 +268,7 @@ def _bucket(bucket: GcraBucket | None, at: float, per_second: float, burst: floa
 
 
 class Permit:
-    """What a request holds of some limiters until it ends: a slot, and the tokens that it is expected to use."""
+    """A request's slot and expected tokens in some limiters, held until it ends."""
 
     __slots__ = ("_is_held", "_limiters", "reserved")
 
@@ -283,7 +283,7 @@ class Permit:
                 one.charge(at, 1, tokens)
 
     def renew(self, at: float) -> float:
-        """Count one more request, of the same tokens; give the seconds until it conforms."""
+        """Count another request with the same tokens; return the seconds until it conforms."""
         delay = 0.0
         for one in self._limiters:
             if one.is_limited:
@@ -292,21 +292,21 @@ class Permit:
         return delay
 
     def return_request(self, at: float) -> None:
-        """The request that was counted last was not sent."""
+        """Take back the last counted request, which was not sent."""
         for one in self._limiters:
             one.charge(at, -1, 0)
 
     def resume(self) -> None:
-        """Hold the slot again: more of an answer comes than was thought. It may be one more than the cap allows."""
+        """Take the slot again, because the answer continues. This may exceed the cap by one."""
         if not self._is_held:
             self._is_held = True
             for one in self._limiters:
                 one.busy += 1
 
     def settle(self, at: float, used: int | None) -> bool:
-        """Give the slot back, and count the tokens that were used; None for as many as expected.
+        """Return the slot, and count the used tokens; None for as many as expected.
 
-        Only the first call does anything; tells whether this is it.
+        Only the first call has an effect, and only it returns True.
         """
         if not self._is_held:
             return False

@@ -1,4 +1,4 @@
-"""Keeps a gateway that serves in step with its configuration."""
+"""Reload the configuration of a running gateway."""
 
 import asyncio
 import contextlib
@@ -23,16 +23,15 @@ __all__ = ["Reloading"]
 logger = logging.getLogger(__name__)
 
 _FIXED: Final = ("host", "port", "allow_remote", "uds", "tls_cert", "tls_key", "workers", "public_url")
-"""What of `[server]` counts when a gateway starts, and never after."""
+"""The settings of `[server]` that take effect only when a gateway starts."""
 
 
 class Reloading:
-    """Follows the `source` of a configuration by which a gateway runs, with its workers.
+    """Reloads the configuration of a running gateway and its workers when its `source` changes.
 
-    In one process it looks for changes by itself; of several the supervisor looks, and its workers do as it tells. At
-    a HUP it is read in any case. What can't be used, or what `check` raises of, is refused and logged; what held before
-    stays. `tell` gets a line for each configuration that is followed, which names what will count from the next start
-    alone.
+    A single process looks for changes itself; with workers, the supervisor looks, and the workers follow it. A HUP
+    always reloads. A configuration that is invalid, or that `check` raises for, is refused and logged; the former one
+    stays in force. `tell` gets a line for each adopted configuration, which names the settings that need a restart.
     """
 
     def __init__(
@@ -52,17 +51,17 @@ class Reloading:
         self._terminal = Terminal()
         self._is_worker = False
         self.trust = _trust(config)
-        """Another value where the certificates trusted for upstreams changed."""
+        """A value that changes with the certificates trusted for upstreams."""
         self._follower = Follower(config, read=self._read, watched=self._watched)
 
     @property
     def current(self) -> Config:
-        """The configuration that a worker begins with."""
+        """The configuration for a worker that starts now."""
         return self._follower.current
 
     @contextlib.contextmanager
     def hangups_heard(self) -> Iterator[None]:
-        """Within the block, a HUP without another handler reads the configuration again."""
+        """Reload at a HUP during the block, unless a HUP has another handler."""
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
             yield
             return
@@ -75,14 +74,14 @@ class Reloading:
             signal.signal(signal.SIGHUP, before)
 
     def hang_up(self) -> bool:
-        """Have the configuration read; for a signal's handler. False if it is the HUP of a terminal that was closed."""
+        """Reload, from a signal's handler. False for the HUP of a closed terminal."""
         if not self._is_worker and self._terminal.is_gone():
             return False
         self._follower.ask()
         return True
 
     def for_supervisor(self, adopt: Callable[[Config], None]) -> ReloadHooks:
-        """What a supervisor does; its own process adopts the configuration, too, for the workers that it will start."""
+        """The hooks of a supervisor. Its process adopts the configuration, too, for workers that it starts later."""
         refused: list[str] = []
 
         def refuse(reason: str) -> None:
@@ -93,7 +92,7 @@ class Reloading:
             if new is not None:
                 adopt(new)
                 self._tell_of(new)
-            is_news = new is not None or bool(refused)  # workers count what was refused
+            is_news = new is not None or bool(refused)  # workers count refused configurations
             refused.clear()
             return is_news
 
@@ -113,7 +112,7 @@ class Reloading:
         tls: SSLContext | None = None,
         is_worker: bool = False,
     ) -> Iterator[None]:
-        """Follow within the block, which the running event loop enters: there `adopt` and `refused` are called.
+        """Reload during the block. Enter it on an event loop, which then calls `adopt` and `refused`.
 
         The certificate of `tls` is renewed before `adopt` is called.
         """
@@ -139,7 +138,7 @@ class Reloading:
             yield
 
     def _read(self) -> Config:
-        """Raises `TokenferryError` also if a gateway that runs could not go by it."""
+        """Read the configuration. Raises `TokenferryError`, also if the running gateway couldn't adopt it."""
         config = self._source.read()
         self._check(config)
         self.trust = _trust(config)
@@ -164,8 +163,8 @@ class Reloading:
                 logger.error("the former TLS certificate stays: %s", fault)  # noqa: TRY400  # it is one sentence
 
     def _tell_of(self, new: Config) -> None:
-        kept = [f"server.{name}" for name in _FIXED if getattr(new.server, name) != getattr(self._running, name)]
-        rest = f"; {' and '.join(kept)} will count from the next start" if kept else ""
+        fixed = [f"server.{name}" for name in _FIXED if getattr(new.server, name) != getattr(self._running, name)]
+        rest = f"; {' and '.join(fixed)} will count from the next start" if fixed else ""
         self._tell(f"{self._source.path} was read, and is followed from now on{rest}")
         for warning in new.warnings:
             self._tell(warning)

@@ -1,4 +1,4 @@
-"""`Secret`, a value that never shows itself; `Fields` and `HiddenBytes`, which may hold some; a log filter."""
+"""`Secret`, a value that is never shown; `Fields` and `HiddenBytes`, which may hold secrets; a log filter."""
 
 import hmac
 import json
@@ -31,12 +31,12 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 _QUOTES: Final = "\"'`"
 # A value may end in "=", as base64 does; a name for it is followed by something else, or says what it names.
 _LOOKS_SECRET: Final = re.compile(r"\b(sk-ant-[a-z]+[0-9]*-|tf[ka]_)[A-Za-z0-9_-]{8,}")
-"""Also one that was typed where it doesn't belong."""
+"""Also matches one that was typed in the wrong place."""
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?[A-Za-z_]\w*=[^=]|\w*(?:KEY|TOKEN|SECRET)=+\Z", re.ASCII)
 
 
 def fingerprint(value: str) -> str:
-    """Eight hex digits of the value's sha256: all that is ever shown of a secret."""
+    """Eight hex digits of the value's sha256: the only part of a secret that is ever shown."""
     return sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
@@ -44,8 +44,8 @@ def fingerprint(value: str) -> str:
 class Secret:
     """A token or key: printable ASCII, shown only as `Secret(fingerprint)`, never pickled.
 
-    Raises `ValueError` for an empty value, for one with blanks, control characters or non-ASCII, and for what is no
-    string: such a value could never be sent in a header, and a line break in it would be an injected one.
+    Raises `ValueError` for an empty value, for one with blanks, control characters or non-ASCII, and for a value that
+    isn't a string: it couldn't be sent in a header, and a line break in it would inject a header.
     """
 
     __slots__ = ("_digest", "_value")
@@ -58,12 +58,12 @@ class Secret:
         self._digest = sha256(value.encode("ascii")).digest()
 
     def reveal(self) -> str:
-        """Give the value itself. Call it where the bytes leave the process, and keep the result in no variable."""
+        """Return the value itself. Call it where the bytes leave the process; don't store the result in a variable."""
         return self._value
 
     @property
     def sha256(self) -> str:
-        """The full digest in hex, by which records name a token without holding it."""
+        """The full digest in hex, which records use instead of the token."""
         return self._digest.hex()
 
     @property
@@ -103,10 +103,10 @@ def _fault(value: object) -> str | None:
 
 
 def parse_secret(text: str) -> Secret:
-    """Read a key or token as a person or another program wrote it; blanks and line breaks around it don't count.
+    """Read a key or token as a person or another program wrote it, without the blanks and line breaks around it.
 
-    Raises `ValueError`, which never quotes it, for what `Secret` refuses, and for what surrounds a value elsewhere:
-    quotation marks, and `NAME=` before it. No bearer token holds either (RFC 6750 2.1).
+    Raises `ValueError`, which never quotes the value, for what `Secret` refuses, and for a value with quotation marks
+    or `NAME=` before it. No bearer token has either (RFC 6750 2.1).
     """
     value = Fields(text=text.strip().removeprefix("\ufeff").strip())  # one that isn't shown in a traceback
     del text
@@ -118,7 +118,7 @@ def parse_secret(text: str) -> Secret:
 
 
 class HiddenBytes(bytes):
-    """Bytes that may hold secrets: their repr, and so a traceback's locals, shows their number alone."""
+    """Bytes that may hold secrets: their repr, and so a traceback's locals, shows only their number."""
 
     __slots__ = ()
 
@@ -139,7 +139,7 @@ class Concealing(Struct, frozen=True):
 
 
 class Fields(dict[str, Any]):
-    """A JSON object whose values may be secrets: its repr, and so a traceback's locals, show the keys alone."""
+    """A JSON object whose values may be secrets: its repr, and so a traceback's locals, shows only the keys."""
 
     __slots__ = ()
 
@@ -147,26 +147,26 @@ class Fields(dict[str, Any]):
         return f"Fields({', '.join(sorted(map(str, self)))})"
 
     def without(self, *keys: str) -> "Fields":
-        """Give a copy without these keys."""
+        """Return a copy without these keys."""
         return Fields((key, value) for key, value in self.items() if key not in keys)
 
 
 def without_secrets(text: str) -> str:
-    """The text without what looks like a key or token."""
+    """The text, with everything that looks like a key or token redacted."""
     return _LOOKS_SECRET.sub(r"\1[redacted]", text)
 
 
 def parse_object(raw: bytes) -> Fields | None:
-    """Read one JSON object; every object in it is a `Fields`. None for whatever is no JSON object."""
+    """Read one JSON object; every object in it is a `Fields`. None for anything else."""
     value = parse_json(raw)
     return value if isinstance(value, Fields) else None
 
 
 def parse_json(raw: bytes) -> Any:
-    """Read one JSON value; every object in it is a `Fields`. None for whatever is no JSON.
+    """Read one JSON value; every object in it is a `Fields`. None for anything that isn't JSON.
 
-    None instead of an error, because a parser's error carries the text that it failed on. Infinity, NaN and numbers
-    beyond a float's range count as null: they must not cost the tokens beside them, and can't be written again.
+    It raises no error, because a parser's error carries the text on which it failed. Infinity, NaN and numbers beyond
+    a float's range become null: they must not make the tokens beside them unreadable, and can't be written again.
     """
     try:
         return json.loads(raw, object_hook=Fields, parse_float=_finite, parse_constant=_finite)
@@ -175,9 +175,9 @@ def parse_json(raw: bytes) -> Any:
 
 
 def decode_text(raw: bytes) -> str:
-    """The text of another program's file: UTF-8, or UTF-16 where a byte order mark says so; the mark is left out.
+    """The text of another program's file: UTF-8, or UTF-16 if a byte order mark says so, without the mark.
 
-    What can't be decoded becomes U+FFFD, which no key holds.
+    Bytes that can't be decoded become U+FFFD, which no key contains.
     """
     return raw.decode("utf-16" if raw[:2] in _UTF_16 else "utf-8-sig", "replace")
 
@@ -190,21 +190,21 @@ def _finite(number: str) -> float | None:
 class Redactor:
     """A `logging` filter that replaces known secret values in messages, arguments and exception texts.
 
-    The last line of defence: nothing of ours logs a secret, but a library below may.
+    It is the last line of defence: our code logs no secret, but a library may.
     """
 
     def __init__(self) -> None:
         self._values: tuple[str, ...] = ()
-        """The longest first: one may be the beginning of another."""
+        """The longest first, because one may be the beginning of another."""
 
     def know(self, secret: Secret) -> None:
-        """Redact this value from now on; one of a few characters is no secret, and would make every text unreadable."""
+        """Redact this value from now on, unless it is so short that redacting it would make texts unreadable."""
         if len(secret.reveal()) < _SHORTEST:
             return
         self._values = tuple(sorted({*self._values, secret.reveal()}, key=len, reverse=True))
 
     def clean(self, text: str) -> str:
-        """Give the text with every known value replaced."""
+        """Return the text with every known value replaced."""
         for value in self._values:
             if value in text:
                 text = text.replace(value, _REDACTED)
@@ -215,7 +215,7 @@ class Redactor:
         if self._values:
             try:
                 message = record.getMessage()
-            except Exception:  # noqa: BLE001  # somebody's malformed call, which logging itself would print whole
+            except Exception:  # noqa: BLE001  # a malformed logging call, which logging itself would print unredacted
                 record.msg, record.args = f"{record.msg} {record.args}", None
                 message = record.msg
             cleaned = self.clean(message)

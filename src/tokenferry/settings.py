@@ -1,4 +1,4 @@
-"""Where things are, and what the configuration can say: one frozen class per section."""
+"""The paths of the home, and the settings of the configuration: one frozen class per section."""
 
 import os
 import shlex
@@ -52,7 +52,7 @@ __all__ = [
 
 
 class Home(Struct, frozen=True):
-    """The folder of all that tokenferry keeps (0700), the names in it, and where its configuration lies."""
+    """The folder with all files of tokenferry (0700), their paths, and the path of the configuration."""
 
     path: Path
     config_file: Path | None = None
@@ -64,8 +64,8 @@ class Home(Struct, frozen=True):
     def from_environment(cls) -> "Home":
         """TOKENFERRY_HOME for everything, else the places of the XDG base directory specification.
 
-        TOKENFERRY_CONFIG names another configuration. Raises `ConfigError` for a relative TOKENFERRY_HOME, when there
-        is no home directory, and when the accounts still lie where they lay without TOKENFERRY_HOME before.
+        TOKENFERRY_CONFIG names another configuration. Raises `ConfigError` for a relative TOKENFERRY_HOME, without a
+        home directory, and if the accounts are still in the default folder of former versions.
         """
         try:
             named = os.environ.get("TOKENFERRY_CONFIG")
@@ -104,17 +104,17 @@ class Home(Struct, frozen=True):
 
     @property
     def renewer(self) -> Path:
-        """What the lock of whoever keeps is named by; its time is that of the last `refresh --due`."""
+        """The file that names the renewer's lock; its time is that of the last `refresh --due`."""
         return self.path / "keeper"
 
     @property
     def gateway_id(self) -> Path:
-        """What its gateways add to `Via`."""
+        """Holds the id that the home's gateways add to `Via`."""
         return self.path / "gateway-id"
 
     @property
     def login_secret(self) -> Path:
-        """What the logins that its gateways have begun are finished with."""
+        """Holds the secret that finishes the logins started at its gateways."""
         return self.path / "login-secret"
 
     @property
@@ -133,7 +133,7 @@ class Home(Struct, frozen=True):
 
     @property
     def move_to_claude_code(self) -> Path:
-        """The record of a move into Claude Code's store that is under way, or was cut short."""
+        """The record of a move into Claude Code's store that is under way, or was interrupted."""
         return self.path / "moves" / "claude-code.json"
 
     @property
@@ -143,7 +143,7 @@ class Home(Struct, frozen=True):
 
     @property
     def seal(self) -> Path:
-        """Says that the documents are sealed, and where the key is stored; absent where they aren't."""
+        """Says that the documents are sealed, and where the key is stored; missing if they aren't."""
         return self.path / "seal.json"
 
     @property
@@ -156,12 +156,12 @@ class Home(Struct, frozen=True):
 
     @property
     def ledger(self) -> Path:
-        """What was used, at what price."""
+        """The usage and cost of requests."""
         return self.path / "ledger.db"
 
     @property
     def config_undo(self) -> Path:
-        """What config.toml was before its last change by `config set` or the dashboard."""
+        """The content of config.toml before its last change by `config set` or the dashboard."""
         return self.path / "config-undo.json"
 
     @property
@@ -189,21 +189,21 @@ class Home(Struct, frozen=True):
 
 
 XDG_VARIABLES: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
-"""Where everything lies, unless TOKENFERRY_HOME says it."""
+"""The variables that place the home, unless TOKENFERRY_HOME is set."""
 
 
 def _xdg(variable: str, default: str) -> Path:
-    """Our folder below a base directory; a relative one counts for nothing, as the specification says."""
+    """Our folder below a base directory. A relative base directory is ignored, as the specification says."""
     base = Path(os.environ.get(variable, ""))
     return (base if base.is_absolute() else Path.home() / default) / "tokenferry"
 
 
 def _refuse_former(path: Path, former: Path) -> None:
-    """Raise `ConfigError` if nothing is kept yet, and accounts are where everything lay before."""
+    """Raise `ConfigError` if the home is still empty, and there are accounts in the former default folder."""
     try:
         if path == former or (path.is_dir() and any(path.iterdir())):
             return
-    except OSError:  # what can't be listed is there
+    except OSError:  # a folder that can't be listed exists
         return
     if any(former.glob("accounts/*.json")) or any(former.glob("attached/*.json")):
         raise ConfigError(
@@ -640,18 +640,18 @@ class RouterSettings(Struct, frozen=True):
 
 
 class RefreshSettings(Struct, frozen=True):
-    """When our own chains are refreshed, and how long anybody waits. All in seconds."""
+    """When our own token families are refreshed, and how long callers wait. All in seconds."""
 
     advisory: float = 300.0
     """Less left than this: one caller refreshes, the others use the old token."""
     mandatory: float = 30.0
     """Less left than this: callers wait for the refresh."""
     wait: float = 60.0
-    """The longest a caller waits for a refresh, its own or somebody else's."""
+    """The longest that a caller waits for a refresh, its own or another's."""
     timeout: float = 30.0
     """The longest one grant request takes."""
     settle: float = 60.0
-    """A token that a grant of ours minted more recently than this is not refreshed again because it was refused."""
+    """A refused token isn't refreshed again if our own grant issued it more recently than this."""
     watch: float = 0.5
     """How often a long-lived process looks for documents changed by others."""
 
@@ -662,10 +662,10 @@ class BackgroundRefreshSettings(Struct, frozen=True):
     ahead: float = 600.0
     """A published account is renewed when its token has less left; programs keep the old one until 120 are left."""
     refresh_life: float = 30 * 86_400.0
-    """What a refresh token is taken to live where the provider doesn't say."""
+    """The assumed life of a refresh token if the provider doesn't say."""
     idle: float = 2 / 3
     """The share of a refresh token's life after which an unused login is renewed."""
     look: float = 0.5
-    """How often it looks for changes, and at the clock."""
+    """How often it checks for changes and due renewals."""
     sweep: float = 60.0
-    """How often it looks at profiles and moves that others left behind."""
+    """How often it checks profiles and moves that other processes left behind."""

@@ -29,9 +29,9 @@ def _tokenferry_sandbox_server() -> "Iterator[Sandbox]":
 
 @pytest.fixture
 def tokenferry_sandbox(_tokenferry_sandbox_server: "Sandbox") -> "Iterator[Sandbox]":
-    """A fake provider on loopback in its first state: `tokenferry.sandbox.Sandbox`.
+    """A fake provider on loopback, in its first state: `tokenferry.sandbox.Sandbox`.
 
-    One server serves the whole session and is reset before and after each test. Its tokens are the same in every run.
+    One server serves the whole session, and is reset before and after each test. Its tokens are the same in each run.
     """
     _tokenferry_sandbox_server.reset()
     yield _tokenferry_sandbox_server

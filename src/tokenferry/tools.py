@@ -44,7 +44,7 @@ class _Tool(msgspec.Struct, frozen=True):
     timeout: float | None
 
     def call(self, arguments: object) -> Any:
-        """What the function gives, or a coroutine. Raises `msgspec.ValidationError` for arguments that don't fit."""
+        """Call the function; give its result, or a coroutine. Raises `msgspec.ValidationError` for wrong arguments."""
         if isinstance(arguments, str | bytes):
             found = msgspec.json.decode(arguments or b"{}", type=self.arguments)
         else:
@@ -62,7 +62,7 @@ class _ToolCall(msgspec.Struct, frozen=True):
     arguments: object
 
     def result(self, text: str, *, is_error: bool) -> dict[str, Any]:
-        """What the function gave, in the format of the call."""
+        """The function's result in the format of the call."""
         match self.dialect:
             case "anthropic":
                 block = {"type": "tool_result", "tool_use_id": self.id, "content": text}
@@ -268,7 +268,7 @@ def _call_of(tool_use: object) -> _ToolCall:
     else:
         found = _ToolCall("gemini", _get(gemini, "id"), _get(gemini, "name"), _get(gemini, "args"))
     if not isinstance(found.name, str):
-        raise UsageError("this is no call of a tool: pass a tool_use block, a tool call or a functionCall")
+        raise UsageError("this isn't a call of a tool; pass a tool_use block, a tool call or a functionCall")
     return found
 
 

@@ -28,7 +28,7 @@ def dollars(micros: int) -> str:
 
 
 def spreadsheet_cell(value: object) -> object:
-    """A value that no spreadsheet takes for a formula."""
+    """The value, in a form that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
 
 
@@ -41,7 +41,7 @@ def short(count: int) -> str:
     """A number of tokens in at most six characters."""
     size = float(count)
     for unit in ("", "k", "M", "G", "T"):
-        if size < 999.95 or unit == "T":  # noqa: PLR2004  # what is rounded to 1000 is 1.0 of the next
+        if size < 999.95 or unit == "T":  # noqa: PLR2004  # a value that rounds to 1000 is 1.0 of the next unit
             return f"{size:.1f}{unit}" if unit else str(count)
         size /= 1000
     raise AssertionError
