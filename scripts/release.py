@@ -95,8 +95,8 @@ def _component(name: str, pin: tuple[str, list[str]], reference: str) -> dict[st
         # One of these is installed: the wheel for the machine, or the source.
         "properties": [{"name": "tokenferry:accepted-sha256", "value": one} for one in files],
     }
-    if _is_here(name) and "License-Expression" in (told := metadata(name)):
-        found["licenses"] = [{"expression": told["License-Expression"]}]
+    if _is_here(name) and "License-Expression" in (about := metadata(name)):
+        found["licenses"] = [{"expression": about["License-Expression"]}]
     return found
 
 

@@ -160,12 +160,12 @@ def test_a_state_is_good_once(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "reason"),
     [("", "state"), ("f" * 64, "state"), ("no", "state"), ("%00", "state"), ("\u00e4\u00f6", "code: a secret must be")],
 )
-def test_a_forged_or_missing_state_exchanges_nothing(api: Api, sandbox: Sandbox, state: str, told: str) -> None:
+def test_a_forged_or_missing_state_exchanges_nothing(api: Api, sandbox: Sandbox, state: str, reason: str) -> None:
     code, _, _ = code_of(api.begin()["url"]).partition("#")
-    assert told in refused(api.exchange(f"{code}#{state}", "work"), 400).lower()
+    assert reason in refused(api.exchange(f"{code}#{state}", "work"), 400).lower()
     assert sandbox.counters()["accounts"]["alice"]["grants"] == 0
 
 

@@ -88,7 +88,7 @@ def test_a_request_is_found_by_its_id_and_an_unknown_one_says_so(api: Api, boss:
         assert "Request <code>tf_1</code>" in boss.open(f"/dashboard/traffic/requests?id={text}").text
     unknown = boss.open(f"/dashboard/traffic/requests?id={quote(MARKUP)}")
     assert unknown.status_code == 404
-    assert "Nothing is stored of request" in unknown.text
+    assert "Nothing is stored about request" in unknown.text
     assert "<img src=x" not in unknown.text
     assert boss.open("/dashboard/traffic/requests?id=").status_code == 400
 

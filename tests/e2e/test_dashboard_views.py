@@ -83,7 +83,7 @@ def test_a_request_is_found_by_its_id_and_a_list_turns_around(served: Server, br
     browser.click("nav >> text=Traffic")
     browser.fill("input[name=id]", "tf_nothing")
     browser.click("text=Find")
-    browser.shows("Nothing is stored of request")
+    browser.shows("Nothing is stored about request")
     assert [one for one in browser.problems() if "404" not in one] == []
 
 

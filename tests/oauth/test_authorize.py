@@ -139,7 +139,7 @@ def test_a_refusal_of_another_login_is_ignored(login: Authorization) -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "told", "is_good"),
+    ("declared", "named", "is_good"),
     [
         ("https://issuer.example", "https://issuer.example", True),
         ("https://issuer.example", "https://issuer.example/", False),
@@ -154,10 +154,10 @@ def test_a_refusal_of_another_login_is_ignored(login: Authorization) -> None:
         (None, "https://[", False),
     ],
 )
-def test_the_issuer_is_checked_where_one_is_named(declared: str | None, told: str | None, *, is_good: bool) -> None:
+def test_the_issuer_is_checked_where_one_is_named(declared: str | None, named: str | None, *, is_good: bool) -> None:
     """RFC 9207; an issuer that isn't declared must at least be one of the provider's hosts."""
     login = Authorization.begin(replace(ENDPOINTS, issuer=declared))
-    answer = query(login, **({} if told is None else {"iss": told}))
+    answer = query(login, **({} if named is None else {"iss": named}))
     if is_good:
         assert login.read_redirect(answer, LOCAL) is not None
     else:

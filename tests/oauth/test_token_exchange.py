@@ -74,7 +74,7 @@ def test_a_post_has_it_in_its_body(encoding: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "seconds"),
+    ("expiry", "seconds"),
     [
         (1500, 1500),
         ("1500", 1500),
@@ -93,14 +93,14 @@ def test_a_post_has_it_in_its_body(encoding: Any) -> None:
         (-(10**400), 60),
     ],
 )
-def test_an_expiry_may_be_a_span_or_an_instant(told: Any, seconds: int) -> None:
-    token = granted(expires_at=told)
+def test_an_expiry_may_be_a_span_or_an_instant(expiry: Any, seconds: int) -> None:
+    token = granted(expires_at=expiry)
     assert (token.expires_at, token.lifetime, token.obtained_at) == (NOW + seconds, seconds, NOW)
 
 
 @given(st.one_of(st.integers(), st.integers(10**300), st.floats(allow_nan=False), st.text(), st.booleans(), st.none()))
-def test_no_expiry_costs_the_token(told: Any) -> None:
-    assert 0 < granted(expires_at=told).lifetime <= 365 * 86_400  # type: ignore[operator]
+def test_no_expiry_costs_the_token(expiry: Any) -> None:
+    assert 0 < granted(expires_at=expiry).lifetime <= 365 * 86_400  # type: ignore[operator]
 
 
 def test_what_is_granted_keeps_what_it_was_got_for() -> None:

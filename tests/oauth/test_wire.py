@@ -34,11 +34,11 @@ def test_a_refresh_asks_for_what_rfc_6749_says(encoding: str, client_id: str | N
     endpoints = OAuthEndpoints(token_endpoint=URL, client_id=client_id, token_body=encoding)  # type: ignore[arg-type]  # both
     request = refresh_request(endpoints, Secret(REFRESH), Secret(client_secret) if client_secret else None)
     text = request.body.decode("ascii")
-    told = json.loads(text) if encoding == "json" else dict(parse_qsl(text, strict_parsing=True))
+    sent = json.loads(text) if encoding == "json" else dict(parse_qsl(text, strict_parsing=True))
     wanted = {"grant_type": "refresh_token", "refresh_token": REFRESH}
     wanted |= {"client_id": client_id} if client_id else {}
     wanted |= {"client_secret": client_secret} if client_secret else {}
-    assert told == wanted
+    assert sent == wanted
     assert request.url == URL
     assert not shows(repr(request), REFRESH, CLIENT_SECRET)
 

@@ -116,10 +116,10 @@ def test_no_outcome_of_a_workloads_exchange_shows_a_token(
     path = tmp_path / "identity"
     path.write_text(identity)
     monkeypatch.setenv("TF_IDENTITY", identity)
-    told = OUTCOMES.get(name)
-    if isinstance(told, TokenResponse):
-        told = replace(told, body=told.body.replace(REFRESH.encode(), identity.encode()))
-    send: Any = raising if told is None else lambda *_: told
+    outcome = OUTCOMES.get(name)
+    if isinstance(outcome, TokenResponse):
+        outcome = replace(outcome, body=outcome.body.replace(REFRESH.encode(), identity.encode()))
+    send: Any = raising if outcome is None else lambda *_: outcome
     for federation in (Federation(str(path)), Federation(variable="TF_IDENTITY")):
         put(rig.store, document(FederatedToken.of(CREDENTIAL, federation), kind="federated"))
         broker = rig.broker(send=send)

@@ -95,8 +95,8 @@ def test_no_environment_costs_a_login(rig: Rig, environment: dict[str, str]) -> 
     """The refresh fails, as often as it is tried (once an example), and nothing is on record about the token."""
     if NAME not in rig.store.names():
         rig.put(token())
-    kept = {key: text for key, text in os.environ.items() if key not in (*_PROXY_VARIABLES, *_OTHER_VARIABLES)}
-    with patch.dict(os.environ, kept | environment, clear=True):
+    rest = {key: text for key, text in os.environ.items() if key not in (*_PROXY_VARIABLES, *_OTHER_VARIABLES)}
+    with patch.dict(os.environ, rest | environment, clear=True):
         broker = rig.broker(send=send)
         rig.clock.advance(3600)
         with pytest.raises(RefreshFailed):

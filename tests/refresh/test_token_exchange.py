@@ -93,9 +93,13 @@ def test_fifty_callers_of_brokers_that_share_a_home_make_one_exchange(rig: Rig, 
         thread.join(PATIENCE)
     assert given == ["api-1"] * 50
     assert exchanger.presented == [SUBJECT]
-    kept = rig.store.read(NAME).credential
-    assert isinstance(kept, ExchangedToken)
-    assert (kept.subject.reveal(), kept.endpoint, kept.source) == (SUBJECT, "https://eu.auth.invalid/v1", "refresh")
+    stored = rig.store.read(NAME).credential
+    assert isinstance(stored, ExchangedToken)
+    assert (stored.subject.reveal(), stored.endpoint, stored.source) == (
+        SUBJECT,
+        "https://eu.auth.invalid/v1",
+        "refresh",
+    )
 
 
 def test_a_refusal_needs_a_login_and_is_shared_until_somebody_asks_again(rig: Rig, exchanger: Exchanger) -> None:

@@ -231,11 +231,11 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_or_the_new_document(stored
         arguments = [sys.executable, "-c", SWAPPER, str(home.path)]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
-            told = [process.stdout.readline() for _ in range(rng.randint(1, 40))]
+            lines = [process.stdout.readline() for _ in range(rng.randint(1, 40))]
             process.send_signal(signal.SIGKILL)
-            told += process.stdout.readlines()
+            lines += process.stdout.readlines()
         found = stored.read("work")
-        assert found.generation in {int(told[-1]), int(told[-1]) + 1}
+        assert found.generation in {int(lines[-1]), int(lines[-1]) + 1}
         number = found.generation - 1
         assert isinstance(found.credential, OAuthToken)
         assert found.credential.secret == Secret(f"access-{number}-" + "x" * 30_000)

@@ -69,12 +69,12 @@ def test_everything_in_it_can_be_read_so_nothing_is_discarded(store: MemoryStore
 
 
 def test_its_locks_exclude_threads(store: MemoryStore) -> None:
-    told: list[str] = []
+    holders: list[str] = []
 
     def other() -> None:
         with pytest.raises(LockTimeout, match="in use by another thread") as caught:
             store.lock("work").acquire(-1)
-        told.append(caught.value.holder)
+        holders.append(caught.value.holder)
         lock = store.lock("home")
         lock.acquire(0)
         lock.release()
@@ -84,7 +84,7 @@ def test_its_locks_exclude_threads(store: MemoryStore) -> None:
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-    assert told == ["another thread"]
+    assert holders == ["another thread"]
     with store.exclusive("work", 0):
         pass
 

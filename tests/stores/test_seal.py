@@ -18,7 +18,7 @@ class Keyring(SystemKeyring):
     """Holds keys, and counts who asks; `fault` is what it raises instead."""
 
     def __init__(self, *keys: SealKey) -> None:
-        self.kept = {key.id: key for key in keys}
+        self.by_id = {key.id: key for key in keys}
         self.asked = 0
         self.fault: TokenferryError | None = None
 
@@ -26,13 +26,13 @@ class Keyring(SystemKeyring):
         self.asked += 1
         if self.fault is not None:
             raise self.fault
-        return self.kept.get(key)
+        return self.by_id.get(key)
 
     def put(self, key: SealKey) -> None:
-        self.kept[key.id] = key
+        self.by_id[key.id] = key
 
     def remove(self, key: str) -> None:
-        self.kept.pop(key, None)
+        self.by_id.pop(key, None)
 
 
 class Clock:

@@ -19,12 +19,12 @@ LONG = 30.0
 
 
 class Watched:
-    """A store's stamps, and what a watch told of them."""
+    """A store's stamps, and what a watch reported of them."""
 
     def __init__(self) -> None:
         self.stamps: dict[str, Hashable] = {"work": 1}
         self.failure: Exception | None = None
-        self.told: Queue[frozenset[str]] = Queue()
+        self.reported: Queue[frozenset[str]] = Queue()
         self.looks = threading.Semaphore(0)
 
     def look(self) -> dict[str, Hashable]:
@@ -47,7 +47,7 @@ def watched() -> Watched:
 
 @pytest.fixture
 def watch(watched: Watched) -> Iterator[Watch]:
-    watch = Watch(watched.look, TICK, watched.told.put)
+    watch = Watch(watched.look, TICK, watched.reported.put)
     watch.ensure_running()
     yield watch
     watch.stop()
@@ -55,36 +55,36 @@ def watch(watched: Watched) -> Iterator[Watch]:
 
 def test_changed_new_and_removed_documents_are_reported(watched: Watched, watch: Watch) -> None:
     watched.stamps = {"work": 2}
-    assert watched.told.get(timeout=LONG) == {"work"}
+    assert watched.reported.get(timeout=LONG) == {"work"}
     watched.stamps = {"work": 2, "home": 1}
-    assert watched.told.get(timeout=LONG) == {"home"}
+    assert watched.reported.get(timeout=LONG) == {"home"}
     watched.stamps = {"home": 1}
-    assert watched.told.get(timeout=LONG) == {"work"}
+    assert watched.reported.get(timeout=LONG) == {"work"}
     watched.stamps = {"home": 2, "work": 1, "new": 1}
-    assert watched.told.get(timeout=LONG) == {"home", "work", "new"}
+    assert watched.reported.get(timeout=LONG) == {"home", "work", "new"}
 
 
 def test_what_stays_the_same_is_not_reported(watched: Watched, watch: Watch) -> None:
     watched.wait_for_looks(3)
-    assert watched.told.empty()
+    assert watched.reported.empty()
 
 
 def test_a_store_that_can_not_be_looked_at_is_no_news(watched: Watched, watch: Watch) -> None:
     for failure in (PermissionError(13, "Permission denied"), StorageFailed("gone"), ValueError("odd")):
         watched.failure = failure
         watched.wait_for_looks(3)
-        assert watched.told.empty()
+        assert watched.reported.empty()
     watched.stamps = {"work": 2}
     watched.failure = None
-    assert watched.told.get(timeout=LONG) == {"work"}
+    assert watched.reported.get(timeout=LONG) == {"work"}
 
 
 def test_a_store_that_could_not_be_looked_at_from_the_start_is_all_news_later(watched: Watched) -> None:
     watched.failure = FileNotFoundError(2, "No such file")
-    watch = Watch(watched.look, TICK, watched.told.put)
+    watch = Watch(watched.look, TICK, watched.reported.put)
     watch.ensure_running()
     watched.failure = None
-    assert watched.told.get(timeout=LONG) == {"work"}
+    assert watched.reported.get(timeout=LONG) == {"work"}
     watch.stop()
 
 
@@ -94,7 +94,7 @@ def watching() -> list[threading.Thread]:
 
 def test_one_thread_watches_however_often_it_is_asked_for(watched: Watched) -> None:
     before = set(watching())
-    watch = Watch(watched.look, TICK, watched.told.put)
+    watch = Watch(watched.look, TICK, watched.reported.put)
     assert set(watching()) <= before
     starters = [threading.Thread(target=watch.ensure_running) for _ in range(8)]
     for starter in starters:
@@ -115,7 +115,7 @@ def test_it_stops_when_asked(watched: Watched, watch: Watch) -> None:
 
 
 def test_it_stops_when_it_is_no_longer_held(watched: Watched) -> None:
-    watch = Watch(watched.look, TICK, watched.told.put)
+    watch = Watch(watched.look, TICK, watched.reported.put)
     watch.ensure_running()
     thread, reference = watch._thread._thread, ref(watch)
     assert thread is not None
@@ -133,16 +133,16 @@ def test_it_stops_when_it_is_no_longer_held(watched: Watched) -> None:
 
 def test_real_files_are_watched(home: Home) -> None:
     store = FileStore(home)
-    told: Queue[frozenset[str]] = Queue()
-    watch = Watch(store.stamps, TICK, told.put)
+    reported: Queue[frozenset[str]] = Queue()
+    watch = Watch(store.stamps, TICK, reported.put)
     watch.ensure_running()
     document = Document(Account("work", "anthropic", "api-key"), ApiKey(Secret("sk-1")))
     store.swap("work", None, document)
-    assert told.get(timeout=LONG) == {"work"}
+    assert reported.get(timeout=LONG) == {"work"}
     store.swap("work", 1, document)
-    assert told.get(timeout=LONG) == {"work"}
+    assert reported.get(timeout=LONG) == {"work"}
     store.swap("work", 2, None)
-    assert told.get(timeout=LONG) == {"work"}
+    assert reported.get(timeout=LONG) == {"work"}
     watch.stop()
 
 
@@ -150,21 +150,21 @@ FORK = """
 import os, queue
 from tokenferry.stores import Watch
 
-stamps, told = {"work": 1}, queue.Queue()
-watch = Watch(lambda: dict(stamps), 0.005, told.put)
+stamps, reported = {"work": 1}, queue.Queue()
+watch = Watch(lambda: dict(stamps), 0.005, reported.put)
 watch.ensure_running()
 if os.fork() == 0:
-    assert told.get(timeout=30) == {"work"}, "a child doubts all it knew"
+    assert reported.get(timeout=30) == {"work"}, "a child doubts all it knew"
     watch.ensure_running()
     stamps["work"] = 2
-    assert told.get(timeout=30) == {"work"}
+    assert reported.get(timeout=30) == {"work"}
     stamps["home"] = 1
-    assert told.get(timeout=30) == {"home"}
+    assert reported.get(timeout=30) == {"home"}
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.wait()[1]) == 7
-assert told.empty()
+assert reported.empty()
 stamps["work"] = 3
-assert told.get(timeout=30) == {"work"}
+assert reported.get(timeout=30) == {"work"}
 """
 
 

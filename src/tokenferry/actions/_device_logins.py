@@ -65,8 +65,8 @@ class DeviceLogins:
         try:
             with self._under_way():  # an answer is stored even if the gateway ends
                 login = DeviceLogin(endpoints, show=answers.put, send=self._send, sleep=self._sleep)
-                kept = store(identified(endpoints, login.run(), self._send))
-            sentence = f"Logged in: account {kept.name} was {'updated' if kept.has_replaced else 'stored'}."
+                stored = store(identified(endpoints, login.run(), self._send))
+            sentence = f"Logged in: account {stored.name} was {'updated' if stored.has_replaced else 'stored'}."
         except TokenferryError as fault:
             answers.put(fault)  # not read after there was a code
             sentence = f"The login failed: {fault}."

@@ -243,17 +243,17 @@ class LoginService:
             return self._store(login.provider, identified(authorization.endpoints, token, self._send), account, by)
 
     def _store(self, provider: str, token: OAuthToken, account: str | None, by: Actor) -> StoredLogin:
-        kept = store_login(self._broker, provider, token, account)
+        stored = store_login(self._broker, provider, token, account)
         note_change(
             self._parts.home,
             "account.login",
-            kept.name,
+            stored.name,
             provider=provider,
-            kind=kept.credential.kind,
-            fingerprint=kept.credential.secret.fingerprint,
+            kind=stored.credential.kind,
+            fingerprint=stored.credential.secret.fingerprint,
             client=by.name or None,
         )
-        return kept
+        return stored
 
     def drain(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds until exchanged logins are stored; True if all are.

@@ -59,13 +59,13 @@ class Pages:
 
     def _take(self, request: Request, state: Secret, query: Secret, given: Fields, cookie: "_Cookie") -> Response:
         browser = cookie.value(request)
-        kept = None if browser is None else self._service.take_back(state, query, browser)
-        if kept is None and self._service.redirect_of(state) is None:  # another request of this browser was faster
+        stored = None if browser is None else self._service.take_back(state, query, browser)
+        if stored is None and self._service.redirect_of(state) is None:  # another request of this browser was faster
             return page(400, "No such login", _NO_LOGIN)
-        if kept is None:
+        if stored is None:
             return _for_pasting(given, state)
-        who = f" as {kept.token.email}" if kept.token.email else ""
-        what = f"You are logged in{who}: account {kept.name} was {'updated' if kept.has_replaced else 'stored'}."
+        who = f" as {stored.token.email}" if stored.token.email else ""
+        what = f"You are logged in{who}: account {stored.name} was {'updated' if stored.has_replaced else 'stored'}."
         response = page(200, "Thank you", what, "You can close this page.")
         cookie.set(response, "", 0)
         return response

@@ -215,8 +215,8 @@ class Renewer:
         """Complete what others left half done, and read what there is to keep."""
         self._complete_move()
         names = self._broker.book.known.names()
-        kept = {"", _MOVE, *names, *(f"{_AGE}{name}" for name in names)}
-        self._reported = {about: text for about, text in self._reported.items() if about in kept}
+        current = {"", _MOVE, *names, *(f"{_AGE}{name}" for name in names)}
+        self._reported = {about: text for about, text in self._reported.items() if about in current}
         self._documents = [document for name in names if (document := self._read(name))]
         self._look_at_ages()
         self._look_at_profiles()

@@ -500,9 +500,9 @@ def _check_environment(found: list[AccountRow]) -> Iterator[Finding]:
         found,
         "unset TOKENFERRY_ACCOUNT",
     )
-    kept = [row for row in found if row.document is not None and row.document.account.store == "file"]
+    in_files = [row for row in found if row.document is not None and row.document.account.store == "file"]
     for name in _SHADOWS:
         value = os.environ.get(name, "")
-        if kept and value and not value.startswith(CLIENT_KEY_PREFIXES):
+        if in_files and value and not value.startswith(CLIENT_KEY_PREFIXES):
             what = "is set, and programs use it before what tokenferry gives them"
             yield Finding(what, name, f"unset {name}, and remove it from your shell's start-up files")

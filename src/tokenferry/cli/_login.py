@@ -119,24 +119,26 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
         return made[0]
 
     try:
-        kept = store_login(broker, provider.name, token, wanted, kind, make=make)
+        stored = store_login(broker, provider.name, token, wanted, kind, make=make)
     except BaseException:
         if kind == "api-key" and made:
             note(f"an API key was made (fingerprint {made[0].secret.fingerprint}) and could not be stored; delete it")
         raise
-    name, kind, fingerprint = kept.name, kept.credential.kind, kept.credential.secret.fingerprint
-    know(kept.credential)
+    name, kind, fingerprint = stored.name, stored.credential.kind, stored.credential.secret.fingerprint
+    know(stored.credential)
     note_change(
         Home.from_environment(), "account.login", name, provider=provider.name, kind=kind, fingerprint=fingerprint
     )
     if kind == "api-key":
         tell_revocation(broker.revoke_token(provider.name, token))
-    if kept.is_known and name != wanted:
+    if stored.is_known and name != wanted:
         note(f"{token.email or 'this login'} is account {name} already, which was updated")
-    verb = "updated" if kept.has_replaced else "stored"
+    verb = "updated" if stored.has_replaced else "stored"
     who = f" as {token.email}" if token.email else ""
     ends = (
-        "no expiry is known" if kept.credential.expires_at is None else f"expires {moment(kept.credential.expires_at)}"
+        "no expiry is known"
+        if stored.credential.expires_at is None
+        else f"expires {moment(stored.credential.expires_at)}"
     )
     say(f"logged in{who}: {verb} account {name} ({provider.name}, {kind}, fingerprint {fingerprint}, {ends})")
     say(what_serves(name, broker))

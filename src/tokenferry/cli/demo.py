@@ -208,12 +208,12 @@ class _Demo:
     def _environment(self) -> dict[str, str]:
         """The environment without other credentials and proxies, with a home of its own."""
         foreign = ("ANTHROPIC_", "CLAUDE_", "TOKENFERRY_")
-        kept = {
+        rest = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(foreign) and not name.lower().endswith("_proxy")
         }
-        return {**kept, "HOME": str(self._folder), "TOKENFERRY_HOME": str(self._home), "NO_COLOR": "1"}
+        return {**rest, "HOME": str(self._folder), "TOKENFERRY_HOME": str(self._home), "NO_COLOR": "1"}
 
 
 def _title(text: str) -> None:

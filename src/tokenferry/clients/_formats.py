@@ -120,14 +120,14 @@ def client_environment(
     formats = [CLIENT_FORMATS[one] for one in served]
     shadows = frozenset().union(*(one.shadows for one in formats))
     prefixes = tuple(prefix for one in formats for prefix in one.shadow_prefixes)
-    kept = {name: value for name, value in environ.items() if name not in shadows and not name.startswith(prefixes)}
+    rest = {name: value for name, value in environ.items() if name not in shadows and not name.startswith(prefixes)}
     # A proxy must not be asked for the way to this machine, nor see the key. Programs read one spelling or the other,
     # so each says what the user said in either.
     for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
-        kept[name] = _no_proxy(environ.get(name) or environ.get(other) or "")
+        rest[name] = _no_proxy(environ.get(name) or environ.get(other) or "")
     for one in formats:
-        kept |= {one.base_url: url + one.path, one.key: key}
-    return kept
+        rest |= {one.base_url: url + one.path, one.key: key}
+    return rest
 
 
 def _no_proxy(value: str) -> str:

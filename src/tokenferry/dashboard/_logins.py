@@ -124,10 +124,10 @@ def _finish(visit: Visit) -> Redirect:
             "the code can't be read; paste the whole code as the page shows it, or the address of that page"
         )
     try:
-        kept = visit.service.exchange(pasted, visit.form.get("account", "").strip() or None, visit.session)
+        stored = visit.service.exchange(pasted, visit.form.get("account", "").strip() or None, visit.session)
     except TokenferryError as fault:
         raise type(fault)(str(fault).replace("begin again with: POST /api/oauth/authorize", "log in again")) from None
-    who = f" as {kept.token.email}" if kept.token.email else ""
-    what = f"account {kept.name} was {'updated' if kept.has_replaced else 'stored'}"
-    following = "" if kept.has_replaced else "?added=1"
-    return Redirect(f"/dashboard/accounts/{quote(kept.name, safe='')}{following}", f"Logged in{who}: {what}.")
+    who = f" as {stored.token.email}" if stored.token.email else ""
+    what = f"account {stored.name} was {'updated' if stored.has_replaced else 'stored'}"
+    following = "" if stored.has_replaced else "?added=1"
+    return Redirect(f"/dashboard/accounts/{quote(stored.name, safe='')}{following}", f"Logged in{who}: {what}.")

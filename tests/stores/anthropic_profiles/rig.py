@@ -46,8 +46,8 @@ class Profiles:
             "refresh_token": REFRESH,
             "expires_at": EXPIRES,
         }
-        kept = {key: value for key, value in (fields | changes).items() if value is not ...}
-        return write(self.path / "credentials" / f"{name}.json", kept)
+        content = {key: value for key, value in (fields | changes).items() if value is not ...}
+        return write(self.path / "credentials" / f"{name}.json", content)
 
 
 def by_the_sdk(profile: str = PROFILE) -> AccessToken:
