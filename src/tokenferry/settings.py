@@ -449,6 +449,19 @@ class StoreSettings(Struct, frozen=True):
         float, ConfigKey("How long keys and accounts count while the database is away.", 1, 86_400, "duration")
     ] = 900.0
     unsealed: Annotated[bool, ConfigKey("Whether accounts may be kept there in clear.")] = False
+    spill: Annotated[
+        Path | None,
+        ConfigKey("Folder on a disk of this host alone for what the database may lose; spill in the home if left out."),
+    ] = None
+    orphan_wait: Annotated[
+        float,
+        ConfigKey(
+            "How long a login is left alone whose refresh was cut off with its host, once its access token expired.",
+            30,
+            3600,
+            "duration",
+        ),
+    ] = 120.0
 
 
 class AlertSettings(Concealing, frozen=True):
@@ -654,6 +667,8 @@ class RefreshSettings(Struct, frozen=True):
     """A refused token isn't refreshed again if our own grant issued it more recently than this."""
     watch: float = 0.5
     """How often a long-lived process looks for documents changed by others."""
+    orphan_wait: float = 120.0
+    """How long after the access token's expiry a host that was cut off during a refresh may return with its answer."""
 
 
 class BackgroundRefreshSettings(Struct, frozen=True):

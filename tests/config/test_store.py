@@ -52,3 +52,8 @@ def test_that_accounts_are_shared_is_no_longer_a_key(tmp_path: Path) -> None:
 def test_several_hosts_in_one_url_are_taken(tmp_path: Path) -> None:
     url = "postgresql://me@db1,db2:5433/x?target_session_attrs=read-write&sslmode=verify-full"
     assert read(tmp_path, f'url = "{url}"').url == url
+
+
+def test_folder_and_wait_of_cut_off_refreshes_are_settings(tmp_path: Path) -> None:
+    found = read(tmp_path, 'url = "postgresql://me@db/x"\nspill = "disk/spill"\norphan_wait = "5m"')
+    assert (found.spill, found.orphan_wait) == (tmp_path / "disk/spill", 300)

@@ -1,6 +1,7 @@
 """Accounts, attempts and locks in a real PostgreSQL: the contracts of files, and what only several hosts meet."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,22 @@ def test_after_a_restart_nothing_begins_until_what_was_lost_can_be_back(
     assert 80 < caught.value.retry_after <= 90
     assert journal.attempt("work") is None
     assert hosts[0].spill.accounts() == frozenset()
+
+
+@pytest.mark.parametrize("apart", [-301, 301, -290, 290])
+def test_a_host_whose_clock_is_wrong_by_five_minutes_refreshes_nothing(
+    hosts: tuple[Host, Host], connections: ConnectionPool, apart: int
+) -> None:
+    hosts[0].tables = PostgresTables(connections, now=lambda: time.time() + apart)
+    store, journal = hosts[0].open()
+    store.swap("work", None, document())
+    if abs(apart) < 300:
+        journal.begin("work", begun())
+        return
+    with pytest.raises(RefreshBusy, match=r"30[01] s apart, so nothing is refreshed here; set the clock"):
+        journal.begin("work", begun())
+    assert (journal.attempt("work"), hosts[0].spill.accounts()) == (None, frozenset())
+    hosts[1].open()[1].begin("work", begun())
 
 
 def test_an_operator_says_of_a_host_that_it_is_gone(hosts: tuple[Host, Host]) -> None:

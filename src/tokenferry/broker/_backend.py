@@ -1,11 +1,12 @@
 """The storage that a broker shares with other processes: accounts, journal and state."""
 
 import logging
+import random
 import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tokenferry.accounts import Accounts, Sealing, machine_id
 from tokenferry.broker._store_factory import PendingMove, open_attached
@@ -13,13 +14,16 @@ from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.manifest import depend_on, doubt
 from tokenferry.refresh import FileJournal, Journal, MemoryJournal
-from tokenferry.settings import Home, StoreSettings
+from tokenferry.settings import Home, RefreshSettings, StoreSettings
 from tokenferry.stores import AttachedStore, FileStore, ProcessIdentity, Seal, Sealable, Store
 
 if TYPE_CHECKING:
     from tokenferry.state import State  # brings SQLite, which few things here need
 
 logger = logging.getLogger(__name__)
+
+_ADVISORY: Final = 600.0
+"""Seconds that a token of several hosts has left when one of them refreshes it early."""
 
 
 class Backend(Protocol):
@@ -56,6 +60,17 @@ class Backend(Protocol):
     def state(self) -> "AbstractContextManager[State | None]":
         """Open cooldowns and keys within a block; None if there is no state yet. Raises `StorageFailed`."""
         ...
+
+
+def refresh_settings(store: StoreSettings) -> RefreshSettings:
+    """When logins are refreshed: earlier where several hosts share them, and not by all of them at once.
+
+    So a hold-off, a reconnection or a cut-off host passes while the old token serves.
+    """
+    if not store.url:
+        return RefreshSettings()
+    jitter = random.uniform(0.8, 1.0)  # noqa: S311  # it spreads hosts
+    return RefreshSettings(advisory=_ADVISORY * jitter, orphan_wait=store.orphan_wait)
 
 
 class GivenBackend:

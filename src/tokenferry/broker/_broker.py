@@ -27,6 +27,7 @@ from tokenferry.broker._backend import (
     forget_cooldowns,
     limited_accounts,
     open_backend,
+    refresh_settings,
     stamps,
 )
 from tokenferry.broker._forced import ForcedRenewals
@@ -182,6 +183,7 @@ class Broker:
             implicit=_implicit(config),
             sources=key_sources_of(config.providers.values(), config.pool.accounts),
             overrides=config.pool.accounts,
+            settings=refresh_settings(config.store),
         )
 
     @property

@@ -31,10 +31,11 @@ class FleetBackend:
         self.seal = Seal.of(home)
         self.machine = f"fleet {settings.fleet}"
         self._settings = settings
-        self._host = host_name(home.spill)
+        folder = settings.spill or home.spill
+        self._host = host_name(folder)
         self._pool = postgres().ConnectionPool(settings)
         tables = postgres().PostgresTables(self._pool)
-        spill = Spill(home.spill, seal=self.seal)
+        spill = Spill(folder, seal=self.seal)
         self.store = FleetStore(
             *(tables, self.seal, spill),
             unsealed=settings.unsealed,

@@ -24,6 +24,7 @@ from tokenferry.config import Config, load
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
 from tokenferry.databases import has_ledger, has_state, open_ledger, open_state, postgres, store_settings
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
+from tokenferry.fleet import MOST_APART
 from tokenferry.gateway import bind
 from tokenferry.ledger import UsageReport
 from tokenferry.readiness import (
@@ -215,8 +216,9 @@ def check_store(home: Home, settings: StoreSettings) -> Iterator[Finding]:
         what, _, cure = unusable.rpartition("; ")
         yield Finding(f"{connections.name} can't be used: {what}", _STORE, cure)
     if abs(offset := facts.clock - time.time()) > _OFFSET:
+        effect = ", so no login is refreshed here" if abs(offset) > MOST_APART else ""
         yield Finding(
-            f"its clock and this machine's are {abs(offset):.0f} s apart", _STORE, "set the clock: timedatectl"
+            f"its clock and this machine's are {abs(offset):.0f} s apart{effect}", _STORE, "set the clock: timedatectl"
         )
     if not facts.standbys:
         yield Finding(

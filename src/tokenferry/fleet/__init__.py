@@ -10,11 +10,21 @@ from tokenferry.fleet._mirror import AccountMirror
 from tokenferry.fleet._row_lock import RowLock
 from tokenferry.fleet._spill import Spill
 from tokenferry.fleet._store import FleetStore
-from tokenferry.fleet._tables import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Order, Tables
+from tokenferry.fleet._tables import (
+    HOLD_OFF,
+    LOCK_SECONDS,
+    MOST_APART,
+    AccountRecord,
+    AttemptRecord,
+    Epoch,
+    Order,
+    Tables,
+)
 
 __all__ = [
     "HOLD_OFF",
     "LOCK_SECONDS",
+    "MOST_APART",
     "AccountMirror",
     "AccountRecord",
     "AttemptRecord",

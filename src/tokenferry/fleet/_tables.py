@@ -10,6 +10,8 @@ from tokenferry.secret import HiddenBytes
 
 LOCK_SECONDS: Final = 20.0
 """How long a lock or an attempt counts as alive without a heartbeat."""
+MOST_APART: Final = 300.0
+"""Seconds that a host's clock and the database's may be apart where a login is refreshed."""
 HOLD_OFF: Final = 90.0
 """Seconds after a restart or failover in which no attempt begins: what was lost is put forward again in that time."""
 
@@ -90,7 +92,8 @@ class Tables(Protocol):
     def begin(self, name: str, attempt: RefreshAttempt, replaces: str | None) -> None:
         """Record an attempt in place of the one seen, if the account has that refresh token still.
 
-        Raises `Conflict` otherwise, and `RefreshBusy` in the hold-off of an epoch.
+        Raises `Conflict` otherwise, and `RefreshBusy` in the hold-off of an epoch, and where the clocks are too far
+        apart.
         """
         ...
 

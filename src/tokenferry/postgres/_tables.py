@@ -1,10 +1,11 @@
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from tokenferry.errors import Conflict, RefreshBusy, StorageFailed, TryLater
-from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Order
+from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, MOST_APART, AccountRecord, AttemptRecord, Epoch, Order
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 from tokenferry.secret import HiddenBytes
@@ -27,6 +28,7 @@ WITH free AS (
     SELECT accounts.name FROM accounts, fleet
     WHERE accounts.name = %(name)s AND accounts.refresh = %(token)s AND fleet.started = pg_postmaster_start_time()
         AND fleet.epoch_since + make_interval(secs => %(hold_off)s) <= clock_timestamp()
+        AND abs(extract(epoch FROM clock_timestamp())::double precision - %(host_now)s) <= %(most_apart)s
         AND (%(replaces)s::text IS NULL
             OR EXISTS (SELECT FROM attempts WHERE attempts.account = accounts.name AND attempts.id = %(replaces)s))
     FOR UPDATE OF accounts
@@ -78,8 +80,10 @@ FROM fleet
 class PostgresTables:
     """The `Tables` of a fleet in PostgreSQL. Thread-safe; every method asks the server."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, *, now: Callable[[], float] = time.time) -> None:
+        """`now` is this host's clock, in seconds since 1970 UTC."""
         self._pool = pool
+        self._now = now
         self._stamps: tuple[object, Mapping[str, Order]] = (None, {})
 
     @contextmanager
@@ -178,6 +182,7 @@ class PostgresTables:
 
     def begin(self, name: str, attempt: RefreshAttempt, replaces: str | None) -> None:
         values = _attempt_values(name, attempt) | {"replaces": replaces, "hold_off": HOLD_OFF}
+        values |= {"host_now": self._now(), "most_apart": MOST_APART}
         if self._change(_BEGIN, values):
             return
         epoch = self.epoch()
@@ -186,6 +191,11 @@ class PostgresTables:
                 f"account {name!r}: the database was restarted, so no refresh begins for {epoch.hold_off:.0f} s: "
                 "what it may have lost is put back first",
                 retry_after=epoch.hold_off,
+            )
+        if (apart := abs(epoch.now - self._now())) > MOST_APART:
+            raise RefreshBusy(
+                f"account {name!r}: the clocks of this host and of the database are {apart:.0f} s apart, so nothing is "
+                "refreshed here; set the clock with: timedatectl"
             )
         raise Conflict(f"account {name!r}: another attempt to refresh it is on record; nothing was sent")
 

@@ -47,8 +47,6 @@ _REPUBLISH_EVERY: Final = 1.0
 _SHORTEST_TIMEOUT: Final = 5.0
 _SECOND_PRESENTATION: Final = 120.0
 """Seconds after the first presentation. No answer to it, and no sibling's write, is still under way then."""
-_ORPHAN_WAIT: Final = 120.0
-"""Seconds after the access token's expiry in which a host cut off during a refresh may return with its answer."""
 _CLAUDE_CODE_TIMEOUT: Final = 20.0  # it gives up on a held lock after 33 seconds
 
 
@@ -259,7 +257,7 @@ def _weigh_retry(
     whose = ""
     if attempt.state == "orphaned":
         if token.expires_at is not None and token.expires_at <= context.now():
-            wait = max(wait, token.expires_at + _ORPHAN_WAIT - context.now())
+            wait = max(wait, token.expires_at + context.settings.orphan_wait - context.now())
         host = attempt.process.instance.partition(":")[0]
         whose = f" or is with host {host} (if that is gone for good: tokenferry store forget-host {host})"
     if wait > 0:
