@@ -26,6 +26,41 @@ def judge(
     return classify(status, headers or {}, content, now=NOW, provider_format=wire_format)
 
 
+# As the vendors' pages of errors list them: Anthropic's, OpenAI's streamed codes, google.rpc.Code.
+DOCUMENTED = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+
+
+@pytest.mark.parametrize("kind", DOCUMENTED)
+def test_an_error_in_a_stream_is_judged_as_with_its_documented_status(kind: str) -> None:
+    assert judge(200, content=body("no", kind)) == judge(DOCUMENTED[kind], content=body("no", kind))
+
+
+def test_only_a_2xx_status_can_hide_an_error() -> None:
+    overloaded = body("no", "overloaded_error")
+    assert judge(299, content=overloaded) == judge(529, content=overloaded)
+    assert judge(300, content=overloaded) != judge(529, content=overloaded)
+
+
 @pytest.mark.parametrize(
     "message",
     [
