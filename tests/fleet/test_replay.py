@@ -188,6 +188,21 @@ def test_a_host_says_what_became_of_its_dead(fleet: TwoHosts, *, sent: bool) -> 
     assert (seen and seen.state) == ("uncertain" if sent else None)
 
 
+def test_a_denial_that_the_database_was_not_told_is_told_later(fleet: TwoHosts) -> None:
+    (store, journal), (_, other) = fleet.process("h1"), fleet.process("h2")
+    store.swap("work", None, document())
+    attempt = attempt_of(fleet)
+    journal.begin("work", attempt)
+    journal.sending("work", attempt, fleet.time)
+    fleet.spill().mark("work", attempt, "denied")
+    fleet.time += 60
+    store.heartbeat.drop(attempt.id)
+    fleet.process("h1")[0].heartbeat.beat()
+    seen = other.attempt("work")
+    assert seen is not None
+    assert seen.state == "denied"
+
+
 def test_an_attempt_of_a_silent_host_is_orphaned_not_gone(fleet: TwoHosts) -> None:
     (store, journal), (_, other) = fleet.process("h1"), fleet.process("h2")
     store.swap("work", None, document())

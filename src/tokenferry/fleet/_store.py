@@ -173,8 +173,8 @@ class FleetStore:
             self._spill.mark(name, attempt, attempt.state)
         if attempt.state == "closed":
             withdraw(self._tables, name, attempt)  # each time, for its commit may be late
-        elif attempt.state == "uncertain":
-            self._tables.mark(name, attempt.id, "uncertain")
+        elif attempt.state in {"uncertain", "denied"}:  # the database may have been away when that became known
+            self._tables.mark(name, attempt.id, attempt.state)
         return attempt
 
     def _put_answer_forward(self, row: AccountRecord, attempts: Sequence[RefreshAttempt]) -> bool:
