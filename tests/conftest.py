@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 from deadline import PHASE, deadline
 from effort import FULL, effort
+from rewriting import rewrite
 from tokenferry.settings import Home
 
 pytest_plugins = ["tokenferry.testing"]
@@ -141,6 +142,15 @@ def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[No
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than there are processors, for some tests wait for a clock or another process."""
     return (os.cpu_count() or 1) + 1
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let each worker of a first run make its share of the byte code."""
+    config = session.config
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        files = sorted(file for file in ROOT.glob("tests/**/test_*.py") if "e2e" not in file.parts)
+        rewrite(files[int(worker["workerid"][2:]) :: worker["workercount"]], config)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
