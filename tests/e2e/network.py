@@ -18,7 +18,10 @@ from e2e.parties import lacking
 T = TypeVar("T")
 
 _NEW_NETWORK: Final = 0x40000000  # CLONE_NEWNET
-_UNSHARE: Final = ("unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_UNSHARE: Final = (
+    *("setpriv", "--pdeathsig=KILL"),  # nothing is left where the tests are killed
+    *("unshare", "--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 _START: Final = """
 ip link set lo up
 hostname {name}
