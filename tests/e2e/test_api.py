@@ -170,7 +170,7 @@ def test_a_login_that_is_being_exchanged_is_stored_though_the_gateway_is_told_tw
             gateway.process.terminate()
             eventually(lambda: "waiting for" in gateway.log.read_text(), "the gateway ends")
             gateway.process.terminate()
-            eventually(lambda: "second signal: streams end" in gateway.log.read_text(), "the gateway ends at once")
+            eventually(lambda: "second signal: ending streams" in gateway.log.read_text(), "the gateway ends at once")
             exchange.exception(PATIENCE)  # whoever asked has his answer, or none
             with pytest.raises(subprocess.TimeoutExpired):
                 gateway.process.wait(2)

@@ -12,15 +12,15 @@ CONSTANTS: Final = {
     b"/healthz": b'{"status":"ok"}',
     b"/readyz": b'{"status":"ready"}',
 }
-"""What needs no key: the same answer for everybody, and no upstream is touched."""
+"""Answers that are the same for every client. They need no key and no upstream."""
 READY: Final = b"/readyz"
-"""A 503 while the gateway starts or drains."""
+"""Answers 503 while the gateway starts or drains."""
 
 _MODEL: Final = re.compile(rb"/v1(?:beta)?/models/(?!\.{1,2}$|.*:[a-z]+[A-Z])[A-Za-z0-9._:@+-]{1,256}")
 
 
 class Endpoint(Enum):
-    """What a path is served by."""
+    """The kind of a path."""
 
     CONSTANT = auto()
     INFERENCE = auto()
@@ -32,7 +32,7 @@ class Endpoint(Enum):
 EMBEDDINGS: Final = b"/v1/embeddings"
 BATCHES: Final = b"/v1/messages/batches"
 FILES: Final = b"/v1/files"
-_STORED_THINGS: Final[tuple[tuple[re.Pattern[bytes], tuple[str, ...]], ...]] = (
+_STORED_OBJECTS: Final[tuple[tuple[re.Pattern[bytes], tuple[str, ...]], ...]] = (
     (re.compile(rb"/v1/(?:messages/batches|files)"), ("GET", "POST")),
     (re.compile(rb"/v1/(?:messages/batches|files)/[A-Za-z0-9_-]{1,256}"), ("GET", "DELETE")),
     (
@@ -41,14 +41,14 @@ _STORED_THINGS: Final[tuple[tuple[re.Pattern[bytes], tuple[str, ...]], ...]] = (
     ),
     (re.compile(rb"/v1/messages/batches/[A-Za-z0-9_-]{1,256}/cancel"), ("POST",)),
 )
-"""What lies in an account, and the methods that it takes."""
+"""Paths of objects that an account stores, with their methods."""
 
 
 OLLAMA: Final = frozenset((b"/api/chat", b"/api/generate", b"/api/tags"))
-"""Paths of another format that would belong to the control plane."""
+"""Ollama's paths, which look like those of the control plane."""
 
 _OTHER_FORMATS: Final = (
-    ("OpenAI's", re.compile(rb"(?:/v1)*/completions")),
+    ("OpenAI's legacy Completions", re.compile(rb"(?:/v1)*/completions")),
     ("Vertex AI's", re.compile(rb"/v1/projects/.*")),
     ("Bedrock's", re.compile(rb"/model/.*")),
     ("Ollama's", re.compile(b"|".join(sorted(OLLAMA)))),
@@ -79,14 +79,14 @@ _RELAYED: Final = {
 }
 _PROXIED: Final = (*CLIENT_APIS, b"/v1/messages/count_tokens", BATCHES, FILES, EMBEDDINGS, b"/v1/models", MODELS)
 SERVED: Final = ", ".join([*(path.decode("ascii") for path in _PROXIED), f"{MODELS.decode()}/MODEL:{METHODS[0]}"])
-"""The paths that are proxied, for messages."""
+"""The proxied paths, as error messages list them."""
 
 
 def route(method: str, raw_path: bytes) -> Endpoint:
-    """Give the route of a path, compared as it was sent. Raises `GatewayError`: 404, 405."""
+    """Give the endpoint of a raw path. Raises `GatewayError`: 404, 405."""
     found = _EXACT.get(raw_path) or _by_pattern(raw_path)
     if found is None or (found[0] is Endpoint.MODELS and method == "POST" and b":" in raw_path):
-        # What is asked of a model with POST is another method of Gemini's, not a model with a colon in its name.
+        # A POST to a model is a method of Gemini's API that isn't served, not a model with a colon in its name.
         raise GatewayError(404, "not_found_error", f"this gateway has no such path; {_what_to_change(raw_path)}")
     name, methods = found
     if method not in methods:
@@ -94,14 +94,14 @@ def route(method: str, raw_path: bytes) -> Endpoint:
         raise GatewayError(
             405,
             "invalid_request_error",
-            f"this path takes {allowed} only",
+            f"this path allows only {allowed}",
             headers=((b"allow", allowed.encode("ascii")),),
         )
     return name
 
 
 def proxied(method: str, raw_path: bytes) -> Endpoint | None:
-    """Give the endpoint of a request that is proxied; None for all others, errors included."""
+    """Give the endpoint of a proxied request; None for all others, including errors."""
     known = _RELAYED.get((method, raw_path))
     if known is None and (found := _by_pattern(raw_path)) is not None and method in found[1]:
         return found[0]
@@ -113,7 +113,7 @@ def _by_pattern(raw_path: bytes) -> tuple[Endpoint, tuple[str, ...]] | None:
         return Endpoint.INFERENCE, ("POST",)
     if _MODEL.fullmatch(raw_path):
         return Endpoint.MODELS, ("GET",)
-    methods = next((methods for pattern, methods in _STORED_THINGS if pattern.fullmatch(raw_path)), None)
+    methods = next((methods for pattern, methods in _STORED_OBJECTS if pattern.fullmatch(raw_path)), None)
     return None if methods is None else (Endpoint.UNPRICED, methods)
 
 
@@ -124,13 +124,13 @@ def _what_to_change(raw_path: bytes) -> str:
     for whose, pattern in _OTHER_FORMATS:
         if pattern.fullmatch(raw_path):
             return (
-                f"it is of {whose} format, and this gateway speaks those of Anthropic's Messages API, of OpenAI's "
-                "Chat Completions and Responses, and of the Gemini API: choose one of them in the client"
+                f"it belongs to {whose} API, but this gateway serves Anthropic's Messages, OpenAI's Chat Completions "
+                "and Responses, and the Gemini API; choose one of them in the client"
             )
     if _STORED.fullmatch(raw_path):
-        return "no answer is stored here: send POST /v1/responses with the whole conversation"
+        return "it stores no answers; send POST /v1/responses with the whole conversation"
     if _TWICE.fullmatch(raw_path):
-        return "the client adds /v1 itself: take /v1 and all behind it off the end of its base URL"
+        return "the client adds /v1 itself; remove /v1 and everything after it from its base URL"
     if _WITHOUT.fullmatch(raw_path):
         return "add /v1 to the end of the client's base URL"
     return f"it serves {SERVED}"

@@ -199,7 +199,7 @@ async def test_what_no_target_can_say_is_refused_with_the_field(
 async def test_errors_come_in_the_callers_envelope(gate: Gate, native: Origin) -> None:
     assert error_in(await gate.call(PATH, method=b"GET"))["type"] == "invalid_request_error"
     reply = await gate.call(b"/v1/responses/resp_1", method=b"GET")
-    assert (reply.status, "no answer is stored" in error_in(reply)["message"]) == (404, True)
+    assert (reply.status, "stores no answers" in error_in(reply)["message"]) == (404, True)
     error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}
     native.scripts = [json_answer(json.dumps(error).encode(), status=429, headers=[b"retry-after: 60"])]
     reply = await ask(gate, "unmapped")

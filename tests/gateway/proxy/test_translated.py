@@ -355,6 +355,6 @@ async def test_a_document_too_long_to_hold_is_given_up(
     origin.scripts = [json_answer(json.dumps(long).encode())]
     reply = await ask(gate)
     assert reply.status == 502
-    assert "too long" in error_of(reply.body)["message"]
+    assert "too large" in error_of(reply.body)["message"]
     record = await gate.records.last()
     assert (record.error, gate.gateway.in_flight) == ("upstream_bad_answer", 0)

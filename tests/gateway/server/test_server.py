@@ -145,7 +145,7 @@ async def test_an_ending_gateway_answers_what_it_has_read_and_closes_the_rest(so
             assert (reply.status, reply.body) == (200, b"ok")
             assert reply.all(b"connection") == [b"close"]
             assert await reader.read() == b""
-    assert told == ["waiting for 1 request; 20 s at most, or until a second signal"]
+    assert told == ["waiting for 1 request; at most 20 s, or until a second signal"]
 
 
 async def test_an_ending_gateway_says_what_it_waits_for(source: Source, origin: Origin) -> None:

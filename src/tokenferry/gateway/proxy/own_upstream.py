@@ -16,14 +16,14 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def check_upstreams(providers: Iterable[Provider], server: ServerSettings, port: int | None = None) -> None:
-    """Raise `ConfigError` naming the providers whose base_url leads back to the gateway that listens there.
+    """Raise `ConfigError` with the providers whose base_url leads back to this gateway.
 
-    `port` is the one it listens on, if it isn't what `[server]` says. A name is looked up only where its port is the
-    gateway's.
+    `port` is the one it listens on, if that differs from `[server]`. A host name is resolved only if the URL has the
+    gateway's port.
     """
     port = server.port if port is None else port
     looped = [one for one in providers if one.enabled and _leads_back(one.base_url, server, port)]
-    faults = [f"providers.{one.name}.base_url {one.base_url} is its own address; name the API's" for one in looped]
+    faults = [f"providers.{one.name}.base_url {one.base_url} is its own address; set the API's" for one in looped]
     if faults:
         raise ConfigError("this gateway would be its own upstream:", tuple(faults))
 
@@ -33,8 +33,8 @@ def _leads_back(url: str, server: ServerSettings, port: int) -> bool:
     host = (parts.hostname or "").rstrip(".").lower()
     shown = f"[{host}]" if ":" in host else host
     at = parts.port or _PORTS.get(parts.scheme, 0)
-    called = {name.lower() for name in server.allowed_hosts}
-    if shown in called or f"{shown}:{at}" in called:
+    own_names = {name.lower() for name in server.allowed_hosts}
+    if shown in own_names or f"{shown}:{at}" in own_names:
         return True
     if not (server.tcp and port) or at != port:
         return False
@@ -52,7 +52,7 @@ def _addresses(host: str, port: int) -> set[str]:
 
 
 def _is_listened_at(address: str, host: str) -> bool:
-    """Whether what connects to an address gets to a listener on `host`."""
+    """Whether a connection to the address reaches a listener on `host`."""
     there: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     if isinstance(there, IPv6Address):
         there = there.ipv4_mapped or there
@@ -62,10 +62,10 @@ def _is_listened_at(address: str, host: str) -> bool:
         here = ip_address("127.0.0.1")  # localhost, as `bind` takes it
     if there == here or (there.is_unspecified and (here.is_loopback or here.is_unspecified)):
         return True
-    return here.is_unspecified and _is_ours(str(there))
+    return here.is_unspecified and _is_own(str(there))
 
 
-def _is_ours(address: str) -> bool:
+def _is_own(address: str) -> bool:
     """Whether it is an address of this machine."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as sock:

@@ -1,4 +1,4 @@
-"""Which account encrypted reasoning came from, so that it goes to no other: in requests that pass untranslated."""
+"""Tracks the account of encrypted reasoning, which only that account can read, in untranslated requests."""
 
 import re
 from collections import OrderedDict
@@ -11,7 +11,7 @@ _MOST_THOUGHTS: Final = 1000
 
 
 def thoughts_in(body: bytes) -> list[int]:
-    """A number for each encrypted thought in a request, in their order."""
+    """Give a number for each encrypted thought in a request, in order."""
     return [hash(found) for found in _ENCRYPTED.findall(body)] if b'"encrypted_content"' in body else []
 
 
@@ -25,32 +25,32 @@ class _Conversation:
 
 
 class ReasoningOwners:
-    """Remembers the accounts of the latest conversations, and of each thought that came up in one.
+    """Remembers which account owns each encrypted thought of the latest conversations.
 
-    A thought that is new in a request is of the account that answered the conversation last. Of requests that name no
-    conversation, once two accounts have answered them, a new thought is of no known account. It knows nothing of what
-    was before the process began: then the vendor's refusal decides.
+    A thought that is new in a request belongs to the account that answered the conversation last. If the request names
+    no conversation and two accounts have answered such requests, its owner is unknown. Owners from before the start of
+    the process are unknown, too: then the vendor's refusal decides.
     """
 
     def __init__(self) -> None:
         self._conversations: OrderedDict[str, _Conversation] = OrderedDict()
 
     def foreign(self, conversation: str, account: str, thoughts: Collection[int], *, is_named: bool) -> frozenset[int]:
-        """Those of the thoughts that this account must not get."""
+        """Give the thoughts that must not be sent to this account."""
         known = self._conversations.get(conversation)
         if known is None or known.last is None:
             return frozenset()
-        is_clear = is_named or len(known.accounts) == 1
+        has_one_owner = is_named or len(known.accounts) == 1
         owners = known.owners
         for thought in thoughts:
-            if thought not in owners and is_clear:
+            if thought not in owners and has_one_owner:
                 owners[thought] = known.last
         while len(owners) > _MOST_THOUGHTS:
             owners.popitem(last=False)
         return frozenset(thought for thought in thoughts if owners.get(thought) != account)
 
     def answered(self, conversation: str, account: str, thoughts: Collection[int]) -> None:
-        """The account has read these thoughts, and what comes next is its own."""
+        """Make the account the owner of these thoughts, which it has read, and of the conversation's next ones."""
         known = self._conversations.setdefault(conversation, _Conversation())
         self._conversations.move_to_end(conversation)
         if len(self._conversations) > _MOST:

@@ -1,4 +1,4 @@
-"""Token counts for upstreams that count none: estimated by length, and by what they counted of earlier requests."""
+"""Estimates token counts for upstreams that can't count, by length and by the usage of earlier requests."""
 
 from typing import Final
 
@@ -10,21 +10,21 @@ from tokenferry.wire import BYTES_PER_TOKEN, BodySize
 ESTIMATED: Final = b"x-tokenferry-estimated"
 _MOST_KNOWN: Final = 256
 _LEAST_BYTES: Final = 2000
-"""Of a small request most is the upstream's own frame."""
+"""Smaller requests consist mostly of what the upstream adds."""
 _LEAST_RATIO, _MOST_RATIO = 1.0, 8.0
 _WEIGHT: Final = 0.2
 _MARGIN: Final = 1.05
-"""A client that compacts its conversation in time needs a count that is rather too high."""
+"""A count that is too high is better: a client then compacts its conversation in time."""
 
 
 class TokenRatios:
-    """How many bytes of a request make a token, for each provider's model. It belongs to one thread."""
+    """The bytes per token of each provider's models. For one thread only."""
 
     def __init__(self) -> None:
         self._ratios: dict[tuple[str, str], float] = {}
 
     def learn(self, target: Target, size: BodySize, tokens: int) -> None:
-        """Take in what the upstream counted of a request, cached tokens included."""
+        """Adjust the ratio by a request and its input tokens, as the upstream counted them, including cached ones."""
         if size.text < _LEAST_BYTES or size.inline_tokens or tokens <= 0:
             return
         key, ratio = (target.group.provider, target.model), size.text / tokens
@@ -33,12 +33,13 @@ class TokenRatios:
             self._ratios[key] = known + _WEIGHT * (ratio - known)
 
     def estimate(self, target: Target, size: BodySize) -> int:
+        """Give the estimated input tokens of a request."""
         ratio = self._ratios.get((target.group.provider, target.model))
         return size.tokens(BYTES_PER_TOKEN if ratio is None else ratio / _MARGIN)
 
 
 def count_answer(tokens: int, client: ClientApi = MESSAGES) -> tuple[list[Header], bytes]:
-    """The headers and the body of an estimate, which is marked as one."""
+    """Give the headers, which mark an estimate, and the body of an answer."""
     content = b'{"%b":%d}' % (b"totalTokens" if client is GEMINI else b"input_tokens", tokens)
     headers = [
         (b"content-type", b"application/json"),

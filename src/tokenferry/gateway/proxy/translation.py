@@ -1,4 +1,4 @@
-"""An attempt at an upstream of another format: what comes of it, as the client's format says it."""
+"""Translates the response of an upstream that speaks another format than the client."""
 
 from collections.abc import Callable
 from typing import Final
@@ -13,30 +13,30 @@ from tokenferry.wire import Codec, Sent, StreamTranslator
 _MULTIPLE_CHOICES: Final = 300
 _BAD_GATEWAY: Final = 502
 _LONGEST_DOCUMENT: Final = 8 * 1024 * 1024
-"""An answer of a model, with room to spare: it is held until it is whole."""
+"""In bytes. A document is held until it is complete."""
 _TYPE: Final = b"content-type"
 _EVENTS: Final = b"text/event-stream"
 _JSON: Final = b"application/json"
 _OWN_LINES: Final = {"anthropic": (b"anthropic-version: 2023-06-01\r\n",)}
-"""What the API of a format asks for in the head of each request."""
+"""Headers that an API requires in each request."""
 _OF_THE_BODY: Final = frozenset((_TYPE, b"content-length", b"content-encoding", b"transfer-encoding"))
 
 
 class Translation:
-    """The sink of an upstream call, which passes the translated answer on to another one.
+    """A sink that translates an upstream's response for another sink.
 
-    Events are passed on as they come. A document is held until it is whole, since it may turn out to be none. Errors
-    and redirects pass as they are: failover judges them by the upstream's own words, and `error` translates what the
-    client gets of them. `fail` takes what goes wrong in here.
+    Events are translated as they arrive. A document is held until it is complete, since it may be invalid. Errors and
+    redirects pass unchanged, because failover classifies them by the upstream's text; `error` translates one for the
+    client. `fail` receives unexpected exceptions.
     """
 
     call: Call | None = None
     """The upstream call, once there is one."""
     _head: ResponseHead | None = None
-    """Of a document that has begun."""
+    """The head of a document that is held."""
     _stream: StreamTranslator | None = None
     _events: EventStreamFilter | None = None
-    """Of the upstream's own stream."""
+    """Reads the usage of the upstream's stream."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Translation:
     ) -> None:
         self.sent = sent
         self.usage = TokenUsage()
-        """The usage as the upstream reported it."""
+        """The usage that the upstream reports."""
         self._dialect = DIALECTS[codec.upstream]
         self._provider = provider
         self._codec = codec
@@ -67,7 +67,7 @@ class Translation:
         return self.sent.path.encode("ascii")
 
     def lines(self, presented: EncodedCredential) -> list[bytes]:
-        """The request's headers: none of the client's, which are of another format."""
+        """Give the request's header lines. None are the client's, since those are for another API."""
         return [
             *((b"content-type: application/json\r\n",) if self.sent.body else ()),
             b"accept: %b\r\n" % (_EVENTS if self.sent.stream else _JSON),
@@ -80,11 +80,11 @@ class Translation:
 
     @property
     def beginning(self) -> bytes:
-        """The beginning of the upstream's stream, in its own words."""
+        """The untranslated beginning of the upstream's stream."""
         return b"" if self._events is None else self._events.beginning
 
     def error(self, head: ResponseHead, body: bytes) -> tuple[ResponseHead, bytes]:
-        """An error as the client gets it."""
+        """Translate an error for the client."""
         status, content = self._codec.error(head.status, body, self._request_id)
         return error_head(head, status, content), content
 
@@ -119,7 +119,7 @@ class Translation:
         else:
             try:
                 head, content = self._document(self._head, b"".join(self._chunks))
-            except Exception as fault:  # noqa: BLE001  # a defect in here: answered as one
+            except Exception as fault:  # noqa: BLE001  # a defect of a codec: answered
                 self._fail(fault)
                 return
             self._sink.on_head(head)
@@ -128,12 +128,12 @@ class Translation:
 
     def on_failure(self, failure: UpstreamError) -> None:
         if self._stream is not None and self._stream.is_complete:
-            self._sink.on_end()  # nothing is missing but the end of the framing
+            self._sink.on_end()  # only the end of the framing is missing
         else:
             self._sink.on_failure(failure)
 
     def close(self) -> None:
-        """Nothing more comes of it: estimate what the upstream has not counted."""
+        """End it, and estimate the tokens that the upstream didn't report."""
         if self._events is not None:
             self._events.close()
 
@@ -147,33 +147,33 @@ class Translation:
             self._sink.on_body(content)
 
     def _document(self, head: ResponseHead, body: bytes) -> tuple[ResponseHead, bytes]:
-        """The answer, or in its place an error in the upstream's format."""
+        """Give the translated answer, or an error in the upstream's format."""
         try:
             content, _ = self._codec.answer(body, self.sent)
             self._dialect.read_usage(body, self.usage)
             if self._is_answer and self.usage.output is None:
                 estimate_output(body, self.usage)
             if self.sent.stream:
-                return _told(head, "the upstream answered with no stream, though one was asked for")
+                return _error(head, "the upstream answered a request for a stream with a document")
         except UnreadableAnswer as fault:
             if fault.status is not None:
                 return ResponseHead(fault.status, _headers(head, _JSON, len(body))), body
-            return _told(head, str(fault))
+            return _error(head, str(fault))
         return ResponseHead(head.status, _headers(head, _JSON, len(content))), content
 
     def _give_up(self) -> None:
         assert self.call is not None
         self.call.abort()
-        self._sink.on_failure(BadAnswer(self._provider.name, "its body is too long to be translated", after_head=True))
+        self._sink.on_failure(BadAnswer(self._provider.name, "its body is too large to translate", after_head=True))
 
 
 def error_head(head: ResponseHead, status: int, content: bytes) -> ResponseHead:
-    """The head of an error whose body was put into other words."""
+    """Give the head for an error whose body was replaced."""
     return ResponseHead(status, _headers(head, _JSON, len(content)))
 
 
-def _told(head: ResponseHead, why: str) -> tuple[ResponseHead, bytes]:
-    """What is wrong with an answer, in place of it."""
+def _error(head: ResponseHead, why: str) -> tuple[ResponseHead, bytes]:
+    """Give a 502 that replaces an unreadable answer."""
     content = why.encode()
     return ResponseHead(_BAD_GATEWAY, _headers(head, b"text/plain", len(content))), content
 
@@ -184,7 +184,7 @@ def _kind_of(head: ResponseHead) -> bytes:
 
 
 def _headers(head: ResponseHead, kind: bytes, length: int | None = None) -> list[Header]:
-    """The upstream's headers, with those of the body that takes the place of its own."""
-    kept = [header for header in head.headers if header[0] not in _OF_THE_BODY]
+    """Give the upstream's headers, with those that describe the replaced body."""
+    others = [header for header in head.headers if header[0] not in _OF_THE_BODY]
     sized = [] if length is None else [(b"content-length", b"%d" % length)]
-    return [*kept, (_TYPE, kind), *sized]
+    return [*others, (_TYPE, kind), *sized]

@@ -1,4 +1,4 @@
-"""Requests that pass in their own format and whose price isn't known: embeddings, files, and batches of messages."""
+"""Requests without a known price, which are never translated: embeddings, files, and batches of messages."""
 
 from typing import Final
 
@@ -18,10 +18,10 @@ _ROUTES: Final = (EMBEDDINGS, BATCHES, FILES)
 
 
 class UnpricedExchange(Exchange):
-    """For keys without limits that such a request could get around: on models, or on what is spent.
+    """An unpriced request. It is refused for keys with limits that it could bypass: on models or spending.
 
-    What lies in one account, files and batches, is for keys that are pinned to an account, or where one is pinned for
-    all. A subscription's credential is never presented.
+    Files and batches are stored in one account, so they require a key or a gateway that is pinned to an account. A
+    subscription is never used.
     """
 
     def __init__(self, state: ProxyState, head: RequestLine, writer: AnswerWriter, record: RequestRecord) -> None:
@@ -33,7 +33,7 @@ class UnpricedExchange(Exchange):
 
     def begin(self, head: ResponseHead, headers: ResponseHeaders) -> None:
         super().begin(head, headers)
-        self._record.usage = TokenUsage()  # what the filter reads is of no price
+        self._record.usage = TokenUsage()  # the filter's usage has no price
 
     def _open(self) -> None:
         assert self._key is not None
@@ -44,11 +44,11 @@ class UnpricedExchange(Exchange):
         super()._open()
 
     def _refusal(self, key: ClientKey) -> str | None:
-        """Why the key may not ask for this, and what to do; None if it may."""
+        """Give the reason why the key may not do this, with a way out; None if it may."""
         if key.rights.models:
-            return "it may use some models alone, which can't be held to here; use a key without --model"
+            return "it is limited to some models, which can't be enforced here; use a key without --model"
         if key.budgets or self._state.budgets.counters_of(key, self._record.at):
-            return "a budget limits it, and what this costs isn't known; use a key that no budget covers"
+            return "a budget covers it, and the cost of this request is unknown; use a key without a budget"
         if self._route != EMBEDDINGS.decode() and not self._forwarder.is_pinned(key):
-            return f"what is stored lies in one account; {self._forwarder.how_to_pin(key)}"
+            return f"files and batches are stored in one account; {self._forwarder.how_to_pin(key)}"
         return None

@@ -1,4 +1,4 @@
-"""The listener's side of HTTP/1.1: what is ambiguous is refused, what is slow or endless is cut."""
+"""Serves HTTP/1.1 to clients. Refuses ambiguous requests, and cuts slow or endless ones."""
 
 import asyncio
 import select
@@ -34,12 +34,12 @@ _LARGE_HEAD: Final = f"the request's head is larger than {HEAD_LIMIT} bytes"
 _ENDING: Final = "the gateway is shutting down; send the request again when it is back"
 
 
-class _Stop(Exception):  # noqa: N818  # stops the parser from inside a call-back
-    """The request was found wanting."""
+class _Stop(Exception):  # noqa: N818  # stops the parser from inside a callback
+    """The request is invalid."""
 
 
 class Connections:
-    """What the connections of a listener share. `limit` counts each of them, and each request in flight, once."""
+    """The connections of a listener. `limit` applies to the number of connections plus requests in flight."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -47,7 +47,7 @@ class Connections:
         self.all: set[ClientConnection] = set()
         self.in_flight = 0
         self.tasks: set[asyncio.Task[None]] = set()
-        """Of requests that are answered by one."""
+        """The tasks that answer requests."""
         self._ready: list[ClientConnection] = []
 
     def proceed_soon(self, connection: "ClientConnection") -> None:
@@ -66,13 +66,13 @@ class Connections:
         for connection in ready:
             try:
                 connection.proceed()
-            except Exception as fault:  # noqa: BLE001  # the others must go on
+            except Exception as fault:  # noqa: BLE001  # the other requests must proceed
                 connection.transport.abort()
-                context = {"message": "a request could not be gone on with", "exception": fault}
+                context = {"message": "a request could not proceed", "exception": fault}
                 connection.loop.call_exception_handler(context)
 
     def make_room(self, asking: "ClientConnection") -> bool:
-        """At the limit close the other connection that has been idle for longest; tell whether there is room now."""
+        """At the limit, close the connection that has been idle for the longest time. Give whether there is room."""
         if len(self.all) + self.in_flight <= self.limit:
             return True
         idle = [one for one in self.all if one.is_idle and one is not asking]
@@ -80,9 +80,9 @@ class Connections:
 
 
 class ClientConnection(asyncio.Protocol):
-    """One connection of a client. `deadline` is on the loop's clock; whoever owns the listener calls `expire`.
+    """A client's connection. `deadline` is on the loop's clock; the listener's owner calls `expire`.
 
-    Pipelined requests wait for their turn; nothing more is read until then.
+    A pipelined request waits until those before it are answered, and nothing more is read until then.
     """
 
     def __init__(self, gateway: Gateway, shared: Connections) -> None:
@@ -90,7 +90,7 @@ class ClientConnection(asyncio.Protocol):
         self._shared = shared
         self.loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
-        # What follows a request that said "connection: close" is left alone, and doesn't spoil its answer.
+        # Data after a request with "connection: close" is ignored, so that the request is answered.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._address: str | None = None
@@ -99,7 +99,7 @@ class ClientConnection(asyncio.Protocol):
         self._url = b""
         self._headers = HeaderList()
         self.is_ready = False
-        """Whether it is about to go on with a request."""
+        """Whether it is scheduled to proceed with a request."""
         self.deadline = _NEVER
         self.idle_since = 0.0
         self._unread_deadline = _NEVER
@@ -110,27 +110,27 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is open and nothing of a request has been read that isn't answered."""
+        """Whether it is open without an unanswered request, not even a part of one."""
         return not self._in_message and not self._handlers and not self.transport.is_closing()
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request whose head was read has not had all of its answer."""
+        """Whether a request isn't completely answered."""
         return bool(self._handlers)
 
     @property
     def is_streaming(self) -> bool:
-        """Whether an answer of no announced length is under way."""
+        """Whether an answer of unknown length is being sent."""
         return bool(self._handlers) and self._handlers[0].writer.is_chunked
 
     @property
     def tasks(self) -> set[asyncio.Task[None]]:
-        """Where to keep the tasks that answer requests."""
+        """The listener's tasks that answer requests."""
         return self._shared.tasks
 
     @property
     def is_deaf(self) -> bool:
-        """Whether nothing is read for now: a request is to be answered first, or who takes its body lags behind."""
+        """Whether reading is paused until a request is answered or its body is consumed."""
         return self._is_deaf or self._is_full
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -145,10 +145,9 @@ class ClientConnection(asyncio.Protocol):
         if shared.is_ending:
             self.shutdown()
         elif not shared.make_room(self) and len(shared.all) > shared.limit + _SPARE:
-            transport.abort()  # type: ignore[attr-defined]  # a request would get an answer that there is no room, but this
-            # is too many even for that
+            transport.abort()  # type: ignore[attr-defined]  # too many even for an error
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # that it is lost says enough
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the cause doesn't matter
         self._shared.all.discard(self)
         self._leave()
 
@@ -156,7 +155,7 @@ class ClientConnection(asyncio.Protocol):
         if self._is_lingering:
             self._discard(data)
             return
-        # What the parser keeps or skips without telling (an endless header, chunk extension or trailer) counts, too.
+        # This also counts what the parser buffers or skips silently: an endless header, chunk extension or trailer.
         self._quiet_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -170,14 +169,14 @@ class ClientConnection(asyncio.Protocol):
         if self._quiet_bytes > HEAD_LIMIT:
             self._break_off(GatewayError(431, "invalid_request_error", _LARGE_HEAD))
         elif self.is_ready:
-            self.proceed()  # of no connection more than one read waits: a body may be refused by its head
+            self.proceed()  # before more is buffered: the head may be enough to refuse the body
         elif self._handlers:
             self._shared.proceed_soon(self)
 
     def eof_received(self) -> bool:
-        return False  # who ends its side gets no answer any more: it is gone for all we know
+        return False  # close: a client that ends its side counts as gone
 
-    # What the parser tells.
+    # Events of the parser.
 
     def on_message_begin(self) -> None:
         self._url = b""
@@ -189,7 +188,7 @@ class ClientConnection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else a trailer: merging it into the head would let it pass unchecked (RFC 9110, 6.5.1)
+        if self._in_head:  # otherwise a trailer, which must not be merged into the head unchecked (RFC 9110, 6.5.1)
             self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
@@ -228,7 +227,7 @@ class ClientConnection(asyncio.Protocol):
         handler = self._reading
         assert handler is not None
         if handler.writer.is_over:
-            # An answer that did not wait for the body. What is left of it is read, so that the answer gets through.
+            # The answer didn't wait for the body. The rest of the body is read, so that the answer arrives.
             self._discard(body)
         else:
             handler.take(body)
@@ -243,9 +242,9 @@ class ClientConnection(asyncio.Protocol):
         if not handler.writer.is_over:
             handler.complete()
         elif not self._handlers:
-            self._rest()
+            self._become_idle()
 
-    # What the transport tells.
+    # Events of the transport.
 
     def pause_writing(self) -> None:
         self._unread_deadline = self.loop.time() + READ_SECONDS
@@ -257,14 +256,14 @@ class ClientConnection(asyncio.Protocol):
         if self._handlers:
             self._handlers[0].resume()
 
-    # What requests in their turn say.
+    # Events of handlers and writers.
 
     def answered(self, writer: ResponseWriter) -> None:
-        """An answer is whole: the next request's turn."""
+        """End an answer, and proceed with the next request."""
         self._handlers.popleft()
         self._shared.in_flight -= 1
         if not writer.keep:
-            # Closing over unread bytes would destroy the answer on its way.
+            # Closing with unread bytes would destroy the answer in transit.
             if self._in_message and not self._handlers:
                 self._linger()
             else:
@@ -276,23 +275,23 @@ class ClientConnection(asyncio.Protocol):
             if self._handlers:
                 self._shared.proceed_soon(self)
             elif not self._in_message:
-                self._rest()
+                self._become_idle()
 
     def cut(self) -> None:
-        """Close the connection; what is written already still goes out, to a client that reads."""
+        """Close the connection after sending what is already written."""
         self.deadline = self.loop.time() + CLOSE_SECONDS
         self.transport.close()
         self._leave()
 
     def hold(self, *, is_deaf: bool) -> None:
-        """Read nothing for now, or read on."""
+        """Pause or resume reading."""
         self._is_deaf = is_deaf
         self._listen()
 
-    # What the listener says.
+    # Calls of the listener.
 
     def expire(self, now: float) -> None:
-        """Cut the connection if its client is late. Time in which nothing was read from it doesn't count."""
+        """Cut the connection if its client is late. Time while reading was paused doesn't count."""
         if now >= self._unread_deadline:
             self.transport.abort()
         elif now < self.deadline:
@@ -306,37 +305,37 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
 
     def shutdown(self) -> None:
-        """Close it as soon as every request that has reached this machine is answered."""
+        """Close it once every request that has reached this machine is answered."""
         if self._is_lingering:
             self.transport.close()
         elif self._handlers:
-            self._handlers[-1].writer.keep = False  # the newest one; those before it are answered, too
+            self._handlers[-1].writer.keep = False  # the newest request; earlier ones are answered first
         elif not self.close_if_idle():
             self.deadline = min(self.deadline, self.loop.time() + _LINGER_SECONDS)
 
     def close_if_idle(self) -> bool:
-        """Close it, unless a request is under way, or lies unread in the socket's buffer; tell whether it is closed."""
+        """Close it, unless a request is in progress or unread in the socket's buffer. Give whether it is closed."""
         if self.is_idle and not self._has_unread():
             self.transport.close()
         return self.transport.is_closing()
 
     def give_up(self) -> None:
-        """Answer a request that is to be ended before its answer has begun."""
+        """Refuse the current request if its answer hasn't begun."""
         if self._handlers and not self._handlers[0].writer.is_started:
             self._handlers[0].refuse(
                 GatewayError(503, "api_error", _ENDING, should_retry=True, retry_after=2, cause="shutting_down")
             )
 
     def proceed(self) -> None:
-        """Go on with the request whose turn it is."""
+        """Proceed with the current request."""
         self.is_ready = False
         if self._handlers and not self.transport.is_closing():
             if self._unread_deadline != _NEVER:
                 self._handlers[0].pause()
             self._handlers[0].proceed()
 
-    def _rest(self) -> None:
-        """Nothing of a request is under way any more."""
+    def _become_idle(self) -> None:
+        """Start the idle time, after the last request."""
         self.idle_since = now = self.loop.time()
         self.deadline = now + IDLE_SECONDS
         if self._shared.is_ending:
@@ -348,7 +347,7 @@ class ClientConnection(asyncio.Protocol):
         self._leave()
 
     def _listen(self) -> None:
-        """Read, or don't, as it was said."""
+        """Pause or resume the transport's reading as needed."""
         transport = self.transport
         is_reading = not (self._is_deaf or self._is_full)
         if transport.is_closing() or transport.is_reading() is is_reading:
@@ -359,21 +358,21 @@ class ClientConnection(asyncio.Protocol):
             transport.pause_reading()
 
     def _break_off(self, fault: GatewayError) -> None:
-        """Answer what can't be understood, unless an answer to an earlier request is due or under way."""
+        """Refuse a malformed request, unless an earlier request is still being answered."""
         if self.transport.is_closing():
             return
         if not self._handlers:
             if self._reading is None:
                 self._refuse(fault)
             else:
-                self.transport.abort()  # its request was answered before its body had come
+                self.transport.abort()  # its request was answered before its body arrived
         elif len(self._handlers) > 1 or self._handlers[0].writer.is_started or self._handlers[0] is not self._reading:
             self.transport.abort()
         else:
             self._handlers[0].refuse(fault)
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer what could not be read as a request."""
+        """Answer a request whose head is malformed."""
         request_id = new_request_id()
         content = error.body(request_id)
         lines = [b"HTTP/1.1 %d \r\n" % error.status]
@@ -384,7 +383,7 @@ class ClientConnection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """End our side, and read what still comes: closing over unread bytes would destroy the answer on its way."""
+        """End our side, and keep reading: closing with unread bytes would destroy the answer in transit."""
         if not self.transport.can_write_eof():
             self.cut()
             return
@@ -397,7 +396,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport.write_eof()
 
     def _leave(self) -> None:
-        """No answer that is left gets through any more."""
+        """Disconnect all handlers, since nothing more can be sent."""
         handlers, self._handlers = self._handlers, deque()
         self._shared.in_flight -= len(handlers)
         for handler in handlers:
@@ -422,21 +421,21 @@ class ClientConnection(asyncio.Protocol):
         raise _Stop
 
 
-def _fault(  # noqa: PLR0911  # one line for each
+def _fault(  # noqa: PLR0911  # one return per rule
     head: RequestHead, url: bytes, parser: httptools.HttpRequestParser
 ) -> tuple[int, str] | None:
-    """What is wrong with a request that the parser could read, if anything: a status, and a sentence."""
+    """Give the status and message for an invalid head that the parser accepted; None for a valid one."""
     if head.codings and any(value.strip().lower() != b"chunked" for value in head.codings):
-        return 400, "the only transfer-encoding understood is chunked"
+        return 400, "the only supported transfer-encoding is chunked"
     if head.expectations and any(value.strip().lower() != b"100-continue" for value in head.expectations):
-        return 417, "the only expectation understood is 100-continue"
+        return 417, "the only supported expectation is 100-continue"
     if parser.get_http_version() != "1.1":
-        return 505, "speak HTTP/1.1"
+        return 505, "the version of HTTP must be 1.1"
     if not url.startswith(b"/") or _FRAGMENT in url or not url.isascii():
-        return 400, "the request's target must be a path, with a query perhaps"
+        return 400, "the request's target must be a path with an optional query"
     if len(head.hosts) != 1:
         return 400, "the request must have exactly one Host header"
     if parser.should_upgrade():
-        # The parser would take a body that follows for the next request.
-        return 400, "this gateway upgrades no connection; leave out the Upgrade header"
+        # The parser would read a following body as the next request.
+        return 400, "this gateway can't upgrade connections; remove the Upgrade header"
     return None

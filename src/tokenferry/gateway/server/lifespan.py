@@ -3,38 +3,38 @@ from typing import Protocol
 
 
 class Lifespan(Protocol):
-    """What the owner of a `Server` does while it starts, serves and ends, in the order of these methods.
+    """Callbacks of a `Server` for its owner, in order. Derive from `BaseLifespan`.
 
-    Each one runs in the server's event loop and must not block, unless it says otherwise. Derive from `BaseLifespan`.
+    They run in the server's event loop and must not block, unless stated otherwise.
     """
 
     async def started(self) -> None:
-        """The sockets listen: clients can connect from here on."""
+        """Called once clients can connect."""
 
     def every_second(self) -> None: ...
 
     async def every_minute(self) -> None:
-        """May take its time: it is not called again until it has ended, and the end does not wait for it."""
+        """May be slow. It isn't called again before it has ended, and the server doesn't wait for it at the end."""
 
     def hang_up(self) -> bool:
-        """Whether a HUP has been dealt with; if not, it ends the server. Called by the signal's handler."""
+        """Handle a HUP. Gives False if the signal shall end the server. Called by the signal handler."""
         ...
 
     def ending(self) -> None:
-        """The server is about to stop listening. Runs on a thread of its own and may block."""
+        """Called before the server stops listening, on another thread. May block."""
 
     def tell(self, line: str) -> None:
         """Report what the server waits for, whenever that changes."""
 
     def waiting_for(self) -> Iterable[str]:
-        """What else the end waits for, beside requests and streams."""
+        """Give what else the end waits for, besides requests and streams."""
         ...
 
     async def finish(self) -> None:
-        """The time for answers is up: end those that are left."""
+        """End the remaining answers, whose time is up."""
 
     async def last(self) -> None:
-        """All connections are closed. Not awaited after a second signal."""
+        """Called when all connections are closed, but not after a second signal."""
 
 
 class BaseLifespan:

@@ -25,19 +25,19 @@ _TICK: Final = 0.1
 _TICKS_PER_SECOND: Final = 10
 _TICKS_PER_MINUTE: Final = 600
 _POLL: Final = 0.02
-_LAST_WORDS: Final = 1.0
+_FLUSH_SECONDS: Final = 1.0
 _SETTLE_ROUNDS: Final = 5
 # On Python 3.13 a server removes its Unix socket when it closes, though other workers may listen on it.
 _KEEP_SOCKET: Final[dict[str, Any]] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 
 class Server:
-    """Serves a gateway on listening sockets until a signal or `stop` ends it. `tls` is for those that aren't Unix ones.
+    """Serves a gateway on listening sockets until a signal or `stop` ends it. `tls` applies to TCP sockets.
 
-    INT, TERM and HUP, as far as they aren't ignored, and the end of a worker's `supervisor` end it gracefully: for
-    `delay` seconds it takes requests and says that it isn't ready, then there are no new connections, requests that
-    have reached it have `drain` seconds, then what is left is ended. After a second signal answers are not waited for.
-    `connections` limits them: each of them, and each request in flight, counts. `lifespan` takes part in all of that.
+    INT, TERM and HUP, unless ignored, and the end of a worker's `supervisor` end it gracefully. For `delay` seconds it
+    accepts requests but reports that it isn't ready. Then it stops listening, and running requests have `drain` seconds
+    before they are ended. After a second signal it doesn't wait for answers. `connections` limits the number of
+    connections plus requests in flight. `lifespan` is called at each of these steps.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Server:
         self._gateway = gateway
         self._protocol = partial(ClientConnection, gateway, self.connections)
         self._servers: list[asyncio.base_events.Server] = []
-        self._is_told = self._is_told_again = False
+        self._is_stopped = self._is_forced = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._shown = asyncio.Event()
-        """Set on the loop after `_is_told`: the next tick isn't waited for."""
+        self._stop_event = asyncio.Event()
+        """Set by `stop` on the loop, to end the wait for the next tick."""
         self._ticks = 0
         self._sockets = sockets
         self._drain = drain
@@ -71,32 +71,32 @@ class Server:
         self.ended_by: signal.Signals | None = None
 
     def run_until_stopped(self) -> signal.Signals | None:
-        """Serve in this thread; give the signal that ended it, if one did. In the main thread signals are handled."""
+        """Serve in this thread, and give the signal that ended it. Handles signals only in the main thread."""
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
                 runner.run(self.serve())
         finally:
-            self._gateway.settle()  # connections that were aborted at the very end have lost their requests since
+            self._gateway.settle()  # aborted connections have added their records since
         return self.ended_by
 
     def drain_for(self, seconds: float, delay: float = 0.0) -> None:
-        """Set how long requests may go on after the server is asked to end, and how long new ones are taken before."""
+        """Set the seconds for running requests after the end begins, and for accepting new ones before that."""
         self._drain, self._delay = seconds, delay
 
     def stop(self) -> None:
-        """End it gracefully; from any thread."""
-        self._is_told = True
+        """End the server gracefully. May be called from any thread."""
+        self._is_stopped = True
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has ended, and its loop is closed
-                self._loop.call_soon_threadsafe(self._shown.set)
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self._stop_event.set)
 
     async def serve(self) -> None:
-        """Serve until it is ended."""
+        """Serve until the server is ended."""
         try:
             self._loop = asyncio.get_running_loop()
             with self._signals():
                 await self._start()
-                await self._tick_until(lambda: self._is_told)
+                await self._tick_until(lambda: self._is_stopped)
                 await self._end()
         finally:
             self._gateway.settle()
@@ -107,8 +107,8 @@ class Server:
             self._ticks += 1
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK):
-                    await self._shown.wait()
-            self._shown.clear()
+                    await self._stop_event.wait()
+            self._stop_event.clear()
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -130,20 +130,20 @@ class Server:
         return server
 
     def tick(self, counter: int) -> None:
-        """Do what is due; to be called ten times a second, with a number that grows by one each time."""
+        """Run periodic work. Call it ten times a second with an increasing counter."""
         if counter % _TICKS_PER_SECOND == 0:
             self._expire()
             self._lifespan.every_second()
         is_due = counter % _TICKS_PER_MINUTE == _TICKS_PER_MINUTE - 1
         if is_due and (self._minutely is None or self._minutely.done()):
-            # On its own, for a disk that hangs must not hold up the end.
+            # As a task, since a disk that hangs must not delay the end.
             self._minutely = asyncio.ensure_future(self._lifespan.every_minute())
 
     async def _end(self) -> None:
-        """End it as the class says."""
+        """End the server in the steps that the class describes."""
         self._gateway.phase = "draining"
         begun = asyncio.get_running_loop().time()
-        await self._tick_until(lambda: self._is_told_again or asyncio.get_running_loop().time() >= begun + self._delay)
+        await self._tick_until(lambda: self._is_forced or asyncio.get_running_loop().time() >= begun + self._delay)
         await asyncio.to_thread(self._lifespan.ending)
         await self._accept_the_last()
         self.connections.is_ending = True
@@ -154,13 +154,13 @@ class Server:
         for connection in list(self.connections.all):
             connection.give_up()
         tasks = list(self.connections.tasks)
-        await self._last_words()
+        await self._flush()
         for task in tasks:
             task.cancel()
         for connection in list(self.connections.all):
             connection.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not self._is_told_again:
+        if not self._is_forced:
             await self._lifespan.last()
 
     @contextlib.contextmanager
@@ -174,28 +174,28 @@ class Server:
         try:
             yield
         finally:
-            if self._supervisor is None:  # a worker's own would end it, in the middle of a refresh perhaps
+            if self._supervisor is None:  # the default handlers could kill a worker during a refresh
                 for number, handler in previous.items():
                     signal.signal(number, handler or signal.SIG_DFL)
 
     def _handle(self, sig: int, _: FrameType | None) -> None:
         if sig == _HANGUP and self._lifespan.hang_up():
             return
-        if self._is_told or sig == SIG_FORCE:
-            self._is_told_again = True
+        if self._is_stopped or sig == SIG_FORCE:
+            self._is_forced = True
         self.ended_by = self.ended_by or signal.Signals(sig)
         self.stop()
 
     def _end_alone(self) -> None:
-        """The supervisor is gone, so no signal will end this worker."""
+        """End this worker, since its supervisor is gone."""
         assert self._supervisor is not None
         asyncio.get_running_loop().remove_reader(self._supervisor.lifeline)
         self.stop()
 
     async def _accept_the_last(self) -> None:
-        """Stop listening, and take in the connections that the system has made for us: they would be reset."""
+        """Stop listening, but accept the connections in the backlog, which would be reset otherwise."""
         loop = asyncio.get_running_loop()
-        # asyncio makes a connection of what it accepts some rounds later, and drops it if the server is closed by then.
+        # asyncio needs some rounds of the loop to set up an accepted connection, and drops it if the server is closed.
         for sock in self._sockets:
             loop.remove_reader(sock.fileno())
         for _ in range(_SETTLE_ROUNDS):
@@ -207,7 +207,7 @@ class Server:
             sock.close()
         taken = [loop.create_task(self._take(connection)) for connection in accepted]
         if taken:
-            await asyncio.wait(taken, timeout=_LAST_WORDS)
+            await asyncio.wait(taken, timeout=_FLUSH_SECONDS)
 
     async def _take(self, connection: socket.socket) -> None:
         tls = None if connection.family == socket.AF_UNIX else self._tls
@@ -222,8 +222,8 @@ class Server:
         end = loop.time() + self._drain
         shown, next_look = "", loop.time()
         while self.connections.all and loop.time() < end:
-            if self._is_told_again:
-                self._lifespan.tell("second signal: streams end with an error now")
+            if self._is_forced:
+                self._lifespan.tell("second signal: ending streams with an error")
                 break
             if loop.time() >= next_look:
                 next_look = loop.time() + 1
@@ -234,10 +234,10 @@ class Server:
                     self._lifespan.tell(text)
             await asyncio.sleep(_POLL)
 
-    async def _last_words(self) -> None:
-        """Wait until what was written has gone out, and tasks have taken note, but not for long."""
+    async def _flush(self) -> None:
+        """Wait a moment until everything written is sent and all tasks have ended."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + _LAST_WORDS
+        end = loop.time() + _FLUSH_SECONDS
         connections = self.connections
         while connections.tasks or any(one.transport.is_closing() for one in connections.all):
             if loop.time() >= end:
@@ -251,9 +251,9 @@ class Server:
         parts = [f"{number} {word}{'s' * (number > 1)}" for number, word in counted if number > 0]
         if not parts:
             number = len(self.connections.all)
-            parts = [f"{number} connection{'s' * (number > 1)} with a request or an answer on the way"]
+            parts = [f"{number} connection{'s' * (number > 1)} with data in transit"]
         listed = ", ".join((*parts, *self._lifespan.waiting_for()))
-        return f"waiting for {listed}; {self._drain:g} s at most, or until a second signal"
+        return f"waiting for {listed}; at most {self._drain:g} s, or until a second signal"
 
     def _expire(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -262,20 +262,20 @@ class Server:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop where there is one, else asyncio's own."""
+    """Give uvloop's factory if it is installed; None for asyncio's own loop."""
     try:
-        import uvloop  # noqa: PLC0415  # not everywhere
+        import uvloop  # noqa: PLC0415  # optional
     except ImportError:
         return None
     return uvloop.new_event_loop
 
 
 def _accepted(sock: socket.socket) -> Iterator[socket.socket]:
-    """Accept what waits at a listening socket."""
+    """Accept the connections in a listening socket's backlog."""
     while True:
         try:
             connection, _ = sock.accept()
-        except OSError:  # nothing waits, or no more can be opened
+        except OSError:  # the backlog is empty, or too many files are open
             return
         connection.setblocking(False)
         yield connection
