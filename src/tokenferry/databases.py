@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from tokenferry.errors import ConfigError, StorageFailed
+from tokenferry.errors import ConfigError
 from tokenferry.manifest import doubt
 from tokenferry.settings import StoreSettings
 
@@ -128,6 +128,5 @@ def _connect(settings: StoreSettings) -> ConnectionPool:
     doubt()  # the output of `token` depends on more than files
     room = postgres()
     connections: ConnectionPool = room.ConnectionPool(settings)
-    if fault := room.fault_of(connections.facts(), room.schema_status(connections), settings):
-        raise StorageFailed(f"{connections.name} can't be used: {fault}")
+    room.check(connections, settings)
     return connections

@@ -59,6 +59,9 @@ def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     configure(other, postgres.url(name, user=role), 'fleet = "staging"\n')
     refused = tokenferry("--home", str(other.path), "key", "list")
     assert (refused.code, "holds the fleet 'prod'" in refused.err) == (1, True)
+    for words in (("token", "work"), ("account", "list"), ("refresh", "work")):
+        refused = tokenferry("--home", str(other.path), *words)
+        assert (refused.code, "holds the fleet 'prod'" in refused.err) == (1, True), refused
 
 
 def test_accounts_left_in_files_are_found(home: Home, postgres: PostgresServer, connections: ConnectionPool) -> None:

@@ -34,7 +34,7 @@ class FleetBackend:
         folder = settings.spill or home.spill
         self._host = host_name(folder)
         self._pool = postgres().ConnectionPool(settings)
-        tables = postgres().PostgresTables(self._pool)
+        tables = postgres().PostgresTables(self._pool, settings)
         spill = Spill(folder, seal=self.seal)
         self.store = FleetStore(
             *(tables, self.seal, spill),

@@ -4,6 +4,7 @@ from tokenferry.postgres._connections import ConnectionPool, PostgresConnection,
 from tokenferry.postgres._database import PostgresDatabase
 from tokenferry.postgres._migrations import (
     SchemaStatus,
+    check,
     fault_of,
     grant,
     initialise,
@@ -25,6 +26,7 @@ __all__ = [
     "RevisionWatch",
     "SchemaStatus",
     "ServerFacts",
+    "check",
     "fault_of",
     "grant",
     "initialise",

@@ -58,6 +58,12 @@ def fault_of(facts: ServerFacts, schema: SchemaStatus, settings: StoreSettings) 
     return ""
 
 
+def check(connections: ConnectionPool, settings: StoreSettings) -> None:
+    """Raise `StorageFailed` where the database can't be used, or isn't the fleet's."""
+    if fault := fault_of(connections.facts(), schema_status(connections), settings):
+        raise StorageFailed(f"{connections.name} can't be used: {fault}")
+
+
 def migrations() -> tuple[Migration, ...]:
     """All of this version, in order."""
     found = [

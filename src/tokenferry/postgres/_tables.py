@@ -7,8 +7,10 @@ from typing import Any, Final
 from tokenferry.errors import Conflict, RefreshBusy, StorageFailed, TryLater
 from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, MOST_APART, AccountRecord, AttemptRecord, Epoch, Order
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
+from tokenferry.postgres._migrations import check
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 from tokenferry.secret import HiddenBytes
+from tokenferry.settings import StoreSettings
 from tokenferry.stores import ProcessIdentity, refuse_twin
 
 _TIMES: Final = b"SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '5s'; SET LOCAL synchronous_commit = "
@@ -78,11 +80,17 @@ FROM fleet
 
 
 class PostgresTables:
-    """The `Tables` of a fleet in PostgreSQL. Thread-safe; every method asks the server."""
+    """The `Tables` of a fleet in PostgreSQL. Thread-safe; every method asks the server.
 
-    def __init__(self, pool: ConnectionPool, *, now: Callable[[], float] = time.time) -> None:
-        """`now` is this host's clock, in seconds since 1970 UTC."""
+    With `settings` it is asked first, once, whether it is the fleet that they name: a copy of its database has its
+    logins, too, and must not renew them. `now` is this host's clock, in seconds since 1970 UTC.
+    """
+
+    def __init__(
+        self, pool: ConnectionPool, settings: StoreSettings | None = None, *, now: Callable[[], float] = time.time
+    ) -> None:
         self._pool = pool
+        self._unchecked = settings
         self._now = now
         self._stamps: tuple[object, Mapping[str, Order]] = (None, {})
 
@@ -96,6 +104,9 @@ class PostgresTables:
     def _lease(self) -> Iterator[PostgresConnection]:
         """A connection, each of whose statements is a transaction in one round trip."""
         try:
+            if self._unchecked is not None:
+                check(self._pool, self._unchecked)
+                self._unchecked = None
             with self._pool.lease() as connection:
                 yield connection
         except TryLater as fault:  # what waits to be published must go on trying
