@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 import tokenferry
+from tokenferry import errors
 from tokenferry.admin._operations import OPERATIONS
 from tokenferry.cli._app import COMMANDS
 from tokenferry.limits._rules import RULES
@@ -52,3 +53,14 @@ def test_the_metrics_are_those_of_the_page_about_them(reference: ModuleType) -> 
     ours = set(re.findall(r"`(tokenferry_\w+)`", reference.metric_names()))
     assert ours - set(re.findall(r"tokenferry_[a-z_]*[a-z]", page)) == set()
     assert len(ours) > 30
+
+
+def test_every_error_that_is_raised_is_on_the_page_for_troubleshooting(reference: ModuleType) -> None:
+    """By its class, and by the sentence that a user would paste."""
+    page = reference.troubleshooting()
+    built = {"InvalidFields"}  # of sentences that are made elsewhere
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    raised = {name for name in errors.__all__ if re.search(rf"raise {name}\(", sources)}
+    assert len(raised) > 20
+    assert raised - built - set(headings(page)) == set()
+    assert "was copied here from another machine" in page
