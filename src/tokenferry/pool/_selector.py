@@ -296,7 +296,7 @@ class Selector:
         account = self._first(candidates, tried, at, tokens, conversation)
         if account is None:
             return None
-        if self._is_by_hash(candidates.group, conversation):
+        if self._is_shared and self._is_by_hash(candidates.group, conversation):
             return Selection(account, self._why(account, candidates.group, conversation), candidates)
         best = candidates.best
         if best is None or best.account is not account:
