@@ -21,7 +21,7 @@ def test_only_an_address_of_others_that_is_allowed_opens_it() -> None:
 
 
 def test_a_name_is_nothing_to_listen_on() -> None:
-    with pytest.raises(ConfigError, match="no address to listen on"):
+    with pytest.raises(ConfigError, match="is not an IP address"):
         bind("gateway.lan", 0, allow_remote=True)
 
 

@@ -210,7 +210,7 @@ def test_workers_notice_that_their_supervisor_is_gone() -> None:
 
 def test_a_worker_that_can_not_begin_ends_it_all() -> None:
     with supervised(before="if place.number == 2: raise TokenferryError('no room here')") as running:
-        assert running.until("fault") == ["a worker ended before it served; what was said above tells why"]
+        assert running.until("fault") == ["a worker ended before it served; see the messages above"]
         assert running.all("ready") == []
 
 

@@ -51,9 +51,9 @@ class Connections:
         self._ready: list[ClientConnection] = []
 
     def proceed_soon(self, connection: "ClientConnection") -> None:
-        """Go on with its request once everything that has arrived is read.
+        """Proceed with the connection's request after all available data is read.
 
-        Requests that are gone on with one after the other cost a good deal less than those between which others come.
+        This is faster than reading and proceeding by turns.
         """
         if not connection.is_ready:
             connection.is_ready = True

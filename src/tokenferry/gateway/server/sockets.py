@@ -29,7 +29,7 @@ _PATIENCE: Final = 10.0
 
 
 class Listening(Struct, frozen=True):
-    """Sockets that listen, the `Host` values they answer to, and their printed addresses."""
+    """Listening sockets, the `Host` values they accept, and their addresses as text."""
 
     sockets: tuple[socket.socket, ...]
     hosts: frozenset[bytes]
@@ -37,29 +37,29 @@ class Listening(Struct, frozen=True):
     urls: tuple[str, ...] = ()
     tls: SSLContext | None = None
     address: str | None = None
-    """The one it listens on by TCP."""
+    """The TCP address it listens on."""
     uds: Path | None = None
     """The Unix socket it listens on."""
 
     @property
     def open_at(self) -> str | None:
-        """The address at which other machines reach it, None if none does."""
+        """The address at which other machines reach it; None for none."""
         return None if is_loopback(self.address) else self.address
 
     @property
     def url(self) -> str | None:
-        """Where this machine reaches it by TCP."""
+        """The URL at which this machine reaches it; None without TCP."""
         if self.address is None or self.port is None:
             return None
         return reachable_url(self.address, self.port, "http" if self.tls is None else "https")
 
     def hosts_with(self, allowed: Sequence[str]) -> frozenset[bytes]:
-        """The `Host` values it answers to if these are allowed besides its own."""
+        """Give the `Host` values it accepts if `allowed` are added."""
         return frozenset() if self.address is None or self.port is None else own_hosts(self.address, self.port, allowed)
 
     @classmethod
     def privately(cls) -> Self:
-        """On a free port of this machine."""
+        """Listen on a free loopback port."""
         sock = bind("127.0.0.1", 0)
         port = sock.getsockname()[1]
         return cls((sock,), own_hosts("127.0.0.1", port, ()), port, (_url_of(sock, "http"),))
@@ -71,7 +71,7 @@ class Listening(Struct, frozen=True):
 
 @contextlib.contextmanager
 def listening(server: ServerSettings, locks: Path) -> Iterator[Listening]:
-    """Listen where the settings say, within the block. Raises `ConfigError`, `UnsafeFile`."""
+    """Listen at the configured addresses within the block. Raises `ConfigError`, `UnsafeFile`."""
     with contextlib.ExitStack() as stack:
         sockets, urls = [], []
         hosts: frozenset[bytes] = frozenset()
@@ -98,9 +98,9 @@ def _url_of(sock: socket.socket, scheme: str) -> str:
 
 
 def bind(host: str, port: int, *, allow_remote: bool = False) -> socket.socket:
-    """Listen on a loopback address, or on any if that is allowed; port 0 takes a free one.
+    """Listen on a loopback address, or on any address if `allow_remote`. Port 0 means any free port.
 
-    Raises `ConfigError` for any other address, and for a port in use, naming who holds it.
+    Raises `ConfigError` for another address, and for a port in use, with the process that uses it.
     """
     address = _address(host, allow_remote=allow_remote)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -134,23 +134,23 @@ def _address(host: str, *, allow_remote: bool) -> str:
     if not is_loopback(host):
         if not allow_remote:
             raise ConfigError(
-                f"the gateway listens on this machine alone, and {host!r} is no loopback address: set host under "
-                "[server] to 127.0.0.1 or ::1; or open it to other machines with --allow-remote"
+                f"{host!r} is not a loopback address; set host under [server] to 127.0.0.1 or ::1, or open the "
+                "gateway to other machines with --allow-remote"
             )
         try:
             return str(ip_address(host))
         except ValueError:
             raise ConfigError(
-                f"{host!r} is no address to listen on: give one of this machine's, or 0.0.0.0 for all of them"
+                f"{host!r} is not an IP address; set host to one of this machine's, or to 0.0.0.0 for all of them"
             ) from None
     try:
         return str(ip_address(host))
     except ValueError:
-        return "127.0.0.1"  # localhost, whatever a resolver makes of it
+        return "127.0.0.1"  # localhost, without a resolver
 
 
 def holder(port: int, proc: Path = Path("/proc")) -> str:
-    """Say which process listens on a port of this machine, as well as can be known (proc(5))."""
+    """Describe the process that listens on a port of this machine, if it can be found (proc(5))."""
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port, proc)}
     if sockets:
         for process in proc.glob("[0-9]*"):
@@ -159,7 +159,7 @@ def holder(port: int, proc: Path = Path("/proc")) -> str:
                     if _link(descriptor) in sockets:
                         name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
                         return f"process {process.name} ({name})"
-    return "another process"  # of another user, say, or one that hides its memory, as a gateway does
+    return "another process"  # such as another user's, or a gateway, which hides its memory
 
 
 def _listening_inodes(port: int, proc: Path) -> set[str]:
@@ -181,7 +181,7 @@ def _link(descriptor: Path) -> str:
 
 
 def write_port_file(path: Path, port: int) -> None:
-    """Write the port in decimal, under another name first: who finds the file finds all of it."""
+    """Write the port in decimal. The file is renamed into place, so that it is never incomplete."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("x", encoding="ascii") as file:
@@ -202,14 +202,14 @@ def remove_port_file(path: Path, port: int) -> None:
 def bind_unix(path: Path, locks: Path) -> socket.socket:
     """Listen on a Unix socket, 0600 in a 0700 folder, which is made if it is missing.
 
-    A socket that a dead process left is replaced. Raises `ConfigError` if somebody listens there or the path can't be
-    used, `UnsafeFile` if others could reach it.
+    Replaces the socket of a dead process. Raises `ConfigError` if a process listens there or the path can't be used,
+    `UnsafeFile` if other users could reach it.
     """
     if len(os.fsencode(path)) > _LONGEST:
         raise ConfigError(f"the path {path} is too long for a Unix socket: {_LONGEST} bytes at most; choose a shorter")
     make_private_folder(path.parent)
     _check_folder(path.parent)
-    # Or two that start at once could each find the other's socket dead, between its bind and its listen.
+    # Without the lock, two that start at once could each find the other's socket dead, between bind and listen.
     with FileLock(path, locks).held(_PATIENCE):
         _remove_dead(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -227,7 +227,7 @@ def bind_unix(path: Path, locks: Path) -> socket.socket:
 
 
 def remove_unix(path: Path, made: os.stat_result) -> None:
-    """Remove the socket if it is still the one that was made."""
+    """Remove the socket if it is still the same file."""
     with contextlib.suppress(OSError):
         if os.path.samestat(path.lstat(), made):
             path.unlink()
@@ -259,23 +259,23 @@ def _remove_dead(path: Path) -> None:
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             return
-        except OSError:  # BlockingIOError: its backlog is full, so somebody holds it
+        except OSError:  # BlockingIOError: its backlog is full, so a process holds it
             pass
     raise ConfigError(f"another process listens on {path}; stop it, or choose another with --uds")
 
 
 def renew_tls(context: ssl.SSLContext, certificate: Path, key: Path, *, by_option: bool = False) -> None:
-    """Have a listener's TLS go by what the files hold now; connections that stand go on. Raises as `server_tls`."""
-    # A context that takes one file of two that don't belong together would be of no use.
+    """Reload a listener's certificate and key. Open connections continue. Raises as `server_tls`."""
+    # Checked first: a context that has loaded only one of two files would be unusable.
     server_tls(certificate, key, by_option=by_option)
     context.load_cert_chain(certificate.resolve(), key.resolve())
 
 
 def server_tls(certificate: Path, key: Path, *, by_option: bool = False) -> ssl.SSLContext:
-    """TLS 1.2 or later for a listener, from PEM files: the certificate with its chain, and the key, which must be 0600.
+    """Give TLS 1.2 or later for a listener, from PEM files: the certificate with its chain, and the key with mode 0600.
 
-    `by_option` tells whether the command line named them, and not `[server]`.
-    Raises `ConfigError`, and `UnsafeFile` if others could read the key or write either.
+    `by_option`: the command line named the files, not `[server]`.
+    Raises `ConfigError`, and `UnsafeFile` if other users could read the key or write either.
     """
     certificate, key = certificate.resolve(), key.resolve()
     named_key = "--tls-key" if by_option else "tls_key under [server]"

@@ -1,4 +1,4 @@
-"""One line for every request, and all other logging, written away from the event loop."""
+"""Writes a line per request, and other logging, outside the event loop."""
 
 import contextlib
 import logging
@@ -30,16 +30,18 @@ _NAMES: Final = (
 
 
 class LogLine:
-    """A request as the access log tells it: `str()` gives `key=value` pairs, `fields()` the same for JSON."""
+    """A request in the access log: `str()` gives `key=value` pairs, `fields()` the same for JSON."""
 
     __slots__ = ("_record", "_text")
 
     def __init__(self, record: RequestRecord) -> None:
         self._record = record
-        self._text = _text(record)  # the event loop pays: a thread that has to wait for it would cost both more
+        self._text = _text(
+            record
+        )  # built on the event loop, since a thread that waits for the GIL would cost both more
 
     def fields(self) -> dict[str, int | str]:
-        """What there is to tell; what is unknown is left out. Times in seconds, milliseconds where the name says so."""
+        """Give the known fields. Times are in seconds, or in milliseconds where the name ends with `ms`."""
         record, usage = self._record, self._record.usage
         values = (
             int(record.at),
@@ -57,7 +59,7 @@ class LogLine:
         return {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
 
     def sentence(self) -> str:
-        """The request for people, in one line without its date."""
+        """Give the request as a line of text without its date."""
         record, usage = self._record, self._record.usage
         model = record.model or "-"
         served = f"{model} -> {record.upstream_model}" if record.upstream_model not in {None, model} else model
@@ -99,7 +101,7 @@ def _text(record: RequestRecord) -> str:
 
 
 def _counted(record: RequestRecord) -> str | None:
-    """What is to be said of its usage; None where the upstream counted it."""
+    """Say how reliable the usage is; None if the upstream counted it."""
     return "unpriced" if record.is_unpriced else _ESTIMATED if record.usage.is_estimated else None
 
 
@@ -137,7 +139,7 @@ def _milliseconds(seconds: float | None) -> int | None:
 
 
 class LogLines:
-    """The message of one log record: some requests, a line for each. Logging costs more than a line does."""
+    """The message of one log record: a line for each of several requests, since a record costs more than a line."""
 
     __slots__ = ("_lines", "_text")
 
@@ -146,25 +148,25 @@ class LogLines:
         self._text = ""
 
     def fields(self) -> list[dict[str, int | str]]:
-        """What there is to tell of each."""
+        """Give the known fields of each request."""
         return [line.fields() for line in self._lines]
 
     def sentences(self) -> list[str]:
-        """Each of them for people."""
+        """Give each request as a line of text."""
         return [line.sentence() for line in self._lines]
 
     def __str__(self) -> str:
-        if not self._text:  # a filter and a handler ask for it
+        if not self._text:  # a filter and a handler may both need it
             self._text = "\n".join(map(str, self._lines))
         return self._text
 
 
 class AccessLog(PeriodicThread):
-    """Hands the requests' records to the logger `tokenferry.access`, in batches, on a thread of its own.
+    """Passes the requests' records to the logger `tokenferry.access`, in batches, on its own thread.
 
-    A slow log delays no request: up to 10,000 lines wait, and later ones are dropped.
-    As a context manager it writes within the block, and at its end what is left. `instead_of` has other loggers'
-    handlers called on that thread, too.
+    A slow log delays no request: up to 10,000 lines wait, and further ones are dropped.
+    As a context manager it writes within the block, and the rest at the end. `instead_of` moves other loggers'
+    handlers to that thread, too.
     """
 
     def __init__(self, *, limit: int = _LIMIT, interval: float = _INTERVAL) -> None:
@@ -173,20 +175,20 @@ class AccessLog(PeriodicThread):
         self._limit = limit
         self._waiting: deque[LogLine | Callable[[], None]] = deque()
         self.dropped = self._reported = 0
-        """How many lines were given up."""
+        """The number of dropped lines."""
 
     def add(self, *records: RequestRecord) -> None:
-        """Have them written soon. Costs no lock and no I/O; the records must not change any more."""
+        """Write them soon. Takes no lock and does no I/O. The records must not change later."""
         if logger.isEnabledFor(logging.INFO):
             self._take([LogLine(record) for record in records])
 
     def later(self, call: Callable[[], None]) -> None:
-        """Have it called on the log's thread, in its turn. It may wait there for whoever reads what it writes."""
+        """Call it on the log's thread, in order. It may block there."""
         self._take([call])
 
     @contextlib.contextmanager
     def instead_of(self, logger: logging.Logger) -> Iterator[None]:
-        """Within the block that logger's handlers run on the log's thread, so that no request waits for them."""
+        """Run that logger's handlers on the log's thread within the block, so that no request waits for them."""
         handlers = logger.handlers[:]
         logger.handlers[:] = [_Later(self, handlers)]
         try:
@@ -222,7 +224,7 @@ class AccessLog(PeriodicThread):
 
 
 class _Later(logging.NullHandler):
-    """Stands for other handlers, and calls them on an access log's thread. Unlike theirs its callers take no lock."""
+    """Replaces handlers, and calls them on an access log's thread. Its callers take no lock."""
 
     def __init__(self, log: AccessLog, handlers: list[logging.Handler]) -> None:
         super().__init__()
@@ -249,12 +251,12 @@ class _Later(logging.NullHandler):
 
 def _log(lines: list[LogLine]) -> None:
     if lines:
-        # A `LogRecord` of our own spares the search for the caller, who is always the same.
+        # A `LogRecord` made here saves the search for the caller, which is always the same.
         logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, LogLines(lines), None, None))
 
 
 def _flush() -> None:
-    """Handlers may keep the lines of a batch until here."""
+    """Flush the handlers, which may have buffered a batch."""
     place: logging.Logger | None = logger
     while place is not None:
         for handler in place.handlers:

@@ -7,7 +7,7 @@ from tokenferry.limits import OTHER, model_family
 from tokenferry.streaming import TokenUsage
 
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Upper bounds in seconds; what is longer goes into one more bucket."""
+"""Upper bounds in seconds; a further bucket has the rest."""
 TOKENS: Final = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 _OK: Final = range(200, 300)
 _MOST_ERRORS: Final = 256
@@ -15,11 +15,11 @@ _MOST_FAMILIES: Final = 32
 _MOST_KEYS: Final = 100
 
 Route: TypeAlias = tuple[str, str, str]
-"""Provider, account and model family; empty where a request got to none."""
+"""Provider, account and model family; empty for a request that reached none."""
 
 
 class Histogram:
-    """How often something took how long, in seconds."""
+    """The distribution of durations in seconds."""
 
     __slots__ = ("counts", "sum")
 
@@ -33,7 +33,7 @@ class Histogram:
 
 
 class RouteCounters:
-    """What went one route: requests by status, how long they took, and tokens in the order of `TOKENS`."""
+    """Counts for one route: requests by status, durations, and tokens in the order of `TOKENS`."""
 
     __slots__ = ("durations", "first_bytes", "statuses", "tokens")
 
@@ -45,7 +45,7 @@ class RouteCounters:
 
 
 class KeyCounters:
-    """What came with one client key: requests, and tokens in the order of `TOKENS`."""
+    """Counts for one client key: requests, and tokens in the order of `TOKENS`."""
 
     __slots__ = ("requests", "tokens")
 
@@ -55,14 +55,14 @@ class KeyCounters:
 
 
 class ModelLabels:
-    """The families there are: a bounded number, of models that an upstream has served."""
+    """The model families for labels: a bounded number, only of models that an upstream has served."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._known: set[str] = set()
 
     def of(self, model: str | None, *, is_served: bool) -> str:
-        """Give the model's family, or `other`. A name that no upstream has served yet takes no place."""
+        """Give the model's family, or `other`. Adds a family only if an upstream has served it."""
         if model is None:
             return ""
         known = self._names.get(model)
@@ -79,21 +79,21 @@ class ModelLabels:
 
 
 class RequestCounters:
-    """Counts what was served, at the cost of a few look-ups for a request."""
+    """Counts served requests, with a few look-ups per request."""
 
     def __init__(self) -> None:
         self.routes: dict[Route, RouteCounters] = {}
         self.errors: Counter[tuple[str, str]] = Counter()
         """By provider and kind."""
         self.keys: dict[str, KeyCounters] = {}
-        """By client key; of more than 100, further ones are `other`."""
+        """By client key. After 100, further keys are counted as `other`."""
         self.counts_keys = False
         self.bytes_in = 0
         self.bytes_out = 0
         self.families = ModelLabels()
 
     def add(self, record: RequestRecord) -> None:
-        """Count a request that has ended."""
+        """Count an ended request."""
         family = self.families.of(record.model, is_served=record.upstream_status in _OK)
         route = (record.provider or "", record.account or "", family)
         series = self.routes.get(route)

@@ -1,4 +1,4 @@
-"""How each request came to its account, written away from the event loop for `tokenferry explain request`."""
+"""Writes how each request got its account, for `tokenferry explain request`, outside the event loop."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +19,11 @@ _ORDINARY: Final = 100
 
 
 class DecisionLog(PeriodicThread):
-    """Hands the decisions of requests that have ended to `write`, in batches, on a thread of its own.
+    """Passes the decisions of ended requests to `write`, in batches, on its own thread.
 
-    Of what is waiting 10,000 are kept, and later ones dropped; so is a batch that can't be written. Of very many in
-    one batch, `ordinary` are written of those where nothing is to be explained. As a context manager it writes within
-    the block, and at its end what is left.
+    Up to 10,000 wait; further ones are dropped, as is a batch that can't be written. Of ordinary requests, where
+    nothing needs an explanation, only the latest `ordinary` of a batch are written. As a context manager it writes
+    within the block, and the rest at the end.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class DecisionLog(PeriodicThread):
         super().__init__("tokenferry-decision-log", self._write_batch, None, pause=interval, at_end=True, trouble=lost)
         self._write = write
         self._limit = limit
-        # The database keeps so few that at a high rate they'd all be gone within seconds, those that matter, too.
+        # The database keeps few: at a high rate, ordinary requests would displace the others within seconds.
         self._ordinary: deque[_Numbered] = deque(maxlen=ordinary)
         self._others: deque[_Numbered] = deque()
         self._count = 0
 
     def add(self, *records: RequestRecord) -> None:
-        """Have them written soon. Costs no lock and no I/O; the records must not change any more."""
+        """Write them soon. Takes no lock and does no I/O. The records must not change later."""
         for record in records:
             self._count += 1
             if _is_ordinary(record):
@@ -74,7 +74,7 @@ def _is_ordinary(record: RequestRecord) -> bool:
 
 
 def decision_of(record: RequestRecord) -> Decision:
-    """The record as it is kept. Times in seconds, milliseconds where the name says so."""
+    """Give the record as it is stored. Times are in seconds, or in milliseconds where the name is `ms`."""
     content: dict[str, Any] = {
         "client": record.client,
         "method": record.method,
@@ -101,7 +101,7 @@ def decision_of(record: RequestRecord) -> Decision:
 
 
 def _shares(reservation: Reservation, key_name: str) -> Iterator[dict[str, Any]]:
-    """What the request reserved and used of each budget: micro-dollars or tokens."""
+    """Give what the request reserved and used of each budget, in micro-dollars or tokens."""
     used = reservation.used or reservation.amounts
     for counter, reserved, amount in zip(reservation.counters, reservation.amounts, used, strict=True):
         budget = counter.budget
@@ -109,7 +109,7 @@ def _shares(reservation: Reservation, key_name: str) -> Iterator[dict[str, Any]]
 
 
 def _harmless(decision: dict[str, Any]) -> dict[str, Any]:
-    """A decision without what a client may have written in place of a model's name."""
+    """Remove model names that aren't loggable, since a client may have written anything there."""
     for part in ("hops", "steps"):
         for one in decision.get(part, ()):
             if (model := one.get("model")) is not None and loggable_name(model) is None:

@@ -1,4 +1,4 @@
-"""Families of samples as plain values, which other processes can read, and their rendering."""
+"""Metric families as plain values, which other processes can read, and their rendering for Prometheus."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -15,7 +15,7 @@ _BOUNDS: Final = (*map(str, BUCKETS), "+Inf")
 
 
 class MetricFamily(NamedTuple):
-    """Samples of one name. A row holds the labels' values, and a number; of a histogram its counts and its sum."""
+    """Samples of one name. A row has the labels' values, and a number, or a histogram's counts and sum."""
 
     kind: Literal["counter", "gauge", "histogram"]
     name: str
@@ -38,7 +38,7 @@ def histogram(name: str, text: str, labels: Sequence[str], histograms: Mapping[R
 
 
 def labelled(label: str, by_value: Mapping[str, Sequence[MetricFamily]]) -> list[MetricFamily]:
-    """Join the families of several sources; each source gets a value of the label."""
+    """Join the families of several sources, and add a label with the source to each row."""
     joined: dict[str, MetricFamily] = {}
     for value, families in by_value.items():
         for family in families:
@@ -50,8 +50,8 @@ def labelled(label: str, by_value: Mapping[str, Sequence[MetricFamily]]) -> list
 
 
 def render(families: Sequence[MetricFamily], accept: str) -> tuple[bytes, str]:
-    """Give the text and its content type. The first time it imports a library, which takes 60 ms."""
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415  # only who asks for metrics needs it
+    """Give the text and its content type. The first call imports a library, which takes 60 ms."""
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415  # needed only for metrics
     from prometheus_client.exposition import choose_encoder  # noqa: PLC0415  # see above
 
     registry = CollectorRegistry(auto_describe=False)

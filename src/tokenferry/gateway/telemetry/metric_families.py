@@ -1,4 +1,4 @@
-"""What the metrics of a gateway are made of: a family of samples each, from the numbers that its parts keep."""
+"""Makes the gateway's metric families from the numbers of its parts."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ _MICROS: Final = 1_000_000
 
 
 class GatewayStatistics(Struct, frozen=True):
-    """`held_bytes` is what request bodies take up in memory."""
+    """Numbers of a gateway. `held_bytes` is the memory of request bodies."""
 
     in_flight: int = 0
     streams: int = 0
@@ -108,7 +108,7 @@ def _of_keys(tally: RequestCounters) -> Iterator[MetricFamily]:
 
 
 def of_costs(costs: CostCounters, models: ModelLabels, *, counts_keys: bool) -> Iterator[MetricFamily]:
-    """What requests cost, in dollars. Only what an upstream has counted the tokens of costs anything."""
+    """Give the costs of requests in dollars. Only requests with tokens that an upstream counted have a cost."""
     routes: Counter[tuple[str, ...]] = Counter()
     for (provider, account, model, billing, source), micros in costs.routes.copy().items():
         routes[provider, account, models.of(model, is_served=True), billing, source] += micros
@@ -125,7 +125,7 @@ def of_costs(costs: CostCounters, models: ModelLabels, *, counts_keys: bool) -> 
 
 
 def of_budgets(found: Sequence[BudgetState], *, counts_keys: bool) -> Iterator[MetricFamily]:
-    """Budgets in their present period, 100 at most; dollars or tokens, as `unit` says."""
+    """Give at most 100 budgets in their current period, in dollars or tokens by `unit`."""
     shown = [one for one in found if counts_keys or not one.key][:_MOST_KEYS]
     labels = [[one.subject, one.unit, one.period, one.key] for one in shown]
     scales = [_MICROS if one.unit == "usd" else 1 for one in shown]
@@ -162,7 +162,7 @@ def of_gateway(now: GatewayStatistics) -> Iterator[MetricFamily]:
 
 
 def of_windows(limits: Mapping[str, LimitState], now: float) -> Iterator[MetricFamily]:
-    """The windows that have not ended, as the latest answers reported them."""
+    """Give the current windows, as the latest answers reported them."""
     found = [
         (account, window)
         for account, state in limits.items()

@@ -1,4 +1,4 @@
-"""What `GET /metrics` answers: the text format of Prometheus, made by prometheus-client when somebody asks."""
+"""Answers `GET /metrics` in the text format of Prometheus, which prometheus-client writes on request."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class AccountSource(Protocol):
-    """What the metrics need of a `Broker`."""
+    """Gives accounts and their refreshes. `Broker` is the implementation."""
 
     def accounts(self) -> list[Account]: ...
 
@@ -48,11 +48,11 @@ class AccountSource(Protocol):
 
 
 class Metrics:
-    """Counts what a gateway serves, and tells it. It belongs to one event loop.
+    """Counts a gateway's requests, and reports metrics. For one event loop only.
 
-    `states` gives each account's state in a word, by name, `login_ages` the seconds since its credential was made or
-    last renewed, `sessions` how many are signed in at the dashboard; these and `cooldowns` may read files. Workers that
-    share a board tell each other by `publish`, so that each can answer for all; `place` is this one's.
+    `states` gives each account's state by name, `login_ages` the seconds since its credential was created or renewed,
+    and `sessions` the number of dashboard sessions; these and `cooldowns` may read files. Workers share their metrics
+    on `board` by `publish`, so that each can answer for all; `place` is this worker's.
     """
 
     def __init__(
@@ -90,25 +90,25 @@ class Metrics:
         self._gateway: Callable[[], GatewayStatistics] = GatewayStatistics
 
     def watch(self, gateway: Callable[[], GatewayStatistics]) -> None:
-        """Tell of this gateway, too."""
+        """Include this gateway's statistics."""
         self._gateway = gateway
 
     def adopt(self, settings: MetricsSettings) -> None:
-        """Adopt a changed configuration, and count that."""
+        """Apply a changed configuration, and count it."""
         self._tally.counts_keys = settings.client_keys
         self._reloads["applied"] += 1
 
     def refuse_reload(self) -> None:
-        """Count a changed configuration that can't be used."""
+        """Count a changed configuration that is invalid."""
         self._reloads["refused"] += 1
 
     def add(self, *records: RequestRecord) -> None:
-        """Count requests that have ended."""
+        """Count ended requests."""
         for record in records:
             self._tally.add(record)
 
     async def answer(self, accept: str) -> tuple[bytes, str]:
-        """Give the text and its content type, which `accept`, a header's value, may choose."""
+        """Give the text and its content type, negotiated by the `accept` header."""
         families = list(self._families())
         return await asyncio.to_thread(self._render, families, accept)
 
@@ -123,7 +123,7 @@ class Metrics:
         return render([*families, accounts, self._passed_over(), *self._of_people()], accept)
 
     def _of_people(self) -> Iterator[MetricFamily]:
-        """What ends by itself: logins, and sessions at the dashboard."""
+        """Give the age of logins, and the number of dashboard sessions."""
         yield gauge(
             "tokenferry_login_age_seconds",
             "Since an account's credential was made or last renewed.",
@@ -151,7 +151,7 @@ class Metrics:
         )
 
     def publish(self) -> None:
-        """Tell the other workers, if there are any, how things stand; to be called about once a second."""
+        """Share the metrics with other workers. Call it about once a second."""
         if self._board is not None and not self._board.put(
             self._place, json.dumps(list(self._families())).encode("ascii")
         ):

@@ -10,23 +10,23 @@ _BAD_REQUEST: Final = 400
 
 
 class RoutingDecision(msgspec.Struct):
-    """How a request came to the account that served it, or why none did. Nothing in it is secret."""
+    """How a request got its account, or why it got none. It holds no secret."""
 
     rule: str | None = None
-    """What decided which accounts come into question."""
+    """The rule that chose the candidate accounts."""
     trace: Trace | None = None
     """What befell the request, once accounts came into question."""
     message: str | None = None
-    """The error message that the client got in place of an answer."""
+    """The error message that the client got."""
     budgets: Reservation | None = None
-    """What of the key's budgets was reserved and used; None where none holds."""
+    """The reserved and used amounts of the key's budgets; None without budgets."""
 
 
 class RequestRecord(msgspec.Struct):
-    """What the access log and the metrics say of one request. Nothing in it is secret.
+    """One request, for the access log and the metrics. It holds no secret.
 
-    `at` is seconds since 1970 UTC, other times are seconds since then, sizes are bytes of bodies. `client` is a key's
-    name, `error` a word for what went wrong: ours, or the type that the upstream gave.
+    `at` is in seconds since 1970 UTC; other times are in seconds since `at`. Sizes are bytes of bodies. `client` is the
+    name of a key, `error` is the gateway's cause or the upstream's error type.
     """
 
     request_id: str
@@ -41,9 +41,9 @@ class RequestRecord(msgspec.Struct):
     requested: str = ""
     """The model as the client wrote it, which is never logged; `model` is the loggable form."""
     upstream_model: str | None = None
-    """What its provider calls the model, where that is another name."""
+    """The provider's name of the model, if it differs."""
     served_model: str | None = None
-    """What the upstream says it served, in its own words."""
+    """The model that the upstream reports."""
     status: int = 0
     upstream_status: int | None = None
     first_byte: float | None = None
@@ -54,13 +54,13 @@ class RequestRecord(msgspec.Struct):
     error: str | None = None
     usage: TokenUsage = msgspec.field(default_factory=TokenUsage)
     is_side: bool = False
-    """Whether it asked for something else than an answer of a model."""
+    """Whether it asked for anything but an answer of a model."""
     is_unpriced: bool = False
-    """Whether it costs what isn't known."""
+    """Whether its cost is unknown."""
     translated: str | None = None
-    """From what format into which it was translated; None where it was not."""
+    """The formats of a translation, as `openai-to-anthropic`; None for an untranslated request."""
     left_out: tuple[str, ...] = ()
-    """The fields that a translated request was sent without."""
+    """The fields that the translation left out."""
     session: str | None = None
     agent: str | None = None
     parent_agent: str | None = None
@@ -69,9 +69,9 @@ class RequestRecord(msgspec.Struct):
 
     @property
     def rated_tokens(self) -> int | None:
-        """The tokens used, as rate limits count them; None where something was sent that no answer tells of."""
+        """The used tokens that rate limits count; None if an attempt's usage is unknown."""
         used = self.usage.rated
         return 0 if used is None and (not self.attempts or (self.upstream_status or 0) >= _BAD_REQUEST) else used
 
     def __repr__(self) -> str:
-        return f"RequestRecord({self.request_id!r})"  # the client's own words, and the upstream's, are shown nowhere
+        return f"RequestRecord({self.request_id!r})"  # text of the client and the upstream is never shown

@@ -13,9 +13,9 @@ _STILL: Final = 5.0
 
 
 class SharedMemory:
-    """Memory that forked processes share: each writes into a place of its own, and all may read.
+    """Memory shared by forked processes. Each writes to its own place, and all may read.
 
-    To be made before the fork. Nothing is locked: a reader knows by its checksum what was written half.
+    Create it before the fork. It has no locks: a reader detects an incomplete write by its checksum.
     """
 
     def __init__(self, places: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,9 +25,9 @@ class SharedMemory:
         self._beats = places * _SLOT
 
     def beat(self, place: int) -> tuple[int, ...]:
-        """Note that the process of this place lives; give the places of those that do, in order.
+        """Mark this place's process as alive, and give the places of live processes in order.
 
-        One that has never said so is about to begin. One that said so more than 5 s ago has ended.
+        A place without any mark counts as starting, and one with a mark older than 5 s as ended.
         """
         now = self._clock()
         _BEAT.pack_into(self._memory, self._beats + place * _BEAT.size, now)
@@ -35,7 +35,7 @@ class SharedMemory:
         return tuple(one for one, at in enumerate(last) if not at or now - at < _STILL)
 
     def put(self, place: int, content: bytes) -> bool:
-        """Put the content in place of what was there; tells whether it is small enough (1 MiB)."""
+        """Replace the place's content. Gives False for one larger than 1 MiB."""
         if len(content) > _SLOT - _HEAD.size:
             return False
         start = place * _SLOT
@@ -44,7 +44,7 @@ class SharedMemory:
         return True
 
     def others(self, place: int) -> dict[int, bytes]:
-        """What the others have put, by place."""
+        """Give the other processes' contents, by place."""
         found = {other: self._get(other) for other in range(self._places) if other != place}
         return {other: content for other, content in found.items() if content}
 

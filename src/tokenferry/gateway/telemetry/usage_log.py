@@ -1,4 +1,4 @@
-"""What each request used, as the ledger keeps it."""
+"""Converts request records into ledger entries."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -12,7 +12,7 @@ from tokenferry.streaming import TokenUsage
 
 UsageLog: TypeAlias = LedgerWriter[RequestRecord]
 BillingOf: TypeAlias = Callable[[str, str], Billing]
-"""How requests of a provider and an account are paid for."""
+"""Gives how requests of a provider and an account are billed."""
 
 _loggable: Final = lru_cache(4096)(loggable)
 
@@ -22,7 +22,7 @@ def entries_with(billing: BillingOf) -> Callable[[RequestRecord], LedgerEntry]:
 
 
 def ledger_entry(billing: BillingOf, record: RequestRecord) -> LedgerEntry:
-    """The record as the ledger keeps it. It must not change any more."""
+    """Give the record as a ledger entry."""
     usage = record.usage
     account, provider = record.account or "", record.provider or ""
     hour = usage.cache_creation_1h
@@ -71,7 +71,7 @@ def _others(usage: TokenUsage) -> tuple[OtherModel, ...]:
 
 
 def token_counts(usage: TokenUsage) -> TokenCounts:
-    """All that is billed; unknown counts as nothing."""
+    """Give the billed counts; unknown ones are 0."""
     hour = usage.cache_creation_1h or 0
     return TokenCounts(
         usage.input or 0,

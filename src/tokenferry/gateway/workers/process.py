@@ -1,4 +1,4 @@
-"""What the process of a gateway allows others, and itself."""
+"""Settings of the gateway's process: core dumps, memory, open files and the interpreter."""
 
 import contextlib
 import ctypes
@@ -18,9 +18,9 @@ _SWITCH_SECONDS: Final = 0.001
 
 
 def hide_memory() -> None:
-    """Leave no core dump, which would hold tokens, and on Linux let no other process of this user look into this one.
+    """Prevent core dumps, which would hold tokens, and on Linux other processes' access to this one's memory.
 
-    A limit of 0 alone doesn't keep the memory from a program that the system pipes dumps to (core(5)).
+    A size limit of 0 isn't enough if the system pipes dumps to a program (core(5)).
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":
@@ -29,16 +29,16 @@ def hide_memory() -> None:
 
 
 def share_heap() -> None:
-    """Have all threads allocate from one heap where glibc would give each its own, 5 MiB in all.
+    """Make all threads allocate from one heap. With glibc, one heap per thread would cost 5 MiB in all.
 
-    To be called before the first thread. One runs at a time, but for those that are in SQLite or TLS.
+    Call it before the first thread. There is little contention, since only SQLite and TLS run in parallel.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def allow_connections() -> None:
-    """Raise the soft limit of open files as far as a gateway could need it."""
+    """Raise the soft limit of open files to what a gateway may need."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -47,9 +47,9 @@ def allow_connections() -> None:
 
 
 def tune_interpreter() -> None:
-    """Spend less on looking for cyclic garbage, of which requests leave none, and let threads give way sooner.
+    """Collect cyclic garbage less often, since requests leave none, and switch threads sooner.
 
-    To be called in the process that serves, once everything is imported.
+    Call it in the serving process, after all imports.
     """
     gc.collect()
     gc.freeze()
@@ -58,20 +58,20 @@ def tune_interpreter() -> None:
 
 
 def connection_limit() -> int:
-    """How many connections, of clients and to upstreams, the limit of open files leaves room for."""
+    """Give the number of connections, of clients and to upstreams, that the limit of open files allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = _DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, _DESCRIPTORS)
     return max(_FEWEST, files - _RESERVED)
 
 
 class Terminal:
-    """The terminal that this process was started from, if it was: to be made at its start."""
+    """The terminal that started this process, if any. Create it at the start."""
 
     def __init__(self) -> None:
         self._had_one = _has_terminal()
 
     def is_gone(self) -> bool:
-        """Tell whether it was closed: a HUP then comes from its end and asks for nothing."""
+        """Whether the terminal was closed. Its end sends a HUP, which then doesn't ask for a reload."""
         return self._had_one and not _has_terminal()
 
 

@@ -28,38 +28,38 @@ _Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Hand
 
 
 class WorkerSlot(Struct, frozen=True):
-    """A worker's place: its number, from 1, and two pipes, one to say that it serves, one that its supervisor holds."""
+    """A worker's number, from 1, and two pipes: `report` announces that it serves, the supervisor holds `lifeline`."""
 
     number: int
     lifeline: int
-    """Readable, at its end, once the supervisor is gone."""
+    """At its end, and thus readable, once the supervisor is gone."""
     report: int
 
     async def begin(self) -> None:
-        """Tell the supervisor that this worker serves."""
+        """Announce to the supervisor that this worker serves."""
         os.write(self.report, bytes((self.number,)))
 
 
 class ReloadHooks(Struct, frozen=True):
-    """How a supervisor follows a configuration: each call tells whether workers must read it again."""
+    """How a supervisor follows a configuration. `look` and `reread` give whether workers must read it again."""
 
     look: Callable[[], bool]
-    """Is called about twice a second."""
+    """Called about twice a second."""
     reread: Callable[[], bool]
-    """Is called at a HUP."""
+    """Called at a HUP."""
     is_end: Callable[[], bool] = lambda: False
-    """Tells whether a HUP means the end."""
+    """Whether a HUP means the end."""
 
 
 class Supervisor:
-    """Keeps `count` forked processes at `work`, which gives their exit code, until INT, TERM or HUP.
+    """Runs `work`, which gives an exit code, in `count` forked processes until INT, TERM or HUP.
 
-    The first of those is passed on as TERM, later ones as `SIG_FORCE`. With a `following` HUP ends nothing: it is
-    passed on if the configuration can be read, as it is without one when that has changed. A worker that ends is
-    replaced: now, or after a pause that doubles while it keeps ending within seconds. `ready` is called once all of
-    them serve for the first time, `ending` before they are asked to end. Workers ignore INT, which a terminal sends to
-    them as well as to the supervisor; HUP, too, or with a `following` they begin with the handler that stood
-    before. The process must have no other threads.
+    The first signal is passed on as TERM, later ones as `SIG_FORCE`. With `following`, a HUP doesn't end the workers:
+    it is passed on if the configuration can be read, and so is a change of the configuration. A worker that ends is
+    replaced at once, or after a pause that doubles while it keeps ending within seconds. `ready` is called once all
+    workers serve for the first time, `ending` before they are ended. Workers ignore INT, which a terminal sends to
+    them as well. They also ignore HUP, but with `following` they start with the previous handler. The process must
+    have no other threads.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class Supervisor:
         self._tell = tell
         self._following = following
         self._hangup: _Handler = signal.SIG_IGN
-        """What a worker begins with."""
+        """The handler that a worker starts with."""
         self._look_again = 0.0
         self._running: dict[int, tuple[int, float]] = {}
-        """By process id: the number, and when it was started."""
+        """The number and start time, by process id."""
         self._due: dict[int, float] = {}
         self._failures: Counter[int] = Counter()
         self._serving: set[int] = set()
@@ -104,7 +104,7 @@ class Supervisor:
                 self._follow()
                 self._reap()
         if self._has_failed:
-            raise TokenferryError("a worker ended before it served; what was said above tells why")
+            raise TokenferryError("a worker ended before it served; see the messages above")
         return self._ended_by
 
     @property
@@ -142,7 +142,7 @@ class Supervisor:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             code = self._work(place)
         except TokenferryError as fault:
-            logger.error("worker %d: %s", place.number, fault)  # noqa: TRY400  # an error of ours is one sentence
+            logger.error("worker %d: %s", place.number, fault)  # noqa: TRY400  # the message is enough
             code = fault.exit_code
         except BaseException:
             logger.exception("worker %d failed", place.number)
@@ -150,10 +150,10 @@ class Supervisor:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
-            os._exit(code)  # the frames above are the supervisor's: they would remove its files
+            os._exit(code)  # skip the supervisor's frames, which would remove its files
 
     def _wait(self, wakeup: int, report: int) -> None:
-        """Wait for a signal, a worker's word, or the next start."""
+        """Wait for a signal, a worker's report, or the next start."""
         pause = self._pause()
         readable, _, _ = select.select([wakeup, report], [], [], pause)
         if wakeup in readable:
@@ -165,14 +165,14 @@ class Supervisor:
                 self._ready()
 
     def _pause(self) -> float | None:
-        """How long nothing has to be done, in seconds."""
+        """Give the seconds until the next work; None for no limit."""
         if self._is_ending:
             return None
         due = [*self._due.values(), *([] if self._following is None else [self._look_again])]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _follow(self) -> None:
-        """Look whether the configuration has changed, if it is time to."""
+        """Check the configuration for changes, if it is due."""
         if self._following is not None and not self._is_ending and time.monotonic() >= self._look_again:
             if self._following.look():
                 self._tell_workers(signal.SIGHUP)
@@ -184,7 +184,7 @@ class Supervisor:
             heard.append(self._heard.pop(0))
         following = self._following
         if following is not None and signal.SIGHUP in heard and not following.is_end():
-            heard = [number for number in heard if number != signal.SIGHUP]  # however many, they ask for one thing
+            heard = [number for number in heard if number != signal.SIGHUP]  # several ask for the same reload
             if not self._is_ending and following.reread():
                 self._tell_workers(signal.SIGHUP)
         for number in heard:
@@ -228,7 +228,7 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _wakeups(self) -> Iterator[tuple[int, int]]:
-        """Within the block signals are heard, and wake a `select`."""
+        """Receive signals within the block, and wake a `select`."""
 
         def hear(number: int, _frame: FrameType | None) -> None:
             self._heard.append(number)
