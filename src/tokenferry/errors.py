@@ -79,6 +79,8 @@ class TokenferryError(Exception):
     """The base of all errors."""
 
     exit_code = 1
+    for_clients: str | None = None
+    """What clients of the gateway read instead, where the sentence names what only the operator may see."""
 
     @classmethod
     def word(cls) -> str:

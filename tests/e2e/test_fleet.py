@@ -130,6 +130,7 @@ def test_while_the_database_is_away_nothing_is_granted_and_then_all_heals(
             eventually(lambda: not _is_served_by(sandbox, gateway, key, "alice"), "its token expires")
             refused = served_by(sandbox, gateway, key)
             assert (refused[:3], "can't be used" in refused) == ("503", True), refused
+            assert "PostgreSQL" not in refused, "its name and address are the operator's to see"
             assert fleet.figures() == before
         finally:
             postgres.thaw() if is_frozen else postgres.start()

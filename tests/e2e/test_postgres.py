@@ -125,8 +125,14 @@ def test_a_frozen_server_is_noticed_within_seconds_and_keeps_no_connection(
     postgres.freeze()
     try:
         begun = time.monotonic()
-        with pytest.raises(StoreAway, match="no answer within"), connections.lease(0.5) as one, one.transaction():
+        with (
+            pytest.raises(StoreAway, match="no answer within") as away,
+            connections.lease(0.5) as one,
+            one.transaction(),
+        ):
             one.execute("SELECT 1")
+        assert connections.name in str(away.value)
+        assert connections.name not in (away.value.for_clients or connections.name), "clients may not read it"
         assert time.monotonic() - begun < 2
     finally:
         postgres.thaw()

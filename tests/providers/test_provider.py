@@ -10,6 +10,7 @@ from tokenferry.providers import (
     builtin_providers,
     declare,
     logs_in_at_subscription,
+    presets,
 )
 from tokenferry.secret import Secret
 
@@ -163,7 +164,14 @@ def test_elsewhere_an_odd_key_is_doubted_and_on_this_machine_none(
 @pytest.mark.parametrize("credential", [SETUP, LOGIN, OTHER])
 def test_tokens_are_no_keys_and_have_no_shape_here(credential: Credential) -> None:
     assert MAX.key_fault(credential) is None
-    assert ELSEWHERE.key_doubt(credential) is None
+    assert MAX.key_doubt(credential) is ANTHROPIC.key_doubt(credential) is SANDBOX.key_doubt(credential) is None
+
+
+def test_a_setup_token_is_doubted_at_every_other_vendor() -> None:
+    for preset in presets().values():
+        doubt = preset.provider.key_doubt(SETUP)
+        assert preset.provider.is_local or doubt == "the key looks like a setup token of Anthropic", preset.name
+    assert ELSEWHERE.key_doubt(LOGIN) is None
 
 
 def test_what_shows_that_a_credential_works_is_declared_for_its_kind() -> None:

@@ -107,8 +107,8 @@ class AccountMirror:
     def _current(self) -> Mapping[str, AccountRecord] | None:
         if self._is_stale:
             raise StoreAway(
-                f"the database has been away for more than {self._serve_stale:g} s, so nobody knows which accounts "
-                "there are; see: tokenferry store status"
+                f"the database has been away for more than {self._serve_stale:g} s, so the accounts it has aren't "
+                "known; see: tokenferry store status"
             )
         return self._rows
 

@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import IntLoader
 
 from tokenferry.background import after_fork_in_child
-from tokenferry.errors import ConfigError, Conflict, StorageFailed, StoreAway, TryLater
+from tokenferry.errors import ConfigError, Conflict, StorageFailed, StoreAway, TokenferryError, TryLater
 from tokenferry.settings import StoreSettings
 from tokenferry.stores import read_private_file
 
@@ -35,6 +35,9 @@ GLANCE_SECONDS: Final = 3.0
 _WAIT: Final = 5.0
 _IDLE: Final = 1.0
 """Seconds for which a connection lay idle, after which it is tried before use."""
+_FOR_CLIENTS: Final = (
+    "this gateway's database can't be used now; try again soon (for its operator: tokenferry store status)"
+)
 _OPTIONS: Final[dict[str, Any]] = {
     "connect_timeout": CONNECT_SECONDS,
     "application_name": "tokenferry",
@@ -144,7 +147,9 @@ class ConnectionPool:
         """
         with self.faults():
             if not self._slots.acquire(timeout=_WAIT):
-                raise TryLater(f"all {self._most} connections to {self.name} are in use; raise [store] pool")
+                busy = TryLater(f"all {self._most} connections to {self.name} are in use; raise [store] pool")
+                busy.for_clients = _FOR_CLIENTS
+                raise busy
             try:
                 connection = self._take()
                 connection.answer_within = answer_within
@@ -213,22 +218,26 @@ class ConnectionPool:
         """Raise errors of ours in place of the driver's."""
         try:
             yield
-        except UniqueViolation as fault:
-            raise Conflict(f"{self.name} has such a row already ({_first_line(fault)})") from None
-        except (QueryCanceled, LockNotAvailable, DeadlockDetected) as fault:
-            raise TryLater(f"{self.name} took too long ({_first_line(fault)}); try again") from None
-        except UndefinedTable:
-            raise StorageFailed(
-                f"{self.name} has no tables of tokenferry; make them with: tokenferry store init"
-            ) from None
-        except InsufficientPrivilege as fault:
-            raise StorageFailed(
-                f"{self.name} refuses it ({_first_line(fault)}); grant the rights with: "
-                "tokenferry store init --grant-to ROLE"
-            ) from None
         except psycopg.Error as fault:
-            kind = StoreAway if isinstance(fault, psycopg.OperationalError) else StorageFailed
-            raise kind(f"{self.name} can't be used: {_first_line(fault)}; see: tokenferry store status") from None
+            error = self._error_of(fault)
+            error.for_clients = _FOR_CLIENTS
+            raise error from None
+
+    def _error_of(self, fault: psycopg.Error) -> TokenferryError:
+        match fault:
+            case UniqueViolation():
+                return Conflict(f"{self.name} has such a row already ({_first_line(fault)})")
+            case QueryCanceled() | LockNotAvailable() | DeadlockDetected():
+                return TryLater(f"{self.name} took too long ({_first_line(fault)}); try again")
+            case UndefinedTable():
+                return StorageFailed(f"{self.name} has no tables of tokenferry; make them with: tokenferry store init")
+            case InsufficientPrivilege():
+                return StorageFailed(
+                    f"{self.name} refuses it ({_first_line(fault)}); grant the rights with: "
+                    "tokenferry store init --grant-to ROLE"
+                )
+        kind = StoreAway if isinstance(fault, psycopg.OperationalError) else StorageFailed
+        return kind(f"{self.name} can't be used: {_first_line(fault)}; see: tokenferry store status")
 
 
 def conninfo_of(url: str) -> dict[str, Any]:

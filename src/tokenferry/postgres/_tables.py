@@ -110,7 +110,9 @@ class PostgresTables:
             with self._pool.lease() as connection:
                 yield connection
         except TryLater as fault:  # what waits to be published must go on trying
-            raise StorageFailed(str(fault)) from None
+            failed = StorageFailed(str(fault))
+            failed.for_clients = fault.for_clients
+            raise failed from None
 
     def _row(self, statement: bytes, values: Mapping[str, Any]) -> PostgresRow | None:
         with self._lease() as connection:

@@ -40,6 +40,7 @@ _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._@+-]+")
 _KNOWN_KEYS: Final = {
     "sk-ant-admin": "an Admin API key of Anthropic, which answers no model request",
     "sk-ant-api": "an API key of Anthropic",
+    "sk-ant-oat": "a setup token of Anthropic",
     "sk-ant-ort": "a refresh token",
     "sk-proj-": "a key of OpenAI",
     "sk-or-": "a key of OpenRouter",
@@ -189,8 +190,13 @@ class Provider(Struct, frozen=True):
         return f"an API key of {host} begins with {beginning}, and this one {_looks_like(credential)}"
 
     def key_doubt(self, credential: Credential) -> str | None:
-        """Say why it may not be the API key that was meant, for a warning; servers on this machine take any."""
-        if self.is_local or not isinstance(credential, ApiKey) or self.key_fault(credential):
+        """Say why it may not be the key or setup token that was meant; None if nothing suggests it.
+
+        Servers on this machine take any.
+        """
+        if isinstance(credential, SetupToken) and on_host(self.base_url, _VENDOR_HOSTS):
+            return None
+        if self.is_local or not isinstance(credential, ApiKey | SetupToken) or self.key_fault(credential):
             return None
         if self.key_prefixes and credential.secret.reveal().startswith(self.key_prefixes):
             return None
@@ -283,7 +289,7 @@ class Provider(Struct, frozen=True):
         return is_loopback(urlsplit(self.base_url).hostname)
 
 
-def _looks_like(credential: ApiKey) -> str:
+def _looks_like(credential: ApiKey | SetupToken) -> str:
     value = credential.secret.reveal()
     known = next((what for prefix, what in _KNOWN_KEYS.items() if value.startswith(prefix)), None)
     short = "has only a few characters" if len(value) < _SHORT_KEY else _ODD

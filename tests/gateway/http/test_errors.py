@@ -65,6 +65,15 @@ def test_every_fault_has_its_answer(
     assert len(error.message.splitlines()) == 1
 
 
+def test_clients_read_nothing_that_only_the_operator_may_see() -> None:
+    """Neither alone nor among the faults of several accounts, where the same sentence is said once."""
+    faults = [StorageFailed(f"PostgreSQL fleet at db{number}.example can't be used") for number in range(2)]
+    for fault in faults:
+        fault.for_clients = "the database can't be used"
+    assert gateway_error_of(faults[0]).message == "the database can't be used"
+    assert combined_error([*faults]).message == "none of the 2 accounts can be used: the database can't be used"
+
+
 def test_an_answer_is_an_envelope_with_its_requests_id() -> None:
     document = json.loads(GatewayError(404, "not_found_error", "no ⛴ here").body("tf_1"))
     assert document == {

@@ -92,7 +92,7 @@ def gateway_error_of(fault: TokenferryError) -> GatewayError:
 
 
 def _error_of(fault: TokenferryError) -> GatewayError:
-    message = str(fault)
+    message = _message_of(fault)
     match fault:
         case UpstreamError():
             return _of_upstream(fault)
@@ -117,9 +117,13 @@ def combined_error(faults: list[TokenferryError]) -> GatewayError:
     later = [error for error in errors if error.should_retry]
     chosen = min(later or errors, key=lambda error: error.retry_after or 0)
     if len(faults) > 1:
-        reasons = "; ".join(str(fault) for fault in faults)
+        reasons = "; ".join(dict.fromkeys(map(_message_of, faults)))
         chosen.message = f"none of the {len(faults)} accounts can be used: {reasons}"
     return chosen
+
+
+def _message_of(fault: TokenferryError) -> str:
+    return fault.for_clients or str(fault)
 
 
 def _of_upstream(fault: UpstreamError) -> GatewayError:

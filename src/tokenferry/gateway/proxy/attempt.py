@@ -345,7 +345,7 @@ class AttemptRunner:
                 if step.renew:
                     self._postpone_renewal(name)
                 retry_after = found.retry_after if isinstance(found, TryLater) else None
-                self.advance(CredentialUnavailable(str(found), retry_after, found))
+                self.advance(CredentialUnavailable(found.for_clients or str(found), retry_after, found))
         elif step.renew and self._credential is not None and found.secret == self._credential.secret:
             logger.warning("account %s: its token was refused by the provider, and there is no other", name)
             self.advance(NotRenewed("its token was refused, and there is no other"))
