@@ -57,3 +57,13 @@ def test_it_can_be_repeated_and_names_in_use_are_reported(files: State, shared: 
     assert shared.keys.verify(theirs.reveal()) is not None
     shared.keys.rename("Zoe", "zoe-2")
     assert (copy_state(files, shared).keys, copy_state(files, shared).left) == (1, ())
+
+
+def test_a_key_that_was_revoked_since_opens_nothing_on_the_way_back(files: State, shared: State) -> None:
+    secrets = fill(files)
+    copy_state(files, shared)
+    shared.keys.revoke("zoe")
+    for source, target in ((shared, files), (files, shared)):
+        copy_state(source, target)
+        assert target.keys.revoked(secrets["zoe"])
+        assert not target.keys.revoked(secrets["adam"])

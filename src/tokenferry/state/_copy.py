@@ -14,6 +14,7 @@ _KEY_COLUMNS: Final = (
     *("id", "name", "admin", "digest", "created_at", "last_used_at", "revoked_at", "labels", "expires_at", "rights"),
     *("role", "budgets", "caps"),
 )
+_REVOKE: Final = "UPDATE client_keys SET revoked_at = ? WHERE id = ? AND digest = ? AND revoked_at IS NULL"
 _COLUMNS: Final = {
     "cooldowns": ("kind", "name", "family", "cause", "source", "until", "evidence", "noted_at"),
     "organizations": ("account", "organization"),
@@ -34,13 +35,17 @@ class StateCopy(Struct, frozen=True):
 def copy_state(source: State, target: State) -> StateCopy:
     """Copy client keys with their digests, cooldowns and organizations; what is there already stays as it is.
 
-    So it can be repeated after it was cut short. A machine's own key is left out: each machine makes one. What was
-    written is read back before it counts. Raises `StorageFailed`, `CorruptFile`.
+    So it can be repeated after it was cut short. But a key that is revoked at the source is revoked there, too. A
+    machine's own key is left out: each machine makes one. What was written is read back before it counts. Raises
+    `StorageFailed`, `CorruptFile`.
     """
     rows = source.database.rows("SELECT * FROM client_keys ORDER BY number")
     keys = [row for row in rows if not is_local_key(client_key(row))]
     with target.database.transaction() as transaction:
         made = sum(_insert(transaction, "client_keys", _KEY_COLUMNS, row) for row in keys)
+        for row in keys:
+            if row["revoked_at"] is not None:
+                transaction.execute(_REVOKE, [row[name] for name in ("revoked_at", "id", "digest")])
         others = {
             table: sum(
                 _insert(transaction, table, columns, row)
