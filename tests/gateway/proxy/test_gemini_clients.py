@@ -339,6 +339,28 @@ async def test_a_request_to_be_counted_names_the_mapped_model(google: Gate, orig
     assert sent == {"generateContentRequest": counted | {"model": "models/gemini-3-pro"}}
 
 
+@pytest.mark.parametrize("odd", [b"1e999", b"1.10000000000000000001", b"[" * 90 + b"]" * 90])
+async def test_what_is_counted_reaches_the_vendor_as_it_was_written(google: Gate, origin: Origin, odd: bytes) -> None:
+    origin.scripts = [json_answer(b'{"totalTokens":7}')]
+    body = b'{"generateContentRequest":{"model":"models/own","x":%b}}'
+    reply = await call(google, b"/v1beta/models/own:countTokens", [(b"x-goog-api-key", google.key)], body % odd)
+    assert reply.status == 200
+    assert origin.seen[0].body == (body % odd).replace(b"own", b"gemini-3-pro")
+
+
+def test_no_other_model_is_counted_than_the_path_names() -> None:
+    counted = ModelPath("own", "countTokens").renamed(
+        b'{"generateContentRequest":{"model":"models/dear","model":"dear"}}', "own"
+    )
+    assert json.loads(counted) == {"generateContentRequest": {"model": "models/own"}}
+
+
+@pytest.mark.parametrize("body", [rb'{"x":"\ud83d"}', rb'{"generateContentRequest":{"model":"models/own","\ud83d":1}}'])
+async def test_half_a_character_in_what_is_counted_is_refused(google: Gate, origin: Origin, body: bytes) -> None:
+    reply = await call(google, b"/v1beta/models/own:countTokens", [(b"x-goog-api-key", google.key)], body)
+    assert (reply.status, error_in(reply)["status"], origin.seen) == (400, "INVALID_ARGUMENT", [])
+
+
 @pytest.mark.parametrize("query", [b"?alt=sse", b""])
 async def test_a_stream_of_its_format_is_asked_for_as_events(google: Gate, origin: Origin, query: bytes) -> None:
     event = b"data: " + json.dumps(ANSWER).encode() + b"\r\n\r\n"

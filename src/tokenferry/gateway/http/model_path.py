@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlencode
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from tokenferry.gateway.http.errors import GatewayError
 from tokenferry.routing import LONGEST_MODEL
@@ -21,6 +21,8 @@ _SAFE: Final = "/@:+"
 _COLLECTIONS: Final = ("models/", "tunedModels/")
 """The prefixes of the vendor's full model names."""
 _COUNTED: Final = ("generateContentRequest", "generate_content_request")
+# Their values stay as they are: a number like 1e999 is the vendor's to refuse.
+_members: Final = msgspec.json.Decoder(dict[str, Raw])
 
 
 class ModelPath(Struct, frozen=True):
@@ -43,15 +45,24 @@ class ModelPath(Struct, frozen=True):
         return f"/{path}:{self.method}{'?alt=sse' if self.is_stream else ''}".encode("ascii")
 
     def renamed(self, body: bytes, model: str) -> bytes:
-        """Give the body for another model. A request for a token count names the model in its body, too."""
-        if not self.is_count or model == self.model:
+        """Give the body for another model. A request for a token count names the model in its body, too.
+
+        Raises `GatewayError` for half a surrogate pair.
+        """
+        if not self.is_count:
             return body
-        document = msgspec.json.decode(body)
-        found = [document[name] for name in _COUNTED if isinstance(document.get(name), dict)]
-        for request in found:
-            if "model" in request:
-                request["model"] = _full_name(model)
-        return msgspec.json.encode(document) if found else body
+        name = Raw(msgspec.json.encode(_full_name(model)))
+        try:
+            document = _members.decode(body)
+            named = {key: document[key] for key in _COUNTED if key in document}
+            counted = {key: _members.decode(one) for key, one in named.items() if bytes(memoryview(one)[:1]) == b"{"}
+        except msgspec.DecodeError:
+            message = "the request's body has half a surrogate pair; send whole characters"
+            raise GatewayError(400, "invalid_request_error", message) from None
+        others = {key: one for key, one in counted.items() if one.get("model", name) != name}
+        for key, one in others.items():
+            document[key] = Raw(msgspec.json.encode({**one, "model": name}))
+        return msgspec.json.encode(document) if others else body
 
 
 def _full_name(model: str) -> str:
