@@ -158,6 +158,44 @@ def test_a_login_whose_token_may_be_in_use_stays(sides: Sides, spoil: Callable[[
     assert (source.store.names(), target.store.names()) == (["work"], ["home"])
 
 
+def test_a_refresh_that_begins_amid_the_move_stops_it_and_its_token_moves_later(sides: Sides) -> None:
+    source, target = sides
+    made = put(source)
+    swap, attempt = source.store.swap, begun()
+
+    def late(name: str, expected: int | None, new: Document | None) -> None:
+        swap(name, expected, new)
+        source.store.swap = swap
+        source.journal.begin(name, attempt)
+        source.journal.sending(name, attempt, 1_800_000_000.0)
+
+    source.store.swap = late
+    assert "tokenferry refresh work" in move_accounts(source, target).left["work"]
+    assert living("work", *sides) == []
+    renewed = replace(made, credential=document(1).credential)
+    swap("work", source.store.read("work").generation, renewed)
+    source.journal.close("work", attempt)
+    assert living("work", *sides) == [source]
+    assert move_accounts(source, target).moved == ("work",)
+    assert living("work", *sides) == [target]
+    assert target.store.read("work").credential == renewed.credential
+
+
+def test_what_was_written_amid_the_move_is_not_removed(sides: Sides) -> None:
+    source, target = sides
+    put(source)
+    swap = target.store.swap
+
+    def late(name: str, expected: int | None, new: Document | None) -> None:
+        swap(name, expected, new)
+        if new is not None and new.machine == target.machine:
+            source.store.swap(name, source.store.read(name).generation, document(1))
+
+    target.store.swap = late
+    assert "changed by another program" in move_accounts(source, target).left["work"]
+    assert source.store.read("work").credential == document(1).credential
+
+
 def test_another_account_of_that_name_is_left_alone(sides: Sides) -> None:
     source, target = sides
     put(source)

@@ -54,6 +54,18 @@ def test_a_process_that_is_not_heard_of_lets_its_slots_go(connections: Connectio
     assert gone.exchange([report(busy=4)]).share.workers == 2
 
 
+def test_a_clock_that_was_set_back_leaves_no_rate_owed_and_no_slot_held(connections: ConnectionPool) -> None:
+    gone, alive = PostgresRates(connections), PostgresRates(connections)
+    gone.exchange([report(60, busy=4)])
+    with connections.lease() as connection:
+        connection.execute("UPDATE rate_holders SET seen_at = seen_at + interval '5 hours'")
+        connection.execute("UPDATE rates SET at = at + interval '5 hours'")
+    share, uses = alive.exchange([report()])
+    assert (share.workers, uses["key_1"].busy_elsewhere) == (1, 0)
+    time.sleep(1.1)
+    assert alive.exchange([report()]).uses["key_1"].requests < 59.1
+
+
 def test_processes_that_exchange_at_once_lose_nothing_and_never_wait_for_each_other_in_a_ring(
     connections: ConnectionPool,
 ) -> None:

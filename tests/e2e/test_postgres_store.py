@@ -181,3 +181,16 @@ def test_renewing_takes_no_lock_back(hosts: tuple[Host, Host], connections: Conn
     tables.release("work", "b")
     assert tables.renew(["b"], []) == frozenset()
     assert tables.take("work", "c", "third") is None
+
+
+def test_a_lock_from_before_the_clock_was_set_back_is_free(
+    hosts: tuple[Host, Host], connections: ConnectionPool
+) -> None:
+    tables = hosts[0].tables
+    assert tables.take("work", "a", "first") is None
+    with connections.lease() as connection:
+        connection.execute(b"UPDATE locks SET until = until + interval '15 s'")
+        assert tables.take("work", "b", "second") == "first"
+        connection.execute(b"UPDATE locks SET until = until + interval '5 hours'")
+    assert tables.take("work", "b", "second") is None
+    assert tables.renew(["a", "b"], []) == {"b"}

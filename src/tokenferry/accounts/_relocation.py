@@ -62,12 +62,14 @@ def _move(name: str, source: AccountPlace, target: AccountPlace) -> None:
             _check_movable(document, source)
             _copy(document, source, target)
             source.store.swap(name, document.generation, replace(document, machine=target.machine))
+            document = replace(document, generation=document.generation + 1)
         there = target.store.read(name)
         if there.machine != target.machine:
+            _check_settled(document, source)  # again, for a lock of the database may have lapsed
             if (failure := source.journal.failure(name)) is not None:
                 target.journal.record_failure(name, failure)
             target.store.swap(name, there.generation, replace(there, machine=target.machine))
-        source.store.swap(name, source.store.read(name).generation, None)
+        source.store.swap(name, document.generation, None)
         source.journal.forget(name)
 
 
@@ -77,6 +79,11 @@ def _check_movable(document: Document, source: AccountPlace) -> None:
         raise UsageError("it was copied from another machine, where its login may be in use")
     if pending_hand_over(document) is not None:
         raise UsageError(f"its export was cut short; finish it first with: tokenferry export {name}")
+    _check_settled(document, source)
+
+
+def _check_settled(document: Document, source: AccountPlace) -> None:
+    name = document.account.name
     attempt, token = source.journal.attempt(name), getattr(document.credential, "refresh", None)
     if attempt is not None and attempt.may_be_spent and token is not None and attempt.token == token.sha256:
         raise TryLater(f"a refresh of it has no known outcome yet; settle that first with: tokenferry refresh {name}")

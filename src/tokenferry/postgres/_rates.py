@@ -6,7 +6,10 @@ from tokenferry.postgres._connections import GLANCE_SECONDS, ConnectionPool, Pos
 from tokenferry.rates import FleetRates, RateReport, Share, SubjectUse
 
 _LIVES: Final = 20.0
-"""Seconds for which a process counts that isn't heard of, with what it has under way."""
+"""Seconds for which a process counts that isn't heard of, with what it has under way.
+
+As far in the future too: one that was heard of before the clock was set back counts no longer.
+"""
 _KEPT: Final = 86_400.0
 _MINUTE: Final = 60.0
 _BEGIN: Final = b"SET LOCAL statement_timeout = '2s'; SET LOCAL lock_timeout = '1s'; SET LOCAL synchronous_commit = off"
@@ -16,11 +19,11 @@ ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at RETURNING xmax = 0 AS 
 """
 _DROP_DEAD: Final = b"""
 DELETE FROM rate_holders WHERE id IN (
-    SELECT id FROM rate_holders WHERE seen_at < clock_timestamp() - make_interval(secs => %s) FOR UPDATE SKIP LOCKED)
+    SELECT id FROM rate_holders WHERE abs(extract(epoch FROM clock_timestamp() - seen_at)) > %s FOR UPDATE SKIP LOCKED)
 """
 _LIVING: Final = b"""
 SELECT count(*) AS living, count(*) FILTER (WHERE id < %s) AS before FROM rate_holders
-WHERE seen_at >= clock_timestamp() - make_interval(secs => %s)
+WHERE abs(extract(epoch FROM clock_timestamp() - seen_at)) <= %s
 """
 _ADD: Final = b"""
 INSERT INTO rates AS known (subject, requests, tokens, requests_rate, tokens_rate, at)
@@ -33,7 +36,7 @@ ON CONFLICT (subject) DO UPDATE SET
     tokens = greatest(greatest(known.tokens - excluded.tokens_rate
         * greatest(extract(epoch FROM clock_timestamp() - known.at), 0), 0) + excluded.tokens, 0),
     requests_rate = excluded.requests_rate, tokens_rate = excluded.tokens_rate,
-    at = greatest(known.at, clock_timestamp())
+    at = clock_timestamp()
 RETURNING subject, requests, tokens
 """
 """It locks the rows of its subjects, always in the same order; so exchanges about one subject are serial."""
@@ -43,7 +46,7 @@ ON CONFLICT (subject, holder) DO UPDATE SET busy = excluded.busy
 """
 _SLOTS: Final = b"""
 SELECT subject, sum(busy)::bigint AS busy FROM rate_slots JOIN rate_holders ON id = holder
-WHERE subject = ANY(%s) AND holder <> %s AND seen_at >= clock_timestamp() - make_interval(secs => %s) GROUP BY subject
+WHERE subject = ANY(%s) AND holder <> %s AND abs(extract(epoch FROM clock_timestamp() - seen_at)) <= %s GROUP BY subject
 """
 
 

@@ -61,16 +61,19 @@ UPDATE accounts SET generation = %(generation)s, refresh = %(refresh)s, body = %
 WHERE name = %(name)s AND (epoch, added, generation) < (%(epoch)s, %(added)s, %(generation)s)
 """
 _TAKE: Final = b"""
-WITH held AS (SELECT program FROM locks WHERE name = %(name)s AND until >= clock_timestamp()), taken AS (
+WITH held AS (SELECT program FROM locks WHERE name = %(name)s
+        AND until BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s)), taken AS (
     INSERT INTO locks (name, holder, program, until)
     SELECT %(name)s, %(holder)s, %(program)s, clock_timestamp() + make_interval(secs => %(seconds)s)
     WHERE NOT EXISTS (SELECT FROM held)
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, program = excluded.program, until = excluded.until
-    WHERE locks.until < clock_timestamp() RETURNING holder
+    WHERE locks.until NOT BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => 2 * %(seconds)s)
+    RETURNING holder
 )
 SELECT (SELECT holder FROM taken) AS holder, (SELECT program FROM held) AS program
 """
-"""Who waits only reads: an insert that conflicts locks the row, and hundreds that wait would be serial."""
+"""Who waits only reads: an insert that conflicts locks the row, and hundreds that wait would be serial. A lock that
+ends too late was taken before the clock was set back, and its holder may be gone."""
 _EPOCH: Final = b"""
 SELECT epoch, extract(epoch FROM clock_timestamp())::double precision AS now,
     CASE WHEN epoch_since = '-infinity' THEN 0
