@@ -154,6 +154,14 @@ class UnknownAccount(UnknownName):
 class UnknownProvider(UnknownName):
     """No provider has the name."""
 
+    @classmethod
+    def at_login(cls, name: str, known: "Iterable[str]") -> "Self":
+        """Make the error for a login there; `known` are the providers to log in at."""
+        return cls(
+            f"there is no provider {name[:64]!r}; those to log in at: {', '.join(known)}; declare others under "
+            "[[providers]] in config.toml"
+        )
+
 
 class NeedsLogin(TokenferryError):  # noqa: N818  # see UnknownName
     """A new login is needed: the refresh token is dead, missing or owned by another program."""

@@ -9,7 +9,7 @@ from tokenferry.errors import CorruptFile, UsageError
 from tokenferry.secret import parse_object
 from tokenferry.stores import read_private_file, remove_file, replace_private_file
 
-__all__ = ["MEANING", "STATEMENT", "TERMS", "state", "stated_at", "withdraw"]
+__all__ = ["LOGIN_REFUSED", "MEANING", "STATEMENT", "TERMS", "state", "stated_at", "withdraw"]
 
 TERMS: Final = "https://code.claude.com/docs/en/legal-and-compliance"
 MEANING: Final = (
@@ -18,6 +18,10 @@ MEANING: Final = (
     'service" is not permitted. Read the page as it is now:',
 )
 """The meaning of the statement, in lines for a terminal; the address of the page follows."""
+LOGIN_REFUSED: Final = (
+    "a Claude subscription's login is for Claude Code alone, unless a person states on a terminal that the "
+    "subscription is theirs alone and that they read the vendor's terms; do so with: tokenferry policy set own-use"
+)
 STATEMENT: Final = "The subscription is mine alone, and I have read the vendor's terms."
 
 

@@ -15,7 +15,7 @@ KEY = "sk-ant-api03-" + "Aa0" * 30
 TOKEN = "sk-ant-oat01-" + "Bb1" * 30
 REFRESH = "sk-ant-ort01-" + "Rr1" * 30
 LOGIN = json.dumps({"access_token": TOKEN, "refresh_token": REFRESH, "expires_at": 1_800_000_000})
-LOGIN_TOKEN = OAuthToken(Secret(TOKEN), Secret(REFRESH), expires_at=1_800_000_000)
+LOGIN_TOKEN = OAuthToken(Secret(TOKEN), Secret(REFRESH), expires_at=1_800_000_000, source="added")
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -45,14 +45,19 @@ def test_the_kind_is_the_one_named_else_what_it_looks_like_else_the_provider_s(
 def test_other_spellings_of_a_login_s_fields_are_understood() -> None:
     fields = {"access_token": TOKEN, "scope": "a b", "account_email": "me@mail.example", "account_uuid": "u", "x": 1}
     assert read_credential(json.dumps(fields).encode(), None, "oauth") == OAuthToken(
-        Secret(TOKEN), scopes=("a", "b"), email="me@mail.example", account_id="u", unknown=Fields(x=1)
+        Secret(TOKEN), scopes=("a", "b"), email="me@mail.example", account_id="u", source="added", unknown=Fields(x=1)
     )
 
 
 def test_our_own_spelling_comes_before_another() -> None:
     fields = {"access_token": TOKEN, "scope": "a", "scopes": ["b"]}
     credential = read_credential(json.dumps(fields).encode(), None, "oauth")
-    assert credential == OAuthToken(Secret(TOKEN), scopes=("b",))
+    assert credential == OAuthToken(Secret(TOKEN), scopes=("b",), source="added")
+
+
+def test_a_login_that_says_where_it_came_from_keeps_that() -> None:
+    credential = read_credential(json.dumps({"access_token": TOKEN, "source": "elsewhere"}).encode(), None, "oauth")
+    assert credential == OAuthToken(Secret(TOKEN), source="elsewhere")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,3 @@
-import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal
@@ -9,12 +8,9 @@ from msgspec.structs import replace
 from tokenferry.accounts._login import without_identity
 from tokenferry.credentials import epoch_seconds
 from tokenferry.errors import UsageError
-from tokenferry.stores import Account
+from tokenferry.stores import MOST_LABELS, Account, check_label
 
 _MOST: Final = 1_000_000
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
-_LONGEST: Final = 256
-_MOST_LABELS: Final = 32
 _RESERVED: Final = frozenset({"config_dir", "profile", "base_url"})
 """Labels that locate the login of an attached account."""
 
@@ -42,21 +38,15 @@ class AccountChanges(Struct, frozen=True):
         if self.priority is not None and abs(self.priority) > _MOST:
             raise UsageError(f"a priority is a number from -{_MOST} to {_MOST}, and lower serves first")
         for name, value in self.labels.items():
-            if not _LABEL.fullmatch(name):
-                raise UsageError(
-                    f"{name[:80]!r} can't be a label's name: use 1 to 64 of A-Z a-z 0-9 . _ / -, a letter or digit "
-                    "first"
-                )
+            check_label(name, value or "")
             if name in _RESERVED or not without_identity({name: ""}):
                 raise UsageError(f"label {name} is reserved for the place and owner of the login; use another name")
-            if value is not None and (len(value) > _LONGEST or not value.isprintable()):
-                raise UsageError(f"the value of label {name} must be printable and at most {_LONGEST} characters long")
 
     def applied(self, account: Account) -> Account:
         """The account with these changes. Raises `UsageError` for too many labels."""
         labels = {name: value for name, value in {**account.labels, **self.labels}.items() if value is not None}
-        if len(labels) > max(_MOST_LABELS, len(account.labels)):
-            raise UsageError(f"an account has {_MOST_LABELS} labels at most")
+        if len(labels) > max(MOST_LABELS, len(account.labels)):
+            raise UsageError(f"an account has {MOST_LABELS} labels at most")
         return replace(
             account,
             priority=account.priority if self.priority is None else self.priority,

@@ -69,6 +69,7 @@ def _oauth(text: bytes) -> Credential:
         fields = Fields(fields.without(*EXPIRIES), expires_at=expires_at)
     if isinstance(fields.get("obtained_at"), str):
         fields["obtained_at"] = read_time(fields, "obtained_at")
+    fields["source"] = fields.get("source") or "added"
     credential = credential_from_json("oauth", fields)
     for name in ("access_token", "refresh_token"):
         read_secret(fields, name)

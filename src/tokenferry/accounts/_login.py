@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from types import MappingProxyType
 from typing import Final
 
@@ -79,7 +80,7 @@ def account_for(
     if known:
         return (wanted if wanted in known else known[0]), True
     if wanted is None:
-        return _free_name(email, provider, {name.casefold() for name in documents}), False
+        return _name_of(email, provider, {name.casefold() for name in documents}), False
     held = documents.get(wanted)
     if held is not None:
         there = _person(held.credential, held.account.labels)
@@ -116,23 +117,24 @@ def _have_one_email(one: _Person, other: _Person) -> bool:
     return bool(one.email and other.email) and str(one.email).casefold() == str(other.email).casefold()
 
 
-def _free_name(email: str | None, provider: str, taken: set[str]) -> str:
-    """Return a free name, case-insensitively: the e-mail address, else with the provider, else with a number."""
-    base = _valid(email or "") or _valid(provider) or "login"
-    names = [base, *([_joined(base, provider)] if email else [])]
-    free = next((name for name in names if name.casefold() not in taken), None)
-    number = 2
-    while free is None:
-        candidate = _joined(base, str(number))
-        free = None if candidate.casefold() in taken else candidate
-        number += 1
-    return free
+def _name_of(email: str | None, provider: str, taken: set[str]) -> str:
+    """Return a free name: the e-mail address, else with the provider, else with a number."""
+    base = valid_name(email or "") or valid_name(provider) or "login"
+    longer = _joined(base, valid_name(provider))
+    return longer if email and base.casefold() in taken and longer.casefold() not in taken else free_name(base, taken)
+
+
+def free_name(base: str, taken: set[str]) -> str:
+    """Return `base`, or if it is taken, `base` with the lowest free number. `taken` holds case-folded names."""
+    names = chain([base], (_joined(base, str(number)) for number in count(2)))
+    return next(name for name in names if name.casefold() not in taken)
+
+
+def valid_name(text: str) -> str:
+    """Return the text as an account's name, without what no name can hold; empty if nothing is left."""
+    return _FOREIGN.sub("-", text).lstrip("._@+-")[:_LONGEST].rstrip("-")
 
 
 def _joined(base: str, end: str) -> str:
-    end = f"-{_valid(end)}"[: _LONGEST // 2]
+    end = f"-{end}"[: _LONGEST // 2]
     return base[: _LONGEST - len(end)] + end
-
-
-def _valid(text: str) -> str:
-    return _FOREIGN.sub("-", text).lstrip("._@+-")[:_LONGEST]

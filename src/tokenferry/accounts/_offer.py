@@ -1,22 +1,20 @@
 """Credentials found in other programs, and what importing each would mean."""
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tokenferry.accounts._login import ORIGIN
+from tokenferry.accounts._login import ORIGIN, free_name, valid_name
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, Credential, OAuthToken
 from tokenferry.interchange import Entry, unread_expiry
 from tokenferry.providers import Provider
 from tokenferry.secret import Fields, Secret
-from tokenferry.stores import ACCOUNT_NAME, Account, Document
+from tokenferry.stores import Account, Document
 
 Action: TypeAlias = Literal["store", "take-over", "attach", "none"]
 
-_LONGEST_NAME: Final = 64
 _CLAUDE_CODES: Final = ("claude-code", "pool")
 _OTHERS: Final = {
     "pool": "whatever else uses that pool file",
@@ -162,7 +160,7 @@ def judge(  # noqa: PLR0911  # a list of rules, one return each
     if action == "take-over" and holdings.is_unsure(provider):
         return replace(nothing, note="Claude Code's login can't be read, and this may be a copy of it; fix that first")
     account = found.account or Account("", provider, credential.kind)
-    account = replace(account, name=_free_name(found.hint, taken), created_at=int(now))
+    account = replace(account, name=free_name(valid_name(found.hint) or "imported", taken), created_at=int(now))
     taken.add(account.name.casefold())
     return replace(nothing, action=action, note=note, account=account)
 
@@ -203,18 +201,6 @@ def _why_dead(credential: Credential, now: float) -> str:
     if is_expired:
         return "expired, and there is no refresh token" if token else "expired"
     return ""
-
-
-def _free_name(hint: str, taken: set[str]) -> str:
-    """Return a free account name as close to the hint as possible."""
-    base = re.sub(r"[^A-Za-z0-9._@+-]+", "-", hint).lstrip("._@+-")[:_LONGEST_NAME].rstrip("-") or "imported"
-    assert ACCOUNT_NAME.fullmatch(base)
-    name, number = base, 1
-    while name.casefold() in taken:
-        number += 1
-        suffix = f"-{number}"
-        name = f"{base[: _LONGEST_NAME - len(suffix)]}{suffix}"
-    return name
 
 
 def _digests(credential: Credential) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from tokenferry.actions._accounts import (
 from tokenferry.actions._actor import OPERATOR, Actor
 from tokenferry.actions._context import CALLBACK, LOGIN_PAGE, ActionContext
 from tokenferry.actions._cooldowns import clear_cooldowns, end_cooldowns, list_cooldowns, list_limits
-from tokenferry.actions._keys import change_key, create_key, list_keys, revoke_key, revoke_keys
+from tokenferry.actions._keys import NO_ADMIN_KEY, change_key, create_key, list_keys, revoke_key, revoke_keys
 from tokenferry.actions._known_names import KnownNames
 from tokenferry.actions._login_service import LoginInProgress, LoginOffer, LoginService, secret_of
 from tokenferry.actions._logins import authorize, delete_token, exchange, list_tokens, refresh_token
@@ -59,6 +59,7 @@ from tokenferry.actions._status import status_of
 __all__ = [
     "CALLBACK",
     "LOGIN_PAGE",
+    "NO_ADMIN_KEY",
     "OPERATOR",
     "AccountAdded",
     "AccountChange",

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Literal
 
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from tokenferry.accounts import AccountChanges, read_credential
 from tokenferry.actions._actor import Actor
@@ -62,7 +61,7 @@ def add_account(context: ActionContext, by: Actor, asked: AccountRequest) -> Acc
     name = check_account_name(asked.name)
     raw = _raw(asked)
     provider = _provider(broker, asked.provider, raw)
-    credential = _owned(read_credential(raw, asked.kind, provider.kind))
+    credential = read_credential(raw, asked.kind, provider.kind)
     del raw
     if name in broker.book.store.names() and not asked.replace:
         raise Conflict(f'account {name!r} exists already; give "replace": true to replace it')
@@ -244,13 +243,6 @@ def _provider(broker: Broker, name: str | None, raw: bytes) -> Provider:
     if name not in broker.providers:
         raise UnknownProvider(f"there is no provider {name!r}; known: {known}; declare others in config.toml")
     return broker.providers[name]
-
-
-def _owned(credential: Credential) -> Credential:
-    """Mark an OAuth login without a source as added by hand."""
-    if isinstance(credential, OAuthToken) and credential.source is None:
-        return replace(credential, source="added")
-    return credential
 
 
 def _policy(broker: Broker, account: Account, credential: Credential) -> str:

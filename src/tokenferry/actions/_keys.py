@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from tokenferry.errors import PolicyRefused
 from tokenferry.settings import NO_CAPS, Caps
 from tokenferry.state import EVERYTHING, KEY_CAPS, ClientKey, Rights, key_caps
 
+NO_ADMIN_KEY: Final = "only the command creates an admin key: tokenferry key create NAME --role admin"
 _LISTS = ("models", "providers", "accounts")
 
 
@@ -28,7 +29,7 @@ def list_keys(context: ActionContext) -> list[KeyInfo]:
 def create_key(context: ActionContext, by: Actor, asked: KeyRequest) -> KeyMade:
     """Create a key for inference, or one that only reads, and return it this once."""
     if asked.role == "admin" and by is not OPERATOR:
-        raise PolicyRefused("only the command creates an admin key: tokenferry key create NAME --role admin")
+        raise PolicyRefused(NO_ADMIN_KEY)
     rights = _rights(context, asked, EVERYTHING)
     _check_owner(context, ClientKey("", asked.name, asked.role, 0, "", labels=asked.labels, rights=rights))
     expires_at = None if asked.expires_in is None else int(time.time()) + asked.expires_in

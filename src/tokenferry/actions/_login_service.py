@@ -30,6 +30,7 @@ from tokenferry.oauth import (
     pasted_state,
     read_exchange,
 )
+from tokenferry.policy_statement import LOGIN_REFUSED
 from tokenferry.providers import Provider
 from tokenferry.refresh import read_client_secret, send
 from tokenferry.secret import Concealing, Secret
@@ -297,10 +298,7 @@ class LoginService:
 
     def _known_provider(self, name: str) -> Provider:
         if name not in self._broker.providers:
-            raise UnknownProvider(
-                f"there is no provider {name[:64]!r}; those to log in at: max, {', '.join(self.providers())}; declare "
-                "others under [[providers]] in config.toml"
-            )
+            raise UnknownProvider.at_login(name, ("max", *self.providers()))
         return self._broker.providers[name]
 
     def _provider(self, name: str) -> Provider:
@@ -335,11 +333,7 @@ class LoginService:
 
     def _check_policy(self, provider: Provider) -> None:
         if provider.subscription and self._broker.policy.subscriptions != "own-use":
-            raise PolicyRefused(
-                "a Claude subscription's login is for Claude Code alone, unless a person states on a "
-                "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
-                "tokenferry policy set own-use"
-            )
+            raise PolicyRefused(LOGIN_REFUSED)
 
     def _living_actor(self, login: StartedLogin) -> Actor:
         """Return the key or dashboard session that started a login, if it is still valid."""

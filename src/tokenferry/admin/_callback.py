@@ -8,7 +8,6 @@ give to `/api/oauth/exchange`, which needs a key.
 import secrets
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -16,12 +15,12 @@ from starlette.responses import RedirectResponse, Response
 from tokenferry.actions import CALLBACK, LoginService, secret_of
 from tokenferry.admin._pages import page
 from tokenferry.errors import TokenferryError
+from tokenferry.oauth import answer_parameters
 from tokenferry.secret import Fields, Secret
 from tokenferry.stores import ACCOUNT_NAME
 
 _COOKIE: Final = "tokenferry_login_"
 _COOKIE_BYTES: Final = 32
-_MOST_PARAMETERS: Final = 20
 _OWN: Final = ("none", "same-origin")
 _NO_LOGIN: Final = "This answers no login: it was finished, has expired, or was not started here."
 
@@ -34,7 +33,7 @@ class Pages:
     def callback(self, request: Request) -> Response:
         """Redirect a browser to the provider, and finish the login that it returns with."""
         query = secret_of(request.scope["query_string"].decode("latin-1"))
-        given = Fields() if query is None else _parameters(query.reveal())
+        given = Fields() if query is None else answer_parameters(query.reveal())
         state = secret_of(given.get("login", "") or given.get("state", ""))
         redirect_uri = None if state is None else self._service.redirect_of(state)
         if query is None or state is None or redirect_uri is None:
@@ -96,16 +95,6 @@ def _for_pasting(given: Fields, state: Secret) -> Response:
         "(POST /api/oauth/exchange); keep it to yourself.",
         code=f"{code.reveal()}#{state.reveal()}",
     )
-
-
-def _parameters(query: str) -> Fields:
-    """Parse the parameters; empty if one occurs twice (RFC 6749 3.1)."""
-    try:
-        pairs = parse_qsl(query, max_num_fields=_MOST_PARAMETERS)
-    except ValueError:
-        return Fields()
-    given = Fields(pairs)
-    return given if len(given) == len(pairs) else Fields()
 
 
 class _Cookie:

@@ -49,11 +49,3 @@ def log(event: RenewalEvent) -> None:
         logger.warning("%s", event.text)
     else:
         logger.info("%s", event.text)
-
-
-def span(seconds: float) -> str:
-    """A length of time in its largest unit."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(seconds, 0):.0f} s"

@@ -10,7 +10,7 @@ from typing import Final, Self
 from tokenferry.accounts import aging
 from tokenferry.background import PeriodicThread
 from tokenferry.background_refresh._alive import mark_round, renewer_lock
-from tokenferry.background_refresh._event import Kind, RenewalEvent, log, span
+from tokenferry.background_refresh._event import Kind, RenewalEvent, log
 from tokenferry.background_refresh._schedule import Moment, Renewal, Schedule, is_dead
 from tokenferry.background_refresh._switch import ClaudeCodeSwitcher
 from tokenferry.broker import Broker, Published, complete_move
@@ -18,6 +18,7 @@ from tokenferry.errors import LockTimeout, TokenferryError, UnknownAccount, Usag
 from tokenferry.refresh import RefreshRequest
 from tokenferry.settings import BackgroundRefreshSettings
 from tokenferry.stores import DISK, Document
+from tokenferry.units import span
 
 logger = logging.getLogger(__name__)
 

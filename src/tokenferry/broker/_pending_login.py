@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, ClassVar
 from tokenferry.broker._store_login import StoredLogin, check_login_name, store_login
 from tokenferry.errors import LoginFailed, PolicyRefused, UnknownProvider, UsageError
 from tokenferry.oauth import Authorization
+from tokenferry.policy_statement import LOGIN_REFUSED
 from tokenferry.secret import Concealing
 
 if TYPE_CHECKING:
@@ -30,10 +31,7 @@ class PendingLogin(Concealing, frozen=True):
 
         provider = broker.providers.get(name)
         if provider is None:
-            raise UnknownProvider(
-                f"there is no provider {name[:64]!r}; those to log in at: {_where_to_log_in(broker)}; declare others "
-                "under [[providers]] in config.toml"
-            )
+            raise UnknownProvider.at_login(name, _where_to_log_in(broker))
         _check_policy(broker, provider)
         endpoints = logins.endpoints(provider, device=False)
         missing = [
@@ -42,7 +40,7 @@ class PendingLogin(Concealing, frozen=True):
         if missing:
             raise UsageError(
                 f"provider {name!r} has no {' and no '.join(missing)}, so a browser can't log in there; those to log "
-                f"in at: {_where_to_log_in(broker)}; declare others under [providers.oauth] in config.toml"
+                f"in at: {', '.join(_where_to_log_in(broker))}; declare others under [providers.oauth] in config.toml"
             )
         authorization, redirect_uri = Authorization.begin(endpoints), redirect_for_paste(endpoints)
         return cls(name, authorization.url(redirect_uri), broker, logins, authorization, redirect_uri)
@@ -65,17 +63,11 @@ class PendingLogin(Concealing, frozen=True):
         return store_login(self._broker, self.provider, token, name)
 
 
-def _where_to_log_in(broker: "Broker") -> str:
+def _where_to_log_in(broker: "Broker") -> list[str]:
     known = broker.providers.values()
-    return ", ".join(
-        one.name for one in known if one.oauth.client_id and (one.oauth.authorization_endpoint or one.oauth.issuer)
-    )
+    return [one.name for one in known if one.oauth.client_id and (one.oauth.authorization_endpoint or one.oauth.issuer)]
 
 
 def _check_policy(broker: "Broker", provider: "Provider") -> None:
     if provider.subscription and broker.policy.subscriptions != "own-use":
-        raise PolicyRefused(
-            "a Claude subscription's login is for Claude Code alone, unless a person states on a terminal that the "
-            "subscription is theirs alone and that they read the vendor's terms; do so with: tokenferry policy set "
-            "own-use"
-        )
+        raise PolicyRefused(LOGIN_REFUSED)

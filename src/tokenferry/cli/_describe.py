@@ -1,12 +1,11 @@
 """Accounts as commands show them."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from tokenferry.broker import Broker
 from tokenferry.cli._output import note
-from tokenferry.cli._table import Cell, Column, Tone
-from tokenferry.readiness import AccountRow, account_row, account_rows
+from tokenferry.cli._table import Cell, Column
+from tokenferry.readiness import TONES, AccountRow, account_row, account_rows
 
 COLUMNS: Final = (
     Column("name"),
@@ -17,17 +16,6 @@ COLUMNS: Final = (
     Column("fingerprint", wide=True),
     Column("state", folds=True),
 )
-
-_TONES: Final[Mapping[str, Tone]] = {
-    "needs-login": "bad",
-    "broken": "bad",
-    "refused": "bad",
-    "limited": "warning",
-    "locked": "warning",
-    "copied": "warning",
-    "uncertain": "warning",
-    "backing-off": "warning",
-}
 
 
 def rows(broker: Broker, now: float | None = None) -> list[AccountRow]:
@@ -44,7 +32,7 @@ def cells(one: AccountRow) -> tuple[str, ...]:
     """The columns of `COLUMNS`; the only one with blanks in it comes last."""
     mark = "*" if one.is_active else "-"
     text = f"{one.text} ({one.note})" if one.note and one.document is not None else one.text
-    state = Cell(text, _TONES.get(one.word))
+    state = Cell(text, TONES.get(one.word))
     if one.header is not None:
         locked = one.header.account
         return one.name, mark, locked.provider, locked.kind, locked.owner, one.header.fingerprint, state

@@ -8,7 +8,7 @@ from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note
 from tokenferry.config import Config
 from tokenferry.errors import ConfigError, PolicyRefused
-from tokenferry.policy_statement import MEANING, STATEMENT, TERMS, state
+from tokenferry.policy_statement import LOGIN_REFUSED, MEANING, STATEMENT, TERMS, state
 from tokenferry.settings import Home
 
 
@@ -23,11 +23,7 @@ def ask_for_own(home: Home, config: Config) -> bool:
             "the statement; change or remove it there"
         )
     if sys.stdin is None or not sys.stdin.isatty():
-        raise PolicyRefused(
-            "a Claude subscription's login is for Claude Code alone, unless a person states on a "
-            "terminal that the subscription is theirs alone and that they read the vendor's terms; do so with: "
-            "tokenferry policy set own-use"
-        )
+        raise PolicyRefused(LOGIN_REFUSED)
     note("\n".join(("about Claude subscriptions:", *MEANING, TERMS)))
     if not confirmed(f'"{STATEMENT}" Do you state this?', flag="--yes"):
         return False

@@ -10,7 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tokenferry.cli._output import printable, redacted
+from tokenferry.cli._table import STYLES
 from tokenferry.cli._usage import bar
+from tokenferry.readiness import TONES
 from tokenferry.units import dollars, span
 from tokenferry.views import NowView, Provenance
 
@@ -18,10 +20,6 @@ _WIDE: Final = 120
 _BAR: Final = 20
 _FULL, _NEARLY = 0.95, 0.75
 _MARKS: Final[dict[Provenance, str]] = {"official": "", "estimate": "~", "unknown": "?"}
-_STYLES: Final[dict[str, str]] = {
-    **dict.fromkeys(("needs-login", "broken", "refused"), "red"),
-    **dict.fromkeys(("limited", "locked", "copied", "uncertain", "backing-off"), "yellow"),
-}
 
 
 def print_view(view: NowView) -> None:
@@ -85,7 +83,8 @@ def _accounts(view: NowView) -> Table:
     for row in view.accounts:
         used = view.today.get(row.name)
         cost = "-" if used is None else f"~{dollars(used.cost + used.plan)}"
-        table.add_row(_text(row.name), _text(cost), _text(row.text, _STYLES.get(row.word, "")))
+        tone = TONES.get(row.word)
+        table.add_row(_text(row.name), _text(cost), _text(row.text, STYLES[tone] if tone else ""))
     return table
 
 

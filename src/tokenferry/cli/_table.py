@@ -12,7 +12,7 @@ from tokenferry.units import moment, relative
 
 Tone: TypeAlias = Literal["bad", "warning", "good"]
 
-_STYLES: Final[dict[Tone, str]] = {"bad": "red", "warning": "yellow", "good": "green"}
+STYLES: Final[dict[Tone, str]] = {"bad": "red", "warning": "yellow", "good": "green"}
 _GAP: Final = 2
 _WHOLE_WORDS: Final[dict[str, Any]] = {"break_long_words": False, "break_on_hyphens": False}
 _LEAST_FOLDED: Final = 16
@@ -112,7 +112,7 @@ def _on_terminal(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wi
     for place in places:
         grid.add_column(columns[place].heading.upper(), no_wrap=not columns[place].folds, overflow="fold")
     for row, toned in zip(cells, tones, strict=True):
-        grid.add_row(*(Text(row[place], _STYLES[tone] if (tone := toned[place]) else "") for place in places))
+        grid.add_row(*(Text(row[place], STYLES[tone] if (tone := toned[place]) else "") for place in places))
     console.print(grid)
 
 

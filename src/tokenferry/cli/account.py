@@ -3,7 +3,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal
 
 import typer
-from msgspec import UNSET, structs
+from msgspec import UNSET
 
 from tokenferry.accounts import parse_max_age, read_credential
 from tokenferry.broker import Broker, Revocation, Verification
@@ -21,7 +21,7 @@ from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._table import labelled, table
 from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.config_key import format_duration
-from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind, OAuthToken
+from tokenferry.credentials import API_KEY_PREFIX, Credential, Kind
 from tokenferry.errors import NeedsLogin, TryLater, UsageError
 from tokenferry.interchange import unread_expiry
 from tokenferry.moments import later_moment, moment_after, zone_of
@@ -138,7 +138,7 @@ def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, 
     if provider is None:
         provider = _deduced(broker, raw)
     known = known_provider(broker, provider)
-    given = _owned(read_credential(raw, kind, known.kind))
+    given = read_credential(raw, kind, known.kind)
     know(given)
     _check_free(broker, name, replace=replace)
     credential = broker.exchanged(known, given)
@@ -197,13 +197,6 @@ def _deduced(broker: Broker, raw: bytes) -> str:
     if raw.strip().startswith(API_KEY_PREFIX.encode("ascii")):
         return "anthropic"
     raise UsageError(f"say who issued it with --provider, one of: {', '.join(broker.providers)}")
-
-
-def _owned(credential: Credential) -> Credential:
-    """An OAuth login that doesn't say where it came from was added by hand."""
-    if isinstance(credential, OAuthToken) and credential.source is None:
-        return structs.replace(credential, source="added")
-    return credential
 
 
 @app.command(

@@ -122,10 +122,7 @@ def _provider(broker: Broker, name: str | None, provider: str | None, *, device:
     try:
         known = broker.providers[provider]
     except KeyError:
-        raise UnknownProvider(
-            f"there is no provider {provider!r}; those to log in at: {', '.join(can)}; declare others under "
-            "[[providers]] in config.toml"
-        ) from None
+        raise UnknownProvider.at_login(provider, can) from None
     if known.name not in can or known.oauth.client_id is None:
         missing = (
             "client_id"

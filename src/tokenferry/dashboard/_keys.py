@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from tokenferry.actions import (
+    NO_ADMIN_KEY,
     KeyChange,
     KeyLimits,
     KeyRequest,
@@ -103,7 +104,7 @@ def _create(visit: Visit) -> Shown:
     form, faults = visit.form, FieldFaults()
     role = form.get("role", "client")
     if role not in _ROLES:
-        raise UsageError("only the command creates an admin key: tokenferry key create NAME --role admin")
+        raise UsageError(NO_ADMIN_KEY)
     name, expires = form.get("name", "").strip(), None
     with faults.at("name"):
         check_key_name(name)

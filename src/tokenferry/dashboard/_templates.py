@@ -9,6 +9,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from tokenferry.dashboard._assets import Assets
+from tokenferry.readiness import TONES
 from tokenferry.units import dollars, short
 
 FOLDER: Final = Path(__file__).parent / "templates"
@@ -20,16 +21,9 @@ _TONES: Final = {
     "expired": "calm",
     "revoked": "calm",
     "paused": "calm",
-    "copied": "warning",
-    "limited": "warning",
     "used up": "warning",
-    "locked": "warning",
-    "backing-off": "warning",
-    "uncertain": "warning",
-    "refused": "bad",
-    "needs-login": "bad",
-    "broken": "bad",
     "damaged": "bad",
+    **TONES,
 }
 _SHAPES: Final = {"good": "●", "calm": "○", "warning": "▲", "bad": "■"}
 

@@ -1,5 +1,5 @@
 from tokenferry.oauth._api_key import api_key_request, read_api_key
-from tokenferry.oauth._authorize import Authorization, AuthorizationCode, pasted_state
+from tokenferry.oauth._authorize import Authorization, AuthorizationCode, answer_parameters, pasted_state
 from tokenferry.oauth._device import DeviceCode, DevicePoll, device_request, read_device
 from tokenferry.oauth._endpoints import SUBJECT, OAuthEndpoints, TokenExchange
 from tokenferry.oauth._exchange import exchange_request, read_exchange
@@ -39,6 +39,7 @@ __all__ = [
     "TokenResponse",
     "TokenResponseLost",
     "Uncertain",
+    "answer_parameters",
     "api_key_request",
     "device_request",
     "encode_request",

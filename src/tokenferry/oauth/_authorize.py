@@ -69,7 +69,7 @@ class Authorization(Struct, frozen=True):
 
         Raises `LoginFailed` when the login was refused, or another issuer answered.
         """
-        given = _parameters(query)
+        given = answer_parameters(query)
         del query  # a traceback shows the locals of this frame
         return self._read(given, redirect_uri)
 
@@ -80,7 +80,7 @@ class Authorization(Struct, frozen=True):
         """
         if "://" in text:
             page = text.strip().partition("?")[0]
-            given = _parameters(text.strip().partition("?")[2].partition("#")[0])
+            given = answer_parameters(text.strip().partition("?")[2].partition("#")[0])
             del text  # a traceback shows the locals of this frame
             return self._read(given, page) if page in redirects else None
         code, _, state = text.partition("#")
@@ -136,11 +136,11 @@ class Authorization(Struct, frozen=True):
 def pasted_state(text: str) -> str:
     """Return the state in a pasted `CODE#STATE` or address, unchecked; empty if there is none."""
     if "://" in text:
-        return str(_parameters(text.strip().partition("?")[2].partition("#")[0]).get("state", ""))
+        return str(answer_parameters(text.strip().partition("?")[2].partition("#")[0]).get("state", ""))
     return text.partition("#")[2].strip()
 
 
-def _parameters(query: str) -> Fields:
+def answer_parameters(query: str) -> Fields:
     """Parse the parameters of an answer; empty if one occurs twice (RFC 6749 3.1)."""
     try:
         pairs = parse_qsl(query, max_num_fields=_MOST_PARAMETERS)

@@ -18,6 +18,7 @@ from tokenferry.readiness._services import (
 )
 from tokenferry.readiness._serving import serving_line
 from tokenferry.readiness._standing import (
+    TONES,
     AccountRow,
     AccountState,
     account_details,
@@ -30,6 +31,7 @@ from tokenferry.readiness._standing import (
 
 __all__ = [
     "ANYONE",
+    "TONES",
     "AccountRow",
     "AccountState",
     "BudgetUse",

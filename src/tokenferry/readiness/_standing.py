@@ -40,6 +40,17 @@ Known: TypeAlias = tuple[list[Cooldown], Mapping[str, str]]
 _MOST_TRIES: Final = 2
 _QUIET: Final = frozenset(("fresh", "expired", "refreshing", "backing-off", "uncertain", "limited"))
 """States in which an account works, or recovers by itself."""
+TONES: Final[Mapping[str, Literal["warning", "bad"]]] = {
+    "needs-login": "bad",
+    "broken": "bad",
+    "refused": "bad",
+    "limited": "warning",
+    "locked": "warning",
+    "copied": "warning",
+    "uncertain": "warning",
+    "backing-off": "warning",
+}
+"""How serious a state is, by `AccountState`; those that are missing need no look."""
 _BILLED: Final = "overage"  # it serves all the same
 _OF_CREDENTIALS: Final = ("refused", "claude-code-only")
 _RENEWS: Final = "expired, refreshed at its next use"

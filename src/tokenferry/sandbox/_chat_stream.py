@@ -63,9 +63,7 @@ def with_error(events: list[Event], given: dict[str, Any]) -> list[Event]:
 def _delta(event: Event) -> bool:
     """Whether an event adds something to the answer."""
     choices = event.data["choices"] if isinstance(event.data, dict) else []
-    return any(
-        choice["delta"].get(name) for choice in choices for name in ("content", "tool_calls", "reasoning_content")
-    )
+    return any(choice["delta"].get(name) for choice in choices for name in _ADDS)
 
 
 def with_quirks(events: list[Event], given: dict[str, Any]) -> list[Event]:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from tokenferry.sandbox import _chat, _messages, _responses
 from tokenferry.sandbox._accounts import SETUP_SCOPE, find
-from tokenferry.sandbox._http import Answer, Request, json_answer
+from tokenferry.sandbox._http import Answer, Request, gemini_error, json_answer
 from tokenferry.sandbox._identity import identity_claims
 from tokenferry.sandbox._ledger import Family
 from tokenferry.sandbox._oauth import FEDERATION_GRANT, OAuthError, needed, parameters
@@ -22,13 +22,6 @@ _COUNT: Final = "count-tokens"
 _WORKLOAD_GRANT: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 _GOOGLE: Final = "https://oauth2.googleapis.com/token"
 """The audience that google-auth names, wherever it sends the grant."""
-_STATUSES: Final = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    429: "RESOURCE_EXHAUSTED",
-}
 
 
 def is_hosted(path: str) -> bool:
@@ -122,7 +115,7 @@ def _inner(request: Request, path: str, document: dict[str, Any], more: list[tup
 
 
 def _google_error(status: int, message: str) -> Answer:
-    return json_answer({"error": {"code": status, "message": message, "status": _STATUSES[status]}}, status)
+    return json_answer(gemini_error(status, message), status)
 
 
 def _azure_error(status: int, message: str) -> Answer:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tokenferry.anthropic_beta import OAUTH_BETA
 from tokenferry.sandbox import _content, _sse
 from tokenferry.sandbox._accounts import ACCOUNTS, Account
 from tokenferry.sandbox._http import STREAM_HEADERS, Answer, ApiError, Request, json_answer
@@ -10,7 +11,6 @@ from tokenferry.sandbox._mint import fixed
 from tokenferry.sandbox._settings import AnswerSettings
 from tokenferry.sandbox._state import State
 
-OAUTH_BETA = "oauth-2025-04-20"
 _MODELS = (
     ("claude-opus-4-5-20251101", "Claude Opus 4.5", "2025-11-01T00:00:00Z"),
     ("claude-haiku-4-5-20251001", "Claude Haiku 4.5", "2025-10-01T00:00:00Z"),

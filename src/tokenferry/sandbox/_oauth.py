@@ -7,6 +7,7 @@ import hmac
 from typing import Any
 from urllib.parse import unquote_plus
 
+from tokenferry.anthropic_beta import OAUTH_BETA
 from tokenferry.sandbox._accounts import ACCOUNTS, DEFAULT_SCOPES, SCOPES, SETUP_LIFETIME, SETUP_SCOPE, find
 from tokenferry.sandbox._http import Answer, Request, json_answer
 from tokenferry.sandbox._identity import identity_claims
@@ -18,7 +19,6 @@ CONFIDENTIAL_SECRET = "sandbox-client-secret"  # noqa: S105  # published on purp
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 FEDERATION_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 FEDERATION_BETA = "oidc-federation-2026-04-01"
-OAUTH_BETA = "oauth-2025-04-20"
 NO_STORE = [("cache-control", "no-store"), ("pragma", "no-cache")]
 
 
@@ -136,6 +136,11 @@ def _check_betas(request: Request, grant_type: str) -> None:
         raise OAuthError("invalid_request", f"{FEDERATION_BETA} goes with the jwt-bearer grant alone.")
 
 
+def challenge_of(verifier: str) -> str:
+    """The code_challenge of a code_verifier (RFC 7636, S256)."""
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+
+
 def needed(given: dict[str, Any], name: str) -> str:
     value = given.get(name, "")
     if not value:
@@ -154,7 +159,7 @@ def _code(state: State, given: dict[str, Any], client_id: str | None) -> tuple[A
             state.revoke_family(code.family)
         raise OAuthError("invalid_grant", "The authorization code was used before; what it gave is revoked.")
     code.used = True
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    challenge = challenge_of(verifier)
     faults = {
         "The authorization code has expired.": code.expires_at <= state.clock.now(),
         "The authorization code was given to another client.": client_id != code.client_id,

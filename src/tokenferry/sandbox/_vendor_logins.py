@@ -4,15 +4,13 @@ GitHub: a device login whose token never expires, exchanged for a short-lived AP
 the user code itself and PKCE, whose times are milliseconds since 1970.
 """
 
-import base64
-import hashlib
 import hmac
 from typing import Any
 
 from tokenferry.sandbox._accounts import ACCOUNTS, SETUP_SCOPE
 from tokenferry.sandbox._http import Answer, Request, json_answer
 from tokenferry.sandbox._ledger import Device, Family
-from tokenferry.sandbox._oauth import NO_STORE, OAuthError, needed, parameters, redeem_device, rotate
+from tokenferry.sandbox._oauth import NO_STORE, OAuthError, challenge_of, needed, parameters, redeem_device, rotate
 from tokenferry.sandbox._state import State
 
 GITHUB_SCOPE = "read:user"
@@ -130,8 +128,7 @@ def _confirmed(state: State, given: dict[str, Any], client_id: str) -> Family:
     if given.get("grant_type") != MINIMAX_GRANT:
         raise OAuthError("unsupported_grant_type", "There is no such grant here.")
     device = state.ledger.device_by_user_code(needed(given, "user_code"))
-    verifier = needed(given, "code_verifier")
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    challenge = challenge_of(needed(given, "code_verifier"))
     if device is None or not hmac.compare_digest(challenge, device.challenge):
         raise OAuthError("invalid_grant", "The user code is unknown, or the code_verifier is another's.")
     return redeem_device(state, {"device_code": device.device_code}, client_id)

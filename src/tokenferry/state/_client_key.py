@@ -12,7 +12,7 @@ from tokenferry.errors import UsageError
 from tokenferry.settings import NO_CAPS, Caps
 from tokenferry.state._database import Row
 from tokenferry.state._rights import EVERYTHING, Rights, read_rights
-from tokenferry.stores import ACCOUNT_NAME
+from tokenferry.stores import ACCOUNT_NAME, MOST_LABELS, check_label
 
 _Value = TypeVar("_Value")
 
@@ -23,9 +23,6 @@ PREFIXES: Final[Mapping[str, str]] = MappingProxyType(dict(zip(get_args(Role), C
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST: Final = 32
-_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
-_LONGEST_VALUE: Final = 256
-_MOST_LABELS: Final = 32
 KEY_CAPS: Final = ("requests_per_minute", "tokens_per_minute", "max_concurrency")
 _MOST_ASKED: Final = 10**12
 _LAST_SECOND: Final = 4_102_444_800  # the year 2100
@@ -218,14 +215,9 @@ def check_expiry(expires_at: int | None, now: float) -> None:
 def check_labels(labels: Mapping[str, str]) -> None:
     """Raise `UsageError` for labels that a client key can't have."""
     for name, value in labels.items():
-        if not _LABEL.fullmatch(name):
-            raise UsageError(
-                f"{name[:80]!r} can't be a label's name: use 1 to 64 of A-Z a-z 0-9 . _ / -, a letter or digit first"
-            )
-        if len(value) > _LONGEST_VALUE or not value.isprintable():
-            raise UsageError(f"the value of label {name} must be printable, and of {_LONGEST_VALUE} characters at most")
-    if len(labels) > _MOST_LABELS:
-        raise UsageError(f"a client key has {_MOST_LABELS} labels at most")
+        check_label(name, value)
+    if len(labels) > MOST_LABELS:
+        raise UsageError(f"a client key has {MOST_LABELS} labels at most")
 
 
 def write_labels(labels: Mapping[str, str]) -> str:

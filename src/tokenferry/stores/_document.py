@@ -14,6 +14,7 @@ Owner: TypeAlias = Literal["tokenferry", "claude-code", "ant", "external"]
 
 ACCOUNT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 DEFAULT_PRIORITY: Final = 100
+MOST_LABELS: Final = 32
 COMMAND: Final = "command"
 """The store of an account whose key a command prints."""
 GOOGLE: Final = "google"
@@ -24,7 +25,9 @@ WRITTEN_BY_NEWER: Final = (
     "written by a newer tokenferry; install that one again, or see how to go back: tokenferry help server"
 )
 """What is said of a file that this version is too old for."""
-_MEND: Final = "restore it from a backup, or move it away and run: tokenferry account add NAME"
+_LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
+_LONGEST_VALUE: Final = 256
+_CURE: Final = "restore it from a backup, or move it away and run: tokenferry account add NAME"
 _KEYS: Final = (
     "version",
     "generation",
@@ -50,6 +53,16 @@ def check_account_name(name: str) -> str:
             f"{name[:80]!r} can't be an account's name: use 1 to 64 of A-Z a-z 0-9 . _ @ + -, a letter or digit first"
         )
     return name
+
+
+def check_label(name: str, value: str) -> None:
+    """Raise `UsageError` for what neither an account nor a client key can have as a label."""
+    if not _LABEL.fullmatch(name):
+        raise UsageError(
+            f"{name[:80]!r} can't be a label's name: use 1 to 64 of A-Z a-z 0-9 . _ / -, a letter or digit first"
+        )
+    if len(value) > _LONGEST_VALUE or not value.isprintable():
+        raise UsageError(f"the value of label {name} must be printable and at most {_LONGEST_VALUE} characters long")
 
 
 def refuse_twin(name: str, names: Iterable[str]) -> None:
@@ -119,12 +132,12 @@ class Document(Struct, frozen=True):
     def from_fields(cls, fields: Fields | None, name: str, place: str) -> "Document":
         """The same of what was parsed already; None for what was no JSON object."""
         if fields is None:
-            raise CorruptFile(f"{place} is no JSON object; {_MEND}")
+            raise CorruptFile(f"{place} is no JSON object; {_CURE}")
         try:
             return cls._from_fields(fields, name)
         except UsageError as fault:
             reason = str(fault)
-        raise CorruptFile(f"{place} can't be understood: {reason}; {_MEND}")
+        raise CorruptFile(f"{place} can't be understood: {reason}; {_CURE}")
 
     @classmethod
     def _from_fields(cls, fields: Fields, name: str) -> "Document":

@@ -3,7 +3,6 @@ import errno
 import json
 import os
 import random
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from tokenferry.background import after_fork_in_child
 from tokenferry.errors import LockTimeout, StorageFailed, UnsafeFile
 from tokenferry.secret import parse_object
 from tokenferry.stores._files import make_private_folder, reason_of
+from tokenferry.stores._replaceable import unescaped
 from tokenferry.stores._store import held
 
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -187,8 +187,7 @@ def _file_system(folder: str, mounts: Path) -> str | None:
     best, kind = -1, None
     for line in filter(None, lines):
         fields, _, rest = line.partition(b" - ")
-        escaped = fields.split(b" ")[4]
-        point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), escaped))
+        point = os.fsdecode(unescaped(fields.split(b" ")[4]))
         inside = folder == point or folder.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= best:
             best, kind = len(point), os.fsdecode(rest.split(b" ")[0])

@@ -66,10 +66,10 @@ def _is_mounted(path: Path, status: os.stat_result, above: os.stat_result, mount
         return False
     place = os.fsencode(Path(os.path.realpath(path.parent)) / path.name)
     points = (line.split(b" ")[4:5] for line in table.splitlines())
-    return any(_unescaped(point[0]) == place for point in points if point)
+    return any(unescaped(point[0]) == place for point in points if point)
 
 
-def _unescaped(point: bytes) -> bytes:
+def unescaped(point: bytes) -> bytes:
     """A mount point without the octal escapes of proc_pid_mountinfo(5)."""
     return re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8) & 0xFF,)), point)
 

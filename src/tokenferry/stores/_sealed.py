@@ -14,7 +14,7 @@ from tokenferry.stores._document import WRITTEN_BY_NEWER, Account, Document, Own
 _VERSION: Final = 2
 _PURPOSE: Final = "document"
 _MARK: Final = 16  # characters of base64: the nonce
-_MEND: Final = "restore it from a backup, or remove the account and log in again"
+_CURE: Final = "restore it from a backup, or remove the account and log in again"
 
 
 class Header(Struct, frozen=True):
@@ -89,7 +89,7 @@ class SealedDocument(Struct, frozen=True):
             reason = str(fault)
         else:
             return Document.from_bytes(plain, self.header.account.name, place)
-        raise CorruptFile(f"{place} is not as it was sealed: {reason}; {_MEND}")
+        raise CorruptFile(f"{place} is not as it was sealed: {reason}; {_CURE}")
 
     def to_bytes(self) -> bytes:
         return json.dumps({**self.header.to_json(), "sealed": self.box}, indent=1).encode("ascii") + b"\n"
@@ -141,7 +141,7 @@ def parse_sealed(raw: HiddenBytes, fields: Fields, name: str, place: str) -> Sea
             reason = f"it is of version {fields['version']}, {WRITTEN_BY_NEWER}"
         else:
             reason = "it is not as it was sealed"
-    raise CorruptFile(f"{place} can't be understood: {reason}; {_MEND}")
+    raise CorruptFile(f"{place} can't be understood: {reason}; {_CURE}")
 
 
 def _header(fields: Fields) -> Header:
