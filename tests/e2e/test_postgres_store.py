@@ -194,3 +194,15 @@ def test_a_lock_from_before_the_clock_was_set_back_is_free(
         connection.execute(b"UPDATE locks SET until = until + interval '5 hours'")
     assert tables.take("work", "b", "second") is None
     assert tables.renew(["a", "b"], []) == {"b"}
+
+
+def test_a_clock_that_was_set_back_after_a_restart_holds_off_no_longer_than_the_restart(
+    hosts: tuple[Host, Host], connections: ConnectionPool
+) -> None:
+    tables = hosts[0].tables
+    number = tables.epoch().number
+    with connections.lease() as connection:
+        connection.execute(b"UPDATE fleet SET epoch_since = clock_timestamp() + interval '5 hours'")
+    found = tables.epoch()
+    assert found.number == number
+    assert 80 < found.hold_off <= 90

@@ -74,6 +74,12 @@ SELECT (SELECT holder FROM taken) AS holder, (SELECT program FROM held) AS progr
 """
 """Who waits only reads: an insert that conflicts locks the row, and hundreds that wait would be serial. A lock that
 ends too late was taken before the clock was set back, and its holder may be gone."""
+_BEGIN_EPOCH: Final = b"""
+UPDATE fleet SET epoch = epoch + (started <> pg_postmaster_start_time())::int, started = pg_postmaster_start_time(),
+    epoch_since = clock_timestamp()
+WHERE started <> pg_postmaster_start_time() OR epoch_since > clock_timestamp() + interval '1 minute'
+"""
+"""If the clock was set back since, the hold-off begins again: it would last until the clock has caught up."""
 _EPOCH: Final = b"""
 SELECT epoch, extract(epoch FROM clock_timestamp())::double precision AS now,
     CASE WHEN epoch_since = '-infinity' THEN 0
@@ -295,10 +301,7 @@ class PostgresTables:
 
     def epoch(self) -> Epoch:
         with self._transaction() as connection:
-            connection.execute(
-                b"UPDATE fleet SET epoch = epoch + 1, started = pg_postmaster_start_time(), "
-                b"epoch_since = clock_timestamp() WHERE started <> pg_postmaster_start_time()"
-            )
+            connection.execute(_BEGIN_EPOCH)
             row = connection.execute(_EPOCH, (HOLD_OFF,)).fetchone()
             assert row is not None
             return Epoch(row["epoch"], row["hold_off"], row["now"])
