@@ -158,13 +158,27 @@ def test_the_promotion_of_a_standby_that_lost_an_attempt_presents_nothing_twice(
 
 
 def test_hosts_whose_clocks_are_wrong_go_by_that_of_the_database(fleet: Fleet) -> None:
-    """One is 20 minutes fast, one is slow: neither serves a token that has expired, nor renews one that has not."""
+    """One is 4 minutes fast, one is slow: neither serves a token that has expired, nor renews one that has not."""
     fleet.add("alice", expires_in=-100)
     fleet.add("bob", expires_in=1000)
-    for host, seconds in zip(fleet.hosts, ("+1200s", "-1200s"), strict=False):
-        host.inside = (*host.inside, "faketime", "--exclude-monotonic", "-f", seconds)
+    inside = fleet.hosts[0].inside
+    for host, seconds in zip(fleet.hosts, ("+240s", "-240s"), strict=False):
+        host.inside = (*inside, "faketime", "--exclude-monotonic", "-f", seconds)
     fast, slow, right = fleet.hosts
     assert slow.token("bob") == fast.token("bob") == right.token("bob")
     assert fleet.figures("bob") == (0, 0)
     assert slow.token("alice") == fast.token("alice") == right.token("alice")
     assert fleet.figures("alice") == (1, 0)
+
+
+def test_a_host_whose_clock_is_far_off_refreshes_nothing_and_says_why(fleet: Fleet) -> None:
+    fleet.add("alice", expires_in=-100)
+    fleet.add("bob", expires_in=1000)
+    wrong, right, _ = fleet.hosts
+    wrong.inside = (*wrong.inside, "faketime", "--exclude-monotonic", "-f", "+1200s")
+    with pytest.raises(AssertionError, match="are 1200 s apart, so nothing is refreshed here"):
+        wrong.token("alice")
+    assert wrong.token("bob") == right.token("bob")
+    assert fleet.figures("alice") == (0, 0)
+    right.token("alice")
+    assert wrong.token("alice") == right.token("alice")

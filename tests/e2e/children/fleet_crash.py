@@ -25,7 +25,7 @@ from tokenferry.config import load
 from tokenferry.errors import TokenferryError
 from tokenferry.fleet import Spill
 from tokenferry.postgres import ConnectionPool, PostgresTables
-from tokenferry.settings import Home
+from tokenferry.settings import Home, StoreSettings
 from tokenferry.stores import Account
 
 
@@ -47,8 +47,8 @@ class FatalSpill(FatalDisk):
 class FatalTables(PostgresTables):
     """Dies between what the database did and its answer."""
 
-    def __init__(self, pool: ConnectionPool, fatal: Fatal) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: ConnectionPool, settings: StoreSettings, fatal: Fatal) -> None:
+        super().__init__(pool, settings)
         self._fatal = fatal
 
     @contextlib.contextmanager
