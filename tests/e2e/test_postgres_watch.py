@@ -117,7 +117,7 @@ def test_a_frozen_server_counts_as_away_within_seconds(host: Host, postgres: Pos
         within(3, lambda: not one.keys.is_away())
         postgres.freeze()
         try:
-            within(7, one.keys.is_away)
+            within(10, one.keys.is_away)
         finally:
             postgres.thaw()
         within(8, lambda: not one.keys.is_away())

@@ -1,4 +1,5 @@
 import logging
+import math
 import threading
 import time
 from collections import defaultdict
@@ -91,8 +92,7 @@ class RevisionWatch:
                         self._wait_for_notice(connection)
             except TokenferryError as fault:
                 self._lost(str(fault))
-                # All come back at once otherwise.
-                self._closing.wait(self._rng.uniform(0, wait))
+                self._closing.wait(min(self._rng.uniform(0, wait), self._until_stale()))  # else all come back at once
                 wait = min(2 * wait, most)
             except Exception:
                 logger.exception("what other hosts change can't be followed")
@@ -119,6 +119,9 @@ class RevisionWatch:
         if self._is_away:
             logger.warning("%s can be used again", self._source.name)
         self._is_away = self._is_stale = False
+
+    def _until_stale(self) -> float:
+        return math.inf if self._is_stale else max(self._serve_stale - self.away_for(), 0.0) + 0.01
 
     def _lost(self, reason: str) -> None:
         if not self._is_away:
