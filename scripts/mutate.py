@@ -88,8 +88,11 @@ def mutated(mutant: Mutant) -> types.CodeType:
 
 
 def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, Callable[[], None]]]:
+    options = {one.value for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for one in node.keywords}
     for node in ast.walk(tree):
         match node:
+            case _ if node in options:  # such as frozen=True
+                pass
             case ast.Compare(ops=[one]) if type(one) in _SWAPS:
                 yield node, lambda node=node, one=one: node.ops.__setitem__(0, _SWAPS[type(one)]())  # type: ignore[misc]
             case ast.BoolOp(op=op) | ast.BinOp(op=op) if type(op) in _SWAPS and not _is_text(node):
