@@ -16,7 +16,7 @@ from msgspec.structs import asdict
 
 from leaks import leaks, shows
 from tokenferry.credentials import ApiKey, OAuthToken
-from tokenferry.secret import Fields, Redactor, Secret, fingerprint, parse_object
+from tokenferry.secret import Fields, Redactor, Secret, fingerprint, json_fault, parse_object
 
 VALUE = "sk-ant-ort01-Quohth8eiyai7aeMeeRahVoo4aid3Paethoh5oow"
 PRINTABLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1)
@@ -300,3 +300,21 @@ def test_of_values_that_begin_alike_nothing_is_left(tails: list[str], rng: Any) 
 def test_the_finder_of_leaks_finds_a_value_its_beginning_and_its_base64() -> None:
     for shown in (VALUE, VALUE[:20], base64.b64encode(VALUE.encode()).decode()):
         assert leaks(ValueError(f"it was {shown}!"), VALUE)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"a" 1}', "line 1: a key has no colon after it"),
+        ('{"a":\n1 "b": 2}', "line 2: a comma or a closing bracket is missing"),
+        ("{'a': 1}", "line 1: a key in double quotes is missing"),
+        ('{"a": }', "line 1: a value is missing"),
+        ('{"a": "b}', "line 1: a text has no quote"),
+        ('{"a": "\\x"}', "line 1: an escape in a text names no character"),
+        ("{} {}", "line 1: something follows"),
+    ],
+)
+def test_a_fault_in_json_is_said_in_plain_words(text: str, says: str) -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        json.loads(text)
+    assert json_fault(caught.value).startswith(says)

@@ -20,6 +20,7 @@ __all__ = [
     "Secret",
     "decode_text",
     "fingerprint",
+    "json_fault",
     "parse_json",
     "parse_object",
     "parse_secret",
@@ -33,6 +34,19 @@ _QUOTES: Final = "\"'`"
 _LOOKS_SECRET: Final = re.compile(r"\b(sk-ant-[a-z]+[0-9]*-|tf[ka]_)[A-Za-z0-9_-]{8,}")
 """Also matches one that was typed in the wrong place."""
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+)?[A-Za-z_]\w*=[^=]|\w*(?:KEY|TOKEN|SECRET)=+\Z", re.ASCII)
+
+_JSON_FAULTS: Final = {
+    "Expecting property name": "a key in double quotes is missing, or a comma has nothing after it",
+    "Illegal trailing comma": "a comma has nothing after it",
+    "Expecting ':'": "a key has no colon after it",
+    "Expecting ','": "a comma or a closing bracket is missing",
+    "Expecting value": "a value is missing",
+    "Extra data": "something follows the end of the value",
+    "Unterminated string": "a text has no quote at its end",
+    "Invalid control character": "a text holds a control character or the end of a line",
+    "Invalid \\": "an escape in a text names no character",
+}
+"""What Python's parser says, and what a person reads instead."""
 
 
 def fingerprint(value: str) -> str:
@@ -160,6 +174,12 @@ def parse_object(raw: bytes) -> Fields | None:
     """Read one JSON object; every object in it is a `Fields`. None for anything else."""
     value = parse_json(raw)
     return value if isinstance(value, Fields) else None
+
+
+def json_fault(fault: json.JSONDecodeError) -> str:
+    """Say what is wrong, and in which line. The text itself is never quoted."""
+    reason = next((plain for words, plain in _JSON_FAULTS.items() if fault.msg.startswith(words)), "it can't be parsed")
+    return f"line {fault.lineno}: {reason}"
 
 
 def parse_json(raw: bytes) -> Any:

@@ -166,7 +166,7 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
     ),
     "unknown provider": (lambda home: put(home, document(time.time(), provider="mine")), "'mine'", "config.toml"),
     "orphan": (_orphan, "no more", "rm "),
-    "state": (lambda home: home.state.write_bytes(b"x" * 5000), "can't be understood", "key create"),
+    "state": (lambda home: home.state.write_bytes(b"x" * 5000), "is damaged", "key create"),
     "local key": (lambda home: home.local_key.write_text("x\n"), "holds no key", "serve makes a new one"),
     "in use": (lambda home: _private(home.active, "nobody\n"), "not there", "tokenferry use NAME"),
 }

@@ -224,4 +224,4 @@ def test_doctor_names_models_of_unknown_price_and_a_ledger_that_is_damaged(used:
     outcome = inside("doctor")
     assert outcome.code == 1
     assert "ledger.db" in outcome.out
-    assert "can't be understood" in outcome.out
+    assert "is damaged, or isn't an SQLite database" in outcome.out

@@ -122,7 +122,7 @@ def test_what_is_no_json_object_is_refused_with_its_line_and_without_its_text(te
 
 @pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": -Infinity}', '{"a":' * 100_000 + "1" + "}" * 100_000])
 def test_what_other_parsers_refuse_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"no JSON|too deep"):
+    with pytest.raises(ValueError, match=r"isn't a value|too deep"):
         JsonText(text)
 
 

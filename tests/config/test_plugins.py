@@ -115,10 +115,16 @@ def test_the_package_of_the_example_is_built_installed_and_used(
         (DECLARED + '[providers.headers]\nx-api-key = "x"\n', "is no credential"),
         (DECLARED + '[providers.headers]\nuser-agent = "claude-cli"\n', "begins with x-"),
         (DECLARED + '[providers.headers]\nx-a = "b\\r\\nc: d"\n', "begins with x-"),
-        (DECLARED + "[providers.quirks]\nmax_field = 1\n", "can't be used"),
+        (
+            DECLARED + "[providers.quirks]\nmax_field = 1\n",
+            "can't be used: provider 'acme': quirks.max_field must be text",
+        ),
+        (DECLARED + "[providers.quirks]\nold = 1\n", "quirks has an unknown key, old"),
+        (DECLARED + "[[providers.limits]]\nstatuses = [403]\n", "limits[0] lacks cause"),
+        (DECLARED + "[providers.headers]\nx-a = 1\n", "headers (each value) must be text"),
         (
             DECLARED + '[[providers.limits]]\nstatuses = [403]\ncause = "a"\nreason = "b"\naction = "x"\n',
-            "can't be used",
+            "limits[0].action has a value that isn't known",
         ),
     ],
 )

@@ -224,7 +224,7 @@ def test_a_batch_that_fails_leaves_nothing_and_can_be_written_again(file: Path, 
     (pages,) = ledger._file()._writer.execute("PRAGMA page_count").fetchone()
     ledger._file()._writer.execute(f"PRAGMA max_page_count = {pages}")
     many = [entry(number, session=f"s-{number}" * 20) for number in range(300)]
-    with pytest.raises(StorageFailed, match="make room on its disk"):
+    with pytest.raises(StorageFailed, match="its disk is full; make room there"):
         ledger.write(many, PRICES)
     assert_consistent(ledger, [])
     ledger._file()._writer.execute("PRAGMA max_page_count = 100000")

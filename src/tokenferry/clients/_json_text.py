@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, NoReturn, Self
 from msgspec import Struct
 
 from tokenferry.clients._settings_text import HiddenText, Keys, ShownString
+from tokenferry.secret import json_fault
 
 _BLANKS: Final = " \t\r\n"
 _INDENT: Final = "  "
@@ -53,7 +54,7 @@ class JsonText:
         try:
             value = json.loads(self._plain, parse_constant=_refuse)
         except json.JSONDecodeError as fault:
-            reason = f"line {fault.lineno}: {fault.msg}"
+            reason = json_fault(fault)
         except (ValueError, RecursionError) as fault:
             reason = "it is nested too deep" if isinstance(fault, RecursionError) else str(fault)
         else:
@@ -227,7 +228,7 @@ def _last_line(blanks: str) -> str:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} isn't a value in JSON")
 
 
 def _skip(text: str, place: int) -> int:

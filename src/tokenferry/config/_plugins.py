@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,6 +32,21 @@ _TAKEN: Final = (
 _MORE: Final = ("quirks", "headers", "limits")
 _HEADER: Final = re.compile(r"x-(?!api-key$|stainless|app$|claude|goog|tokenferry)[a-z0-9-]{1,60}")
 _VALUE: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
+
+_SAID: Final = re.compile(
+    r"(?:Object (?:contains unknown|(?P<lacks>missing required)) field `(?P<field>\w+)`|Expected `(?P<type>\w+)|.*?)"
+    r"[^$]*(?:`\$(?P<place>[^`]*)`)?\Z",
+    re.DOTALL,
+)
+"""What msgspec says."""
+_TYPES: Final = {
+    "str": "text",
+    "int": "a whole number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+_Kind = TypeVar("_Kind")
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -117,12 +132,12 @@ def _provider(data: dict[str, Any], builtin: Mapping[str, Provider]) -> tuple[Pr
     host = urlsplit(provider.base_url).hostname or ""
     if name in {*builtin, *presets()} or is_builtin_vendor(provider.base_url):
         raise ValueError(f"declares {name!r} at {host}, and that name or host is built in")
-    quirks = data.get("quirks", {})
+    quirks, rows, headers = data.get("quirks", {}), data.get("limits", []), data.get("headers", {})
     try:
-        msgspec.convert(quirks, Quirks)
-        rows = msgspec.convert(data.get("limits", []), list[_Row])
-        headers = msgspec.convert(data.get("headers", {}), dict[str, str])
-    except msgspec.ValidationError as fault:
+        _converted("quirks", quirks, Quirks)
+        rows = _converted("limits", rows, list[_Row])
+        headers = _converted("headers", headers, dict[str, str])
+    except ValueError as fault:
         raise ValueError(f"can't be used: provider {name!r}: {fault}") from None
     for key, value in headers.items():
         if not _HEADER.fullmatch(key.lower()) or not _VALUE.fullmatch(value):
@@ -136,6 +151,21 @@ def _provider(data: dict[str, Any], builtin: Mapping[str, Provider]) -> tuple[Pr
         headers=tuple((key.lower(), value) for key, value in headers.items()),
     )
     return provider, tuple(_rule(row) for row in rows)
+
+
+def _converted(key: str, value: object, kind: type[_Kind]) -> _Kind:
+    """The value as a `kind`. Raises `ValueError`, which says in plain words what is wrong, and where under `key`."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as fault:
+        said = _SAID.match(str(fault))
+    if said is None:
+        raise ValueError(f"{key} can't be understood")
+    place = f"{key}{said['place'] or ''}".replace("[...]", " (each value)")
+    if said["field"]:
+        raise ValueError(f"{place} {'lacks' if said['lacks'] else 'has an unknown key,'} {said['field']}")
+    wanted = _TYPES.get(said["type"])
+    raise ValueError(f"{place} must be {wanted}" if wanted else f"{place} has a value that isn't known")
 
 
 def _rule(row: _Row) -> Rule:

@@ -24,6 +24,24 @@ _HOST_NAME: Final = re.compile(r"(?:[a-z0-9_-]+\.)*(?!0x)(?=[0-9_-]*[a-z])[a-z0-
 
 _Section = TypeVar("_Section", bound=Struct)
 _Place: TypeAlias = tuple[str | int, ...]
+_PATTERN_FAULTS: Final = {
+    "missing ),": "a ( has no )",
+    "unbalanced parenthesis": "a ) has no (",
+    "unterminated character set": "a [ has no ]",
+    "bad character range": "a range in [ ] runs backwards",
+    "nothing to repeat": "there is nothing to repeat",
+    "multiple repeat": "something is repeated twice",
+    "min repeat": "a repetition's first number is larger than its second",
+    "bad escape": "a backslash is followed by what it can't escape",
+    "incomplete escape": "an escape is incomplete",
+    "look-behind": "a look-behind matches texts of several lengths",
+    "invalid group reference": "there is no such group",
+    "unknown group name": "there is no such group",
+    "redefinition": "two groups have one name",
+    "unknown extension": "(? begins nothing that is known",
+    "global flags": "flags like (?i) belong at the beginning",
+}
+"""What Python's parser says, and what a person reads instead."""
 
 
 class Fault(Struct, frozen=True):
@@ -251,12 +269,19 @@ def _limit(key: ConfigKey, limit: float) -> str:
 
 
 def pattern_fault(pattern: str) -> str | None:
-    """Say why a text is no regular expression; None if it is one."""
+    """Say why a text isn't a regular expression; None if it is one."""
     try:
         re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as fault:
-        return f"is no regular expression of Python's: {fault}"
-    return None
+    except re.error as fault:
+        place = "" if fault.pos is None else f"at character {fault.pos + 1}, "
+        reason = next(
+            (plain for words, plain in _PATTERN_FAULTS.items() if fault.msg.startswith(words)), "it can't be read"
+        )
+    except (RecursionError, OverflowError):
+        place, reason = "", "it is too long or repeats too often"
+    else:
+        return None
+    return f"isn't a regular expression: {place}{reason}"
 
 
 def is_loopback(host: str | None) -> bool:

@@ -1,4 +1,5 @@
 import contextlib
+import logging
 import os
 import sqlite3
 import stat
@@ -15,16 +16,18 @@ from tokenferry.errors import Conflict, CorruptFile, StorageFailed, TryLater, Un
 from tokenferry.state._database import BulkInsert, Transaction, Value, Values
 from tokenferry.stores import DISK, WRITTEN_BY_NEWER, FileLock, check_status, make_private_folder, reason_of
 
+logger = logging.getLogger(__name__)
+
 _BUSY_SECONDS: Final = 5.0
 _SIDE_FILES: Final = ("-wal", "-shm")
 # By SQLite's primary result code.
-_CURES: Final = {
+_FAULTS: Final = {
     sqlite3.SQLITE_BUSY: "another process is writing to it; try again",
     sqlite3.SQLITE_LOCKED: "another process is writing to it; try again",
-    sqlite3.SQLITE_FULL: "make room on its disk, then try again",
-    sqlite3.SQLITE_READONLY: "make it and its folder writable, then try again",
-    sqlite3.SQLITE_CANTOPEN: "look at the modes of it and of its folder",
-    sqlite3.SQLITE_IOERR: "look whether its disk is full or failing",
+    sqlite3.SQLITE_FULL: "its disk is full; make room there, then try again",
+    sqlite3.SQLITE_READONLY: "it is read-only; make it and its folder writable, then try again",
+    sqlite3.SQLITE_CANTOPEN: "it can't be opened; look at the modes of it and of its folder",
+    sqlite3.SQLITE_IOERR: "its disk took or gave no data; look whether it is full or failing",
 }
 _WRITER_CACHE: Final = 512
 """KiB. SQLite's own 2 MiB would fill with pages of rows that are never read again."""
@@ -234,14 +237,17 @@ class SqliteDatabase:
         except sqlite3.IntegrityError as fault:
             if fault.sqlite_errorcode not in {sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY}:
                 raise
-            raise Conflict(f"{self.path.name} has such a row already ({fault})") from None
+            raise Conflict(f"{self.path.name} has such a row already") from None
         except (sqlite3.OperationalError, sqlite3.ProgrammingError) as fault:
-            cure = _CURES.get(getattr(fault, "sqlite_errorcode", 0) & _PRIMARY, "look at it with: tokenferry doctor")
-            raise StorageFailed(f"{self.path} could not be used: {fault}; {cure}") from None
+            logger.debug("%s: %s", self.path, fault)
+            code = getattr(fault, "sqlite_errorcode", 0) & _PRIMARY
+            reason = _FAULTS.get(code, f"SQLite reports: {fault}; look at it with: tokenferry doctor")
+            raise StorageFailed(f"{self.path} can't be used: {reason}") from None
         except sqlite3.DatabaseError as fault:
+            logger.debug("%s: %s", self.path, fault)
             raise CorruptFile(
-                f"{self.path} can't be understood: {fault}; end the gateways, move it and its -wal and -shm files "
-                f"away, {self._schema.cure}"
+                f"{self.path} is damaged, or isn't an SQLite database; end the gateways, move it and its -wal and "
+                f"-shm files away, {self._schema.cure}"
             ) from None
 
 

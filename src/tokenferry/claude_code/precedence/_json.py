@@ -1,7 +1,7 @@
 import json
 from typing import Any
 
-from tokenferry.secret import Fields
+from tokenferry.secret import Fields, json_fault
 
 
 def read_object(content: bytes) -> Fields | str:
@@ -12,9 +12,9 @@ def read_object(content: bytes) -> Fields | str:
     try:
         value: Any = json.loads(content.decode("utf-8"), object_hook=Fields)
     except UnicodeDecodeError:
-        return "it is no UTF-8"
+        return "it isn't UTF-8"
     except json.JSONDecodeError as fault:
-        return f"it is no JSON: {fault.msg} in line {fault.lineno}"
+        return f"it isn't JSON: {json_fault(fault)}"
     except (ValueError, RecursionError):
-        return "it is no JSON that can be read"
+        return "it is JSON that can't be read"
     return value if isinstance(value, Fields) else "it is no JSON object"
