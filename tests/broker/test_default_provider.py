@@ -65,16 +65,54 @@ def test_a_second_providers_account_takes_nothing_from_the_first(config: Config,
     add(broker, "alice", "one")
     add(broker, "bob", "two")
     assert serving(config, broker) == {"one": ["alice"]}
-    broker.remove("alice")
-    found = plan(config, broker)
-    assert isinstance(found, NoRoute)
-    assert found.message == (
-        "the default provider one has no account; add one with: tokenferry account add NAME --provider one"
-    )
     broker.set_default_provider("two")
     assert serving(config, broker) == {"two": ["bob"]}
     with pytest.raises(UnknownProvider):
         broker.set_default_provider("nosuch")
+
+
+def test_a_default_provider_that_the_operator_chose_stays_without_an_account(config: Config, broker: Broker) -> None:
+    add(broker, "alice", "one")
+    add(broker, "bob", "two")
+    broker.set_default_provider("one")
+    assert broker.remove("alice") is None
+    found = plan(config, broker)
+    assert isinstance(found, NoRoute)
+    assert found.message == (
+        "the default provider one has no account; add one with: tokenferry account add NAME --provider one; or make "
+        "another provider the default with: tokenferry use NAME --default-provider"
+    )
+
+
+def test_without_its_last_account_a_provider_is_the_default_no_longer(config: Config, broker: Broker) -> None:
+    add(broker, "alice", "one")
+    add(broker, "carol", "one")
+    add(broker, "bob", "two")
+    assert broker.remove("alice") is None
+    assert serving(config, broker) == {"one": ["carol"]}
+    assert broker.remove("carol") == "two"
+    assert serving(config, broker) == {"two": ["bob"]}
+    add(broker, "alice", "one")
+    assert serving(config, broker) == {"two": ["bob"]}, "an account that is added changes nothing"
+    assert broker.remove("bob") == "one"
+
+
+def test_in_a_home_without_accounts_the_next_one_decides_again(config: Config, broker: Broker) -> None:
+    add(broker, "alice", "one")
+    assert broker.remove("alice") is None
+    add(broker, "bob", "two")
+    assert serving(config, broker) == {"two": ["bob"]}
+
+
+def test_an_account_that_cannot_be_read_may_be_the_default_providers(
+    home: Home, config: Config, broker: Broker
+) -> None:
+    for name, provider in (("alice", "one"), ("carol", "one"), ("bob", "two")):
+        add(broker, name, provider)
+    (document,) = home.accounts.glob("carol*")
+    document.write_text("{")
+    assert broker.remove("alice") is None
+    assert broker.default_provider() == "one"
 
 
 @pytest.mark.parametrize("first", ["max", "off"])
@@ -95,7 +133,7 @@ def test_a_home_without_a_record_goes_by_its_oldest_account_and_records_it_at_th
     home.default_provider.unlink()
     assert Broker.from_home(home, config).default_provider() == "two"
     assert not home.default_provider.exists()
-    broker.remove("zoe")
+    broker.remove("alice")
     assert home.default_provider.read_text() == "two\n"
 
 
@@ -171,7 +209,8 @@ def test_what_the_gateway_does_with_an_account_is_said_in_one_line(home: Home, c
     assert serving_line(mapped, broker, "bob") == "serves glm as 1 of 1 at two"
     assert serving_line(config, broker, "bob") == (
         "serves nothing yet: map a model to it with: tokenferry model add NAME two/MODEL, or ask for "
-        "two/MODEL; other models go to the default provider, one"
+        "two/MODEL; other models go to the default provider, one, until you make two the default with: "
+        "tokenferry use bob --default-provider"
     )
     providers = {**config.providers, "one": replace(config.providers["one"], slash_names=True)}
     slashed = replace(config, providers=providers)
@@ -193,7 +232,7 @@ operations = st.lists(st.one_of(added, added, removed, changed, switched), max_s
 
 @settings(max_examples=effort(60), suppress_health_check=list(HealthCheck))
 @given(operations)
-def test_whatever_is_done_no_unmapped_model_reaches_a_second_provider_and_adding_takes_nothing_away(
+def test_unmapped_models_reach_a_second_provider_only_once_the_first_has_no_account_and_adding_takes_nothing_away(
     tmp_path: Path, done: list[tuple[object, ...]]
 ) -> None:
     home = Home(tmp_path / os.urandom(4).hex())
@@ -210,6 +249,8 @@ def test_whatever_is_done_no_unmapped_model_reaches_a_second_provider_and_adding
                 assert all(set(names) <= set(after.get(provider, ())) for provider, names in before.items())
             case ("remove", str(name)) if name in present:
                 broker.remove(name)
+                if not {account.provider for account in broker.accounts()} & reached:
+                    reached = set()
             case ("policy", "claude-code-only" | "own-use" as policy):
                 broker.record_default_provider()  # as the commands do that change a configuration
                 config = replace(config, policy=PolicySettings(policy))

@@ -253,6 +253,16 @@ def test_removing_asks_in_a_terminal_and_wants_a_flag_elsewhere(home: Home) -> N
         assert (home.accounts / "work.json").exists() is is_left
 
 
+@pytest.mark.parametrize("command", [("account", "remove", "first", "--yes"), ("logout", "first", "--keep-remote")])
+def test_a_removal_says_which_provider_became_the_default_one(
+    home: Home, inside: Inside, command: tuple[str, ...]
+) -> None:
+    put(home, document(time.time(), name="first", provider="sandbox"), "first")
+    put(home, document(time.time(), name="second", provider="console"), "second")
+    assert "provider console is the default provider now" in inside(*command).err
+    assert home.default_provider.read_text() == "console\n"
+
+
 def test_removing_works_for_broken_documents_and_clears_what_is_in_use(home: Home, inside: Inside) -> None:
     put(home, document(time.time()))
     inside("use", "work")

@@ -16,6 +16,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 Inside = Callable[..., Outcome]
 
 
+@pytest.mark.parametrize("group", ["account", "claude-code", "explain", "store"])
+def test_a_groups_help_cuts_no_sentence(inside: Inside, group: str) -> None:
+    assert "..." not in inside(group, "--help").out.partition("Commands:")[2]
+
+
 def test_the_help_of_a_command_is_that_of_the_command(inside: Inside) -> None:
     assert inside("help", "account", "add") == inside("account", "add", "--help")
     assert inside("help").out.startswith(inside("--help").out)

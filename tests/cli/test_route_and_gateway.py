@@ -189,6 +189,15 @@ def test_what_only_a_running_gateways_memory_knows_shows_in_the_dry_run(
     assert inside("explain", "route", "--body", os.devnull).code == 2
 
 
+def test_where_a_request_needs_a_model_the_option_is_named(home: Home, inside: Callable[..., Outcome]) -> None:
+    home.config.write_text(
+        '[[models]]\nname = "glm"\nmappings = [{ provider = "sandbox", actual_model = "claude-a" }]\n'
+        '[router]\nbackground = "glm"\n'
+    )
+    outcome = inside("explain", "route")
+    assert (outcome.code, "explain route --model MODEL" in outcome.err) == (1, True)
+
+
 def test_without_a_gateway_the_records_are_asked(gateway: Api, inside: Callable[..., Outcome]) -> None:
     state = gateway.state
     state.cooldowns.put(Cooldown(Scope("account", "alice"), "window", "answer", FOREVER, "It is limited."))

@@ -1,6 +1,7 @@
 import signal
 import socket
 import ssl
+import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,7 +70,8 @@ def test_the_sandbox_runs_and_tells_how_to_use_it(home: Home, tmp_path: Path) ->
     outcome = end(process)
     assert outcome.code == 0
     assert "tokenferry account add dave --provider sandbox" in outcome.out
-    assert url in outcome.out
+    provider = outcome.out.partition("config edit:\n")[2].partition("add an account")[0]
+    assert tomllib.loads(provider) == {"providers": [{"name": "sandbox", "base_url": url}]}
     assert key.startswith("sk-ant-api03-")
     assert not file.exists()
 

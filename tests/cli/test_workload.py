@@ -157,6 +157,7 @@ def test_an_identity_token_in_a_variable_is_read_where_the_exchange_is_made(
             "--federation federation_rule_id=… (or ANTHROPIC_FEDERATION_RULE_ID)",
         ),
         (("--identity-token-file", "/a", "--federation", "x"), 2, "--federation takes KEY=VALUE"),
+        (("--identity-token-file", "/a", "--federation", "federation_rule_id=fdrl_…"), 2, "takes printable ASCII"),
         (("--identity-token-file", "/none", *RULE), 6, "file /none can't be read (No such file or directory)"),
         (("--identity-token-file", "/a", "--kind", "oauth", *RULE), 2, "without --kind and --store"),
     ],
@@ -207,7 +208,7 @@ def test_it_is_removed_without_a_revocation_and_there_is_no_logging_out_of_it(
 ) -> None:
     add()
     assert "is a workload's, which there is no logging out of" in tokenferry("logout", "ci").err
-    assert "is a workload's, which has no login" in tokenferry("login", "ci").err
+    assert "has a workload's identity and no login" in tokenferry("login", "ci").err
     assert tokenferry("account", "remove", "ci", "--yes").code == 0
     assert sandbox.counters()["accounts"]["carol"]["revocations"] == 0
 

@@ -103,3 +103,7 @@ def test_a_target_that_no_model_has_is_reported_where_there_are_models(write: Wr
     assert notes(write(f'[router]\nbackground = "claude-haiku-4-5"\nthink = "GLM"\n{MODELS}')) == [
         "router.background names 'claude-haiku-4-5', which no [[models]] names: the default providers are asked for it"
     ]
+    assert notes(write(f'[router]\ndefault = "anthropic"\n{MODELS}')) == [
+        "router.default names 'anthropic', which no [[models]] names: the default providers are asked for it; for the "
+        'provider anthropic write providers = ["anthropic"]'
+    ]

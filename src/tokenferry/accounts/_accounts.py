@@ -35,6 +35,8 @@ from tokenferry.stores import (
 
 _LOCK_WAIT: Final = 60.0
 _LIMIT: Final = 1024
+_CHOSEN: Final = "chosen"
+"""The second line of a record of the default provider that the operator chose."""
 
 
 class AccountList(Concealing, frozen=True):
@@ -55,6 +57,11 @@ class AccountList(Concealing, frozen=True):
     """
     stored: tuple[Account, ...] = ()
     """The accounts of the store, as they are stored."""
+
+    @property
+    def has_default_account(self) -> bool:
+        """Whether the default provider has an account."""
+        return any(account.provider == self.default_provider for account in self.accounts)
 
 
 class Accounts:
@@ -227,18 +234,26 @@ class Accounts:
 
     def default_provider(self) -> str | None:
         """Return the recorded provider of unmapped models, if any. Raises `UnsafeFile`."""
-        return None if self._default_provider is None else _name_in(self._default_provider)
+        return next(iter(self._default_record()), None)
 
-    def set_default_provider(self, name: str, *, replacing: bool = True) -> None:
-        """Record it; without `replacing` only if none is recorded. Raises `StorageFailed`, `UnsafeFile`."""
-        if self._default_provider is None:
-            return
-        content = f"{name}\n".encode()
-        if replacing:
-            replace_private_file(self._default_provider, content)
-            return
-        with contextlib.suppress(UsageError):  # another process was first
-            create_private_file(self._default_provider, content)
+    def set_default_provider(self, name: str) -> None:
+        """Record the operator's choice, replacing any record. Raises `StorageFailed`, `UnsafeFile`."""
+        if self._default_provider is not None:
+            replace_private_file(self._default_provider, f"{name}\n{_CHOSEN}\n".encode())
+
+    def settle_default_provider(self, name: str) -> None:
+        """Record what the accounts decided, if nothing is recorded. Raises `StorageFailed`, `UnsafeFile`."""
+        if self._default_provider is not None:
+            with contextlib.suppress(UsageError):  # another process was first
+                create_private_file(self._default_provider, f"{name}\n".encode())
+
+    def unsettle_default_provider(self) -> None:
+        """Forget the record, unless the operator chose it. Raises `UnsafeFile`."""
+        if self._default_provider is not None and _CHOSEN not in self._default_record():
+            self._default_provider.unlink(missing_ok=True)
+
+    def _default_record(self) -> list[str]:
+        return (_name_in(self._default_provider) or "").splitlines() if self._default_provider else []
 
     def choose(self, name: str | None) -> str:
         """Choose the account: the one named, else TOKENFERRY_ACCOUNT, else the one in `use`, else the only one.

@@ -138,18 +138,21 @@ def remove_account(context: ActionContext, by: Actor, name: str, *, keeps_login:
     if name not in context.broker.book.store.names():
         context.broker.book.remove(name)  # which says why it can't
     revocation = Revocation() if keeps_login else context.broker.revoke(name)
-    context.broker.remove(name)
-    note_change(context.home, "account.remove", name, revoked=revocation.is_done or None, client=by.name or None)
+    default = context.broker.remove(name)
+    revoked, client = revocation.is_done or None, by.name or None
+    note_change(context.home, "account.remove", name, revoked=revoked, default_provider=default, client=client)
     lives_on = f"; its login could not be revoked at the provider: {revocation.reason}" if revocation.reason else ""
     bound: tuple[str, ...] = ()
     with contextlib.suppress(TokenferryError):  # the keys can't be read
         bound = context.keys.bound_to(name) if has_state(context.home) else ()
     idle = f"; no account serves these keys now: {', '.join(bound)}" if bound else ""
+    moved = f"; {default} is the default provider now" if default else ""
     return AccountRemoved(
-        message=f"removed account {name}{lives_on}{idle}",
+        message=f"removed account {name}{lives_on}{idle}{moved}",
         revoked=revocation.is_done,
         still_valid=revocation.reason or None,
         unserved_keys=list(bound),
+        default_provider=default,
     )
 
 

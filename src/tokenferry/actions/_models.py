@@ -162,6 +162,7 @@ class AccountRemoved(Done, kw_only=True):
     revoked: Annotated[bool, Meta(description="Whether its login was revoked at its provider.")] = False
     still_valid: Annotated[str | None, Meta(description="Why its login could not be revoked there.")] = None
     unserved_keys: Annotated[list[str], Meta(description="The client keys that no account serves now.")] = []
+    default_provider: Annotated[str | None, Meta(description="The provider that became the default one by it.")] = None
 
 
 class AccountReplaced(AccountAdded, kw_only=True):

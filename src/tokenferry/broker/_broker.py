@@ -310,7 +310,7 @@ class Broker:
             accounts = self.book.listing().accounts
             decided = self._rules.default_provider(accounts, for_good=True, environment=environment)
             if decided is not None:
-                self.book.set_default_provider(decided, replacing=False)
+                self.book.settle_default_provider(decided)
                 self._listing.forget()
         except TokenferryError as fault:
             logger.warning("the default provider could not be put on record: %s", fault)
@@ -422,14 +422,20 @@ class Broker:
         self.record_default_provider()
         return document.credential
 
-    def remove(self, name: str) -> None:
-        """Remove an account and all its files. Raises `UnknownAccount`, `UsageError`, `StorageFailed`."""
+    def remove(self, name: str) -> str | None:
+        """Remove an account and all its files, and return the provider that became the default one by it, if any.
+
+        If it was the last account of the default provider, the other accounts decide the default provider, unless the
+        operator chose it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`.
+        """
         self.record_default_provider()
+        before = self.book.listing()
         self.book.remove(name)
         self.journal.forget(name)
         forget_cooldowns(self.backend, name)
         self._listing.forget(name)
         self.publisher.withdraw(name)
+        return self._decide_again() if before.has_default_account else None
 
     def login_endpoints(self, provider: Provider, *, device: bool = False) -> OAuthEndpoints:
         """Return a provider's login endpoints, as declared or from its issuer's metadata.
@@ -538,6 +544,20 @@ class Broker:
         return self._engine.drain(timeout)
 
     # -- internals
+
+    def _decide_again(self) -> str | None:
+        """Let the accounts decide the default provider if the present one has none; return it if it is another one."""
+        before = self.book.listing()
+        if before.has_default_account or before.broken:  # of a broken one the provider isn't known
+            return None
+        try:
+            self.book.unsettle_default_provider()
+        except (TokenferryError, OSError) as fault:
+            logger.warning("the record of the default provider could not be removed: %s", fault)
+        self.record_default_provider()
+        self._listing.forget()
+        decided = self.book.listing().default_provider
+        return None if decided == before.default_provider else decided
 
     def _decide_default(self, accounts: Sequence[Account]) -> str | None:
         return self._rules.default_provider(accounts)

@@ -47,7 +47,9 @@ def federation_of(provider: Provider, given: Federal) -> Federation:
         parameters = {name: value for name, key in _VARIABLES.items() if (value := os.environ.get(key))}
     for one in given.parameters:
         name, _, value = one.partition("=")
-        if not name or not value or not one.isascii() or not one.isprintable():
+        if not one.isascii() or not one.isprintable():
+            raise UsageError(f"--federation takes printable ASCII, without … for example, and not {one!r}")
+        if not name or not value:
             raise UsageError(f"--federation takes KEY=VALUE, as in {_NEEDED[0]}=…, and not {one!r}")
         parameters[name] = value
     known = parameters.keys() | dict(provider.oauth.federation_parameters).keys()

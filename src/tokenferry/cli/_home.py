@@ -55,6 +55,12 @@ def what_serves(name: str, broker: Broker, config: Config | None = None) -> str:
     return serving_line(config or load(home.config, statement=home.statement), broker, name)
 
 
+def tell_default_provider(name: str | None) -> None:
+    """Say that a removal made this provider the default one; None says nothing."""
+    if name is not None:
+        note(f"provider {name} is the default provider now, and serves the models that nothing maps")
+
+
 def grants_end(timeout: float) -> bool:
     """Wait for every grant in flight, `timeout` seconds each; tells whether all ended. No further one begins."""
     ended = [broker.drain(timeout) for broker in _opened]

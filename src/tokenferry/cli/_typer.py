@@ -26,6 +26,8 @@ _MEANT: Final = {
 
 _UNCLEAR: Final = object()
 _MOST_DIGITS: Final = 9
+_WHOLE: Final = 1000
+"""Characters of a sentence that are never too many."""
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 
@@ -39,6 +41,13 @@ class Group(TyperGroup):
             hint = f"did you mean {listed(meant)}?" if meant else f"there are {', '.join(known)}"
             ctx.fail(f"There is no command {args[0][:80]!r}; {hint}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List the commands, each with the whole first sentence of its help; Typer would cut it at the line's end."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, one.get_short_help_str(_WHOLE)) for name, one in commands if one and not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def meant(self, word: str, known: list[str]) -> list[str]:
         """The commands that an unknown one may stand for."""

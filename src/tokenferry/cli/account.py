@@ -12,7 +12,7 @@ from tokenferry.cli._attach import attach, attach_claude_code, known_provider, n
 from tokenferry.cli._complete import AccountName, account_names, provider_names
 from tokenferry.cli._describe import COLUMNS, cells, row, rows
 from tokenferry.cli._federation import Federal, federation_of
-from tokenferry.cli._home import find, know, open_broker, what_serves
+from tokenferry.cli._home import find, know, open_broker, tell_default_provider, what_serves
 from tokenferry.cli._input import confirmed, read_secret
 from tokenferry.cli._labels import label_change
 from tokenferry.cli._output import note, outcome_json, say, say_json
@@ -431,6 +431,7 @@ def remove(
         done = remove_account(context, OPERATOR, name, keeps_login=keep_remote)
         tell_revocation(Revocation(done.revoked, done.still_valid or ""))
         say(f"removed account {name}")
+        tell_default_provider(done.default_provider)
         if bound := done.unserved_keys:
             note(
                 f"no account serves these client keys now: {', '.join(bound)}; let others serve them with: "

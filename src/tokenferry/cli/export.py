@@ -24,7 +24,7 @@ from tokenferry.accounts import (
 from tokenferry.audit import note_change
 from tokenferry.broker import Broker
 from tokenferry.cli._complete import AccountName
-from tokenferry.cli._home import find, open_broker
+from tokenferry.cli._home import find, open_broker, tell_default_provider
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, say
 from tokenferry.cli._typer import examples, new_app
@@ -199,9 +199,10 @@ def _hand_over(
         now=time.time(),
         limit=_limit(home, name) if to == "pool" else None,
     )
-    broker.remove(name)
-    note_change(home, "account.hand-over", name, target=to)
+    default = broker.remove(name)
+    note_change(home, "account.hand-over", name, target=to, default_provider=default)
     say(f"handed the login of account {name} over to {path} ({to}); the account was removed here")
+    tell_default_provider(default)
 
 
 def _take_back(broker: Broker, home: Home, name: str, *, yes: bool) -> None:

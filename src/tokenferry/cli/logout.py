@@ -5,7 +5,7 @@ import typer
 from tokenferry.audit import note_change
 from tokenferry.broker import Revocation
 from tokenferry.cli._complete import AccountName
-from tokenferry.cli._home import open_broker
+from tokenferry.cli._home import open_broker, tell_default_provider
 from tokenferry.cli._output import outcome_json, say
 from tokenferry.cli._revocation import tell_revocation
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -44,8 +44,10 @@ def logout(
         )
     with outcome_json(wanted=as_json) as document:
         revocation = Revocation() if keep_remote else broker.revoke(name)
-        broker.remove(name)
-        note_change(Home.from_environment(), "account.logout", name, revoked=revocation.is_done)
+        default = broker.remove(name)
+        done = revocation.is_done
+        note_change(Home.from_environment(), "account.logout", name, revoked=done, default_provider=default)
         tell_revocation(revocation)
-        say(f"logged out of account {name}" if revocation.is_done else f"removed account {name}")
+        say(f"logged out of account {name}" if done else f"removed account {name}")
+        tell_default_provider(default)
         document |= {"removed": name, "revoked": revocation.is_done}

@@ -36,13 +36,14 @@ def sandbox(
 
 
 def _tell(url: str) -> None:
-    lines = [
-        f"the sandbox listens on {url}; it is a fake, and nothing in it is worth stealing",
+    lines = [f"the sandbox listens on {url}; it is a fake, and nothing in it is worth stealing"]
+    if not url.endswith(f":{DEFAULT_PORT}"):
+        lines += ["put this into config.toml first, with tokenferry config edit:"]
+        lines += ["  [[providers]]", '  name = "sandbox"', f'  base_url = "{url}"']
+    lines += [
         "add an account of it with:",
         f"  curl -s '{url}/_sandbox/issue?account=dave&kind=api-key&plain=1' |",
         "    tokenferry account add dave --provider sandbox",
         f"for more: curl {url}/_sandbox/",
     ]
-    if not url.endswith(f":{DEFAULT_PORT}"):
-        lines.append(f'and config.toml must say: [[providers]] name = "sandbox", base_url = "{url}"')
     say_lines(lines)

@@ -37,13 +37,15 @@ def read_router(
             table.problem("providers", f"names {name!r}, which is no provider; known: {', '.join(providers)}")
     ignore(table, ("prompt_rules",), instead="[[router.rules]] looks at headers, keys and sizes, not at prompts")
     ignore(table, ("subagent",))
-    _check_targets(table, settings, models)
+    _check_targets(table, settings, models, providers)
     gateway.done()
     table.done()
     return settings
 
 
-def _check_targets(table: Table, settings: RouterSettings, models: tuple[ModelSettings, ...]) -> None:
+def _check_targets(
+    table: Table, settings: RouterSettings, models: tuple[ModelSettings, ...], providers: Mapping[str, Provider]
+) -> None:
     known = {model.name.casefold() for model in models}
     targets = [(key, getattr(settings, key)) for key in _TARGETS]
     targets += [(f"rules.{rule.name}.model", rule.model) for rule in settings.rules]
@@ -54,7 +56,10 @@ def _check_targets(table: Table, settings: RouterSettings, models: tuple[ModelSe
             names = ", ".join(one.name for one in models) or "none"
             table.problem(key, f'names {model!r}, which no [[models]] names, and unmapped = "reject"; known: {names}')
         elif known:
-            table.note(key, f"names {model!r}, which no [[models]] names: the default providers are asked for it")
+            meant = f'; for the provider {model} write providers = ["{model}"]' if model in providers else ""
+            table.note(
+                key, f"names {model!r}, which no [[models]] names: the default providers are asked for it{meant}"
+            )
 
 
 def _rules(table: Table) -> tuple[RuleSettings, ...]:

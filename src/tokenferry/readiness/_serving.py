@@ -6,6 +6,7 @@ from tokenferry.errors import PolicyRefused, TokenferryError
 from tokenferry.pool import AccountGroup
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute
+from tokenferry.stores import Account
 
 
 def serving_line(config: Config, broker: Broker, name: str) -> str:
@@ -19,7 +20,7 @@ def serving_line(config: Config, broker: Broker, name: str) -> str:
         return f"serves nothing yet: {fault}"
     if places := list(_places(config, broker, name)):
         return f"serves {'; '.join(places)}"
-    return f"serves nothing yet: {_why_nothing(config, broker, document.account.provider)}"
+    return f"serves nothing yet: {_why_nothing(config, broker, document.account)}"
 
 
 def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:
@@ -49,7 +50,8 @@ def _place(group: AccountGroup, name: str) -> str:
     return f"as {accounts.index(name) + 1} of {len(accounts)} at {group.provider}"
 
 
-def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
+def _why_nothing(config: Config, broker: Broker, account: Account) -> str:
+    provider = account.provider
     known = broker.providers.get(provider)
     if known is None or not known.enabled:
         return f"provider {provider} is {'not declared' if known is None else 'not enabled'}; see [[providers]]"
@@ -63,7 +65,8 @@ def _why_nothing(config: Config, broker: Broker, provider: str) -> str:
     mapping = f"map a model to it with: tokenferry model add NAME {provider}/MODEL{_by_name(config, broker, provider)}"
     if config.router.providers:
         return f"{mapping}; other models go to [router] providers"
-    return mapping if default is None else f"{mapping}; other models go to the default provider, {default}"
+    others = f"; other models go to the default provider, {default}, until you make {provider} the default with: "
+    return mapping if default is None else f"{mapping}{others}tokenferry use {account.name} --default-provider"
 
 
 def _by_name(config: Config, broker: Broker, provider: str) -> str:

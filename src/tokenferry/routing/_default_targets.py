@@ -149,7 +149,7 @@ def _pinned(
 def _no_default(
     settings: RouterSettings, providers: Mapping[str, Provider], accounts: Sequence[Account], name: str | None
 ) -> NoRoute:
-    """Say why the default provider can't serve. No other provider is proposed in its place."""
+    """Say why the default provider can't serve. No particular one is proposed in its place."""
     if name is None and not accounts:
         return no_account("there is no account yet; add one with: tokenferry account add NAME --provider anthropic")
     if name is None:
@@ -164,7 +164,10 @@ def _no_default(
             f"the default provider {name} lists none of its accounts; correct accounts under [[providers]] {name} in "
             f"config.toml, or add one that it lists with: {add_command(name, providers)}"
         )
-    return no_account(f"the default provider {name} has no account; add one with: {add_command(name, providers)}")
+    other = "; or make another provider the default with: tokenferry use NAME --default-provider" if accounts else ""
+    return no_account(
+        f"the default provider {name} has no account; add one with: {add_command(name, providers)}{other}"
+    )
 
 
 def _none_of(names: Sequence[str], providers: Mapping[str, Provider]) -> NoRoute:

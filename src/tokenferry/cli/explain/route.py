@@ -9,7 +9,7 @@ import typer
 
 from tokenferry.cli._describe import rows
 from tokenferry.cli._home import find, open_broker
-from tokenferry.cli._output import say_json
+from tokenferry.cli._output import note, say_json
 from tokenferry.cli._services import ask_route
 from tokenferry.cli._table import labelled
 from tokenferry.cli._typer import JSON, examples, new_app
@@ -98,6 +98,8 @@ def route(
         say_json([{**one, "asked": asked} for one in found.to_json()])
     else:
         labelled(_lines(found, asked), 10)
+        if found.status == 400 and model is None and body is None:  # noqa: PLR2004  # Bad Request
+            note("name the model with: tokenferry explain route --model MODEL")
     return 1 if found.refused else 0
 
 
