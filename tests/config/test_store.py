@@ -22,6 +22,10 @@ def read(tmp_path: Path, text: str) -> StoreSettings:
         ('url = "mysql://db/x"', "store.url must begin with postgresql://"),
         ('url = "postgresql://me:hunter2@db/x"', "store.url must not hold a password"),
         ('url = "postgresql://me@db/x?password=hunter2"', "store.url must not hold a password"),
+        ('url = "postgresql://me:hunter2/x@db/x"', "store.url must not hold a password"),
+        ('url = "postgresql://me:1/hunter2@db/x"', "store.url must not hold a password"),
+        ('url = "postgresql://me:hunter2?@db/x"', "store.url must not hold a password"),
+        ('url = "postgresql://me:hunter2#@db/x"', "store.url must not hold a password"),
         ('listen_url = "postgresql://me@db/x"', "store.listen_url needs url"),
         ('fleet = "a b"', "store.fleet must be"),
         ('url = "postgresql://db/x"\npool = 0', "store.pool must be"),
@@ -32,6 +36,19 @@ def test_what_cannot_be_used_is_named_and_no_password_is_shown(tmp_path: Path, t
         read(tmp_path, text)
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///x?host=/run/postgresql",
+        "postgres://me@one:5432,two:5433/x?target_session_attrs=primary",
+        "postgresql://me@[::1]:5432,db/x",
+        "postgresql://db",
+    ],
+)
+def test_all_ways_to_name_servers_can_be_used(tmp_path: Path, url: str) -> None:
+    assert read(tmp_path, f'url = "{url}"').url == url
 
 
 def test_what_does_nothing_without_a_database_is_said(tmp_path: Path) -> None:

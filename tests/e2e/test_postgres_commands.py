@@ -41,6 +41,8 @@ def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     before = tokenferry("store", "status")
     assert (before.code, "store init" in before.out) == (1, True)
     assert tokenferry("key", "list").code == 1
+    typed = tokenferry("store", "init", "--url", "postgresql://owner:hunter2@db/x")
+    assert (typed.code, "must not hold a password" in typed.err, "hunter2" in typed.err) == (2, True, False)
     made = tokenferry("store", "init", "--url", postgres.url(name), "--grant-to", role, "--json")
     assert (made.code, json.loads(made.out)["fleet"]) == (0, "prod"), made.err
     assert tokenferry("store", "upgrade").code == 0

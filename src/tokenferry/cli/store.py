@@ -11,6 +11,7 @@ from tokenferry.cli._home import find
 from tokenferry.cli._input import confirmed
 from tokenferry.cli._output import note, outcome_json, say, say_json, say_lines
 from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.config import store_url_fault
 from tokenferry.databases import open_ledger, open_state, postgres
 from tokenferry.errors import ConfigError, TryLater, UsageError
 from tokenferry.ledger import Ledger, copy_ledger
@@ -103,7 +104,7 @@ def migrate(
             raise UsageError("copy from files to a database, or from a database to files")
         if any(record.is_running for record in gateway_records(home)):
             raise TryLater("a gateway of this home runs, and would miss what is changed; end it with: tokenferry stop")
-        url = to if from_ == _FILES else from_
+        url = _typed(to if from_ == _FILES else from_)
         settings = replace(config.store, url=url or _settings().url)
         is_shared = from_ == _FILES  # whether it goes to the database
         with State(home.state) as files, open_state(home, settings) as shared:
@@ -179,9 +180,16 @@ def _settings() -> StoreSettings:
 
 def _connect(settings: StoreSettings, url: str = "") -> ConnectionPool:
     made: ConnectionPool = postgres().ConnectionPool(
-        replace(settings, url=url, password_file=None) if url else settings
+        replace(settings, url=_typed(url), password_file=None) if url else settings
     )
     return made
+
+
+def _typed(url: str) -> str:
+    """A URL of the command line, which other users see. Raises `UsageError` for one with a password."""
+    if url and (fault := store_url_fault(url)):
+        raise UsageError(f"the URL {fault.partition(';')[0]}; put a password into ~/.pgpass")
+    return url
 
 
 def _ran(migrations: Any) -> str:

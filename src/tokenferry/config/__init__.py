@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tokenferry.config._load import Config, load
+from tokenferry.config._store import store_url_fault
 from tokenferry.deferred import deferred
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ __all__ = [
     "load",
     "nearest_setting",
     "read_content",
+    "store_url_fault",
     "template",
     "with_model",
     "with_provider",

@@ -7,6 +7,8 @@ from tokenferry.providers import Table
 from tokenferry.settings import StoreSettings
 
 _FLEET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST: Final = r"(?:\[[^\[\]@]*\]|[^:@,\[\]]*)(?::[0-9]*)?"
+_AUTHORITY: Final = re.compile(rf"(?:[^:@]*@)?{_HOST}(?:,{_HOST})*")
 _SECRETS: Final = frozenset(("password", "sslpassword"))
 
 
@@ -14,7 +16,7 @@ def read_store(table: Table) -> StoreSettings:
     """Read `[store]`."""
     settings = table.read(StoreSettings())
     for name, url in (("url", settings.url), ("listen_url", settings.listen_url)):
-        if url and (fault := _fault(url)):
+        if url and (fault := store_url_fault(url)):
             table.problem(name, fault)
     if settings.listen_url and not settings.url:
         table.problem("listen_url", "needs url")
@@ -29,7 +31,8 @@ def read_store(table: Table) -> StoreSettings:
     return settings
 
 
-def _fault(url: str) -> str:
+def store_url_fault(url: str) -> str:
+    """Why a URL can't be used as `[store] url`; empty if it can. It repeats no part of the URL."""
     try:
         parts = urlsplit(url)
         asked = parse_qs(parts.query)
@@ -37,6 +40,7 @@ def _fault(url: str) -> str:
         return "must be a URL"
     if parts.scheme not in {"postgresql", "postgres"}:
         return "must begin with postgresql://"
-    if parts.password is not None or _SECRETS & asked.keys():
+    # A password with / ? or # in it ends the authority, and would be part of a host or a name in messages.
+    if _AUTHORITY.fullmatch(parts.netloc) is None or "@" in parts.path + parts.fragment or _SECRETS & asked.keys():
         return "must not hold a password; put it into a file of mode 0600 and name that with password_file"
     return ""
