@@ -1,6 +1,7 @@
 """The commands over a real PostgreSQL: keys made on one host count on another."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,50 @@ def test_keys_and_accounts_of_a_home_work_as_before_once_it_shares_a_database(
     with open_ledger(other) as ledger:
         assert ledger.rows("SELECT count(*) FROM requests")[0][0] == 3
     assert json.loads(tokenferry("account", "list", "--json").out) == []
+
+
+def test_two_hosts_take_another_key_one_after_the_other(
+    home: Home, postgres: PostgresServer, connections: ConnectionPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connections.lease() as connection:
+        url = postgres.url(connection.info.dbname)
+    monkeypatch.setenv("TMPDIR", str(_made(tmp_path / "tmp")))
+    other, files = Home(tmp_path / "other"), [tmp_path / "own.key", tmp_path / "others.key"]
+
+    def run(number: int, *words: str, stdin: str = "", code: int = 0) -> str:
+        """A command of the first or of the second host."""
+        monkeypatch.setenv("TOKENFERRY_HOME", str((home, other)[number].path))
+        monkeypatch.setenv("TOKENFERRY_SEAL_KEY_FILE", str(files[number]))
+        outcome = end(begin(COMMAND, *words, stdin=stdin))
+        assert outcome.code == code, (words, outcome.out, outcome.err)
+        return " ".join((outcome.out + outcome.err).split())
+
+    for one in (home, other):
+        configure(one, url)
+    run(0, "encryption", "enable")
+    assert "isn't available" not in run(0, "encryption", "status")
+    assert "copy its file from one of them" in run(1, "encryption", "enable", code=8)
+    shutil.copy(files[0], files[1])
+    run(1, "encryption", "enable")
+    key = "sk-ant-api03-" + "x" * 95
+    run(1, "account", "add", "work", "--provider", "anthropic", stdin=key)
+    assert "can't open; copy" in run(0, "encryption", "rotate-key", code=6)
+    assert "can't open what" in run(0, "store", "status")
+    assert "can't open what" in run(0, "doctor", code=1)
+    assert run(1, "token", "work") == key
+    assert "--forget-key" in run(0, "encryption", "rotate-key", "--forget-key", code=2)
+    assert "store.unsealed true" in run(0, "encryption", "disable", code=2)
+    shutil.copy(files[0], files[1])
+    run(1, "encryption", "enable")
+    assert "encrypted 1 accounts" in run(0, "encryption", "rotate-key")
+    assert "can't open" not in run(0, "store", "status")
+    assert run(0, "encryption", "status").startswith("on, 1 of 1 accounts")
+    assert "everything is encrypted already" in run(1, "encryption", "enable")
+    for file, number in ((files[0], 0), (files[1], 1)):
+        file.write_text(file.read_text().splitlines()[0] + "\n")  # the old key's line is gone
+        assert run(number, "token", "work") == key
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700)
+    return folder

@@ -1,5 +1,7 @@
 """Accounts, attempts and locks in a real PostgreSQL: the contracts of files, and what only several hosts meet."""
 
+import itertools
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -9,8 +11,9 @@ from msgspec.structs import replace
 
 from contracts import JournalContract, LockContract, Opener, StoreContract, begun, document, presented
 from e2e.postgres import PostgresServer
-from tokenferry.errors import Conflict, CorruptFile, RefreshBusy, StorageFailed, UsageError
-from tokenferry.fleet import FleetJournal, FleetStore, Spill
+from fleet.sealing_host import Countdown, Killed, SealingHost
+from tokenferry.errors import Conflict, CorruptFile, RefreshBusy, StorageFailed, TryLater, UsageError
+from tokenferry.fleet import FleetJournal, FleetStore, Heartbeat, HostKeys, Spill, shared_key
 from tokenferry.postgres import ConnectionPool, PostgresTables
 from tokenferry.settings import Home
 from tokenferry.stores import ProcessIdentity, Seal
@@ -206,3 +209,84 @@ def test_a_clock_that_was_set_back_after_a_restart_holds_off_no_longer_than_the_
     found = tables.epoch()
     assert found.number == number
     assert 80 < found.hold_off <= 90
+
+
+def test_keys_are_named_once_every_live_host_can_open_them(hosts: tuple[Host, Host]) -> None:
+    tables = hosts[0].tables
+    assert (tables.epoch().sealed_with, list(tables.hosts())) == (None, [])
+    one, two = HostKeys("h1", "a", frozenset(("k1", "k2"))), HostKeys("h2", "b", frozenset(("k1",)))
+    for host in (two, replace(one, opens=frozenset()), one):
+        tables.appear(host)
+    assert list(tables.hosts()) == [one, two]
+    assert not tables.adopt("k1"), "it was not proposed"
+    for key, is_adopted in (("k1", True), ("k2", False)):
+        tables.propose(key)
+        assert tables.adopt(key) == is_adopted
+    assert (tables.epoch().sealed_with, tables.epoch().next_key) == ("k1", "k2")
+    tables.forget_host("h2")
+    assert tables.adopt("k2")
+    assert tables.epoch().next_key is None
+    assert shared_key(tables).lines() == ["key k2"]
+
+
+def test_a_host_that_is_silent_for_ten_minutes_keeps_no_key_back(
+    hosts: tuple[Host, Host], connections: ConnectionPool
+) -> None:
+    tables = hosts[0].tables
+    for name, minutes in (("gone", 11), ("live", 9)):
+        tables.appear(HostKeys(name, "a", frozenset()))
+        with connections.lease() as connection:
+            connection.execute(
+                b"UPDATE hosts SET seen_at = seen_at - make_interval(mins => %s) WHERE name = %s", (minutes, name)
+            )
+    tables.propose("k")
+    assert [host.name for host in tables.hosts()] == ["live"]
+    assert not tables.adopt("k")
+    tables.appear(HostKeys("live", "a", frozenset("k")))
+    assert tables.adopt("k")
+
+
+def test_a_rotation_that_ends_at_any_step_is_continued(
+    connections: ConnectionPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Heartbeat, "start", lambda _: None)
+    monkeypatch.setattr("tokenferry.accounts._sealing.refuse_temporary", lambda _: None)
+
+    def host(name: str, countdown: Countdown | None = None) -> SealingHost:
+        return SealingHost(tmp_path, name, PostgresTables(connections), countdown=countdown)
+
+    def rotate(countdown: Countdown | None = None) -> None:
+        try:
+            host("h1", countdown).sealing.rotate()
+        except TryLater:
+            shutil.copy(host("h1").key_file, host("h2").key_file)
+            host("h2").store.heartbeat.beat()
+            host("h1", countdown).sealing.rotate()
+
+    names = ("home", "work")
+    host("h1").enable()
+    shutil.copy(host("h1").key_file, host("h2").key_file)
+    host("h2").enable()
+    for number, name in enumerate(names):
+        host("h2").store.swap(name, None, document(number, name))
+    for step in itertools.count(2, 9):
+        before = key_named(connections)
+        try:
+            rotate(Countdown(step))
+        except Killed:
+            with connections.lease() as connection:
+                connection.execute(b"DELETE FROM locks")  # which lapse in 20 seconds
+            for number, name in enumerate(names):
+                for reader in ("h1", "h2"):
+                    assert host(reader).store.read(name).credential == document(number, name).credential
+            rotate()
+        else:
+            break
+        headers = [host("h2").store.header(name) for name in names]
+        assert {header and header.key for header in headers} == {key_named(connections)} != {before}
+        assert host("h2").sealing.seal().changed == ()
+    assert step > 50
+
+
+def key_named(connections: ConnectionPool) -> str | None:
+    return PostgresTables(connections).epoch().sealed_with

@@ -26,11 +26,15 @@ class TwoHosts:
     def spill(self, host: str = "h1") -> Spill:
         return Spill(self.folder / host / "spill", seal=Seal(Home(self.folder / host)))
 
-    def process(self, host: str = "h1", *, unsealed: bool = True) -> tuple[FleetStore, FleetJournal]:
-        """Another process of that host."""
-        tables = VirtualTables(
+    def tables(self) -> VirtualTables:
+        """The database as another process sees it."""
+        return VirtualTables(
             self.database, random.Random(0), self.rules, doubt=lambda: float(self.in_doubt), later=lambda _, do: do()
         )
+
+    def process(self, host: str = "h1", *, unsealed: bool = True) -> tuple[FleetStore, FleetJournal]:
+        """Another process of that host."""
+        tables = self.tables()
         store = FleetStore(
             tables,
             Seal(Home(self.folder / host)),

@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from tokenferry.errors import Conflict, RefreshBusy, StorageFailed
-from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, Order
+from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, AccountRecord, AttemptRecord, Epoch, HostKeys, Order
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 
 _Value = TypeVar("_Value")
@@ -51,6 +51,9 @@ class VirtualDatabase:
     server: int = 1
     added: int = 0
     """How many accounts were."""
+    sealed_with: str | None = None
+    next_key: str | None = None
+    hosts: dict[str, HostKeys] = field(default_factory=dict)
     wiped_at: float = float("-inf")
     """When locks were lost with a server."""
     is_away: bool = False
@@ -308,4 +311,30 @@ class VirtualTables:
         if contents.run.server != self._db.server:
             contents.run = _Run(contents.run.number + 1, self._db.server, now)
             self._db.commit()
-        return Epoch(contents.run.number, max(0.0, contents.run.since + HOLD_OFF - now), now)
+        left = max(0.0, contents.run.since + HOLD_OFF - now)
+        return Epoch(contents.run.number, left, now, self._db.sealed_with, self._db.next_key)
+
+    # -- the sealing key
+
+    def appear(self, host: HostKeys) -> None:
+        self._reach()
+        self._db.hosts[host.name] = host
+
+    def hosts(self) -> Sequence[HostKeys]:
+        self._reach()
+        return [host for _, host in sorted(self._db.hosts.items())]
+
+    def propose(self, key: str) -> None:
+        def propose() -> None:
+            self._db.next_key = key
+
+        self._write(propose)
+
+    def adopt(self, key: str) -> bool:
+        def adopt() -> bool:
+            if self._db.next_key != key or any(key not in host.opens for host in self._db.hosts.values()):
+                return False
+            self._db.sealed_with, self._db.next_key = key, None
+            return True
+
+        return self._write(adopt)

@@ -10,7 +10,16 @@ from tokenferry.accounts._login import account_for, check_wanted, identity_label
 from tokenferry.accounts._machine import machine_id
 from tokenferry.accounts._publication import Content, Publication
 from tokenferry.accounts._publish import Publications, PublicationStatus
-from tokenferry.accounts._sealing import Sealing, SealResult, SealState, SealWord, lies_in, refuse_temporary, seal_state
+from tokenferry.accounts._sealing import (
+    Sealing,
+    SealResult,
+    SealState,
+    SealWord,
+    check_key_file,
+    lies_in,
+    refuse_temporary,
+    seal_state,
+)
 from tokenferry.deferred import deferred
 
 if TYPE_CHECKING:
@@ -73,6 +82,7 @@ __all__ = [
     "attachable",
     "check_again",
     "check_age",
+    "check_key_file",
     "check_wanted",
     "completion",
     "credential_since",

@@ -112,6 +112,10 @@ class Sealing:
     def _seal(self) -> Seal:
         return self._files.seal
 
+    def state(self) -> SealState:
+        """Examine every document. Raises what `seal_state` does."""
+        return seal_state(self._files)
+
     def seal(self, place: KeyPlace | None = None, *, accept: Collection[str] = ()) -> SealResult:
         """Seal everything, or continue an interrupted run.
 
@@ -228,6 +232,9 @@ class Sealing:
             return False
         return True
 
+    def check_forgettable(self) -> None:
+        """Raise nothing: old keys can be removed here."""
+
     def forget(self, result: SealResult) -> None:
         """Remove the old keys, which no longer seal anything, from their places. Raises what `seal` raises."""
         for key, place in result.old:
@@ -253,13 +260,8 @@ class Sealing:
     def _check_place(self, place: KeyPlace) -> None:
         if place.path is None:
             self._seal.keyring_name()
-            return
-        if lies_in(self._home, place.path):
-            raise UsageError(
-                f"{place.path} is in the folder to be sealed, so a copy of the folder would have the key; name a file "
-                "elsewhere with TOKENFERRY_SEAL_KEY_FILE"
-            )
-        refuse_temporary(place.path)
+        else:
+            check_key_file(self._home, place.path)
 
     def _carry_out(self, marker: Marker, accept: Collection[str] = ()) -> SealResult:
         wanted = None if marker.is_opening else self._seal.key(marker.current)
@@ -316,6 +318,16 @@ class Sealing:
 
 def _is_under(header: Header | None, key: SealKey | None) -> bool:
     return (None if header is None else header.key) == (None if key is None else key.id)
+
+
+def check_key_file(home: Home, path: Path) -> None:
+    """Raise `UsageError` or `UnsafeFile` for a file that is no place for the key of this home."""
+    if lies_in(home, path):
+        raise UsageError(
+            f"{path} is in the folder to be sealed, so a copy of the folder would have the key; name a file elsewhere "
+            "with TOKENFERRY_SEAL_KEY_FILE"
+        )
+    refuse_temporary(path)
 
 
 def lies_in(home: Home, path: Path) -> bool:

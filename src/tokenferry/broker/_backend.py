@@ -3,17 +3,18 @@
 import logging
 import random
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from tokenferry.accounts import Accounts, Sealing, machine_id
+from tokenferry.accounts import Accounts, Sealing, SealResult, SealState, machine_id
 from tokenferry.broker._store_factory import PendingMove, open_attached
 from tokenferry.databases import has_state, open_state
 from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.manifest import depend_on, doubt
 from tokenferry.refresh import FileJournal, Journal, MemoryJournal
+from tokenferry.sealing import KeyPlace
 from tokenferry.settings import Home, RefreshSettings, StoreSettings
 from tokenferry.stores import AttachedStore, FileStore, ProcessIdentity, Seal, Sealable, Store
 
@@ -124,8 +125,23 @@ def open_backend(home: Home, settings: StoreSettings) -> Backend:
     return FleetBackend(home, settings)
 
 
-def open_sealing(home: Home) -> Sealing:
-    """Open what seals and unseals this home."""
+class Sealer(Protocol):
+    """Seals and unseals accounts: those in a home's files, or those that several hosts share."""
+
+    def state(self) -> SealState: ...
+    def seal(self, place: KeyPlace | None = None, *, accept: Collection[str] = ()) -> SealResult: ...
+    def rotate(self, place: KeyPlace | None = None) -> SealResult: ...
+    def unseal(self) -> SealResult: ...
+    def check_forgettable(self) -> None: ...
+    def forget(self, result: SealResult) -> None: ...
+
+
+def open_sealing(home: Home, settings: StoreSettings) -> Sealer:
+    """Open what seals and unseals the accounts of this home, or of the database of `[store]`."""
+    if settings.url:
+        from tokenferry.broker._fleet_sealing import FleetSealing  # noqa: PLC0415  # few homes have one
+
+        return FleetSealing.of(home, settings)
     store = FileBackend(home).store
     return Sealing(home, store.files, store, FileJournal(home.journal, seal=store.seal), PendingMove(home))
 

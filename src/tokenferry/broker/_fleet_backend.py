@@ -7,7 +7,7 @@ from typing import Final
 
 from tokenferry.databases import open_state, postgres
 from tokenferry.errors import UsageError
-from tokenferry.fleet import FleetJournal, FleetStore, Spill
+from tokenferry.fleet import FleetJournal, FleetStore, Spill, Tables
 from tokenferry.manifest import doubt
 from tokenferry.settings import Home, StoreSettings
 from tokenferry.state import State
@@ -34,15 +34,16 @@ class FleetBackend:
         folder = settings.spill or home.spill
         self._host = host_name(folder)
         self._pool = postgres().ConnectionPool(settings)
-        tables = postgres().PostgresTables(self._pool, settings)
-        spill = Spill(folder, seal=self.seal)
+        self.tables: Tables = postgres().PostgresTables(self._pool, settings)
+        self.spill = Spill(folder, seal=self.seal)
         self.store = FleetStore(
-            *(tables, self.seal, spill),
+            *(self.tables, self.seal, self.spill),
             unsealed=settings.unsealed,
             serve_stale=settings.serve_stale,
             is_gone=self.is_gone,
+            host=self._host.partition(":")[0],
         )
-        self.journal = FleetJournal(tables, spill, self.store.heartbeat, self._host)
+        self.journal = FleetJournal(self.tables, self.spill, self.store.heartbeat, self._host)
 
     def now(self) -> float:
         """The database's clock, as far as this process has measured it; seconds since 1970 UTC."""

@@ -24,7 +24,7 @@ from tokenferry.config import Config, load
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
 from tokenferry.databases import has_ledger, has_state, open_ledger, open_state, postgres, store_settings
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
-from tokenferry.fleet import MOST_APART
+from tokenferry.fleet import MOST_APART, shared_key
 from tokenferry.gateway import bind
 from tokenferry.ledger import UsageReport
 from tokenferry.readiness import (
@@ -220,6 +220,9 @@ def check_store(home: Home, settings: StoreSettings) -> Iterator[Finding]:
         yield Finding(
             f"its clock and this machine's are {abs(offset):.0f} s apart{effect}", _STORE, "set the clock: timedatectl"
         )
+    if not unusable:
+        for line in shared_key(postgres().PostgresTables(connections)).lines()[1:]:
+            yield Finding(line, _STORE, "copy the key's file there, and run there: tokenferry encryption enable")
     if not facts.standbys:
         yield Finding(
             "no standby has what was committed, so a failover may lose the last moments",

@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tokenferry.accounts import SealState, lies_in, seal_state
+from tokenferry.accounts import SealState, lies_in
+from tokenferry.broker import open_sealing
+from tokenferry.databases import store_settings
 from tokenferry.errors import NeedsUnlock, SealKeyLost, TokenferryError
 from tokenferry.sealing import KeyPlace, SystemKeyring
 from tokenferry.settings import Home
@@ -28,7 +30,7 @@ def place_in_words(place: KeyPlace) -> str:
 def seal_line(home: Home) -> str:
     """What `status` says of it."""
     try:
-        state = seal_state(FileStore(home))
+        state = open_sealing(home, store_settings(home)).state()
     except TokenferryError as fault:
         return str(fault)
     if state.marker is None and state.sealed:
@@ -42,7 +44,7 @@ def seal_line(home: Home) -> str:
 
 
 def seal_json(home: Home) -> dict[str, Any]:
-    state = seal_state(FileStore(home))
+    state = open_sealing(home, store_settings(home)).state()
     marker = state.marker
     return {
         "state": state.word,
@@ -79,7 +81,7 @@ def _distrust(home: Home) -> str | None:
 
 def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
     """What is wrong with the sealing: what, where, and the cure."""
-    state = seal_state(FileStore(home))
+    state = open_sealing(home, store_settings(home)).state()
     if state.marker is None:
         if state.sealed:
             yield (

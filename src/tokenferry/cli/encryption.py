@@ -10,6 +10,7 @@ from tokenferry.broker import open_sealing
 from tokenferry.cli._output import note, say, say_json, sentences_on_stderr
 from tokenferry.cli._sealing import place_in_words, seal_json, seal_line
 from tokenferry.cli._typer import JSON, examples, new_app
+from tokenferry.databases import store_settings
 from tokenferry.sealing import KeyPlace
 from tokenferry.settings import Home
 from tokenferry.stores import key_place
@@ -60,7 +61,8 @@ def enable(
     to finish a run that was cut short.
     """
     with _state_json(wanted=as_json):
-        sealing = open_sealing(Home.from_environment())
+        home = Home.from_environment()
+        sealing = open_sealing(home, store_settings(home))
         result = sealing.seal(key_place(), accept=accept or ())
         _tell(result, "seal", "tokenferry encryption enable", accepted=",".join(accept or ()) or None)
 
@@ -72,7 +74,10 @@ def enable(
 def rotate_key(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
     """Make a new key, and encrypt everything with it."""
     with _state_json(wanted=as_json):
-        sealing = open_sealing(Home.from_environment())
+        home = Home.from_environment()
+        sealing = open_sealing(home, store_settings(home))
+        if forget_key:
+            sealing.check_forgettable()
         result = sealing.rotate(key_place())
         if forget_key and not result.faults:
             sealing.forget(result)
@@ -95,7 +100,9 @@ def disable(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
     """
     with _state_json(wanted=as_json):
         home = Home.from_environment()
-        sealing = open_sealing(home)
+        sealing = open_sealing(home, store_settings(home))
+        if forget_key:
+            sealing.check_forgettable()
         result = sealing.unseal()
         note_change(home, "unseal", "home")
         if not result.faults:

@@ -14,6 +14,7 @@ from tokenferry.cli._typer import JSON, examples, new_app
 from tokenferry.config import store_url_fault
 from tokenferry.databases import open_ledger, open_state, postgres
 from tokenferry.errors import ConfigError, TryLater, UsageError
+from tokenferry.fleet import SharedKey, shared_key
 from tokenferry.ledger import Ledger, copy_ledger
 from tokenferry.state import State, copy_state, gateway_records
 
@@ -141,10 +142,11 @@ def status(*, as_json: JSON = False) -> None:
     connections = _connect(config.store)
     facts, schema = connections.facts(), postgres().schema_status(connections)
     fault = postgres().fault_of(facts, schema, config.store)
+    shared = SharedKey() if fault else shared_key(postgres().PostgresTables(connections))
     if as_json:
-        say_json(_json(connections, facts, schema, fault))
+        say_json(_json(connections, facts, schema, fault) | shared.to_json())
     else:
-        say_lines(_lines(connections, facts, schema, fault))
+        say_lines((*_lines(connections, facts, schema, fault), *(f"sealing    {line}" for line in shared.lines())))
     raise typer.Exit(1 if fault else 0)
 
 

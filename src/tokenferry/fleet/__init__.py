@@ -11,18 +11,25 @@ from tokenferry.fleet._row_lock import RowLock
 from tokenferry.fleet._spill import Spill
 from tokenferry.fleet._store import FleetStore
 from tokenferry.fleet._tables import (
+    CLEAR,
     HOLD_OFF,
+    HOST_SECONDS,
     LOCK_SECONDS,
     MOST_APART,
     AccountRecord,
     AttemptRecord,
     Epoch,
+    HostKeys,
     Order,
+    SharedKey,
     Tables,
+    shared_key,
 )
 
 __all__ = [
+    "CLEAR",
     "HOLD_OFF",
+    "HOST_SECONDS",
     "LOCK_SECONDS",
     "MOST_APART",
     "AccountMirror",
@@ -32,8 +39,11 @@ __all__ = [
     "FleetJournal",
     "FleetStore",
     "Heartbeat",
+    "HostKeys",
     "Order",
     "RowLock",
+    "SharedKey",
     "Spill",
     "Tables",
+    "shared_key",
 ]

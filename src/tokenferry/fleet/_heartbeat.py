@@ -27,17 +27,21 @@ class Heartbeat:
         self,
         tables: Tables,
         replay: Callable[[], object],
+        appear: Callable[[Epoch], object] = lambda _: None,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._tables = tables
         self._replay = replay
+        self._appear = appear
         self._monotonic = monotonic
         self._now = now
         self._thread = PeriodicThread("tokenferry-heartbeat", self.beat, _EVERY, weak=True)
         self.offset = 0.0
         """Seconds that the database's clock is ahead of this host's."""
+        self.sealed_with: str | None = None
+        """What seals accounts, as far as this process has heard; see `Epoch`."""
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -83,6 +87,7 @@ class Heartbeat:
         """Ask for the epoch, and learn how far the clocks are apart. Raises `StorageFailed`."""
         epoch = self._tables.epoch()
         self.offset = epoch.now - self._now()
+        self.sealed_with = epoch.sealed_with
         return epoch
 
     def beat(self) -> None:
@@ -103,6 +108,7 @@ class Heartbeat:
                 if left <= 1:
                     del self._unsure[attempt.id]
             epoch = self.measure()
+            self._appear(epoch)
             is_due = self._beats % _REPLAYS_EVERY == 0 or epoch.hold_off > 0 or epoch.number != self._epoch
             self._beats += 1
             if is_due:

@@ -3,6 +3,7 @@ from typing import Final
 
 from tokenferry.credentials import OAuthToken
 from tokenferry.refresh import AttemptState, FileJournal, RefreshAttempt
+from tokenferry.sealing import SealKey
 from tokenferry.stores import DISK, Disk, Seal
 
 _SUFFIX: Final = ".attempt"
@@ -53,6 +54,12 @@ class Spill:
 
     def mark(self, account: str, attempt: RefreshAttempt, state: AttemptState) -> None:
         self._journal.mark(_name(account, attempt.id), attempt, state)
+
+    def rewrite(self, account: str, key: SealKey | None) -> None:
+        """Seal the account's answers with this key, or write them in clear. Raises what `attempts` does."""
+        for name in self._entries():
+            if name.startswith(account + _SEPARATOR):
+                self._journal.rewrite(name, key)
 
     def drop(self, account: str, attempt: str) -> None:
         self._journal.forget(_name(account, attempt))

@@ -1,7 +1,9 @@
 import logging
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -9,6 +11,8 @@ from tokenferry.credentials import Credential, OAuthToken
 from tokenferry.errors import (
     Conflict,
     CorruptFile,
+    NeedsUnlock,
+    SealKeyLost,
     StorageFailed,
     TokenferryError,
     UnknownAccount,
@@ -19,8 +23,9 @@ from tokenferry.fleet._heartbeat import Heartbeat
 from tokenferry.fleet._mirror import SERVE_STALE, AccountMirror
 from tokenferry.fleet._row_lock import RowLock
 from tokenferry.fleet._spill import Spill
-from tokenferry.fleet._tables import AccountRecord, Order, Tables, withdraw
+from tokenferry.fleet._tables import CLEAR, AccountRecord, Epoch, HostKeys, Order, Tables, withdraw
 from tokenferry.refresh import RefreshAttempt
+from tokenferry.sealing import SealKey
 from tokenferry.secret import HiddenBytes, parse_object
 from tokenferry.stores import (
     Document,
@@ -34,6 +39,8 @@ from tokenferry.stores import (
 )
 
 logger = logging.getLogger(__name__)
+
+_APPEARS_EVERY: Final = 30.0
 
 
 class FleetStore:
@@ -53,7 +60,9 @@ class FleetStore:
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone,
+        host: str = "",
     ) -> None:
+        """`host` is this host's name in the database, which hears by it what this host can open; empty: it doesn't."""
         self._tables = tables
         self._seal = seal
         self._spill = spill
@@ -63,7 +72,9 @@ class FleetStore:
         self._known: dict[str, AccountRecord] = {}
         self._unreadable: set[str] = set()
         """Accounts whose entries in the spill couldn't be put forward, and were logged."""
-        self.heartbeat = Heartbeat(tables, self.replay, monotonic=monotonic, now=now)
+        self._host = host
+        self._appeared: tuple[HostKeys, float] | None = None
+        self.heartbeat = Heartbeat(tables, self.replay, self._appear, monotonic=monotonic, now=now)
         self.mirror = AccountMirror(self, tables, serve_stale=serve_stale, monotonic=monotonic)
 
     @property
@@ -93,6 +104,8 @@ class FleetStore:
         if new is None:
             is_done = self._tables.remove(name, expected) if expected is not None else name not in self.names()
         elif expected is None:
+            if self._host:
+                self.heartbeat.measure()  # with which key new accounts are sealed now
             self._tables.insert(self._closed(replace(new, generation=1)))
             is_done = True
         else:
@@ -109,6 +122,42 @@ class FleetStore:
         if not self._tables.replace(self._closed(replace(new, generation=expected + 1)), expected, presented):
             raise Conflict(f"{self.place(name)} was changed by another program; nothing was written")
         self.mirror.wrote()
+
+    def reseal(self, name: str, key: SealKey | None, *, accept_clear: bool = False) -> bool:
+        """Seal the account's row with this key, or write it in clear; False if it is so. Only under `exclusive(name)`.
+
+        Raises `Conflict` where another program wrote it at that moment, and what `read` does, but not for one in clear
+        that is accepted.
+        """
+        row = self._record(name)
+        header = self.header_of(row)
+        if (header.key if header is not None else None) == (key.id if key is not None else None):
+            return False
+        document = self.document_of(row, accept_clear=accept_clear)
+        record = _record_of(replace(document, generation=row.generation + 1), key)
+        if not self._tables.replace(record, row.generation, row.refresh):
+            raise Conflict(f"{self.place(name)} was changed by another program; nothing was written")
+        self._seal.note_used(name, key)
+        self.mirror.wrote()
+        return True
+
+    def can_open(self, epoch: Epoch) -> frozenset[str]:
+        """What this host can open of the keys that the database and its own marker name; `CLEAR` where that counts."""
+        named = {epoch.sealed_with, epoch.next_key}
+        with suppress(CorruptFile, UnsafeFile):  # of the marker; `doctor` reports it
+            named |= {key for key, _ in getattr(self._seal.marker(), "keys", ())}
+        keys = frozenset(key for key in named if key is not None and key != CLEAR and self._seal.finds(key))
+        return keys | {CLEAR} if self._unsealed else keys
+
+    def _appear(self, epoch: Epoch) -> None:
+        """Say what this host can open: when that has changed, and every half minute."""
+        if not self._host:
+            return
+        own = HostKeys(self._host, socket.gethostname()[:80], self.can_open(epoch))
+        known, at = self._appeared or (None, 0.0)
+        if own != known or self._monotonic() - at >= _APPEARS_EVERY:
+            self._tables.appear(own)
+            self._appeared = own, self._monotonic()
 
     def discard(self, name: str) -> None:
         """Remove a document that can't be read. Raises `Conflict` if it can."""
@@ -209,15 +258,15 @@ class FleetStore:
         fields = parse_object(row.body)
         return None if fields is None else parse_sealed(row.body, fields, row.name, self.place(row.name))
 
-    def document_of(self, row: AccountRecord) -> Document:
+    def document_of(self, row: AccountRecord, *, accept_clear: bool = False) -> Document:
         """Open a row. Raises what a store of files does."""
         place = self.place(row.name)
         sealed = self._parsed(row)
         if sealed is not None:
-            key = self._seal.key(sealed.header.key)
+            key = self._key_of(place, sealed.header.key)
             self._seal.note_used(row.name, key)
             return sealed.open(key, place)
-        if not self._unsealed:
+        if not (self._unsealed or accept_clear):
             raise CorruptFile(
                 f"{place} is in clear, so anybody who can write there may have put it there, and it is not used; allow "
                 "it with [store] unsealed = true"
@@ -225,17 +274,43 @@ class FleetStore:
         self._seal.note_used(row.name, None)
         return Document.from_bytes(row.body, row.name, place)
 
+    def _key_of(self, place: str, key: str) -> SealKey:
+        try:
+            return self._seal.key(key)
+        except (NeedsUnlock, SealKeyLost) as fault:
+            raise type(fault)(
+                f"{place} is sealed with the key {key}, which this host can't open; copy that key's file from a host "
+                "that can (tokenferry store status says which can't), and name it with TOKENFERRY_SEAL_KEY_FILE"
+            ) from None
+
     def _closed(self, document: Document, epoch: int = 0) -> AccountRecord:
         name = document.account.name
         used = self._seal.used(name)
-        key = self._seal.for_writing(used, is_new=used is None)
+        key = self._named(self._seal.for_writing(used, is_new=used is None))
         if key is None and not self._unsealed:
             raise UsageError(
                 "accounts in a database are sealed, and this host has no key for that; run: tokenferry encryption "
                 "enable (on each host with the same key file), or set [store] unsealed = true"
             )
-        body = HiddenBytes(document.to_bytes() if key is None else SealedDocument.seal(document, key).to_bytes())
-        return AccountRecord(name, document.generation, _presentable(document.credential), body, epoch)
+        return _record_of(document, key, epoch)
+
+    def _named(self, own: SealKey | None) -> SealKey | None:
+        """The key that the database names; this host's own where there is none, or where it can't be had."""
+        named = self.heartbeat.sealed_with
+        if named is None or (own is None and not self._unsealed):
+            return own
+        if named == CLEAR:
+            return None if self._unsealed else own
+        try:
+            return self._seal.key(named)
+        except TokenferryError as fault:  # what is written may be a grant's
+            logger.warning("the key that seals accounts can't be had: %s", fault)
+            return own
+
+
+def _record_of(document: Document, key: SealKey | None, epoch: int = 0) -> AccountRecord:
+    body = HiddenBytes(document.to_bytes() if key is None else SealedDocument.seal(document, key).to_bytes())
+    return AccountRecord(document.account.name, document.generation, _presentable(document.credential), body, epoch)
 
 
 def _presentable(credential: Credential) -> str | None:

@@ -1,7 +1,7 @@
 """What the store of a fleet asks its database: each method is one transaction, whose outcome may stay unknown."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -12,6 +12,10 @@ LOCK_SECONDS: Final = 20.0
 """How long a lock or an attempt counts as alive without a heartbeat."""
 MOST_APART: Final = 300.0
 """Seconds that a host's clock and the database's may be apart where a login is refreshed."""
+CLEAR: Final = "clear"
+"""Stands in the place of a key's id where accounts are in clear."""
+HOST_SECONDS: Final = 600.0
+"""How long a host counts as live after its last heartbeat."""
 HOLD_OFF: Final = 90.0
 """Seconds after a restart or failover in which no attempt begins: what was lost is put forward again in that time."""
 
@@ -55,6 +59,46 @@ class Epoch(Struct, frozen=True):
     """Seconds until attempts may begin; 0 when they may."""
     now: float
     """The database's clock, in seconds since 1970 UTC."""
+    sealed_with: str | None = None
+    """The id of the key that seals accounts, or `CLEAR`; None if no host has said it yet."""
+    next_key: str | None = None
+    """What is to seal them once every live host can open it."""
+
+
+class HostKeys(Struct, frozen=True):
+    """A live host: its name in the database and that of its machine, and which keys (`CLEAR` too) it can open."""
+
+    name: str
+    label: str
+    opens: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.name})"
+
+
+class SharedKey(Struct, frozen=True):
+    """Which key seals the accounts, which is to follow, and which live hosts can't open what."""
+
+    sealed_with: str | None = None
+    next_key: str | None = None
+    hosts: tuple[HostKeys, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Sentences without a full stop; the first says what seals the accounts."""
+        now = {None: "no key is named yet", CLEAR: "off"}.get(self.sealed_with, f"key {self.sealed_with}")
+        found = [now if self.next_key is None else f"{now}; to follow: {self.next_key}"]
+        for key in filter(None, (self.sealed_with, self.next_key)):
+            what = "read accounts in clear" if key == CLEAR else f"open what {key} seals"
+            found += [f"host {host} can't {what}" for host in self.lacking(key)]
+        return found
+
+    def lacking(self, key: str) -> list[HostKeys]:
+        """The live hosts that can't open it."""
+        return [host for host in self.hosts if key not in host.opens]
+
+    def to_json(self) -> dict[str, Any]:
+        hosts = [{"name": host.name, "machine": host.label, "opens": sorted(host.opens)} for host in self.hosts]
+        return {"sealed_with": self.sealed_with, "next_key": self.next_key, "hosts": hosts}
 
 
 class Tables(Protocol):
@@ -127,6 +171,30 @@ class Tables(Protocol):
     def epoch(self) -> Epoch:
         """The present epoch; begins one where the server was started since."""
         ...
+
+    # -- the sealing key
+
+    def appear(self, host: HostKeys) -> None:
+        """Say that the host is live, and what it can open."""
+        ...
+
+    def hosts(self) -> Sequence[HostKeys]:
+        """The live ones, by name."""
+        ...
+
+    def propose(self, key: str) -> None:
+        """Say what is to seal accounts next. Nothing is sealed with it yet."""
+        ...
+
+    def adopt(self, key: str) -> bool:
+        """Have the proposed key seal accounts, unless a live host can't open it; tells whether it does."""
+        ...
+
+
+def shared_key(tables: Tables) -> SharedKey:
+    """Ask for it. Raises `StorageFailed`."""
+    epoch = tables.epoch()
+    return SharedKey(epoch.sealed_with, epoch.next_key, tuple(tables.hosts()))
 
 
 def withdraw(tables: Tables, name: str, attempt: RefreshAttempt) -> None:

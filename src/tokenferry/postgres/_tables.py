@@ -5,7 +5,17 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from tokenferry.errors import Conflict, RefreshBusy, StorageFailed, TryLater
-from tokenferry.fleet import HOLD_OFF, LOCK_SECONDS, MOST_APART, AccountRecord, AttemptRecord, Epoch, Order
+from tokenferry.fleet import (
+    HOLD_OFF,
+    HOST_SECONDS,
+    LOCK_SECONDS,
+    MOST_APART,
+    AccountRecord,
+    AttemptRecord,
+    Epoch,
+    HostKeys,
+    Order,
+)
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, PostgresRow
 from tokenferry.postgres._migrations import check
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
@@ -81,10 +91,16 @@ WHERE started <> pg_postmaster_start_time() OR epoch_since > clock_timestamp() +
 """
 """If the clock was set back since, the hold-off begins again: it would last until the clock has caught up."""
 _EPOCH: Final = b"""
-SELECT epoch, extract(epoch FROM clock_timestamp())::double precision AS now,
+SELECT epoch, sealed_with, next_key, extract(epoch FROM clock_timestamp())::double precision AS now,
     CASE WHEN epoch_since = '-infinity' THEN 0
         ELSE greatest(0, %s - extract(epoch FROM clock_timestamp() - epoch_since)::double precision) END AS hold_off
 FROM fleet
+"""
+_ADOPT: Final = b"""
+UPDATE fleet SET sealed_with = next_key, next_key = NULL WHERE next_key = %(key)s AND NOT EXISTS (
+    SELECT FROM hosts WHERE abs(extract(epoch FROM clock_timestamp() - seen_at)) < %(seconds)s
+        AND NOT opens @> ARRAY[%(key)s::text]
+)
 """
 
 
@@ -238,6 +254,7 @@ class PostgresTables:
     def forget_host(self, host: str) -> int:
         """Take every attempt of a host for that of a process that is gone; gives how many there are."""
         with self._transaction() as connection:
+            connection.execute(b"DELETE FROM hosts WHERE name = %s", (host,))
             return connection.execute(
                 b"UPDATE attempts SET is_forgotten = true WHERE split_part(host, ':', 1) = %s", (host,)
             ).rowcount
@@ -304,7 +321,33 @@ class PostgresTables:
             connection.execute(_BEGIN_EPOCH)
             row = connection.execute(_EPOCH, (HOLD_OFF,)).fetchone()
             assert row is not None
-            return Epoch(row["epoch"], row["hold_off"], row["now"])
+            return Epoch(row["epoch"], row["hold_off"], row["now"], row["sealed_with"], row["next_key"])
+
+    # -- the sealing key
+
+    def appear(self, host: HostKeys) -> None:
+        with self._transaction(_LAX) as connection:
+            connection.execute(
+                b"INSERT INTO hosts (name, label, opens, seen_at) VALUES (%s, %s, %s, clock_timestamp()) "
+                b"ON CONFLICT (name) DO UPDATE SET label = excluded.label, opens = excluded.opens, "
+                b"seen_at = excluded.seen_at",
+                (host.name, host.label, sorted(host.opens)),
+            )
+
+    def hosts(self) -> Sequence[HostKeys]:
+        with self._lease() as connection:
+            rows = connection.execute(
+                b"SELECT name, label, opens FROM hosts WHERE abs(extract(epoch FROM clock_timestamp() - seen_at)) < %s "
+                b"ORDER BY name",
+                (HOST_SECONDS,),
+            ).fetchall()
+        return [HostKeys(name, label, frozenset(opens)) for name, label, opens in rows]
+
+    def propose(self, key: str) -> None:
+        self._change(b"UPDATE fleet SET next_key = %(key)s", {"key": key})
+
+    def adopt(self, key: str) -> bool:
+        return self._change(_ADOPT, {"key": key, "seconds": HOST_SECONDS})
 
 
 def _values(record: AccountRecord) -> dict[str, Any]:

@@ -346,6 +346,15 @@ class Seal:
             "`tokenferry account remove NAME`, and log in again"
         )
 
+    def finds(self, key: str, place: KeyPlace | None = None) -> bool:
+        """Whether the key of that id can be found now, whatever is in memory: in that place, or where it may rest."""
+        for one in self._places(key) if place is None else (place, *self._places(key)):
+            with contextlib.suppress(TokenferryError):
+                if (found := self._look(key, one)) is not None:
+                    self.know(found)
+                    return True
+        return False
+
     def _places(self, key: str) -> list[KeyPlace]:
         """Where the key may rest: in the file that the environment names, and where the home says."""
         named = os.environ.get(KEY_FILE)
