@@ -144,7 +144,7 @@ def test_a_file_that_can_t_be_imported_is_refused_in_a_sentence(around: Surround
         look_into(write(tmp_path / "open", KEY, 0o644), None, around)
     with pytest.raises(CorruptFile, match="none of the formats known here"):
         look_into(write(tmp_path / "words", "some words"), None, around)
-    with pytest.raises(CorruptFile, match="no JSON of accounts by e-mail"):
+    with pytest.raises(CorruptFile, match="isn't JSON of accounts by e-mail"):
         look_into(write(tmp_path / "words", "some words"), "pool", around)
 
 

@@ -182,7 +182,7 @@ def test_a_list_shows_every_account_a_broken_one_with_its_reason(home: Home, ins
     assert "fresh, expires in 10 d" in work
     assert torn.split()[0] == "torn"
     assert "broken: " in torn
-    assert "no JSON object" in torn
+    assert "isn't a JSON object" in torn
     assert [row["state"] for row in inside("account", "list", "--json").json] == ["fresh", "broken"]
 
 

@@ -143,7 +143,7 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
     "obtained": (lambda home: _login(home, obtained_at=int(time.time()) + 9999), "future", "timedatectl"),
     "config": (lambda home: home.config.write_text("[servre]\n"), "did you mean server?", "edit "),
     "warning": (lambda home: home.config.write_text("[server]\nport=0\napi_key='a'\n"), "has no effect", "edit "),
-    "broken": (lambda home: put(home, b"{", "torn"), "no JSON object", "move it away"),
+    "broken": (lambda home: put(home, b"{", "torn"), "isn't a JSON object", "move it away"),
     "no refresh token": (
         lambda home: _login(home, expires_at=1, refresh_token=None),
         "no refresh token",

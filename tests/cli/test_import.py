@@ -163,7 +163,7 @@ def test_a_broken_source_is_a_sentence_and_the_rest_goes_on(neighbours: Path, in
     write(neighbours / ".claude" / "oauth_pool.json", "not JSON")
     outcome = inside("import", "--yes", "--take-over")
     assert outcome.code == 0
-    assert "it is no JSON of accounts by e-mail" in outcome.out
+    assert "it isn't JSON of accounts by e-mail" in outcome.out
     assert set(names(inside)) == {"claude-code", "anthropic-key", "claude-max"}
 
 
@@ -212,7 +212,7 @@ def test_a_credential_can_be_piped_in(home: Home) -> None:
         (("--name", "x"), 2, "about one file"),
         (("missing.json",), 2, "missing.json not found"),
         (("words",), 8, "none of the formats known here"),
-        (("words", "--format", "pool"), 8, "no JSON of accounts by e-mail"),
+        (("words", "--format", "pool"), 8, "isn't JSON of accounts by e-mail"),
         (("open",), 8, "chmod 0600"),
         (("key", "--name", "a/b"), 2, "can't be an account's name"),
     ],

@@ -164,4 +164,4 @@ def test_a_gateway_that_runs_is_asked_what_it_serves(home: Home, inside: Inside,
     assert "serves      a model that nothing maps: nothing serves it, a client gets 503" in inside("status").out
     assert "no account serves it" in inside("doctor").out
     process.terminate()
-    assert "a client gets 503: none of [router] providers may serve" in end(process).out
+    assert "a client gets 503: none of [router] providers can serve" in end(process).out

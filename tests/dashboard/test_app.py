@@ -36,7 +36,7 @@ def test_a_bad_key_is_refused_and_not_shown_again(api: Api) -> None:
     person = Person(api)
     answer = person.sign_in("tfa_" + "x" * 43)
     assert answer.status_code == 401
-    assert "no client key" in answer.text
+    assert "not a client key" in answer.text
     assert "xxxx" not in answer.text
     assert not person.cookie
 

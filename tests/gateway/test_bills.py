@@ -77,7 +77,7 @@ async def test_a_bill_made_by_hand_is_what_ledger_and_budget_say(
     source: Source, origin: Origin, tmp_path: Path, script: Script, micros: int
 ) -> None:
     path, key = tmp_path / "ledger.db", Key("key_one_off", "one-off")
-    book = BudgetBook([Budget.of(BudgetSettings("all", "1usd/day"))], counts_of=token_counts)
+    book = BudgetBook([Budget.of(BudgetSettings("all", "1usd/day"))], to_counts=token_counts)
     origin.scripts = [script]
     log: UsageLog = LedgerWriter(
         lambda: Ledger(path),

@@ -41,7 +41,7 @@ PREFIX = b"anthropic-ratelimit-unified-"
 @pytest.fixture
 def book() -> BudgetBook:
     return BudgetBook(
-        [Budget.of(BudgetSettings("all", "2usd/month", blocked_message="ask Ann"))], counts_of=token_counts
+        [Budget.of(BudgetSettings("all", "2usd/month", blocked_message="ask Ann"))], to_counts=token_counts
     )
 
 

@@ -29,7 +29,7 @@ def test_what_one_process_writes_another_one_reads(database: Database, path: Pat
 
 
 def test_the_latest_are_kept_and_the_oldest_given_up(database: Database) -> None:
-    kept = Decisions(database, kept=10)
+    kept = Decisions(database, most=10)
     for first in range(0, 40, 4):
         kept.add(decisions(first, first + 4))
     assert [one for one in range(40) if kept.get(f"tf_{one}") is not None] == list(range(30, 40))

@@ -170,7 +170,7 @@ def test_a_box_is_refused_in_another_accounts_document(store: FileStore, home: H
     store.swap("other", None, document(name="other"))
     mine, other = (json.loads(store.path(name).read_text()) for name in ("work", "other"))
     store.path("work").write_text(json.dumps(mine | {"sealed": other["sealed"]}, indent=1) + "\n")
-    with pytest.raises(CorruptFile, match="sealed export that was modified"):
+    with pytest.raises(CorruptFile, match="it was changed after it was sealed"):
         sealed_home(home).read("work")
 
 

@@ -108,16 +108,16 @@ class BudgetBook:
         budgets: Iterable[Budget] = (),
         *,
         refuses_away: bool = False,
-        counts_of: Callable[[Any], TokenCounts] = lambda usage: usage,
+        to_counts: Callable[[Any], TokenCounts] = lambda usage: usage,
     ) -> None:
         """With `refuses_away` each budget is as if its `on_error` said `refuse`.
 
-        `counts_of` makes counts of what is given to `settle`.
+        `to_counts` makes counts of what is given to `settle`.
         """
         self.estimates = UsageEstimates()
         self.wake: Callable[[], None] = lambda: None
         """Makes the ledger's thread call `exchange` soon."""
-        self._counts_of = counts_of
+        self._to_counts = to_counts
         self._ended: deque[Reservation] = deque()
         """Ended requests, which are settled later: by the ledger's thread, or when room is short."""
         self.is_away = False
@@ -263,7 +263,7 @@ class BudgetBook:
         changed: set[Counter] = set()
         while self._ended:
             one = self._ended.popleft()
-            counts = self._counts_of(one.usage)
+            counts = self._to_counts(one.usage)
             used = self.estimates.spending(one.size.model, counts) if any(counts) else _NOTHING
             one.used = []
             for counter, reserved in zip(one.counters, one.amounts, strict=True):

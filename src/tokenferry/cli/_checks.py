@@ -134,7 +134,7 @@ def _of(fault: TokenferryError, where: str) -> Finding:
 
 
 def check_files(home: Home, now: float) -> Iterator[Finding]:
-    """Modes, owners and types of all that is kept; files that killed writers left behind; the file system."""
+    """Modes, owners and types of all files; files that killed writers left behind; the file system."""
     if not home.path.exists():
         return
     if not os.access(home.path, os.W_OK):

@@ -27,12 +27,12 @@ def orderly() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    was_told = False
+    has_ended = False
 
     def end(number: int, _frame: FrameType | None) -> None:
-        nonlocal was_told
-        if not was_told:
-            was_told = True
+        nonlocal has_ended
+        if not has_ended:
+            has_ended = True
             raise Ended(number)
 
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
@@ -43,7 +43,7 @@ def orderly() -> Iterator[None]:
     try:
         yield
     finally:
-        was_told = True  # no raise while the old handlers are put back
+        has_ended = True  # no raise while the old handlers are put back
         for number in taken:
             signal.signal(number, before[number])
 

@@ -29,10 +29,10 @@ _KNOWN: Final = (
 
 
 def parse_bundle(raw: bytes) -> tuple[Entry, ...]:
-    """The one login. Raises `UsageError` for what is no JSON object; a fault in it is the entry's."""
+    """The one login. Raises `UsageError` for what isn't a JSON object; a fault in it is the entry's."""
     fields = parse_object(raw)
     if fields is None:
-        raise UsageError("it is no JSON object")
+        raise UsageError("it isn't a JSON object")
     try:
         token = _token(fields)
     except UsageError as fault:

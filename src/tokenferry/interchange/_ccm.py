@@ -68,7 +68,7 @@ def ccm_login_providers(raw: bytes) -> Mapping[str, str]:
 def _root(raw: bytes | None) -> Fields:
     root = Fields() if raw is None or not raw.strip() else parse_object(raw)
     if root is None or not all(isinstance(one, Fields) for one in root.values()):
-        raise UsageError("it is no JSON object of logins by provider id")
+        raise UsageError("it isn't a JSON object of logins by provider id")
     return root
 
 

@@ -79,7 +79,7 @@ def _root(raw: bytes | None) -> Any:
         is_pool = isinstance(accounts, list) and all(isinstance(one, Fields) for one in accounts)
     if not is_pool:
         del value, accounts
-        raise UsageError("it is no JSON of accounts by e-mail")
+        raise UsageError("it isn't JSON of accounts by e-mail")
     return value
 
 

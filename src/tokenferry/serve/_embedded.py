@@ -30,7 +30,7 @@ from tokenferry.gateway import (
 )
 from tokenferry.gateway.http.headers import Header
 from tokenferry.pool import Pool
-from tokenferry.serve._parts import look_at_accounts, recorder_of, router_of
+from tokenferry.serve._parts import cooldown_sync_of, look_at_accounts, router_of
 from tokenferry.serve._usage import usage_log_of
 from tokenferry.settings import Home
 from tokenferry.state import gateway_id
@@ -180,7 +180,7 @@ class EmbeddedGateway:
         try:
             state = self._stack.enter_context(open_state(self._home))
             log = self._stack.enter_context(DecisionLog(state.decisions.add))
-            self._stack.enter_context(recorder_of(self._pool, state, self._broker))
+            self._stack.enter_context(cooldown_sync_of(self._pool, state, self._broker))
         except TokenferryError as fault:
             logger.warning("cooldowns and decisions are not shared with other processes: %s", fault)
             return None

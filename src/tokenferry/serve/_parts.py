@@ -182,7 +182,7 @@ def explainer_of(
     return explain
 
 
-def recorder_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
+def cooldown_sync_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
     """What keeps a pool in step with the cooldowns on record, and asks usage endpoints about those.
 
     What other hosts change of accounts is heard of from here on, too.

@@ -14,7 +14,7 @@ from tokenferry.errors import TokenferryError
 from tokenferry.gateway import AccessLog, EphemeralKey, Forwarder, Gateway, Guard, Listening, Server, UpstreamClients
 from tokenferry.pool import Pool
 from tokenferry.secret import Secret
-from tokenferry.serve._parts import GatewayLifespan, look_at_accounts, recorder_of, router_of, server_of
+from tokenferry.serve._parts import GatewayLifespan, cooldown_sync_of, look_at_accounts, router_of, server_of
 from tokenferry.serve._usage import usage_log_of
 from tokenferry.settings import Home
 from tokenferry.state import gateway_id
@@ -125,4 +125,4 @@ class PrivateGateway:
         except TokenferryError as fault:
             logger.warning("cooldowns are not shared with other processes: %s", fault)
         else:
-            self._stack.enter_context(recorder_of(self._pool, state, self._broker))
+            self._stack.enter_context(cooldown_sync_of(self._pool, state, self._broker))

@@ -44,7 +44,7 @@ def usage_log_of(
         settings=config.ledger,
         points=points,
         budgets=BudgetExchange(
-            BudgetBook(config.budgets, refuses_away=config.ledger.on_store_away == "refuse", counts_of=token_counts),
+            BudgetBook(config.budgets, refuses_away=config.ledger.on_store_away == "refuse", to_counts=token_counts),
             keys,
         ),
     )

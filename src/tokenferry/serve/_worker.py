@@ -42,12 +42,12 @@ from tokenferry.serve._alerts import alerts_of
 from tokenferry.serve._dashboard import dashboard_guard, role_of
 from tokenferry.serve._parts import (
     GatewayLifespan,
+    cooldown_sync_of,
     explainer_of,
     login_ages,
     look_at_accounts,
     rate_exchange_of,
     readiness_of,
-    recorder_of,
     router_of,
     running_of,
     server_of,
@@ -253,7 +253,7 @@ def run_gateway(
         tune_interpreter()
         with (
             access_log.instead_of(logging.getLogger()),
-            recorder_of(pool, state, broker),
+            cooldown_sync_of(pool, state, broker),
             renewer.in_background(),
             alerts,
         ):

@@ -13,7 +13,7 @@ from tokenferry.state._client_key import (
 from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._copy import StateCopy, copy_state
 from tokenferry.state._database import BulkInsert, Cursor, Database, Row, Transaction, Value, Values
-from tokenferry.state._decisions import KEPT_DECISIONS, Decision, Decisions
+from tokenferry.state._decisions import MOST_DECISIONS, Decision, Decisions
 from tokenferry.state._gateways import (
     GatewayRecord,
     GatewayRegistration,
@@ -21,7 +21,7 @@ from tokenferry.state._gateways import (
     reachable_url,
     running_gateway,
 )
-from tokenferry.state._kept_values import gateway_id, login_secret
+from tokenferry.state._home_values import gateway_id, login_secret
 from tokenferry.state._keys import INFERENCE_PREFIX, KEY_LENGTH, ClientKeys
 from tokenferry.state._known_limits import KnownLimits
 from tokenferry.state._local_key import LOCAL_KEY_NAME, is_local_key, local_key, local_key_name, read_local_key
@@ -42,10 +42,10 @@ from tokenferry.state._usage_probe import UsageProbe
 __all__ = [
     "EVERYTHING",
     "INFERENCE_PREFIX",
-    "KEPT_DECISIONS",
     "KEY_CAPS",
     "KEY_LENGTH",
     "LOCAL_KEY_NAME",
+    "MOST_DECISIONS",
     "SESSION_LIFETIME",
     "AlertClaims",
     "BulkInsert",

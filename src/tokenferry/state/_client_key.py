@@ -159,7 +159,7 @@ def _budgets(text: str) -> tuple[str, ...]:
 
 
 def write_budgets(limits: Sequence[str]) -> str:
-    """Give limits as the table keeps them, one for each period and unit. Raises `UsageError` for bad ones."""
+    """Give limits as the table stores them, one for each period and unit. Raises `UsageError` for bad ones."""
     if not limits:
         return "[]"
     from tokenferry.budgets import SpendingLimit  # noqa: PLC0415  # few keys have a budget
@@ -187,14 +187,14 @@ def key_caps(requests_per_minute: float = 0, tokens_per_minute: float = 0, max_c
 def _caps(text: str) -> Caps:
     if text == "{}":
         return NO_CAPS
-    kept = json.loads(text)
-    if not all(type(most) in {int, float} for most in kept.values()):
+    stored = json.loads(text)
+    if not all(type(most) in {int, float} for most in stored.values()):
         raise ValueError("no numbers")
-    return key_caps(**kept)
+    return key_caps(**stored)
 
 
 def write_caps(caps: Caps) -> str:
-    """Give caps as the table keeps them."""
+    """Give caps as the table stores them."""
     return json.dumps({name: most for name in KEY_CAPS if (most := getattr(caps, name))})
 
 
@@ -221,6 +221,6 @@ def check_labels(labels: Mapping[str, str]) -> None:
 
 
 def write_labels(labels: Mapping[str, str]) -> str:
-    """Give labels as the table keeps them. Raises as `check_labels`."""
+    """Give labels as the table stores them. Raises as `check_labels`."""
     check_labels(labels)
     return json.dumps(dict(sorted(labels.items())))

@@ -59,7 +59,7 @@ class Transaction(Protocol):
 
 
 class Database(Protocol):
-    """Where state or ledger are kept. Thread-safe. All methods raise `StorageFailed` and `CorruptFile`."""
+    """The database of the state or the ledger. Thread-safe. All methods raise `StorageFailed` and `CorruptFile`."""
 
     @property
     def name(self) -> str:

@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from tokenferry.state._database import Database, Row, Value
 
-KEPT_DECISIONS: Final = 10_000
-"""So many are kept, the latest ones."""
+MOST_DECISIONS: Final = 10_000
+"""Older decisions are deleted."""
 _COLUMNS: Final = ("request_id", "at", "session", "account", "status", "content")
 _ROW: Final = f"({', '.join('?' * len(_COLUMNS))})"
 _ROWS_A_STATEMENT: Final = 500
@@ -24,9 +24,9 @@ class Decision(Struct, frozen=True):
 class Decisions:
     """The latest decisions of this machine's gateways. Thread-safe."""
 
-    def __init__(self, database: Database, *, kept: int = KEPT_DECISIONS) -> None:
+    def __init__(self, database: Database, *, most: int = MOST_DECISIONS) -> None:
         self._database = database
-        self._kept = kept
+        self._most = most
 
     def add(self, decisions: Iterable[Decision]) -> None:
         """Write them down, and give up the oldest. Waits for the disk. Raises `StorageFailed`, `CorruptFile`."""
@@ -39,11 +39,11 @@ class Decisions:
                     [value for row in some for value in row],
                 )
             connection.execute(
-                "DELETE FROM decisions WHERE number <= (SELECT max(number) FROM decisions) - ?", (self._kept,)
+                "DELETE FROM decisions WHERE number <= (SELECT max(number) FROM decisions) - ?", (self._most,)
             )
 
     def get(self, request_id: str) -> Decision | None:
-        """Give the decision on this request, if it is kept. Raises `StorageFailed`, `CorruptFile`."""
+        """Give the decision on this request, if it is stored. Raises `StorageFailed`, `CorruptFile`."""
         rows = self._database.rows("SELECT * FROM decisions WHERE request_id = ? LIMIT 1", (request_id,))
         return next(map(_decision, rows), None)
 
@@ -52,7 +52,7 @@ class Decisions:
         return [*map(_decision, self._database.rows("SELECT * FROM decisions ORDER BY number DESC LIMIT ?", (count,)))]
 
     def last_account_of(self, session: str) -> str | None:
-        """Give the account that last served a session, if that is kept. Raises `StorageFailed`, `CorruptFile`."""
+        """Give the account that last served a session, if that is stored. Raises `StorageFailed`, `CorruptFile`."""
         rows = self._database.rows(
             "SELECT account FROM decisions WHERE session = ? AND account IS NOT NULL AND status BETWEEN 200 AND 299 "
             "ORDER BY number DESC LIMIT 1",

@@ -43,7 +43,7 @@ class _Known(NamedTuple):
 
 
 class ClientKeys:
-    """The gateway's client keys: only their sha256 is kept. Thread-safe.
+    """The gateway's client keys: only their sha256 is stored. Thread-safe.
 
     `monotonic` and `now` give seconds: for the age of what is known, and for what is recorded. What writes raises
     `StorageFailed` and `CorruptFile`, and waits for the disk. A key is named by its name or its id.

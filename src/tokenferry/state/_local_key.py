@@ -8,7 +8,7 @@ from tokenferry.errors import CorruptFile, UnknownName
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
 from tokenferry.state._client_key import ClientKey
-from tokenferry.state._kept_values import gateway_id
+from tokenferry.state._home_values import gateway_id
 from tokenferry.state._keys import INFERENCE_PREFIX, KEY_LENGTH
 from tokenferry.state._state import State
 from tokenferry.stores import FileLock, read_private_file, replace_private_file

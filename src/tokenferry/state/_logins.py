@@ -18,7 +18,7 @@ _STATE_BYTES: Final = 32
 class StartedLogin(Struct, frozen=True):
     """A login that was begun at a provider and is not finished. Times are seconds since 1970 UTC.
 
-    `redirect_uri` is the address that its code comes through, `account` the name it is to be kept under, if one was
+    `redirect_uri` is the address that its code comes through, `account` the name it is to be stored under, if one was
     wanted, `client` the id of the key that began it.
     """
 
@@ -31,7 +31,7 @@ class StartedLogin(Struct, frozen=True):
 
 
 class StartedLogins:
-    """The logins under way, each known by its `state` (RFC 6749, 10.12), of which only the sha256 is kept. Thread-safe.
+    """The logins under way, each known by its `state` (RFC 6749, 10.12); only its sha256 is stored. Thread-safe.
 
     Any process that shares the file can finish one. The PKCE verifier isn't here, nor is anything it could be made
     from. `now` gives seconds since 1970 UTC.

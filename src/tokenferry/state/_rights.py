@@ -58,14 +58,14 @@ EVERYTHING: Final = Rights()
 
 
 def read_rights(text: str) -> Rights:
-    """Read what the table keeps. Raises `ValueError` for a right that isn't known: it may limit the key."""
+    """Read what the table stores. Raises `ValueError` for a right that isn't known: it may limit the key."""
     if text == "{}":
         return EVERYTHING
-    kept = json.loads(text)
-    if not isinstance(kept, dict) or not kept.keys() <= {*_LISTS, "pin"}:
+    stored = json.loads(text)
+    if not isinstance(stored, dict) or not stored.keys() <= {*_LISTS, "pin"}:
         raise ValueError("unknown rights")
-    lists = {name: kept.get(name, []) for name in _LISTS}
-    pin = kept.get("pin")
+    lists = {name: stored.get(name, []) for name in _LISTS}
+    pin = stored.get("pin")
     if not all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in lists.values()):
         raise ValueError("no lists of names")
     if pin is not None and not (isinstance(pin, str) and pin):
@@ -80,7 +80,7 @@ def read_rights(text: str) -> Rights:
 
 
 def write_rights(rights: Rights) -> str:
-    """Give rights as the table keeps them. Raises `UsageError` for those that can't be."""
+    """Give rights as the table stores them. Raises `UsageError` for those that can't be."""
     for pattern in rights.models:
         if not _PATTERN.fullmatch(pattern):
             raise UsageError(
@@ -98,8 +98,8 @@ def write_rights(rights: Rights) -> str:
     lists: dict[str, tuple[str, ...]] = {name: getattr(rights, name) for name in _LISTS}
     if any(len(one) > _MOST for one in lists.values()):
         raise UsageError(f"a client key names {_MOST} models, providers and accounts at most")
-    kept: dict[str, Any] = {name: one for name, one in lists.items() if one}
-    return json.dumps(kept | ({"pin": rights.pin} if rights.pin is not None else {}))
+    stored: dict[str, Any] = {name: one for name, one in lists.items() if one}
+    return json.dumps(stored | ({"pin": rights.pin} if rights.pin is not None else {}))
 
 
 @lru_cache(maxsize=1024)

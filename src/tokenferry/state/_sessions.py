@@ -52,7 +52,7 @@ class DashboardSession(Struct, frozen=True):
 
 
 class DashboardSessions:
-    """Who is signed in at the dashboard: of each session's secret only the sha256 is kept. Thread-safe.
+    """Who is signed in at the dashboard: of each session's secret only the sha256 is stored. Thread-safe.
 
     A session ends 12 hours after it was last seen, seven days after it began, and with its key. `now` gives seconds
     since 1970 UTC. What writes raises `StorageFailed` and `CorruptFile`, and waits for the disk.

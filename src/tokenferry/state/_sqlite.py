@@ -32,7 +32,7 @@ _FAULTS: Final = {
 _WRITER_CACHE: Final = 512
 """KiB. SQLite's own 2 MiB would fill with pages of rows that are never read again."""
 _ROWS_A_STATEMENT: Final = (128, 16, 1)
-"""Few sizes, for statements are kept, and one of many rows takes up a megabyte."""
+"""Few sizes, because statements are cached, and one of many rows takes up a megabyte."""
 _PRIMARY: Final = 0xFF
 _STEPS_A_LOOK: Final = 20_000
 """So many instructions of SQLite's, some milliseconds, pass between two looks at the clock."""

@@ -35,7 +35,7 @@ class Attachments:
             fields = parse_object(self._disk.read(path))
         except FileNotFoundError:
             return None
-        reason = "it is no JSON object"
+        reason = "it isn't a JSON object"
         if fields is not None:
             try:
                 return account_from_json(fields, name, store=str(fields.get("store")))

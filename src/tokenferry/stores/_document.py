@@ -130,9 +130,9 @@ class Document(Struct, frozen=True):
 
     @classmethod
     def from_fields(cls, fields: Fields | None, name: str, place: str) -> "Document":
-        """The same of what was parsed already; None for what was no JSON object."""
+        """The same of what was parsed already; None for what wasn't a JSON object."""
         if fields is None:
-            raise CorruptFile(f"{place} is no JSON object; {_CURE}")
+            raise CorruptFile(f"{place} isn't a JSON object; {_CURE}")
         try:
             return cls._from_fields(fields, name)
         except UsageError as fault:

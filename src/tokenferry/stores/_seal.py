@@ -116,9 +116,9 @@ class Seal:
 
     def _doubt(self, marker: Marker) -> str | None:
         """Why the marker can't be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
-        for _, kept in marker.keys:
-            if kept.path is not None and kept.path.resolve().is_relative_to(self.path.parent.resolve()):
-                return f"it names a key file in the folder that it seals, {kept.path}"
+        for _, key_place in marker.keys:
+            if key_place.path is not None and key_place.path.resolve().is_relative_to(self.path.parent.resolve()):
+                return f"it names a key file in the folder that it seals, {key_place.path}"
         documents = list(self.documents())
         for place, document in documents:
             if document is not None and marker.place_of(document.header.key) is None:

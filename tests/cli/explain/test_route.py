@@ -160,7 +160,7 @@ def test_a_request_that_goes_nowhere_is_explained_in_the_client_s_words(
     outcome = inside("explain", "route", "--body", str(body))
     assert outcome.code == 1
     assert outcome.out.splitlines()[1].startswith(
-        "refused   503: no provider serves model 'none': chat speaks openai's format"
+        "refused   503: no provider serves model 'none': chat has the format openai but no base_url"
     )
     assert inside("explain", "route", "--body", str(body), "--json").json[0]["status"] == 503
     body.write_text('{"model": "x", "model": "y"}')

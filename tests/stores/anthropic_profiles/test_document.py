@@ -74,9 +74,9 @@ def test_a_configuration_the_sdks_refuse_is_refused_with_the_reason(fields: dict
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"\xff", b'"text"', b"{"])
 def test_what_is_no_json_object_is_reported(raw: bytes) -> None:
-    with pytest.raises(CorruptFile, match="it is no JSON object"):
+    with pytest.raises(CorruptFile, match="it isn't a JSON object"):
         parse_config(raw, "here")
-    with pytest.raises(CorruptFile, match="it is no JSON object"):
+    with pytest.raises(CorruptFile, match="it isn't a JSON object"):
         parse_credentials(raw, "here")
 
 

@@ -17,4 +17,4 @@ def read_object(content: bytes) -> Fields | str:
         return f"it isn't JSON: {json_fault(fault)}"
     except (ValueError, RecursionError):
         return "it is JSON that can't be read"
-    return value if isinstance(value, Fields) else "it is no JSON object"
+    return value if isinstance(value, Fields) else "it isn't a JSON object"

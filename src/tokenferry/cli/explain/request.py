@@ -10,7 +10,7 @@ from tokenferry.cli._typer import JSON, WIDE, examples, new_app
 from tokenferry.databases import open_state
 from tokenferry.errors import UnknownName
 from tokenferry.settings import Home
-from tokenferry.state import KEPT_DECISIONS, Decision, State
+from tokenferry.state import MOST_DECISIONS, Decision, State
 from tokenferry.views import story_lines
 
 app = new_app()
@@ -59,7 +59,7 @@ def request(
     if decision is None:
         raise UnknownName(
             f"nothing is kept of a request {request_id[:80]!r}: it got to no account, isn't among the last "
-            f"{KEPT_DECISIONS:,} that did, or went well among very many; look for it in the gateway's log"
+            f"{MOST_DECISIONS:,} that did, or went well among very many; look for it in the gateway's log"
         )
     if as_json:
         say_json(_to_json(decision))

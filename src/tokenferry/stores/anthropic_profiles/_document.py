@@ -41,7 +41,7 @@ class ProfileConfig(Struct, frozen=True):
 def parse_config(raw: bytes, where: str) -> ProfileConfig:
     """Read `configs/PROFILE.json` as the SDKs do. Raises `CorruptFile` for what they refuse."""
     fields = parse_object(raw)
-    fault = "it is no JSON object"
+    fault = "it isn't a JSON object"
     if fields is not None:
         authentication = fields.get("authentication")
         if isinstance(authentication, Fields):
@@ -88,7 +88,7 @@ def parse_credentials(raw: bytes, where: str) -> OAuthToken | None:
     """
     fields = parse_object(raw)
     del raw  # a traceback shows the locals of this frame
-    fault = "it is no JSON object"
+    fault = "it isn't a JSON object"
     if fields is not None:
         try:
             return _token(fields)
