@@ -44,6 +44,10 @@ def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     assert tokenferry("key", "list").code == 1
     typed = tokenferry("store", "init", "--url", "postgresql://owner:hunter2@db/x")
     assert (typed.code, "must not hold a password" in typed.err, "hunter2" in typed.err) == (2, True, False)
+    assert tokenferry("store", "init", "--url", postgres.url(name)).code == 0
+    postgres.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}", name)
+    assert "may only read" in tokenferry("store", "status").out
+    assert "may only read" in " ".join(finding["what"] for finding in findings("[store]"))
     made = tokenferry("store", "init", "--url", postgres.url(name), "--grant-to", role, "--json")
     assert (made.code, json.loads(made.out)["fleet"]) == (0, "prod"), made.err
     assert tokenferry("store", "upgrade").code == 0

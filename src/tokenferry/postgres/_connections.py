@@ -108,6 +108,8 @@ class ServerFacts(Struct, frozen=True):
     """Seconds since 1970 UTC."""
     started: str
     """When the server was started, in its own words: another time is another server, or a restart."""
+    is_writable: bool
+    """Whether this role may write tokenferry's tables, if there are any."""
 
 
 class ConnectionPool:
@@ -183,7 +185,8 @@ class ConnectionPool:
             row = connection.execute(
                 "SELECT current_setting('server_version_num')::int, pg_backend_pid(), pg_is_in_recovery(), "
                 "current_setting('synchronous_standby_names'), extract(epoch FROM clock_timestamp())::float8, "
-                "pg_postmaster_start_time()::text"
+                "pg_postmaster_start_time()::text, "
+                "coalesce(has_table_privilege(to_regclass('accounts'), 'INSERT'), true)"
             ).fetchone()
             assert row is not None
             version, pid, *rest = row

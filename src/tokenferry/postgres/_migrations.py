@@ -24,6 +24,9 @@ _LOCK_TIMEOUT: Final = "3s"
 _STATEMENT_SECONDS: Final = 600
 
 
+_READ_ONLY: Final = "this role may only read its tables; grant it all with: tokenferry store init --grant-to ROLE"
+
+
 class Migration(Struct, frozen=True):
     """A step from one schema to the next. Its text is never edited once it was released."""
 
@@ -55,7 +58,7 @@ def fault_of(facts: ServerFacts, schema: SchemaStatus, settings: StoreSettings) 
         return f"it holds the fleet {schema.fleet!r}, and [store] fleet says {settings.fleet!r}; correct one of them"
     if schema.schema < schema.known:
         return "its tables are of an older version; bring them up with: tokenferry store upgrade"
-    return ""
+    return "" if facts.is_writable else _READ_ONLY
 
 
 def check(connections: ConnectionPool, settings: StoreSettings) -> None:
