@@ -56,6 +56,16 @@ def test_code_on_a_page_is_neither_folded_nor_changed(inside: Inside, monkeypatc
     assert max(len(line) for line in lines if not line.startswith("    ")) <= 40
 
 
+def test_a_table_on_a_page_keeps_its_words_whole_and_shows_no_empty_heading(
+    inside: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = inside("help", "sandbox").out.splitlines()
+    assert "/.well-known/oauth-authorization-server" in "".join(map(str.strip, lines))
+    tables = [at for at, line in enumerate(lines) if line.startswith(" redirects ")]
+    assert [lines[at - 1 : at] for at in tables] == [[""]]
+
+
 def test_a_terminal_shows_a_page_at_once_in_its_width(home: Home) -> None:
     terminal = Terminal("help", "pool", COLUMNS="60")
     assert terminal.end() == 0

@@ -6,7 +6,7 @@ from importlib.resources import files
 from typing import Any, ClassVar, Final
 
 from rich.console import Console
-from rich.markdown import CodeBlock, Heading, Markdown
+from rich.markdown import CodeBlock, Heading, Markdown, TableElement
 from rich.text import Text
 from rich.theme import Theme
 
@@ -71,10 +71,23 @@ class _Code(CodeBlock):
             yield Text(f"    {printable(line)}", "cyan", no_wrap=True, overflow="ignore")
 
 
+class _Table(TableElement):
+    """A table without an empty heading, whose long words are folded; Rich would cut off the end of an address."""
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        table: Any
+        for table in super().__rich_console__(console, options):
+            table.show_header = any(str(column.header) for column in table.columns)
+            for column in table.columns:
+                column.overflow = "fold"
+            yield table
+
+
 class _Page(Markdown):
     elements: ClassVar[dict[str, Any]] = {
         **Markdown.elements,
         "heading_open": _Heading,
+        "table_open": _Table,
         "fence": _Code,
         "code_block": _Code,
     }
