@@ -252,6 +252,15 @@ def test_what_no_account_serves_is_a_finding_only_where_service_is_expected(soun
     assert "a model that nothing maps" in [one["where"] for one in inside("doctor", "--json").json]
 
 
+def test_a_home_without_accounts_is_a_finding_once_a_client_has_a_key(sound: Home, inside: Inside) -> None:
+    told = "a model that nothing maps: no account serves it, and a client gets 503"
+    assert inside("account", "remove", "work", "--yes", "--keep-remote").code == 0
+    before = inside("doctor")
+    assert told not in before.out + before.err
+    assert inside("key", "create", "guest").code == 0
+    assert told in inside("doctor").out
+
+
 def test_names_that_nothing_has_are_findings_and_faults_of_the_configuration(sound: Home, inside: Inside) -> None:
     with sound.config.open("a") as file:
         file.write('[router]\naccount = "typo"\n[accounts.nosuch]\nmax_concurrency = 1\n')

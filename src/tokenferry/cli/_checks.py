@@ -334,10 +334,10 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
         broker = open_broker(home, config)
         for one in misnamed(config, broker, keys):
             yield Finding(one.what, one.where, one.cure)
-        if not broker.book.listing().accounts and home.path.exists() and not config.models:
-            return  # nothing is set up yet
         runs = any(one.is_running for one in gateway_records(home))
         is_note = not expects_service(config, keys or (), runs=runs)
+        if is_note and not broker.book.listing().accounts and home.path.exists() and not config.models:
+            return  # nothing is set up yet
         for service in services_now(home, config, broker, {row.name: row.state for row in account_rows(broker)}):
             if not service.is_served:
                 yield _unserved(service, is_note=is_note or service.cause == NO_DEFAULT)
