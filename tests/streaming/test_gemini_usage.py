@@ -50,6 +50,16 @@ def test_the_last_usage_counts_wherever_reads_cut(step: int, ends: bytes) -> Non
     assert reader.is_complete
 
 
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_what_was_counted_before_a_client_left_counts_wherever_reads_cut(step: int) -> None:
+    _, usage, reader = read(
+        chunk(usageMetadata={"promptTokenCount": 100}) + chunk(usageMetadata=USAGE) + b"\n: ping\n\n", step
+    )
+    reader.close()
+    assert (usage.input, usage.output, usage.thinking) == (45, 27, 7)
+    assert (reader.is_complete, reader.is_counted) == (False, False)
+
+
 def test_a_stream_without_a_reason_is_not_finished() -> None:
     _, usage, reader = read(chunk("x", usageMetadata=USAGE), 7)
     assert (reader.is_finished, reader.is_counted, usage.output) == (False, False, 27)

@@ -198,6 +198,7 @@ class EventStreamFilter:
         return b"".join(self._sample)
 
     def close(self) -> None:
+        self._reader.close()
         self.model = self._reader.model
         if not self._reader.is_counted:
             output = estimated_output(self.beginning, self._size)

@@ -39,6 +39,9 @@ class ChatUsageReader:
                     return end_of(events, number)
         return len(events)
 
+    def close(self) -> None:
+        """Nothing is left to read."""
+
     def _note(self, event: bytes) -> None:
         _, data = parse(event)
         if data.strip() == _DONE:

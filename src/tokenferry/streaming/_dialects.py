@@ -32,6 +32,9 @@ class StreamReader(Protocol):
         """Read whole events. Give how many bytes may pass: up to an error event."""
         ...
 
+    def close(self) -> None:
+        """Read what only a stream without its end needs. Nothing follows."""
+
 
 class Dialect(Struct, frozen=True):
     """The readers of one wire format, and its error event."""

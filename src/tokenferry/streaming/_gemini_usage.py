@@ -6,11 +6,15 @@ from tokenferry.streaming._usage import TokenUsage, error_type, json_object, tok
 from tokenferry.wire import end_of, parse, split
 
 # With unescaped quotes, which no text of a model can contain.
+_USAGE: Final = b'"usageMetadata"'
 _MARKS: Final = (b'"finishReason"', b'"blockReason"', b'"error"')
 
 
 class GeminiUsageReader:
-    """A `StreamReader` of Gemini answers. Counts are cumulative, so the last event suffices."""
+    """A `StreamReader` of Gemini answers. Counts are cumulative, so the last event suffices.
+
+    Thoughts may be counted without being sent, so no estimate replaces the counts of a stream that is left.
+    """
 
     def __init__(self, usage: TokenUsage) -> None:
         self._usage = usage
@@ -19,6 +23,8 @@ class GeminiUsageReader:
         self.error: str | None = None
         self.model: str | None = None
         self.is_counted = False
+        self._unread = b""
+        """The last events with counts, if they were not parsed."""
 
     @property
     def is_finished(self) -> bool:
@@ -31,7 +37,14 @@ class GeminiUsageReader:
                 self._note(event)
                 if self.error is not None:
                     return end_of(events, number)
+            self._unread = b""
+        elif _USAGE in events:
+            self._unread = events
         return len(events)
+
+    def close(self) -> None:
+        if self._unread:
+            self._note(next(event for event in reversed(split(self._unread)) if _USAGE in event))
 
     def _note(self, event: bytes) -> None:
         document = json_object(parse(event)[1])

@@ -36,6 +36,9 @@ class ResponsesUsageReader:
                     return end_of(events, number)
         return len(events)
 
+    def close(self) -> None:
+        """Nothing is left to read."""
+
     def _note(self, event: bytes) -> None:
         name, data = parse(event)
         document = json_object(data)

@@ -192,6 +192,9 @@ class SseUsageReader:
                     return start
         return len(events)
 
+    def close(self) -> None:
+        """Nothing is left to read."""
+
     def _note(self, event: bytes) -> None:
         name, data = parse(event)
         if name in _QUIET:
