@@ -379,7 +379,7 @@ def test_a_port_in_use_names_its_holder(home: Home, config: Config) -> None:
 
 
 def test_it_listens_on_loopback_alone(home: Home, config: Config) -> None:
-    with pytest.raises(ConfigError, match="this machine alone"):
+    with pytest.raises(ConfigError, match="is not a loopback address"):
         serve(home, config, host="0.0.0.0", port=0)
     assert not home.local_key.exists()
 
