@@ -68,7 +68,7 @@ def test_a_living_token_that_can_not_be_renewed_is_printed_with_one_line_of_warn
     outcome = tokenferry("token")
     assert outcome.code == 0
     assert outcome.out == f"{issued['access_token']}\n"
-    assert outcome.err.startswith("tokenferry: warning: the present token is used as long as it lives")
+    assert outcome.err.startswith("tokenferry: warning: the present token is used until it expires")
     assert outcome.err.count("\n") == 1
 
 
