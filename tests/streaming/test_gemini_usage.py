@@ -60,6 +60,18 @@ def test_what_was_counted_before_a_client_left_counts_wherever_reads_cut(step: i
     assert (reader.is_complete, reader.is_counted) == (False, False)
 
 
+@pytest.mark.parametrize("batches", [(1, 2, 3), (1, 2), (2, 3), (3,)])
+def test_the_counts_before_an_error_count(batches: tuple[int, ...]) -> None:
+    older = {"promptTokenCount": 9, "candidatesTokenCount": 1}
+    events = [chunk(), chunk(usageMetadata=older), chunk(usageMetadata=USAGE), b'data: {"error":{"code":503}}\n\n']
+    usage = TokenUsage()
+    reader = GeminiUsageReader(usage)
+    for start, end in zip((0, *batches), (*batches, 4), strict=True):
+        reader.read(b"".join(events[start:end]))
+    reader.close()
+    assert (usage.input, usage.output, reader.error is None) == (45, 27, False)
+
+
 def test_a_stream_without_a_reason_is_not_finished() -> None:
     _, usage, reader = read(chunk("x", usageMetadata=USAGE), 7)
     assert (reader.is_finished, reader.is_counted, usage.output) == (False, False, 27)

@@ -33,11 +33,11 @@ class GeminiUsageReader:
     def read(self, events: bytes) -> int:
         """Read whole events. Give how many bytes may pass: up to an error event."""
         if self.model is None or self.is_complete or any(mark in events for mark in _MARKS):
+            self.close()
             for number, event in enumerate(split(events)):
                 self._note(event)
                 if self.error is not None:
                     return end_of(events, number)
-            self._unread = b""
         elif _USAGE in events:
             self._unread = events
         return len(events)
@@ -45,6 +45,7 @@ class GeminiUsageReader:
     def close(self) -> None:
         if self._unread:
             self._note(next(event for event in reversed(split(self._unread)) if _USAGE in event))
+            self._unread = b""
 
     def _note(self, event: bytes) -> None:
         document = json_object(parse(event)[1])
