@@ -145,3 +145,15 @@ def test_hosts_begin_and_finish_logins_with_one_secret(connections: ConnectionPo
     with ThreadPoolExecutor(4) as hosts:
         (found,) = {*hosts.map(lambda _: shared_login_secret(connections), range(4))}
     assert len(found.reveal()) == 64
+
+
+@pytest.mark.parametrize(("apart", "is_said", "stops"), [(29, False, False), (31, True, False), (301, True, True)])
+def test_clocks_that_are_apart_are_said_with_what_follows(
+    connections: ConnectionPool, apart: int, *, is_said: bool, stops: bool
+) -> None:
+    facts = connections.facts()
+    for now in (facts.clock - apart, facts.clock + apart):
+        said = facts.clocks_apart(now)
+        assert bool(said) == is_said
+        assert (f"{apart} s apart" in said) == is_said
+        assert ("no login is refreshed here" in said) == stops

@@ -24,7 +24,7 @@ from tokenferry.config import Config, load
 from tokenferry.credentials import CLIENT_KEY_PREFIXES, FederatedToken, Federation
 from tokenferry.databases import has_ledger, has_state, open_ledger, open_state, postgres, store_settings
 from tokenferry.errors import ConfigError, TokenferryError, UsageError
-from tokenferry.fleet import MOST_APART, shared_key
+from tokenferry.fleet import shared_key
 from tokenferry.gateway import bind
 from tokenferry.ledger import UsageReport
 from tokenferry.readiness import (
@@ -48,7 +48,6 @@ from tokenferry.units import requests
 _LEFT_BEHIND: Final = 60.0
 _CLOCK_SLACK: Final = 300.0
 _STORE: Final = "[store]"
-_OFFSET: Final = 30.0
 _PRICED_LATELY: Final = 7 * 86_400.0
 _FIRST_YEAR: Final = 1_735_689_600  # 2025-01-01, before which none of this existed
 _LAST_YEAR: Final = 4_102_444_800
@@ -215,11 +214,8 @@ def check_store(home: Home, settings: StoreSettings) -> Iterator[Finding]:
     if unusable := postgres().fault_of(facts, schema, settings):
         what, _, cure = unusable.rpartition("; ")
         yield Finding(f"{connections.name} can't be used: {what}", _STORE, cure)
-    if abs(offset := facts.clock - time.time()) > _OFFSET:
-        effect = ", so no login is refreshed here" if abs(offset) > MOST_APART else ""
-        yield Finding(
-            f"its clock and this machine's are {abs(offset):.0f} s apart{effect}", _STORE, "set the clock: timedatectl"
-        )
+    if apart := facts.clocks_apart(time.time()):
+        yield Finding(apart, _STORE, "set the clock: timedatectl")
     if not unusable:
         for line in shared_key(postgres().PostgresTables(connections)).lines()[1:]:
             yield Finding(line, _STORE, "copy the key's file there, and run there: tokenferry encryption enable")

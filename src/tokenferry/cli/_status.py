@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import asdict
@@ -16,7 +17,7 @@ from tokenferry.cli._sealing import seal_json, seal_line
 from tokenferry.cli._services import services_now
 from tokenferry.cli._table import labelled, table
 from tokenferry.config import Config
-from tokenferry.databases import has_ledger, open_ledger
+from tokenferry.databases import has_ledger, open_ledger, postgres
 from tokenferry.errors import TokenferryError
 from tokenferry.readiness import (
     AccountRow,
@@ -62,6 +63,7 @@ def show_status(*, wide: bool, as_json: bool) -> None:
             ("encryption", seal_line(home)),
             ("in use", active_account(broker, note) or "no account: the first in order comes first"),
             ("default", _default(broker)),
+            *(("clock", line) for line in _clock(settings)),
             *(("gateway", line) for line in _gateway_lines(gateways)),
             *(("serves", str(one)) for one in now),
             *(("window", one.sentence(time.time())) for one in _windows(home)),
@@ -143,6 +145,15 @@ def _gateway_json(settings: Config, records: list[GatewayRecord]) -> dict[str, A
             for record in records
         ],
     }
+
+
+def _clock(settings: Config) -> list[str]:
+    """What is wrong with this machine's clock beside that of the database; nothing where files are used."""
+    apart = ""
+    if settings.store.url:
+        with suppress(TokenferryError):  # the accounts below say that it is away
+            apart = postgres().ConnectionPool(settings.store).facts().clocks_apart(time.time())
+    return [f"{apart}; set the clock: timedatectl"] if apart else []
 
 
 def _to_json(

@@ -65,6 +65,12 @@ def _keys() -> Iterator[ClientKeys]:
         yield state.keys
 
 
+_OVERSHOOT: Final = (
+    "all gateways together may exceed a rate by 31 seconds' worth (or a second's and one request each), and requests "
+    "at a time by half (or one each)"
+)
+
+
 @app.command(
     "create",
     epilog=examples(
@@ -198,6 +204,7 @@ def show(name: KeyName, *, as_json: JSON = False) -> None:
         "accounts": _any(key.rights.accounts),
         "pinned to": key.rights.pin or "-",
         "limits": str(key.caps),
+        **({"over hosts": _OVERSHOOT} if config.store.url and key.caps.is_limited else {}),
         "fingerprint": key.fingerprint,
     }
     labelled((*lines.items(), *(("budget", one.sentence(time.time())) for one in budgets)), 13)

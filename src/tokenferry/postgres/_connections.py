@@ -22,6 +22,7 @@ from psycopg.types.numeric import IntLoader
 
 from tokenferry.background import after_fork_in_child
 from tokenferry.errors import ConfigError, Conflict, StorageFailed, StoreAway, TokenferryError, TryLater
+from tokenferry.fleet import MOST_APART
 from tokenferry.settings import StoreSettings
 from tokenferry.stores import read_private_file
 
@@ -94,6 +95,10 @@ class PostgresConnection(Connection[PostgresRow]):
             return value
 
 
+_APART: Final = 30.0
+"""Seconds between two clocks that are worth a word."""
+
+
 class ServerFacts(Struct, frozen=True):
     """What a connection says about the server behind it."""
 
@@ -110,6 +115,14 @@ class ServerFacts(Struct, frozen=True):
     """When the server was started, in its own words: another time is another server, or a restart."""
     is_writable: bool
     """Whether this role may write tokenferry's tables, if there are any."""
+
+    def clocks_apart(self, now: float) -> str:
+        """Say how far this host's clock is from the server's, and what follows; empty up to 30 seconds."""
+        apart = abs(self.clock - now)
+        if apart <= _APART:
+            return ""
+        effect = ", so no login is refreshed here" if apart > MOST_APART else ""
+        return f"the clocks of the database and of this machine are {apart:.0f} s apart{effect}"
 
 
 class ConnectionPool:
