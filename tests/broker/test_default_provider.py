@@ -104,6 +104,23 @@ def test_in_a_home_without_accounts_the_next_one_decides_again(config: Config, b
     assert serving(config, broker) == {"two": ["bob"]}
 
 
+def test_a_record_that_cannot_be_removed_prevents_no_removal(
+    home: Home, config: Config, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(broker, "alice", "one")
+    add(broker, "bob", "two")
+
+    def fail(path: Path, **_: object) -> None:
+        raise PermissionError(path)
+
+    unlink = Path.unlink
+    monkeypatch.setattr(
+        Path, "unlink", lambda path, **how: (fail if path == home.default_provider else unlink)(path, **how)
+    )
+    assert broker.remove("alice") is None
+    assert [account.name for account in broker.accounts()] == ["bob"]
+
+
 def test_an_account_that_cannot_be_read_may_be_the_default_providers(
     home: Home, config: Config, broker: Broker
 ) -> None:

@@ -429,13 +429,13 @@ class Broker:
         operator chose it. Raises `UnknownAccount`, `UsageError`, `StorageFailed`.
         """
         self.record_default_provider()
-        before = self.book.listing()
+        had_account = self._has_default_account()
         self.book.remove(name)
         self.journal.forget(name)
         forget_cooldowns(self.backend, name)
         self._listing.forget(name)
         self.publisher.withdraw(name)
-        return self._decide_again() if before.has_default_account else None
+        return self._decide_again() if had_account else None
 
     def login_endpoints(self, provider: Provider, *, device: bool = False) -> OAuthEndpoints:
         """Return a provider's login endpoints, as declared or from its issuer's metadata.
@@ -545,18 +545,25 @@ class Broker:
 
     # -- internals
 
+    def _has_default_account(self) -> bool:
+        try:
+            return self.book.listing().has_default_account
+        except TokenferryError:  # a removal works all the same
+            return False
+
     def _decide_again(self) -> str | None:
         """Let the accounts decide the default provider if the present one has none; return it if it is another one."""
-        before = self.book.listing()
-        if before.has_default_account or before.broken:  # of a broken one the provider isn't known
-            return None
         try:
+            before = self.book.listing()
+            if before.has_default_account or before.broken:  # of a broken one the provider isn't known
+                return None
             self.book.unsettle_default_provider()
+            self.record_default_provider()
+            self._listing.forget()
+            decided = self.book.listing().default_provider
         except (TokenferryError, OSError) as fault:
-            logger.warning("the record of the default provider could not be removed: %s", fault)
-        self.record_default_provider()
-        self._listing.forget()
-        decided = self.book.listing().default_provider
+            logger.warning("the default provider could not be decided again: %s", fault)
+            return None
         return None if decided == before.default_provider else decided
 
     def _decide_default(self, accounts: Sequence[Account]) -> str | None:
