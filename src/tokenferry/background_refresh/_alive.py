@@ -15,7 +15,7 @@ def renewer_lock(home: Home) -> FileLock:
 
 
 def mark_round(home: Home) -> None:
-    """Leave word that what was due has been done. Raises `StorageFailed`."""
+    """Record that everything due was done. Raises `StorageFailed`."""
     replace_private_file(home.renewer, b"\n")
 
 

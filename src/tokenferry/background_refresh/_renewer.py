@@ -84,7 +84,10 @@ class Renewer:
         self._swapper: ClaudeCodeSwitcher | None = None
 
     def once(self) -> bool:
-        """Do what is due, and wait for it; False if another process keeps. Raises `UnsafeFile`, `StorageFailed`."""
+        """Do everything that is due, and wait for it. Return False if another process is the renewer.
+
+        Raises `UnsafeFile`, `StorageFailed`.
+        """
         if not self._lock.try_acquire():
             return False
         try:
@@ -97,9 +100,9 @@ class Renewer:
         return True
 
     def stop(self, wait: float = 0.0) -> None:
-        """Begin nothing further, and wait so many seconds at most for the look under way; from any thread.
+        """Stop, and wait `wait` seconds at most for the check under way; from any thread.
 
-        A renewal under way goes on: the broker's `drain` waits for it.
+        A renewal under way continues; the broker's `drain` waits for it.
         """
         self._ending.set()
         self._thread.stop(wait)
@@ -109,7 +112,7 @@ class Renewer:
         return self._ending.wait(seconds)
 
     def step(self) -> bool:
-        """Look, and begin what is due, without waiting for it; tell whether anything is under way."""
+        """Begin everything that is due, without waiting; return whether anything is under way."""
         now = Moment(self._now(), self._steady())
         if moved := self._schedule.observe(now):
             self._tell("clock", f"the clock moved by {moved:.0f} s, or the machine slept; looking again in a moment")

@@ -111,7 +111,7 @@ class _Setback(Struct):
 
 
 class Schedule:
-    """What is due when, in the light of what came of earlier renewals.
+    """The times of the next renewals, given the outcomes of earlier ones.
 
     A failure is followed by a pause that grows, a lost answer by waiting for the token's end, a dead login by nothing
     until its document is another one. After a jump of the clock, or the machine's sleep, nothing begins for some
@@ -172,7 +172,7 @@ class Schedule:
         return is_news
 
     def _pause(self, reason: Reason, failures: int, fault: TokenferryError) -> float:
-        """Seconds until the next try. What the provider asked for besides is on record, and heeded by the refresh."""
+        """Seconds until the next try. The refresh itself also waits as long as the provider asked."""
         if is_dead(fault):
             return math.inf
         asked = (fault.retry_after or 0.0) if isinstance(fault, TryLater) else 0.0

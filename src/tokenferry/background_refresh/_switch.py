@@ -23,7 +23,7 @@ class Tell(Protocol):
 
 
 class ClaudeCodeSwitcher:
-    """Gives Claude Code the next account when the one it has is on record as limited, whichever process noted that.
+    """Gives Claude Code the next account when any process has recorded its present one as limited.
 
     Where its provider has a usage endpoint declared, that is asked now and then. Policy is asked by the swap itself.
     """

@@ -15,7 +15,7 @@ SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic", "openai", "openai-
 
 
 class ClientFormat(Struct, frozen=True):
-    """How clients of one wire format are led to a gateway.
+    """How clients of one wire format are pointed at a gateway.
 
     `base_url` and `key` are variables, `path` is what the address must end with. `shadows` would lead a client past the
     gateway: other credentials, other ways of finding some, other places to call; `shadow_prefixes` begin such names.

@@ -32,7 +32,7 @@ class TextMember(Struct, frozen=True):
 
 
 class TextBlock(Struct, frozen=True):
-    """An object in a text: where its braces are, and what is between them."""
+    """An object in a text: the places of its braces, and its members."""
 
     start: int
     members: tuple[TextMember, ...]
@@ -73,7 +73,7 @@ class JsonText:
     def raw(self, keys: Keys) -> HiddenText | None:
         """The value at this place as it was typed; None if there is none.
 
-        Raises `ValueError` if a key on the way is there twice, or leads to what is no object.
+        Raises `ValueError` if a key on the way is there twice, or isn't an object's.
         """
         block = self._block(keys[:-1])
         member = None if block is None else self._member(block, keys[-1])

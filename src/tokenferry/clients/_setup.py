@@ -33,7 +33,7 @@ class ReplacedSetting(Struct, frozen=True):
 
 
 class UndoRecord(Struct, frozen=True):
-    """How to take a setup back.
+    """How to undo a setup.
 
     `original` is the text from before (None: there was no file), to be restored whole while the file is the one that
     was written, by its sha256. Otherwise each setting is put back, and `sections` and `folders`, which were made for
@@ -127,7 +127,7 @@ class ClientSetup:
         return SetupPlan(self.file, before, text, record)
 
     def plan_undo(self) -> SetupPlan:
-        """Think out how to restore what was replaced, where it is still as we wrote it.
+        """Plan how to restore the replaced settings, where they are still as we wrote them.
 
         Raises `UsageError` when nothing is on record, `UnsafeFile`, `CorruptFile`.
         """
@@ -148,7 +148,7 @@ class ClientSetup:
         )
 
     def carry_out(self, plan: SetupPlan) -> None:
-        """Make the change. Raises `Conflict` if the file isn't what was planned for any more, `StorageFailed`."""
+        """Make the change. Raises `Conflict` if the file was changed since the plan, `StorageFailed`."""
         with FileLock(self.file.real, self._home.locks).held(_LOCK_WAIT):
             if plan.record is not None and not plan.left:
                 self._write_on_record(plan, plan.record)

@@ -1,4 +1,4 @@
-"""The tools that tokenferry can connect: where each has its settings, and what it must say there."""
+"""The tools that tokenferry can connect: the places of their settings, and the values to write there."""
 
 import json
 import shlex
@@ -35,7 +35,7 @@ class GatewayAccess(Concealing, frozen=True):
 
 
 class ToolFile(Concealing, frozen=True):
-    """One settings file of a tool, and what it must say; None stands for a setting that must not be there."""
+    """One settings file of a tool, and its required values; None stands for a setting that must not be there."""
 
     hidden: ClassVar = ("wanted",)
 

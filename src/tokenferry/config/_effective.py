@@ -59,7 +59,7 @@ class Effective(Struct, frozen=True):
 
     @property
     def shown(self) -> Any:
-        """The value with `(hidden)` in place of what may be a secret."""
+        """The value with `(hidden)` in place of possible secrets."""
         if isinstance(self.value, dict):
             return {name: HIDDEN if text in self.hidden else text for name, text in self.value.items()}
         return HIDDEN if self.hidden else self.value
@@ -111,7 +111,7 @@ class Examined(Struct, frozen=True):
 
 
 def examine(path: Path, *, environ: Mapping[str, str] | None = None, statement: Path | None = None) -> Examined:
-    """Look at a file, or at what holds without one. Raises `ConfigError` for what is not valid TOML, `UnsafeFile`."""
+    """Look at a file, or at the defaults without one. Raises `ConfigError` for invalid TOML, `UnsafeFile`."""
     try:
         content = read_config_file(path)
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def examine_content(
     environ: Mapping[str, str] | None = None,
     statement: Path | None = None,
 ) -> Examined:
-    """Look at what a file holds, or may hold next. Raises `ConfigError` for what is not valid TOML."""
+    """Look at the present or next content of a file. Raises `ConfigError` for invalid TOML."""
     config, reading = read(parse(content, path), path, Fields(os.environ if environ is None else environ))
     declared = {one.path for one in reading.settings if one.key.name == "base_url"}
     builtin = builtin_providers()
@@ -141,7 +141,7 @@ def examine_content(
 
 
 def _order(setting: Setting) -> tuple[int, bool, int, int]:
-    """The sections as they are declared, and in a list one entry after the other; what is built in comes last."""
+    """The sections in the order of their declaration, lists entry by entry; built-in ones come last."""
     section = _SECTION_ORDER.get(setting.path.partition(".")[0], 0)
     if not setting.is_in_document:
         return section, True, 0, 0

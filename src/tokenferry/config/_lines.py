@@ -22,7 +22,7 @@ def with_lines(faults: Iterable[Fault], content: bytes) -> tuple[Fault, ...]:
 
 
 def line_of(place: _Place, lines: Mapping[_Place, int]) -> int | None:
-    """The line of what is at a place, or of the table around it."""
+    """The line of the value at a place, or of the table around it."""
     return next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
 
 

@@ -16,9 +16,9 @@ _HEADER: Final = re.compile(r"\s*\[\[?\s*([^\]\s]+)\s*\]")
 
 
 def with_model(content: bytes, path: Path, name: str, mappings: Sequence[ModelMapping]) -> bytes:
-    """Give the text with a model added behind those that are. Raises `ConfigError` for what is not valid TOML.
+    """Give the text with a model added after the present ones. Raises `ConfigError` for invalid TOML.
 
-    Whether the result can be used is not looked at.
+    The result is not checked.
     """
     import tomlkit  # noqa: PLC0415  # 60 ms that only edits need
 
@@ -43,7 +43,7 @@ def with_model(content: bytes, path: Path, name: str, mappings: Sequence[ModelMa
 def without_entry(content: bytes, path: Path, section: ConfigList, name: str) -> bytes:
     """Give the text without the entry of that name; comments around it stay.
 
-    Raises `ConfigError` for what is not valid TOML, `UnknownName` for what the list doesn't hold.
+    Raises `ConfigError` for invalid TOML, `UnknownName` for a name that isn't in the list.
     """
     examine_content(content, path)
     wanted: dict[str, Any] = tomllib.loads(content.decode("utf-8"))

@@ -1,4 +1,4 @@
-"""Where config.toml lies: in the home, or where a symbolic link there says, as managers of dotfiles make them."""
+"""The place of config.toml: in the home, or at the target of a symbolic link there, as managers of dotfiles make."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ _MOST_LINKS: Final = 40
 
 
 def read_config_file(path: Path) -> bytes:
-    """What the file holds; a symbolic link is followed once.
+    """The file's content; a symbolic link is followed once.
 
     Raises `FileNotFoundError` if there is nothing of that name, `UnsafeFile` if anybody else could write the file, or
     put another one in its place or in that of a folder on the way.
@@ -52,7 +52,7 @@ def target_of(path: Path) -> Path:
 
 
 def _check_folders(path: Path) -> None:
-    """Raise `UnsafeFile` if anybody else could replace a folder on the way to a file, or what is in it."""
+    """Raise `UnsafeFile` if another user could replace a folder on the way to a file, or a file in it."""
     folder = Path(path.anchor)
     left = list(path.parts[1:-1])[::-1]
     links = 0

@@ -94,7 +94,7 @@ def read_packages(table: Table, packages: Sequence[str], builtin: Mapping[str, P
 
 
 def _file_of(package: str) -> Path:
-    """Where the package's declaration lies. Raises `ValueError`."""
+    """The path of the package's declaration. Raises `ValueError`."""
     try:
         found = distribution(package).files or []
     except (PackageNotFoundError, ValueError):
@@ -154,7 +154,7 @@ def _provider(data: dict[str, Any], builtin: Mapping[str, Provider]) -> tuple[Pr
 
 
 def _converted(key: str, value: object, kind: type[_Kind]) -> _Kind:
-    """The value as a `kind`. Raises `ValueError`, which says in plain words what is wrong, and where under `key`."""
+    """The value as a `kind`. Raises `ValueError`, which names the fault and its place under `key`."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as fault:

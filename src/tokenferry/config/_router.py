@@ -22,7 +22,7 @@ _CREDENTIALS: Final = frozenset(("authorization", "x-api-key", "cookie", "x-toke
 def read_router(
     table: Table, gateway: Table, models: tuple[ModelSettings, ...], providers: Mapping[str, Provider]
 ) -> RouterSettings:
-    """Read `[router]`, whose targets are names of `[[models]]` or what the default providers call their models.
+    """Read `[router]`. Its targets are names of `[[models]]`, or models of the default providers.
 
     Two of its keys may still be in `[gateway]`.
     """

@@ -1,4 +1,4 @@
-"""Every key of config.toml, by section: what is read, shown, written by `config init` and described is made from it."""
+"""Every key of config.toml, by section: the source for reading, showing, `config init` and the description."""
 
 from typing import Final
 

@@ -21,7 +21,7 @@ _TYPES: Final[dict[str, dict[str, Any]]] = {
 
 
 def template() -> str:
-    """A configuration that sets nothing and shows every key, one a line, with its default and what it does."""
+    """A configuration that sets nothing and shows every key, one a line, with its default and its meaning."""
     return "\n".join([_INTRODUCTION, *map(_lines, SECTIONS)])
 
 

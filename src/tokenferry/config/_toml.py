@@ -50,7 +50,7 @@ def parse(content: bytes, path: Path) -> Fields:
 
 
 def toml_fault(fault: ValueError) -> str:
-    """Say what is wrong, and where, by the error that decoding or parsing raised."""
+    """Describe the fault and its place, from the error that decoding or parsing raised."""
     if isinstance(fault, UnicodeDecodeError):
         line = fault.object.count(b"\n", 0, fault.start) + 1
         return f"line {line}: it holds a character that is not UTF-8"

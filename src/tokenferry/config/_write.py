@@ -14,7 +14,7 @@ _CURE: Final = "change it where it comes from, and running gateways take that up
 
 
 def read_content(path: Path) -> bytes | None:
-    """What the file holds, None if there is none. Raises `UnsafeFile`."""
+    """The file's content, None if there is no file. Raises `UnsafeFile`."""
     try:
         return read_config_file(path)
     except FileNotFoundError:

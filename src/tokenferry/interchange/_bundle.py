@@ -29,7 +29,7 @@ _KNOWN: Final = (
 
 
 def parse_bundle(raw: bytes) -> tuple[Entry, ...]:
-    """The one login. Raises `UsageError` for what isn't a JSON object; a fault in it is the entry's."""
+    """The one login. Raises `UsageError` if it isn't a JSON object; other faults are the entry's."""
     fields = parse_object(raw)
     if fields is None:
         raise UsageError("it isn't a JSON object")

@@ -19,9 +19,9 @@ _VENDOR_URL: Final = "https://api.anthropic.com"
 
 
 def parse_ccm(raw: bytes | None) -> tuple[Entry, ...]:
-    """The logins in their order; None stands for a file that isn't there. Raises `UsageError` for what is no such file.
+    """The logins in their order; None stands for a file that isn't there. Raises `UsageError` for another file.
 
-    An `enterprise_url` and a `project_id` are kept with the login.
+    An `enterprise_url` and a `project_id` are stored with the login.
     """
     return tuple(_entry(key, section) for key, section in _root(raw).items())
 
@@ -35,7 +35,7 @@ def looks_like_ccm(value: Any) -> bool:
 def upsert_ccm(raw: bytes | None, token: OAuthToken, provider_id: str) -> bytes:
     """The file with this login put in or brought up to date; secrets revealed. Everything else stays.
 
-    Raises `UsageError` for what is no such file, and where a refresh token would be written over by none.
+    Raises `UsageError` for another file, and where a refresh token would be lost.
     """
     root = _root(raw)
     section = root.get(provider_id, Fields())

@@ -7,7 +7,7 @@ from tokenferry.secret import Fields
 
 
 def parse_claude_code(raw: bytes) -> tuple[Entry, ...]:
-    """The login in a credentials document of Claude Code. Raises `UsageError` for what is no such document."""
+    """The login in a credentials document of Claude Code. Raises `UsageError` for any other text."""
     from tokenferry.claude_code import parse  # noqa: PLC0415  # few have such a file, and it brings subprocess
 
     login = parse(raw)

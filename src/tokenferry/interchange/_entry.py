@@ -12,10 +12,10 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
 class Entry(Struct, frozen=True):
-    """What a file of another program holds for one account: a credential, or in `fault` why there is none.
+    """One account in a file of another program: its credential, or in `fault` the reason why there is none.
 
     `key` is what the file calls it, `provider` which of ours its words mean, if that can be known. `is_limited` and
-    `limited_until` (seconds since 1970 UTC) are what a pool says of its limits.
+    `limited_until` (seconds since 1970 UTC) are its limits in a pool.
     """
 
     key: str

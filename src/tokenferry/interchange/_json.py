@@ -1,4 +1,4 @@
-"""What the JSON formats share: reading one field or saying what is wrong with it, and changing a section in place."""
+"""Shared by the JSON formats: reading a field or reporting its fault, and changing a section in place."""
 
 import json
 import re
@@ -85,13 +85,13 @@ def unread_expiry(credential: Credential) -> str | None:
 
 
 def read_text(fields: Any, key: str) -> str | None:
-    """A text; None for what is absent, blank, or of another type: it only describes the tokens."""
+    """A text; None if it is absent, blank or of another type, because it only describes the tokens."""
     value = fields.get(key) if isinstance(fields, dict) else None
     return value if isinstance(value, str) and value else None
 
 
 def read_scopes(fields: Fields, key: str) -> tuple[str, ...]:
-    """Scopes as a list or one text; none for what is neither."""
+    """Scopes, given as a list or one text; empty for any other type."""
     value = fields.get(key)
     if isinstance(value, str):
         return tuple(value.split())

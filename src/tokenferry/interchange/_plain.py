@@ -44,7 +44,7 @@ _NO_CREDENTIALS: Final = (
 
 
 def parse_key_file(raw: bytes) -> tuple[Entry, ...]:
-    """The one key or token. Raises `UsageError` for what can't be one, without quoting it."""
+    """The one key or token. Raises `UsageError` for an invalid one, without quoting it."""
     try:
         return (_entry("", parse_secret(decode_text(raw))),)
     except ValueError as problem:

@@ -20,7 +20,7 @@ _TIMES: Final = ("expiresAt", "rateLimitResetAt")
 def parse_pool(raw: bytes | None) -> tuple[Entry, ...]:
     """The accounts in their order; None stands for a file that isn't there, which is an empty pool.
 
-    Raises `UsageError` for what is no pool; a fault of one account is that account's.
+    Raises `UsageError` if it isn't a pool; the entry of an account has its faults.
     """
     return tuple(_entry(key, section) for key, section in _sections(_root(raw)))
 

@@ -162,7 +162,7 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
 
 
 def names_place(name: str, value: str) -> bool:
-    """Whether a region, resource, project or location (`name`) can be called that, and changes no address besides."""
+    """Whether a region, resource, project or location (`name`) is valid and can't change the address it goes into."""
     return len(value) <= _LONGEST_NAME and _PLACES[name].fullmatch(value) is not None
 
 
@@ -188,7 +188,7 @@ def _is_printable(name: object) -> bool:
 
 
 def _start(table: Table, name: str | None, base: Mapping[str, Provider]) -> Provider:
-    """What the provider is before its table says more: the one that it amends, or whose type it is of."""
+    """The provider that a table starts from: the one it changes, or the one of its type."""
     inherited = base.get(name or "")
     provider_type = table.get(_KEYS["provider_type"], inherited.provider_type if inherited else name)
     if provider_type == "anthropic" and "oauth_provider" in table and table.raw("auth_type") == "oauth":

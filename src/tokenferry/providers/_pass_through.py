@@ -24,7 +24,7 @@ def may_pass_through(provider: Provider, credential: str) -> bool:
 
 
 def indistinct(providers: Iterable[Provider]) -> tuple[str, ...]:
-    """The names of providers of several vendors whose credentials look alike."""
+    """The names of providers of several vendors that have credentials of the same form."""
     doubtful = [one for one in providers if one.passthrough and not one.key_prefixes and not one.is_local]
     if doubtful:
         _known_prefixes()  # read from files once, here, and not while a request waits

@@ -101,7 +101,7 @@ def presets() -> Mapping[str, Preset]:
 
 @cache
 def other_formats() -> Mapping[str, WireFormat]:
-    """The types whose APIs have a format that is not served, and which."""
+    """The types with an API format that isn't supported, with that format."""
     groups: dict[WireFormat, list[str]] = _document()["other_formats"]
     return MappingProxyType({name: wire for wire, names in groups.items() for name in names})
 

@@ -86,7 +86,7 @@ class Reading(Struct):
 
 
 class Table:
-    """One TOML table being read: what was asked for is known, what is left at `done` is an unknown key.
+    """One TOML table being read. Keys that nothing has asked for are reported as unknown by `done`.
 
     Faults are collected, not raised, so that all of them are reported at once. `place` is where the document has the
     table, None for one that it doesn't have; `path` what it is called.
@@ -116,7 +116,7 @@ class Table:
         return list(self._data)
 
     def problem(self, key: str, must: str) -> None:
-        """Note that the key's value is not what it must be."""
+        """Report a fault of the key's value."""
         table, name, _ = self._former.get(key, (self, key, None))
         self.reading.faults.append(Fault((*table.place, name), f"{table.at(name)} {must}"))
 
@@ -208,7 +208,7 @@ class Table:
 
 
 def _value(key: ConfigKey, value: Any, folder: Path) -> Any:  # noqa: C901, # a case for each kind
-    """What a value of the document means. Raises `ValueError` that says what it must be."""
+    """The meaning of a value of the document. Raises `ValueError`, which says what it must be."""
     limits = f"from {_limit(key, key.least)} to {_limit(key, key.most)}"
     match key.kind:
         case "flag":

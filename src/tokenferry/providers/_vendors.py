@@ -13,7 +13,7 @@ def is_builtin_vendor(url: str) -> bool:
 
 @cache
 def vendor_hosts() -> tuple[str, ...]:
-    """The hosts of the vendors that are built in; what is below them is theirs, too. The first call reads files."""
+    """The hosts of the built-in vendors, whose subdomains are theirs, too. The first call reads files."""
     known = {host for preset in presets().values() for host in preset.hosts}
     builtin = [provider for provider in builtin_providers().values() if not provider.is_local]
     return tuple(sorted(known | {urlsplit(provider.base_url).hostname or "" for provider in builtin}))

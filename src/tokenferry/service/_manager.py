@@ -20,7 +20,7 @@ class Ran(Struct, frozen=True):
 
     @property
     def reason(self) -> str:
-        """The first line of what it said."""
+        """The first line of its output."""
         lines = (self.err.strip() or self.out.strip()).splitlines()
         return lines[0] if lines else f"it ended with exit code {self.code}"
 

@@ -18,7 +18,7 @@ _PAUSE: Final = 1.0
 
 
 class InstallPlan(Struct, frozen=True):
-    """What a file of a service manager is to become, None being no file, and the commands before and after that."""
+    """The next content of a service manager's file (None: no file), and the commands before and after the change."""
 
     path: Path
     before: bytes | None

@@ -1,4 +1,4 @@
-"""What is known besides credentials, in one database that all processes share: SQLite's, for one machine."""
+"""Everything but credentials that processes share, in one database: SQLite's for one machine, else PostgreSQL."""
 
 from tokenferry.state._alert_claims import AlertClaims
 from tokenferry.state._client_key import (

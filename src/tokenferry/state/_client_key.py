@@ -177,7 +177,7 @@ def write_budgets(limits: Sequence[str]) -> str:
 
 
 def key_caps(requests_per_minute: float = 0, tokens_per_minute: float = 0, max_concurrency: int = 0) -> Caps:
-    """What a client key may ask for: all requests of a minute may come at once. Raises `UsageError` for no number."""
+    """The rates of a client key; all requests of a minute may come at once. Raises `UsageError` for invalid ones."""
     caps = Caps(requests_per_minute, tokens_per_minute, max(int(requests_per_minute), 1), max_concurrency)
     if not all(0 <= most <= _MOST_ASKED for most in (requests_per_minute, tokens_per_minute, max_concurrency)):
         raise UsageError(f"a client key's rates must be numbers from 0 to {_MOST_ASKED:,}; 0 is no limit")
@@ -207,7 +207,7 @@ def check_key_name(name: str) -> None:
 
 
 def check_expiry(expires_at: int | None, now: float) -> None:
-    """Raise `UsageError` for a moment that lies behind, or beyond 2100."""
+    """Raise `UsageError` for a time in the past, or after 2100."""
     if expires_at is not None and not now < expires_at < _LAST_SECOND:
         raise UsageError("a client key's expiry must lie ahead, and before the year 2100")
 

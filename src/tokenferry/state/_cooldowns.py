@@ -50,7 +50,7 @@ class Cooldown(Struct, frozen=True):
 
 
 class Cooldowns:
-    """The cooldowns of this machine, those that are over too until somebody clears them. Thread-safe.
+    """The cooldowns of this machine, with those that are over until they are cleared. Thread-safe.
 
     `now` gives seconds since 1970 UTC.
     """
@@ -81,7 +81,7 @@ class Cooldowns:
             self._known, self._revision = tuple(map(_cooldown, rows)), revision
 
     def put(self, cooldown: Cooldown, *, is_better_informed: bool = False) -> Cooldown:
-        """Note it, and give what is on record then: of two ends of one cause the later one.
+        """Record it, and give the cooldown on record then: of two ends of one cause the later one.
 
         A known end counts before an unknown one while it lies ahead. What is better informed, as is a probe that
         succeeded or a person who says so, takes the place of what was known. Only news is written, for each process
@@ -107,7 +107,7 @@ class Cooldowns:
         return new
 
     def clear(self, scope: Scope, cause: str | None = None) -> int:
-        """Forget what is on record of exactly this scope, of one cause or of all. Gives how many it was."""
+        """Delete the cooldowns of exactly this scope, of one cause or of all. Gives their number."""
         with self._database.transaction() as connection:
             return connection.execute(
                 "DELETE FROM cooldowns WHERE kind = ? AND name = ? AND family = ? AND cause = coalesce(?, cause)",
@@ -129,13 +129,13 @@ class Cooldowns:
         return bool(changed)
 
     def prune(self, before: float) -> None:
-        """Forget what was over before then (seconds since 1970 UTC)."""
+        """Delete the cooldowns that were over before then (seconds since 1970 UTC)."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM cooldowns WHERE until < ?", (int(before),))
 
 
 def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
-    """Which of two of one scope and cause counts: the later end, and a known one that lies ahead before an unknown."""
+    """The one of two of one scope and cause that counts: the later end; a known future end before an unknown one."""
     if old.until is None:
         return new
     if new.until is None:

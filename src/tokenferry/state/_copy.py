@@ -1,4 +1,4 @@
-"""Copies what is precious of one state into another: from the file of a machine into a shared database, and back."""
+"""Copies keys, cooldowns and organizations from one state into another: a file, or a shared database."""
 
 from typing import Final
 

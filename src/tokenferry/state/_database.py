@@ -74,13 +74,13 @@ class Database(Protocol):
         """In bytes; 0 where that isn't known."""
 
     def revision(self, table: str) -> int:
-        """A number that differs whenever somebody changed what this table tells. Fit for an event loop."""
+        """A number that differs after each change of this table. May be called on an event loop."""
 
     def version(self) -> int:
         """A number that differs whenever anything was changed. Fit for an event loop."""
 
     def follow(self, table: str, read: Callable[[], object], forget: Callable[[], object] | None = None) -> bool:
-        """Whether `read` will be called, on another thread, whenever somebody has changed the table.
+        """Whether `read` will be called, on another thread, after each change of the table.
 
         If so its reader needn't ask, and may not on an event loop. `forget` is called once what was read is too old.
         """

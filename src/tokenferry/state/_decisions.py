@@ -29,7 +29,7 @@ class Decisions:
         self._most = most
 
     def add(self, decisions: Iterable[Decision]) -> None:
-        """Write them down, and give up the oldest. Waits for the disk. Raises `StorageFailed`, `CorruptFile`."""
+        """Store them, and delete the oldest. Waits for the disk. Raises `StorageFailed`, `CorruptFile`."""
         rows = [*map(_values, decisions)]
         with self._database.transaction() as connection:
             # Many rows a statement: with one for each the thread would have to wait for the event loop's as often.

@@ -18,23 +18,23 @@ _LOCK_TIMEOUT: Final = 10.0
 
 
 def gateway_id(home: Home) -> str:
-    """By what the gateways of this home know a request that comes back to them: 64 random bits in hexadecimal.
+    """The id by which this home's gateways recognize a request that returns to them: 64 random bits in hexadecimal.
 
-    It is no secret; upstreams see it. Where it can't be read or stored, it holds for this process alone.
+    It isn't a secret: upstreams see it. Where it can't be read or stored, this process has an id of its own.
     """
     return _made_once(home, home.gateway_id, _ID_BYTES, "requests that come back are known to this process alone")
 
 
 def login_secret(home: Home) -> Secret:
-    """What a login is begun and finished with, so that one gateway of this home can finish what another has begun.
+    """The secret with which one gateway of this home can finish a login that another has begun.
 
-    Where it can't be read or stored, it holds for this process and its workers alone.
+    Where it can't be read or stored, this process and its workers have one of their own.
     """
     return Secret(_made_once(home, home.login_secret, _SECRET_BYTES, "a login can be finished by this process alone"))
 
 
 def _made_once(home: Home, path: Path, length: int, otherwise: str) -> str:
-    """So many random bytes in hexadecimal, made once for a home."""
+    """`length` random bytes in hexadecimal, made once for a home. `otherwise` is logged where they can't be stored."""
     try:
         with FileLock(path, home.locks).held(_LOCK_TIMEOUT):
             with contextlib.suppress(FileNotFoundError):

@@ -45,7 +45,7 @@ class _Known(NamedTuple):
 class ClientKeys:
     """The gateway's client keys: only their sha256 is stored. Thread-safe.
 
-    `monotonic` and `now` give seconds: for the age of what is known, and for what is recorded. What writes raises
+    `monotonic` and `now` give seconds: for the age of cached keys, and for recorded times. Methods that write raise
     `StorageFailed` and `CorruptFile`, and waits for the disk. A key is named by its name or its id.
     """
 
@@ -133,9 +133,9 @@ class ClientKeys:
         return tuple(revoked)
 
     def prune(self, *, spared: Secret | None = None) -> tuple[ClientKey, ...]:
-        """Forget the keys that were revoked or have expired, and give them.
+        """Delete the keys that were revoked or have expired, and give them.
 
-        `spared` stays: what is registered again when it is unknown must stay known as revoked. Raises `StorageFailed`.
+        `spared` stays: it would be registered again if its revocation were forgotten. Raises `StorageFailed`.
         """
         digest = b"" if spared is None else bytes.fromhex(spared.sha256)
         with self._database.transaction() as connection:
@@ -239,7 +239,7 @@ class ClientKeys:
         return [client_key(row) for row in self._database.rows("SELECT * FROM client_keys ORDER BY created_at, number")]
 
     def listed(self) -> "Sequence[ClientKey]":
-        """The same, and the same object again until somebody has changed a key."""
+        """The same as `list`, and the same object again until a key is changed."""
         revision = self._database.revision("client_keys")
         if revision != self._listed[0]:
             self._listed = revision, self.list()
@@ -285,7 +285,7 @@ class ClientKeys:
         return live == 1
 
     def revoked(self, secret: Secret) -> bool:
-        """Tell whether this secret was a key once and is none any more."""
+        """Tell whether this secret is a revoked or expired key."""
         digest = bytes.fromhex(secret.sha256)
         rows = self._database.rows("SELECT * FROM client_keys WHERE digest = ?", (digest,))
         return any(not client_key(row).is_live(self._now()) for row in rows)
@@ -318,7 +318,7 @@ class ClientKeys:
         return self._database.away_for() > 0
 
     def by_id(self, id_: str) -> ClientKey | None:
-        """Give the key of this id; fit for an event loop where the table is followed."""
+        """Give the key of this id. May be called on an event loop where the table is followed."""
         if self._is_followed:
             return next((key for _, key in self._known.values() if key.id == id_), None)
         try:
@@ -327,12 +327,12 @@ class ClientKeys:
             return None
 
     def _forget(self) -> None:
-        """Let no key open anything: it is unknown which were revoked since."""
+        """Refuse every key, since any may have been revoked meanwhile."""
         with self._reading:
             self._known = {}
 
     def _refresh(self) -> None:
-        """Read the table if anybody changed it since it was read last."""
+        """Read the table if it was changed since the last time."""
         self._look_again = math.inf if self._is_followed else self._monotonic() + _POLL
         if self._is_followed:
             return
@@ -386,7 +386,7 @@ def _check_use(name: str, role: Role, rights: Rights, budgets: Sequence[str], ca
 
 
 def _digest(presented: str) -> bytes | None:
-    """The sha256 of what may be a key of ours, by its looks."""
+    """The sha256 of a text that has the form of a client key."""
     if len(presented) != KEY_LENGTH or not presented.isascii():
         return None
     return sha256(presented.encode("ascii")).digest()

@@ -9,7 +9,7 @@ from tokenferry.state._database import Database
 
 
 class KnownLimits:
-    """What the last answers said of each account's limits, whichever process they came to. Thread-safe."""
+    """The limits of each account by the last answers to any process. Thread-safe."""
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class KnownLimits:
             )
 
     def prune(self, before: float) -> None:
-        """Forget what was noted before then (seconds since 1970 UTC)."""
+        """Delete the limits that were noted before then (seconds since 1970 UTC)."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM limits WHERE noted_at < ?", (int(before),))
 

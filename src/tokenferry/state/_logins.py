@@ -49,8 +49,8 @@ class StartedLogins:
     ) -> Secret:
         """Give the `state` of a new login, good once, for 10 minutes, and in this session alone.
 
-        Of more than 100 logins of a session, and of more than 1000 in all, the oldest are given up. The state is
-        hexadecimal: there are pages that mangle other characters. Raises `StorageFailed`, `CorruptFile`.
+        Of more than 100 logins of a session, and of more than 1000 in all, the oldest are deleted. The state is
+        hexadecimal: some pages change other characters. Raises `StorageFailed`, `CorruptFile`.
         """
         state = Secret(secrets.token_hex(_STATE_BYTES))
         now = int(self._now())
@@ -97,7 +97,7 @@ class StartedLogins:
     def bind(self, state: Secret, browser: Secret) -> StartedLogin | None:
         """Bind a login to the browser that leads a person to the provider, and give it.
 
-        None if there is none; one that is bound to another browser already is given up. Raises as `take` does.
+        None if there is none; one that is already bound to another browser is deleted. Raises as `take` does.
         """
         if self.find(state) is None:
             return None
@@ -122,7 +122,7 @@ class StartedLogins:
         return None if row is None else self._login(row)
 
     def _remove(self, state: Secret) -> Row | None:
-        """Take the row out. What isn't there costs no writing: anybody may ask for it."""
+        """Delete and give the row. A missing one costs no write, because anyone may ask."""
         digest = _digest(state)
         if not self._database.rows("SELECT 1 FROM logins WHERE state = ?", (digest,)):
             return None

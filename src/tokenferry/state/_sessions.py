@@ -89,7 +89,7 @@ class DashboardSessions:
         return _session(row), secret
 
     def find(self, secret: Secret) -> DashboardSession | None:
-        """Give the session of this cookie; None if there is none, it has ended, or its key opens nothing any more.
+        """Give the session of this cookie; None if there is none, it has ended, or its key isn't valid any more.
 
         Fit for an event loop. Raises `StorageFailed`, `CorruptFile`.
         """
@@ -131,7 +131,7 @@ class DashboardSessions:
             connection.execute("UPDATE sessions SET notice = ? WHERE id = ?", (text, id))
 
     def take_notice(self, id: str) -> str:  # noqa: A002  # see above
-        """Give the sentence that waits for the session, once; empty if there is none."""
+        """Give the sentence that the session is to show, once; empty if there is none."""
         rows = self._database.rows("SELECT notice FROM sessions WHERE id = ?", (id,))
         if not rows or not rows[0]["notice"]:
             return ""

@@ -52,7 +52,7 @@ class Schema(Struct, frozen=True):
 class SqliteDatabase:
     """One 0600 SQLite file in WAL mode, with a connection that reads and one that writes.
 
-    Both may be used from any thread. The reading one never waits for anybody: in WAL mode readers need no lock, and
+    Both may be used from any thread. The reading one never waits for others: in WAL mode readers need no lock, and
     where SQLite wants one all the same (recovery after a crash) it gives up at once.
     Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
@@ -94,9 +94,9 @@ class SqliteDatabase:
         return 0
 
     def revision(self, table: str) -> int:
-        """A number that differs whenever somebody changed what this table tells, in whichever process.
+        """A number that differs after each change of this table by any process.
 
-        Microseconds; fit for an event loop. Where the table's own number is lost, that of the file stands for it.
+        Takes microseconds, so it may be called on an event loop. Without the table's own number it is the file's.
         Raises `StorageFailed`, `CorruptFile`.
         """
         with self._faults(), self._read_lock:

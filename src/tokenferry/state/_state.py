@@ -20,7 +20,7 @@ from tokenferry.state._sqlite import SqliteDatabase
 
 
 class State:
-    """What is known besides credentials: of the machine in a file, of several hosts in a database of theirs.
+    """Everything but credentials that processes share: in a file on one machine, in a database for several hosts.
 
     A file is made if it is missing. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
@@ -60,7 +60,7 @@ class State:
         return self.database.is_shared
 
     def follow(self, table: str, read: Callable[[], object], forget: Callable[[], object] | None = None) -> bool:
-        """Have `read` called when others have changed a table, if the database can; tells whether it can.
+        """Have `read` called after changes by others, if the database supports that; returns whether it does.
 
         `forget` is called once what was read is too old.
         """
@@ -75,7 +75,7 @@ class State:
         return self.database.version()
 
     def close(self) -> None:
-        """Write what is pending and close the file or the database."""
+        """Write pending changes and close the file or the database."""
         with contextlib.suppress(StorageFailed, CorruptFile):
             self.keys.record_use()
         self.database.close()

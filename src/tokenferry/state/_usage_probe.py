@@ -64,7 +64,7 @@ class UsageProbe:
         self._is_asking = False
 
     def look(self, cooldowns: tuple[Cooldown, ...]) -> None:
-        """Ask about each account whose turn it is."""
+        """Ask the usage endpoints of the accounts that are due."""
         now = self._now()
         limited: dict[str, list[Cooldown]] = {}
         for one in cooldowns:

@@ -41,9 +41,9 @@ class Moves(Protocol):
 
 
 class AttachedStore:
-    """A `Store` over the files of a home, in which an account's credential may rest in another program's store.
+    """A `Store` over the files of a home, in which an account's credential may be stored by another program.
 
-    Of such an account a 0600 document in `folder` says which store that is; `open_store` opens it. An account that was
+    A 0600 document in `folder` names that store for such an account; `open_store` opens it. An account that was
     moved there has a document of its own, too: a copy, unused while the other one is there. No program gets the
     lock of an account whose move was cut short before that is brought to its end.
     """
@@ -79,7 +79,7 @@ class AttachedStore:
         return None if self.is_attached(name) else self._files.header(name)
 
     def attach(self, account: Account) -> None:
-        """Take an account in whose credential is stored elsewhere. Raises `UsageError`, `StorageFailed`."""
+        """Add an account whose credential is stored elsewhere. Raises `UsageError`, `StorageFailed`."""
         name = account.name
         with self._no_move(), self._files.exclusive(name, _LOCK_WAIT), self._files.naming(name):
             if name in self.names():
@@ -91,7 +91,7 @@ class AttachedStore:
             self._attachments.put(account)
 
     def amend(self, account: Account) -> None:
-        """Replace what is known of an attached account. Only for the holder of `exclusive(name)`. `StorageFailed`."""
+        """Replace the data of an attached account. Only for the holder of `exclusive(name)`. `StorageFailed`."""
         self._attachments.put(account)
 
     def detach(self, name: str) -> None:
@@ -111,7 +111,7 @@ class AttachedStore:
         return sorted({*self._files.names(), *self._attachments.names()})
 
     def place(self, name: str) -> str:
-        """Where the account's document lies."""
+        """The path of the account's document."""
         return str((self._attachments if self.is_attached(name) else self._files).path(name))
 
     def read(self, name: str) -> Document:
@@ -157,7 +157,7 @@ class AttachedStore:
         return stamps
 
     def _no_move(self) -> AbstractContextManager[None]:
-        """While it is held no login moves, so that what is attached where is changed by one at a time."""
+        """Hold the lock of attachments: no login moves meanwhile, and one process at a time changes them."""
         return contextlib.nullcontext() if self._moves is None else self._moves.held_off(_LOCK_WAIT)
 
     def _store_of(self, name: str) -> Store:
@@ -170,7 +170,7 @@ class AttachedStore:
         return store
 
     def _completed(self, name: str, document: Document) -> Document:
-        """The document, with what the copy left here knows besides. Raises `NeedsLogin` if it is about another one."""
+        """The document, with further fields of the copy left here. Raises `NeedsLogin` if it is about another one."""
         try:
             copy = self._files.read(name)
         except (UnknownAccount, CorruptFile, UnsafeFile):
@@ -228,7 +228,7 @@ def are_different(one: OAuthToken, other: OAuthToken) -> bool:
 
 
 def _is_one_place(one: Account, other: Account) -> bool:
-    """Whether the logins of two attached accounts rest in the same place, as they do where one doesn't say which."""
+    """Whether the logins of two attached accounts are in the same place; an account without a place shares any."""
     folders, profiles = ([each.labels.get(label) for each in (one, other)] for label in (_FOLDER_LABEL, _PROFILE_LABEL))
     are_one_folder = not all(folders) or len({os.path.realpath(folder) for folder in folders if folder}) == 1
     return one.store == other.store and are_one_folder and (not all(profiles) or profiles[0] == profiles[1])

@@ -11,7 +11,7 @@ _SUFFIX: Final = ".json"
 
 
 class Attachments:
-    """Which accounts rest in another program's store: a 0600 document each in a folder, without any secret.
+    """Accounts whose logins another program stores: a 0600 document for each in a folder, without any secret.
 
     While the document is there, the account's login is the one in that store. Written only under the lock of the
     account's own document.

@@ -56,7 +56,7 @@ def check_account_name(name: str) -> str:
 
 
 def check_label(name: str, value: str) -> None:
-    """Raise `UsageError` for what neither an account nor a client key can have as a label."""
+    """Raise `UsageError` for an invalid label of an account or client key."""
     if not _LABEL.fullmatch(name):
         raise UsageError(
             f"{name[:80]!r} can't be a label's name: use 1 to 64 of A-Z a-z 0-9 . _ / -, a letter or digit first"
@@ -66,13 +66,13 @@ def check_label(name: str, value: str) -> None:
 
 
 def refuse_twin(name: str, names: Iterable[str]) -> None:
-    """Raise `UsageError` where an account exists whose name differs from this one in case alone."""
+    """Raise `UsageError` if the name of another account differs from this one in case alone."""
     if twin := next((other for other in names if other.casefold() == name.casefold() and other != name), None):
         raise UsageError(f"account {twin!r} exists, and {name!r} differs in case alone; use another name")
 
 
 class Account(Struct, frozen=True):
-    """What is known of an account besides its secret. `created_at` is in seconds since 1970 UTC.
+    """An account without its secret. `created_at` is in seconds since 1970 UTC.
 
     `max_age` is how many seconds old a key or setup token may become; None for no limit.
     """
@@ -130,7 +130,7 @@ class Document(Struct, frozen=True):
 
     @classmethod
     def from_fields(cls, fields: Fields | None, name: str, place: str) -> "Document":
-        """The same of what was parsed already; None for what wasn't a JSON object."""
+        """Read a document that is parsed already; None stands for one that wasn't a JSON object."""
         if fields is None:
             raise CorruptFile(f"{place} isn't a JSON object; {_CURE}")
         try:
@@ -152,7 +152,7 @@ class Document(Struct, frozen=True):
 
 
 def account_to_json(account: Account) -> dict[str, Any]:
-    """What a document says of an account, whichever store its credential is stored in."""
+    """The account that a document describes, for any store of its credential."""
     optional = {"max_age": account.max_age, "paused": account.paused or None, "paused_until": account.paused_until}
     return {
         "name": account.name,

@@ -40,7 +40,7 @@ class FileStore:
         return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
 
     def path(self, name: str) -> Path:
-        """Where the account's document lies."""
+        """The path of the account's document."""
         return self._home.accounts / f"{check_account_name(name)}{_SUFFIX}"
 
     def place(self, name: str) -> str:

@@ -27,7 +27,7 @@ def reason_of(fault: OSError) -> str:
 
 
 def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes: int = MAX_BYTES) -> bytes:
-    """Read a file that must be ours alone.
+    """Read a file that only its owner may read and write.
 
     Raises `FileNotFoundError` if there is none, `UnsafeFile` for a symlink, a FIFO or other non-file, another owner,
     and modes that let others read it (or only write it, with `readable_by_others`) or replace it in its folder.
@@ -172,7 +172,7 @@ class Disk:
         os.utime(descriptor, ns=(now, now))
 
     def status(self, what: Path | int) -> os.stat_result:
-        """The status of a path, links not followed, or of what a descriptor holds."""
+        """The status of a path, without following links, or of a descriptor's file."""
         return os.fstat(what) if isinstance(what, int) else os.lstat(what)
 
     def sync_folder(self, path: Path) -> None:

@@ -114,7 +114,7 @@ class FileLock:
             os.close(descriptor)
 
     def is_held(self) -> bool:
-        """Whether anybody holds it; asking takes a shared lock for a moment, and leaves the file as it is."""
+        """Whether a process holds it. The check takes a shared lock for a moment and leaves the file unchanged."""
         import fcntl  # noqa: PLC0415  # POSIX alone has it
 
         try:
@@ -179,7 +179,7 @@ def refuse_network_file_system(folder: Path, *, mounts: Path = Path("/proc/self/
 
 
 def _file_system(folder: str, mounts: Path) -> str | None:
-    """The type of the file system a folder lies on, from mountinfo (proc(5)); None where there is no such table."""
+    """The type of a folder's file system, from mountinfo (proc(5)); None where there is no such table."""
     try:
         lines = mounts.read_bytes().split(b"\n")
     except OSError:

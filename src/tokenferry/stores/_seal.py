@@ -143,7 +143,7 @@ class Seal:
         return None
 
     def _sign(self, raw: bytes, marker: Marker) -> None:
-        """Sign a marker of version 1, unless somebody changes it now, or the home is read-only."""
+        """Sign a marker of version 1, unless another process changes it now or the home is read-only."""
         with contextlib.suppress(TokenferryError), FileLock(self.path, self._locks).held(0):
             if self._raw() == raw:
                 self.mark(self.signed(marker))
@@ -163,7 +163,7 @@ class Seal:
                         yield str(path), parse_sealed(raw, fields, path.stem, str(path))
 
     def refuses_clear(self) -> bool:
-        """Whether everything is sealed here, so that what is in clear was put there by somebody else.
+        """Whether everything is sealed here, so that another program wrote a document in clear.
 
         So it is beside sealed documents whose marker is gone: our own programs remove it last. Raises what `checked`
         does.
@@ -290,7 +290,7 @@ class Seal:
     # -- where keys rest
 
     def new_key(self, place: KeyPlace) -> SealKey:
-        """Make a key and put it where it shall rest, durably, beside those that are there.
+        """Make a key and store it durably, beside the present ones.
 
         Raises `ConfigError`, `NeedsUnlock`, `UnsafeFile`, `CorruptFile`, `StorageFailed`.
         """
@@ -356,7 +356,7 @@ class Seal:
         return False
 
     def _places(self, key: str) -> list[KeyPlace]:
-        """Where the key may rest: in the file that the environment names, and where the home says."""
+        """The places of the key: the file that the environment names, and the place that the home names."""
         named = os.environ.get(KEY_FILE)
         marker = self.marker()
         said = None if marker is None else marker.place_of(key)

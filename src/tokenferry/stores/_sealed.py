@@ -82,7 +82,7 @@ class SealedDocument(Struct, frozen=True):
         return cls(header, close_box(key, document.to_bytes(), _PURPOSE, header.to_json()))
 
     def open(self, key: SealKey, place: str) -> Document:
-        """The document. Raises `CorruptFile` if anything about it was changed by somebody without the key."""
+        """The document. Raises `CorruptFile` if a program without the key changed it."""
         try:
             plain = open_box(key, self.box, _PURPOSE, self.header.to_json())
         except BrokenSeal as fault:
@@ -96,7 +96,7 @@ class SealedDocument(Struct, frozen=True):
 
 
 class Resealed:
-    """The sealed documents that this process saw replaced: none of them comes back by itself.
+    """The sealed documents that this process saw replaced. None of them comes back by itself.
 
     No box is made twice, so one that was seen before and then wasn't there is an older document, put back by a program
     that restores files or by somebody who can't write a new one.

@@ -46,7 +46,7 @@ class Replacing(Protocol):
 
 @runtime_checkable
 class Publishing(Protocol):
-    """A store whose generations alone don't say that a document is the one that was read."""
+    """A store where an equal generation doesn't mean an equal document."""
 
     def publish(self, name: str, expected: int, new: Document, presented: str) -> None:
         """Replace the document as `swap` does, if it holds the refresh token that was presented (sha256)."""
@@ -61,21 +61,21 @@ class Sealable(Protocol):
     def seal(self) -> "Seal": ...
 
     def header(self, name: str) -> "Header | None":
-        """Give what is in clear of a sealed document; None for one that isn't sealed. Raises what `read` does."""
+        """Give the unencrypted header of a sealed document; None for one that isn't sealed. Raises what `read` does."""
         ...
 
     def place(self, name: str) -> str:
-        """Where the account's document lies, for a person."""
+        """The place of the account's document, for people."""
         ...
 
 
 @runtime_checkable
 class Attaching(Protocol):
-    """A store that accounts can be added to whose credential rests in another program's store."""
+    """A store to which accounts can be added whose credentials another program stores."""
 
     @property
     def files(self) -> "Store":
-        """The accounts whose credential rests here."""
+        """The accounts whose credentials are stored here."""
         ...
 
     def attach(self, account: Account) -> None: ...
@@ -123,7 +123,7 @@ class Mirrored(Protocol):
 
 
 class Store(Protocol):
-    """Where credentials rest. Any object with these methods will do."""
+    """Stores credentials. Any object with these methods will do."""
 
     def names(self) -> list[str]:
         """The accounts it holds, sorted."""
@@ -136,14 +136,14 @@ class Store(Protocol):
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`; None stands for "there is none".
 
-        Only for who holds `exclusive(name)`. It is durable on return. Raises `Conflict` (nothing was written),
-        `StorageFailed` (the old document stands), and `UsageError` for a new account whose name differs from
+        Only for the holder of `exclusive(name)`. It is durable on return. Raises `Conflict` (nothing was written),
+        `StorageFailed` (the old document is unchanged), and `UsageError` for a new account whose name differs from
         another's in case alone.
         """
         ...
 
     def discard(self, name: str) -> None:
-        """Remove a document that can't be read. Only for who holds `exclusive(name)`. Raises `Conflict` if it can."""
+        """Remove an unreadable document; for the holder of `exclusive(name)`. Raises `Conflict` for a readable one."""
         ...
 
     def lock(self, name: str) -> Lock:

@@ -10,7 +10,7 @@ Stamps: TypeAlias = Callable[[], Mapping[str, Hashable]]
 
 
 class Watch:
-    """Reports, off the callers' path, which documents anybody changed.
+    """Reports which documents were changed, on a thread of its own.
 
     A daemon thread asks for their stamps every `interval` seconds; it doesn't keep its `Watch` alive. A forked child
     has all of them reported once, and watches from the next `ensure_running`.
