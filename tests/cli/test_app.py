@@ -64,6 +64,10 @@ def test_every_command_has_help_with_examples_that_start_with_its_name(inside: I
         (["token", "--nope"], "there is no option --nope"),
         (["account", "add", "--knd"], "there is no option --knd; did you mean --kind?"),
         (
+            ["explain", "route", "glm"],
+            "it takes no further argument, and got 'glm'; see: tokenferry explain route --help",
+        ),
+        (
             ["key", "create", "x", "--role", "clint"],
             "client, admin, viewer or metrics, not 'clint'; did you mean 'client'?",
         ),

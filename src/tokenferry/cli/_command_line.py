@@ -19,6 +19,7 @@ _PYDANTIC: Final = {
 _SECRET: Final = re.compile(r"(?=.*\d)[\w.~+=-]{24,}", re.ASCII)
 _SECRET_OPTIONS: Final = {"--key", "--api-key", "--token", "--secret", "--password"}
 _QUOTED: Final = re.compile(r"'([^']*)'")
+_EXTRA: Final = re.compile(r"Got unexpected extra argument\S* \((?P<words>.*)\)", re.DOTALL)
 _CHOICE: Final = re.compile(r"for '?(?P<option>[^':]+)'?: .*?'(?P<value>[^']*)' is not one of (?P<choices>'.*', '.*')")
 
 
@@ -69,6 +70,8 @@ def _unknown_option(fault: TyperException) -> str | None:
 
 def _unknown_value(message: str) -> str:
     """The message; where a value is none of those that an option takes, with the nearest."""
+    if extra := _EXTRA.match(message):
+        return f"it takes no further argument, and got {extra['words'][:80]!r}"
     found = _CHOICE.search(message)
     if found is None:
         for words, plain in _PYDANTIC.items():
