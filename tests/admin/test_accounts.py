@@ -25,9 +25,9 @@ def added(api: Api, status: int = 201, **fields: Any) -> dict[str, Any]:
 
 
 def test_an_api_key_is_stored_under_its_name(api: Api) -> None:
-    told = added(api, name="work", key=KEY)
-    assert told["message"] == "stored account work"
-    account = told["account"]
+    reported = added(api, name="work", key=KEY)
+    assert reported["message"] == "stored account work"
+    account = reported["account"]
     assert (account["name"], account["provider"], account["kind"], account["state"]) == (
         "work",
         "anthropic",
@@ -48,23 +48,23 @@ def test_the_tokens_of_a_login_are_stored_as_one(api: Api) -> None:
 
 
 def test_a_setup_token_of_the_vendors_is_stored_and_the_policy_told(api: Api) -> None:
-    told = added(api, name="mine", provider="claude-max", key=SETUP)
-    assert told["account"]["kind"] == "setup-token"
-    assert "tokenferry policy set own-use" in told["message"]
+    reported = added(api, name="mine", provider="claude-max", key=SETUP)
+    assert reported["account"]["kind"] == "setup-token"
+    assert "tokenferry policy set own-use" in reported["message"]
 
 
 def test_a_name_that_is_taken_needs_to_be_replaced_on_purpose(api: Api) -> None:
     added(api, name="work", key=KEY)
     assert '"replace": true' in refused(api.post("/api/accounts", {"name": "work", "key": KEY + "2"}), 409)
-    told = added(api, 200, name="work", key=KEY + "2", replace=True)
-    assert told["message"] == "replaced account work"
+    reported = added(api, 200, name="work", key=KEY + "2", replace=True)
+    assert reported["message"] == "replaced account work"
     assert api.broker.book.read("work").credential.secret.reveal() == KEY + "2"
     assert api.audit()[-1]["action"] == "account.replace"
     assert "differs in case alone" in refused(api.post("/api/accounts", {"name": "Work", "key": KEY}), 400)
 
 
 @pytest.mark.parametrize(
-    ("fields", "status", "told"),
+    ("fields", "status", "reported"),
     [
         ({"name": "a b", "key": KEY}, 400, "can't be an account's name"),
         ({"name": "../a", "key": KEY}, 400, "can't be an account's name"),
@@ -84,10 +84,10 @@ def test_a_name_that_is_taken_needs_to_be_replaced_on_purpose(api: Api) -> None:
     ],
 )
 def test_what_cannot_be_stored_is_told_without_being_quoted(
-    api: Api, fields: dict[str, Any], status: int, told: str
+    api: Api, fields: dict[str, Any], status: int, reported: str
 ) -> None:
     message = refused(api.post("/api/accounts", fields), status)
-    assert told in message
+    assert reported in message
     assert not shows(message, KEY, "sk-ant-oat01-short", str(LOGIN["access_token"]))
     assert api.broker.book.store.names() == []
 

@@ -213,8 +213,8 @@ def test_what_did_not_change_stays_as_it_stood() -> None:
 
 
 def test_what_is_known_of_the_old_login_goes_with_it() -> None:
-    told = section(refreshTokenExpiresAt=EXPIRES * 1000)
-    for raw in (document(told), document(STUB | {"refreshTokenExpiresAt": 1})):
+    reported = section(refreshTokenExpiresAt=EXPIRES * 1000)
+    for raw in (document(reported), document(STUB | {"refreshTokenExpiresAt": 1})):
         new = json.loads(merge(parse(raw), OAuthToken(Secret("new"), Secret("newer"), 5)))
         assert new["claudeAiOauth"] == {"accessToken": "new", "refreshToken": "newer", "expiresAt": 5000}
 

@@ -23,13 +23,13 @@ def bare(token: OAuthToken) -> OAuthToken:
     return found
 
 
-def told(token: OAuthToken) -> tuple[object, ...]:
+def reported(token: OAuthToken) -> tuple[object, ...]:
     return (token.email, token.obtained_at, token.lifetime, token.source)
 
 
 def test_another_process_knows_what_the_grant_said(file: Path) -> None:
     LastGrant(file).keep(renewed())
-    assert told(LastGrant(file).complete(bare(renewed()))) == told(renewed())
+    assert reported(LastGrant(file).complete(bare(renewed()))) == reported(renewed())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     secrets = [secret.reveal() for secret in (renewed().secret, renewed().refresh) if secret]
     assert shows(file.read_text(), *secrets) == []
@@ -38,11 +38,11 @@ def test_another_process_knows_what_the_grant_said(file: Path) -> None:
 def test_it_says_nothing_of_other_tokens(file: Path) -> None:
     grant = LastGrant(file)
     grant.keep(renewed())
-    assert told(grant.complete(bare(renewed(2)))) == (None, None, None, None)
-    assert told(LastGrant(file).complete(bare(renewed(refresh=None)))) == (None, None, None, None)
+    assert reported(grant.complete(bare(renewed(2)))) == (None, None, None, None)
+    assert reported(LastGrant(file).complete(bare(renewed(refresh=None)))) == (None, None, None, None)
     LastGrant(file).keep(renewed(2))
-    assert told(grant.complete(bare(renewed(2)))) == told(renewed(2))
-    assert told(grant.complete(bare(renewed()))) == (None, None, None, None)
+    assert reported(grant.complete(bare(renewed(2)))) == reported(renewed(2))
+    assert reported(grant.complete(bare(renewed()))) == (None, None, None, None)
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", '{"tokens": 1}', '{"tokens": "x", "obtained_at": "1"}'])
@@ -57,7 +57,7 @@ def test_without_a_disk_this_process_knows_still(locks: Path) -> None:
     locks.write_text("no folder")
     grant = LastGrant(locks / "x.granted")
     grant.keep(renewed())
-    assert told(grant.complete(bare(renewed()))) == told(renewed())
+    assert reported(grant.complete(bare(renewed()))) == reported(renewed())
     assert LastGrant(locks / "x.granted").complete(bare(renewed())) == bare(renewed())
 
 
@@ -69,4 +69,4 @@ def test_a_renewed_login_is_known_to_be_of_a_grant_in_every_process(claude: Clau
         ours.swap("mine", generation, holding(renewed()))
     credential = others.read("mine").credential
     assert isinstance(credential, OAuthToken)
-    assert told(credential) == told(renewed())
+    assert reported(credential) == reported(renewed())

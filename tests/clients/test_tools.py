@@ -362,11 +362,11 @@ def test_a_program_that_reads_no_variables_is_led_to_the_gateway_by_arguments() 
     command = started([path, "exec", "hi"], ACCESS.url)
     assert (command[0], command[-2:]) == (path, ["exec", "hi"])
     assert command[1:-2:2] == ["-c"] * ((len(command) - 3) // 2)
-    told = tomllib.loads("\n".join(command[2:-2:2]))
-    assert told["model_providers"]["tokenferry"].pop("env_key") == "OPENAI_API_KEY"
+    reported = tomllib.loads("\n".join(command[2:-2:2]))
+    assert reported["model_providers"]["tokenferry"].pop("env_key") == "OPENAI_API_KEY"
     written = tomllib.loads(TOOLS["codex"].files({}, Path("/p"), ACCESS)[0].lines())
     assert written["model_providers"]["tokenferry"].pop("auth")
-    assert told == written
+    assert reported == written
     assert started(["claude", "-p"], ACCESS.url) == ["claude", "-p"]
 
 

@@ -39,7 +39,7 @@ def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str
 def test_a_webhook_may_be_in_a_variable(write: Write) -> None:
     missing = write('[alerts]\nwebhook = "$HOOK"', {})
     assert missing.alerts.webhook is None
-    assert any("alerts.webhook names HOOK, which is not set" in told for told in missing.warnings)
+    assert any("alerts.webhook names HOOK, which is not set" in reported for reported in missing.warnings)
     known = write('[alerts]\nwebhook = "$HOOK"', {"HOOK": "https://hooks.example.com/s3cret"})
     assert known.alerts.webhook is not None
     assert known.alerts.webhook.reveal().endswith("/s3cret")

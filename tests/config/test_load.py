@@ -184,7 +184,7 @@ def test_every_fault_is_reported_at_once_with_its_place(write: Write) -> None:
 )
 def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(write: Write, broken: str) -> None:
     """Each of its faults is told once, and the keys that follow are known ones."""
-    told = problems(
+    reported = problems(
         write,
         f"""
         [[providers]]
@@ -196,8 +196,10 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         token_endpoint = "{{base_url}}/token"
         """,
     )
-    assert not [problem for problem in told if "no key that tokenferry knows" in problem or "token_endpoint" in problem]
-    assert len({problem.split()[0] for problem in told}) == len(told)
+    assert not [
+        problem for problem in reported if "no key that tokenferry knows" in problem or "token_endpoint" in problem
+    ]
+    assert len({problem.split()[0] for problem in reported}) == len(reported)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
     ],
 )
 def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str) -> None:
-    assert any(told.startswith(problem) for told in problems(write, text))
+    assert any(reported.startswith(problem) for reported in problems(write, text))
 
 
 def test_a_provider_declared_twice_is_a_fault(write: Write) -> None:

@@ -81,7 +81,7 @@ def test_a_mapping_says_how_requests_of_other_formats_are_translated(write: Writ
 )
 def test_a_fault_is_reported_with_its_place(write: Write, text: str, problem: str) -> None:
     found = problems(write, PROVIDERS + text)
-    assert any(told.startswith(problem) for told in found), found
+    assert any(reported.startswith(problem) for reported in found), found
 
 
 def test_models_that_a_provider_lists_itself_are_mapped_to_it_unless_models_says_otherwise(write: Write) -> None:

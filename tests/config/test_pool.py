@@ -101,7 +101,7 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
 def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         write(f"[pool]\n{text}")
-    assert any(problem in told for told in caught.value.problems), caught.value.problems
+    assert any(problem in reported for reported in caught.value.problems), caught.value.problems
 
 
 def test_a_usage_url_is_on_the_host_that_the_login_is_for(write: Write) -> None:
@@ -118,4 +118,4 @@ def test_a_usage_url_is_on_the_host_that_the_login_is_for(write: Write) -> None:
     ):
         with pytest.raises(ConfigError) as caught:
             write(f'[[providers]]\nname = "mine"\nbase_url = "https://llm.example"\nusage_url = "{url}"')
-        assert any(problem in told for told in caught.value.problems)
+        assert any(problem in reported for reported in caught.value.problems)

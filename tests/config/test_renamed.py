@@ -49,8 +49,8 @@ def test_what_a_former_key_is_now_exists(write: Write) -> None:
         elif former != "pool.accounts":
             table, _, key = now.partition(",")[0].partition(".")
             value = '"text"' if now == "log.format" else '"1s"' if key.endswith("timeout") else 1
-            told = problems(write, f"[{table}]\n{key} = {value}\nno_such_key = 1\n")
-            assert [problem for problem in told if f"{key} is" in problem and "no key" in problem] == []
+            reported = problems(write, f"[{table}]\n{key} = {value}\nno_such_key = 1\n")
+            assert [problem for problem in reported if f"{key} is" in problem and "no key" in problem] == []
 
 
 @pytest.mark.parametrize(

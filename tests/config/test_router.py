@@ -95,7 +95,7 @@ def test_what_is_empty_counts_as_left_out(write: Write) -> None:
 )
 def test_a_fault_is_reported_with_its_place(write: Write, text: str, problem: str) -> None:
     found = problems(write, f"[router]\n{text}\n{MODELS}")
-    assert any(told.startswith(problem) for told in found), found
+    assert any(reported.startswith(problem) for reported in found), found
 
 
 def test_a_target_that_no_model_has_is_reported_where_there_are_models(write: Write) -> None:

@@ -22,8 +22,8 @@ def test_there_are_answers_and_each_has_its_meaning_beside_it() -> None:
 def test_every_rule_has_an_answer() -> None:
     meant = [json.loads((ANSWERS / f"{name}.json").read_text()) for name in NAMES]
     keys = ("scope", "models", "cause", "action")
-    told = {tuple(one[key] for key in keys) for one in meant}
-    assert {tuple(getattr(rule, key) for key in keys) for rule in (*RULES, AFTER_CONTENT)} == told
+    reported = {tuple(one[key] for key in keys) for one in meant}
+    assert {tuple(getattr(rule, key) for key in keys) for rule in (*RULES, AFTER_CONTENT)} == reported
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,8 +35,8 @@ def test_an_answer_means_what_is_written_beside_it(name: str) -> None:
     verdict = classify(
         answer.status, answer.headers, answer.body, now=now, provider_format=expected.get("format", "anthropic")
     )
-    told = {key: getattr(verdict, key) for key in ("scope", "models", "cause", "action", "hold")}
-    assert told == {key: expected[key] for key in told}
+    reported = {key: getattr(verdict, key) for key in ("scope", "models", "cause", "action", "hold")}
+    assert reported == {key: expected[key] for key in reported}
     if expected["until"] is None:
         assert verdict.until is None
     else:

@@ -152,8 +152,8 @@ def test_a_word_about_the_whole_that_nobody_knows_leaves_what_else_is_told() -> 
     ],
 )
 def test_of_a_compressed_body_a_copy_is_read(coding: str, compress: Callable[[bytes], bytes]) -> None:
-    told = compress(body("Your credit balance is too low"))
-    assert judge(400, {"Content-Encoding": coding}, told).cause == "no-credit"
+    reported = compress(body("Your credit balance is too low"))
+    assert judge(400, {"Content-Encoding": coding}, reported).cause == "no-credit"
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "gzip, gzip", "deflate", "nonsense"])
@@ -297,13 +297,13 @@ def test_a_403_refuses_a_token_by_the_error_that_its_challenge_names(challenge: 
     ],
 )
 def test_a_date_counts_within_31_days_else_an_hour(date: str, hold: str, until: float | None) -> None:
-    told = f"You have reached your specified API usage limits. You will regain access on {date}."
-    verdict = judge(400, content=body(told))
+    reported = f"You have reached your specified API usage limits. You will regain access on {date}."
+    verdict = judge(400, content=body(reported))
     assert (verdict.cause, verdict.hold, verdict.until) == ("usage-limit", hold, until)
 
 
 @pytest.mark.parametrize(
-    ("told", "hold", "until"),
+    ("reported", "hold", "until"),
     [
         ({"resets_in_seconds": 600}, "retry-after", NOW + 600),
         ({"resets_at": NOW + 700}, "retry-after", NOW + 700),
@@ -316,6 +316,6 @@ def test_a_date_counts_within_31_days_else_an_hour(date: str, hold: str, until: 
         ({}, "long", None),
     ],
 )
-def test_a_usage_limit_ends_when_its_body_says(told: dict[str, Any], hold: str, until: float | None) -> None:
-    verdict = judge(429, content=body("The usage limit has been reached", "usage_limit_reached", **told))
+def test_a_usage_limit_ends_when_its_body_says(reported: dict[str, Any], hold: str, until: float | None) -> None:
+    verdict = judge(429, content=body("The usage limit has been reached", "usage_limit_reached", **reported))
     assert (verdict.cause, verdict.scope, verdict.hold, verdict.until) == ("usage-limit", "account", hold, until)

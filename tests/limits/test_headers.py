@@ -16,8 +16,8 @@ def read(wire_format: WireFormat = "anthropic", /, **headers: str) -> LimitState
     return read_limits(named, now=NOW, provider_format=wire_format)
 
 
-def unified(**told: str) -> LimitState:
-    named = {f"{UNIFIED}{name.lstrip('_').replace('__', '-')}": value for name, value in told.items()}
+def unified(**reported: str) -> LimitState:
+    named = {f"{UNIFIED}{name.lstrip('_').replace('__', '-')}": value for name, value in reported.items()}
     return read_limits(named, now=NOW, provider_format="anthropic")
 
 

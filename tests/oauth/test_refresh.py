@@ -256,8 +256,8 @@ def test_only_the_error_field_of_a_4xx_kills_a_login(status: int, code: str) -> 
         outcome = answered(status, body)
         assert isinstance(outcome, Denied)
         assert outcome.reason.startswith(code)
-    told = answered(status, {"error": code, "error_description": "It is used up"})
-    assert told == Denied(f"{code}: It is used up")
+    reported = answered(status, {"error": code, "error_description": "It is used up"})
+    assert reported == Denied(f"{code}: It is used up")
 
 
 @pytest.mark.parametrize(

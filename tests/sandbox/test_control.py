@@ -125,8 +125,8 @@ def test_the_clock_moves(http: httpx2.Client, sandbox: Sandbox) -> None:
     http.post("/_sandbox/clock", json={"set": 2_000_000_000})
     assert 0 <= http.get("/_sandbox/clock").json()["now"] - 2_000_000_000 < 60
     assert sandbox.advance(100) >= 2_000_000_100
-    told = parsedate_to_datetime(http.get("/api/hello").headers["date"]).timestamp()
-    assert 2_000_000_100 <= told < 2_000_000_160
+    reported = parsedate_to_datetime(http.get("/api/hello").headers["date"]).timestamp()
+    assert 2_000_000_100 <= reported < 2_000_000_160
 
 
 def test_settings_reach_one_account_or_all(http: httpx2.Client, sandbox: Sandbox) -> None:

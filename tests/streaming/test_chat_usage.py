@@ -52,7 +52,7 @@ def test_the_last_usage_counts_wherever_reads_cut(step: int, ends: bytes) -> Non
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("reported", "expected"),
     [
         ({"prompt_tokens_details": {"cached_tokens": 60, "cache_write_tokens": 10}}, (30, 60, 10, 20, None)),
         ({"prompt_cache_hit_tokens": 40}, (60, 40, None, 20, None)),
@@ -62,9 +62,9 @@ def test_the_last_usage_counts_wherever_reads_cut(step: int, ends: bytes) -> Non
         ({"prompt_tokens": "many", "completion_tokens": -1}, (None, None, None, None, None)),
     ],
 )
-def test_input_is_counted_without_what_the_cache_read_and_wrote(told: dict[str, Any], expected: Any) -> None:
+def test_input_is_counted_without_what_the_cache_read_and_wrote(reported: dict[str, Any], expected: Any) -> None:
     usage = TokenUsage()
-    read_chat_usage(json.dumps({"usage": {**USAGE, **told}}).encode(), usage)
+    read_chat_usage(json.dumps({"usage": {**USAGE, **reported}}).encode(), usage)
     assert (usage.input, usage.cache_read, usage.cache_creation, usage.output, usage.thinking) == expected
 
 

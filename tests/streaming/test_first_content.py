@@ -47,12 +47,12 @@ def test_it_opens_at_the_first_content_wherever_reads_cut(stream: bytes, said: s
     stream = stream.replace(b"\n", ends)
     for step in (1, 7, len(stream)):
         gate = FirstContentBuffer()
-        told = "held"
+        reported = "held"
         for start in range(0, len(stream), step):
-            told = gate.feed(stream[start : start + step])
-            if told != "held":
+            reported = gate.feed(stream[start : start + step])
+            if reported != "held":
                 break
-        assert told == said
+        assert reported == said
         assert stream.startswith(b"".join(gate.held))
 
 

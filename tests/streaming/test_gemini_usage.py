@@ -90,8 +90,10 @@ def test_an_error_is_the_last_event_to_pass() -> None:
     assert (reader.error, reader.is_complete) == ("unavailable", False)
 
 
-@pytest.mark.parametrize("told", [b"", b"[]", b'{"usageMetadata":[]}', b'{"usageMetadata":{"promptTokenCount":"x"}}'])
-def test_what_counts_nothing_leaves_nothing_known(told: bytes) -> None:
+@pytest.mark.parametrize(
+    "reported", [b"", b"[]", b'{"usageMetadata":[]}', b'{"usageMetadata":{"promptTokenCount":"x"}}']
+)
+def test_what_counts_nothing_leaves_nothing_known(reported: bytes) -> None:
     usage = TokenUsage()
-    read_gemini_usage(told, usage)
+    read_gemini_usage(reported, usage)
     assert usage == TokenUsage()

@@ -174,7 +174,7 @@ def test_a_zero_erases_no_count_and_only_numbers_count() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("reported", "expected"),
     [
         ([{"input_tokens": 0, "output_tokens": 0}], TokenUsage(0, 0)),
         ([{}], TokenUsage()),
@@ -215,9 +215,9 @@ def test_a_zero_erases_no_count_and_only_numbers_count() -> None:
         ([{"speed": "x" * 33, "service_tier": "\n", "inference_geo": 5, "cache_creation": 3}], TokenUsage()),
     ],
 )
-def test_usage_is_the_last_that_was_said_of_each(told: list[object], expected: TokenUsage) -> None:
+def test_usage_is_the_last_that_was_said_of_each(reported: list[object], expected: TokenUsage) -> None:
     usage = TokenUsage()
-    for one in told:
+    for one in reported:
         usage.take(one)
     assert usage == expected
 
@@ -248,9 +248,9 @@ COUNTS = st.dictionaries(
 
 
 @given(st.lists(COUNTS | st.fixed_dictionaries({"iterations": st.lists(COUNTS, max_size=3)}), max_size=6))
-def test_no_order_of_answers_makes_a_count_negative(told: list[object]) -> None:
+def test_no_order_of_answers_makes_a_count_negative(reported: list[object]) -> None:
     usage = TokenUsage()
-    for one in told:
+    for one in reported:
         usage.take(one)
     counts = (usage.input, usage.output, usage.cache_creation, usage.cache_read)
     assert all(count is None or count >= 0 for count in counts)

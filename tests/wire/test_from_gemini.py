@@ -42,8 +42,8 @@ def refusal(*contents: dict[str, Any], **fields: Any) -> str:
 
 def message(*blocks: dict[str, Any], stop: str = "end_turn") -> bytes:
     usage = {"input_tokens": 10, "output_tokens": 7, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 3}
-    told = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": list(blocks)}
-    return json.dumps({**told, "stop_reason": stop, "usage": usage}).encode()
+    reported = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": list(blocks)}
+    return json.dumps({**reported, "stop_reason": stop, "usage": usage}).encode()
 
 
 def answered(*blocks: dict[str, Any], stop: str = "end_turn", **fields: Any) -> dict[str, Any]:
@@ -89,8 +89,10 @@ def test_three_calls_without_ids_get_the_three_results_by_name_and_order() -> No
     first = asked(user({"text": "go"}), model(*calls), user(*results, {"text": "beside"}))["messages"]
     ids = [block["id"] for block in first[1]["content"]]
     assert len(set(ids)) == 3
-    told = {block["tool_use_id"]: block["content"] for block in first[2]["content"] if block["type"] == "tool_result"}
-    assert [told[one] for one in ids] == ["a0", "b2", "a1"]
+    reported = {
+        block["tool_use_id"]: block["content"] for block in first[2]["content"] if block["type"] == "tool_result"
+    }
+    assert [reported[one] for one in ids] == ["a0", "b2", "a1"]
     later = asked(user({"text": "go"}), model(*calls), user(*results), model({"text": "so"}), user({"text": "on"}))
     assert [block["id"] for block in later["messages"][1]["content"]] == ids, "the same ids in every turn"
 
@@ -377,8 +379,8 @@ def test_errors_have_the_vendors_shape() -> None:
         (529, 503, "UNAVAILABLE"),
         (504, 504, "DEADLINE_EXCEEDED"),
     ):
-        told = b'{"type":"error","error":{"type":"x","message":"because"}}'
-        found, body = using.error(status, told, "req_1")
+        reported = b'{"type":"error","error":{"type":"x","message":"because"}}'
+        found, body = using.error(status, reported, "req_1")
         assert found == code
         assert json.loads(body) == {"error": {"code": code, "message": "because", "status": name}}
 

@@ -281,12 +281,12 @@ def test_a_refusal_is_text_and_says_so() -> None:
 @settings(max_examples=effort(30))
 def test_cached_tokens_are_counted_once(given_tokens: int, cached: int, written: int, output: int) -> None:
     """ogx-ai/ogx#6415, larsderidder/context-lens#51: the cached ones were in the input, too."""
-    told = {
+    reported = {
         "input_tokens": given_tokens + cached + written,
         "output_tokens": output,
         "input_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
     }
-    usage = message(translated(named("response.completed", response=response(usage=told))))["usage"]
+    usage = message(translated(named("response.completed", response=response(usage=reported))))["usage"]
     assert usage == {
         "input_tokens": given_tokens,
         "cache_read_input_tokens": cached,

@@ -183,20 +183,20 @@ def test_without_any_usage_the_answer_ends_all_the_same() -> None:
 @settings(max_examples=effort(50))
 def test_cached_tokens_are_counted_once(prompt: int, cached: int, written: int, output: int) -> None:
     """ogx-ai/ogx#6415, larsderidder/context-lens#51: the cached ones were in the input, too."""
-    told = {
+    reported = {
         "prompt_tokens": prompt + cached + written,
         "completion_tokens": output,
         "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written},
     }
-    usage = message(translated(chunk({"content": "x"}), chunk(finish="stop", usage=told), DONE))["usage"]
+    usage = message(translated(chunk({"content": "x"}), chunk(finish="stop", usage=reported), DONE))["usage"]
     assert usage["input_tokens"] == prompt
     assert (usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"]) == (cached, written)
     assert usage["output_tokens"] == output
 
 
 def test_deepseeks_name_for_cached_tokens_is_known() -> None:
-    told = {"prompt_tokens": 10, "completion_tokens": 1, "prompt_cache_hit_tokens": 4}
-    usage = message(translated(chunk({"content": "x"}), chunk(finish="stop", usage=told), DONE))["usage"]
+    reported = {"prompt_tokens": 10, "completion_tokens": 1, "prompt_cache_hit_tokens": 4}
+    usage = message(translated(chunk({"content": "x"}), chunk(finish="stop", usage=reported), DONE))["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (6, 4)
 
 
@@ -428,15 +428,15 @@ def test_more_of_a_call_that_was_ended_is_an_error_and_a_blank_is_none() -> None
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         b'event: error\ndata: {"message":"boom"}\n\n',
         b'data: {"object":"error","message":"boom"}\n\n',
         b'data: {"id":"c1","choices":null}\n\n',
     ],
 )
-def test_an_error_in_a_form_of_its_own_is_no_end_of_a_turn(told: bytes) -> None:
-    out = events(translated(chunk({"content": "abc"}), told, DONE))
+def test_an_error_in_a_form_of_its_own_is_no_end_of_a_turn(reported: bytes) -> None:
+    out = events(translated(chunk({"content": "abc"}), reported, DONE))
     assert [event["type"] for event in out if event["type"] in {"error", "message_stop"}] == ["error"]
 
 

@@ -490,8 +490,8 @@ def test_a_long_wait_is_explained_once(
     path = world.home.move_to_claude_code
     with FileLock(path, world.home.locks).held(1), pytest.raises(LockTimeout):
         world.mover().move("alice", timeout=0.05)
-    (told,) = caplog.messages
-    assert told.startswith(f"waiting up to 0 s: {path} is in use by process {os.getpid()}")
+    (reported,) = caplog.messages
+    assert reported.startswith(f"waiting up to 0 s: {path} is in use by process {os.getpid()}")
 
 
 def test_a_move_ends_though_the_document_of_its_account_is_gone(world: World) -> None:

@@ -377,10 +377,10 @@ def test_an_empty_address_and_headers_of_ones_own_are_warned_of(tmp_path: Path) 
     ground = profiled(tmp_path)
     assert "unset it" in " ".join(explain(ground, ANTHROPIC_BASE_URL="").warnings)
     headers = "X-Other: 1\nAuthorization: Bearer secret-of-a-header\nX-Api-Key:"
-    told = " ".join(explain(ground, ANTHROPIC_CUSTOM_HEADERS=headers).warnings)
-    assert "sets authorization" in told
-    assert "x-api-key" not in told
-    assert "secret-of-a-header" not in told
+    reported = " ".join(explain(ground, ANTHROPIC_CUSTOM_HEADERS=headers).warnings)
+    assert "sets authorization" in reported
+    assert "x-api-key" not in reported
+    assert "secret-of-a-header" not in reported
 
 
 def test_a_key_of_the_gateway_without_the_gateways_address_is_warned_of(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ def test_a_value_that_no_header_takes_is_reported(tmp_path: Path, value: str) ->
 def test_no_secret_is_in_what_is_said(tmp_path: Path) -> None:
     ground = profiled(tmp_path)
     environ = {"ANTHROPIC_API_KEY": "sk-ant-api03-key", "ANTHROPIC_AUTH_TOKEN": "auth-token"}
-    told = repr(sdk_chain(ground.machine(environ)))
-    assert "sk-ant-api03-key" not in told
-    assert "auth-token" not in told
-    assert "token-of-" not in told
+    reported = repr(sdk_chain(ground.machine(environ)))
+    assert "sk-ant-api03-key" not in reported
+    assert "auth-token" not in reported
+    assert "token-of-" not in reported
