@@ -273,3 +273,8 @@ def test_rows_are_written_in_statements_of_three_sizes(
         ledger.write([entry(number) for number in range(count)], PRICES)
         assert ledger.rows("SELECT count(*) FROM requests")[0][0] == count
     assert sizes == statements
+
+
+def test_a_use_beyond_any_number_costs_no_other_record(path: Path) -> None:
+    with Ledger(path) as ledger:
+        ledger.write([], PRICES, [WindowPoint("alice", "5h", NOW, used, NOW) for used in (9.9e15, 1e115, 1e308)])

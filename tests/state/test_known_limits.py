@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,3 +50,18 @@ def test_every_state_is_read_as_it_was_written(found: list[Window]) -> None:
 def test_what_another_version_wrote_is_left_out() -> None:
     assert _state("[]") is None
     assert _state('{"windows":[{"name":"5h"}],"new":1}') == LimitState(windows=(Window("5h"),))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"name": "5h", "utilization": 1e308},
+        {"name": "5h", "utilization": -1},
+        {"name": "5h", "reset": 1e308},
+        {"name": "5h\0"},
+        {"name": "x" * 65},
+        {"name": "5h", "status": "a\nb"},
+    ],
+)
+def test_what_no_header_could_say_is_left_out(window: dict[str, object]) -> None:
+    assert _state(msgspec.json.encode({"windows": [window]}).decode()) is None

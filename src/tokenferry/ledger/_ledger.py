@@ -33,6 +33,7 @@ _HOUR: Final = 3600
 _MINUTE_MS: Final = 60_000
 _MINUTES_A_DAY: Final = sql.DAY_MS // _MINUTE_MS
 _PPM: Final = 1_000_000
+_MOST_USED: Final = 1e6  # an upstream may say any number, and the column holds 64 bits
 _LAST: Final = (1 << 63) - 1
 _SECONDS_A_RUN: Final = 2.0
 
@@ -161,7 +162,14 @@ class Ledger:
         at_ms = _milliseconds(point.at)
         day = at_ms // sql.DAY_MS
         account, window = self._names.of("account", point.account, day), self._names.of("window", point.window, day)
-        return account, window, at_ms, round(point.used * _PPM), _milliseconds(point.reset), point.status
+        return (
+            account,
+            window,
+            at_ms,
+            round(min(point.used, _MOST_USED) * _PPM),
+            _milliseconds(point.reset),
+            point.status,
+        )
 
     # Retention.
 

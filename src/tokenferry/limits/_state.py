@@ -1,7 +1,7 @@
 import re
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 LONGEST_WINDOW: Final = 7 * 86_400
@@ -13,17 +13,23 @@ _SHORTENED: Final = {"_overage_included": "_oi"}
 _REJECTED: Final = "rejected"
 
 
+# What a row of the database must hold, which anybody who writes there could have put there: the bounds of headers.
+_Word: TypeAlias = Annotated[str, Meta(max_length=64, pattern=r"^[!-~]*$")]
+_Moment: TypeAlias = Annotated[float, Meta(ge=0, le=4_102_444_800)]
+_Amount: TypeAlias = Annotated[float, Meta(ge=0, le=1e15)]
+
+
 class Window(Struct, frozen=True):
     """A period with its own allowance, as subscriptions have: `5h`, `7d`, `7d_sonnet`."""
 
-    name: str
-    status: str = ""
+    name: _Word
+    status: _Word = ""
     """allowed, allowed_warning, rejected or another word; empty without a header."""
-    reset: float | None = None
+    reset: _Moment | None = None
     """Seconds since 1970 UTC. An upper bound: windows have ended earlier."""
-    utilization: float | None = None
+    utilization: _Amount | None = None
     """A fraction, which may exceed 1."""
-    surpassed_threshold: float | None = None
+    surpassed_threshold: _Amount | None = None
 
     @property
     def length(self) -> int:
@@ -40,10 +46,10 @@ class Window(Struct, frozen=True):
 class Bucket(Struct, frozen=True):
     """An allowance that refills continuously, as API keys have: `requests`, `priority-input-tokens`."""
 
-    name: str
-    limit: float | None = None
-    remaining: float | None = None
-    reset: float | None = None
+    name: _Word
+    limit: _Amount | None = None
+    remaining: _Amount | None = None
+    reset: _Moment | None = None
     """When it is full again, in seconds since 1970 UTC; it is usable long before."""
 
     @property
