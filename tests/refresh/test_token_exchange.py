@@ -199,8 +199,8 @@ def test_only_an_exchanged_token_becomes_an_account_of_such_a_provider(rig: Rig,
     [
         (
             SEAT,
-            LoginFailed,
-            r"HTTP 403 \(Ask for a seat\); nothing was stored: use another token, or have this one admitted",
+            CredentialRefused,
+            r"HTTP 403 \(Ask for a seat\); nothing was stored; use another token, or get access for this one",
         ),
         (answer(404, message="Not Found"), LoginFailed, r"HTTP 404 \(Not Found\); nothing was stored"),
         (answer(200, access_token="x", api="https://elsewhere.invalid"), LoginFailed, "endpoint_hosts"),

@@ -293,6 +293,8 @@ def check_seal(home: Home) -> Iterator[Finding]:
     try:
         for what, where, cure in seal_findings(home):
             yield Finding(what, where, cure)
+    except ConfigError:
+        raise  # it is about another file
     except TokenferryError as fault:
         yield _of(fault, str(home.seal))
 

@@ -198,7 +198,8 @@ class EventStreamFilter:
         return b"".join(self._sample)
 
     def close(self) -> None:
-        self._reader.close()
+        if not self._reader.is_complete:
+            self._reader.close()
         self.model = self._reader.model
         if not self._reader.is_counted:
             output = estimated_output(self.beginning, self._size)
