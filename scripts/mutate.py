@@ -25,7 +25,7 @@ import time
 import types
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, NamedTuple, TextIO, TypeAlias
 
@@ -54,6 +54,7 @@ _SWAPS: Final[dict[type, type]] = {
 }
 Functions: TypeAlias = dict[tuple[str, int], types.CodeType]
 _QUIET: Final = ("-q", "-s", "-p", "no:cacheprovider")
+_CACHED: Final = type(lru_cache(len))
 _LEAST_SECONDS: Final = 20
 _MOST_SECONDS: Final = 120
 
@@ -155,6 +156,7 @@ class Room:
         self._out = out
         self._reached: dict[tuple[str, tuple[str, int]], list[pytest.Item]] = defaultdict(list)
         self._seconds: dict[pytest.Item, float] = {}
+        self._left_out: set[pytest.Item] = set()
         self.survivors = 0
 
     @pytest.hookimpl(tryfirst=True)
@@ -163,15 +165,20 @@ class Room:
             self._record(item)
             if session.testsfailed:
                 raise pytest.UsageError(f"{item.nodeid} fails without a mutant")
+        if _is_caught(partial(_run, session, session.items, None, {}), _MOST_SECONDS):
+            for item in session.items:
+                if _is_caught(partial(_run, session, [item], None, {}), _MOST_SECONDS):
+                    print(f"left out, since it fails when it is run again: {item.nodeid}", file=self._out, flush=True)
+                    self._left_out.add(item)
         for mutant, functions in self._mutants:
             self._judge(session, mutant, functions)
         return True
 
     def _judge(self, session: pytest.Session, mutant: Mutant, functions: Functions) -> None:
-        reached = {one for key in functions for one in self._reached[str(mutant.file), key]}
+        reached = {one for key in functions for one in self._reached[str(mutant.file), key]} - self._left_out
         tests = sorted(reached, key=self._seconds.__getitem__)
         longest = min(_MOST_SECONDS, _LEAST_SECONDS + 4 * sum(self._seconds[one] for one in tests))
-        if not _is_caught(partial(_run, session, tests, mutant, functions), longest):
+        if not _is_caught(partial(_run, session, tests, mutant.file, functions), longest):
             self.survivors += 1
             _print(mutant, f"{len(tests)} tests reach it", self._out)
 
@@ -196,15 +203,16 @@ class Room:
                 self._reached[code.co_filename, _key(code)].append(item)
 
 
-def _run(session: pytest.Session, tests: list[pytest.Item], mutant: Mutant, functions: Functions) -> int:
-    """Run tests with the mutant's code in place, until one fails; gives 1 if one does."""
+def _run(session: pytest.Session, tests: list[pytest.Item], file: Path | None, functions: Functions) -> int:
+    """Run tests with a mutant's code in place, until one fails; gives 1 if one does."""
     for one in gc.get_objects():
-        if isinstance(one, types.FunctionType) and one.__code__.co_filename == str(mutant.file):
+        if isinstance(one, types.FunctionType) and one.__code__.co_filename == str(file):
             one.__code__ = functions.get(_key(one.__code__), one.__code__)
-        elif hasattr(one, "cache_clear") and str(getattr(one, "__module__", "")).startswith("tokenferry"):
-            with contextlib.suppress(Exception):
-                one.cache_clear()
+        elif isinstance(one, _CACHED) and one.__module__.startswith("tokenferry"):
+            one.cache_clear()
     for item in tests:
+        if isinstance(item, pytest.Function):
+            item._initrequest()  # noqa: SLF001  # it has run once, and pytest has no other way
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         if session.testsfailed:
             return 1
