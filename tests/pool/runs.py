@@ -23,6 +23,7 @@ from tokenferry.pool import (
     Served,
     Step,
     Target,
+    TargetUnfit,
     Ticket,
     Trace,
     UpstreamLost,
@@ -121,6 +122,9 @@ class Run:
 
     def unsent(self, reason: str) -> None:
         self._go(ConnectFailed(reason, self.fingerprint))
+
+    def unfit(self, reason: str) -> None:
+        self._go(TargetUnfit(reason))
 
     def lost(self, reason: str) -> None:
         self._go(UpstreamLost(reason, self.fingerprint))

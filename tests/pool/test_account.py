@@ -1,5 +1,9 @@
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tokenferry.pool import account_group
 from tokenferry.providers import builtin_providers
@@ -27,3 +31,30 @@ def test_the_account_in_use_comes_first_whatever_the_priorities_and_the_others_k
 def test_an_account_in_use_at_another_provider_changes_nothing() -> None:
     accounts = [Account("a", "anthropic", "api-key"), Account("b", "console", "oauth", in_use=True)]
     assert [one.name for one in account_group(builtin_providers()["anthropic"], accounts).accounts] == ["a"]
+
+
+KEY = Account("a", "anthropic", "api-key")
+
+
+@pytest.mark.parametrize(
+    ("account", "about", "expected"),
+    [
+        (Account("a", "claude-max", "oauth"), "bills_subscription", True),
+        (KEY, "bills_subscription", False),
+        (replace(KEY, kind="setup-token"), "bills_subscription", True),
+        (replace(KEY, owner="claude-code"), "bills_subscription", True),
+        (Account("a", "sandbox", "oauth"), "has_usage_url", True),
+        (Account("a", "sandbox", "api-key"), "has_usage_url", False),
+        (replace(KEY, kind="oauth"), "has_usage_url", False),
+        (KEY, "paused_until", 0.0),
+        (replace(KEY, paused=True), "paused_until", math.inf),
+        (replace(KEY, paused=True, paused_until=5), "paused_until", 5),
+        (KEY, "has_command", False),
+        (replace(KEY, store="command"), "has_command", True),
+    ],
+)
+def test_a_pool_knows_an_accounts_bill_usage_report_pause_and_command(
+    account: Account, about: str, expected: object
+) -> None:
+    (found,) = account_group(builtin_providers()[account.provider], [account]).accounts
+    assert getattr(found, about) == expected

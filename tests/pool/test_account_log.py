@@ -82,3 +82,26 @@ def test_a_provider_that_fails_is_no_accounts_news(caplog: pytest.LogCaptureFixt
     for _ in range(5):
         rig.serve(j.ANY, j.FAILED, j.OVERLOADED)
     assert lines(caplog) == []
+
+
+def test_a_recovery_is_logged_though_another_account_served_meanwhile(caplog: pytest.LogCaptureFixture) -> None:
+    rig = j.Rig(("a", "b"))
+    assert rig.serve(j.ANY, j.limited(600)) == ["a", "b"]
+    assert rig.serve() == ["b"]
+    rig.clock.pass_by(700)
+    assert rig.serve() == ["a"]
+    assert lines(caplog)[1:] == ["account a works again: window is over"]
+
+
+def test_an_exhaustion_after_a_good_answer_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    rig = j.Rig(("a",))
+    for _ in range(2):
+        assert rig.serve(j.ANY, j.limited(1, now=rig.clock.wall)) == ["a"]
+        rig.clock.pass_by(40)
+        assert rig.serve() == ["a"]
+    assert [line[:29] for line in lines(caplog)].count("no account can serve this now") == 2
+
+
+def test_a_cooldown_without_an_end_is_logged_so(caplog: pytest.LogCaptureFixture) -> None:
+    j.Rig(("a", "b")).serve(j.ANY, j.REFUSED)
+    assert lines(caplog)[0].startswith("account a is in cooldown with no known end: ")

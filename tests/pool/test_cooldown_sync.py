@@ -105,6 +105,26 @@ def test_a_credential_that_was_refused_is_forgiven_when_the_account_has_another(
     assert rig.serve() == ["a"]
 
 
+def test_a_late_refusal_of_a_replaced_credential_is_over_in_the_next_round(state: State) -> None:
+    rig = j.Rig()
+    renewer = recorder(rig, state)
+    renewer._round()
+    state.cooldowns.put(Cooldown(Scope("account", "a"), "refused", "answer", None, "refused: ffffffff"))
+    renewer._round()
+    assert not state.cooldowns.list()
+    assert rig.serve() == ["a"]
+
+
+def test_a_round_without_news_changes_nothing_in_the_pool(state: State) -> None:
+    rig = j.Rig()
+    renewer = recorder(rig, state)
+    rig.serve(SESSION, j.limited())
+    renewer._round()
+    rig.pool.cooldowns.refresh()
+    renewer._round()
+    assert rig.pool.cooldowns.incoming is None
+
+
 def test_an_account_that_cannot_be_read_is_left_as_it_stands(state: State) -> None:
     def unknown(name: str) -> str:
         raise UnknownAccount(name)

@@ -317,7 +317,27 @@ def test_where_nobody_has_a_credential_that_is_what_is_told() -> None:
     for _ in range(2):
         j.trying(run.next())
         run.unavailable("needs a login")
-    assert j.refusal(run.next()).faults == ("needs a login", "needs a login")
+    refusal = j.refusal(run.next())
+    assert (refusal.status, refusal.faults) == (503, ("needs a login", "needs a login"))
+
+
+def test_a_provider_that_cannot_serve_the_request_passes_it_on_and_the_client_learns_why_none_can() -> None:
+    rig = j.Rig(settings=PoolSettings(max_attempts=1))
+    targets = two_providers()
+    run = rig.run(targets=targets)
+    run.next()
+    run.unfit("it takes no images")
+    assert j.trying(run.next()).account.name == "d"
+    run.unfit("it takes no tools")
+    refusal = j.refusal(run.next())
+    assert (refusal.status, refusal.cause) == (400, "unfit")
+    assert "(one: it takes no images; two: it takes no tools)" in refusal.message
+    run = rig.run(targets=targets)
+    run.next()
+    run.unfit("it takes no images")
+    run.next()
+    run.answered(400, j.WRONG.headers, j.WRONG.body)
+    j.giving(run.next())
 
 
 def test_all_exhausted_names_each_account_its_reason_and_the_soonest_end() -> None:

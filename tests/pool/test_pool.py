@@ -241,6 +241,18 @@ def test_an_account_that_is_gone_is_nobodys_home() -> None:
     assert rig.serve(criteria, targets=[Target(j.group("one", "b", "c"), j.SONNET)]) == ["b"]
 
 
+def test_a_report_names_the_account_of_the_session_until_it_is_idle_for_an_hour() -> None:
+    rig = rig_of("round-robin")
+    criteria = Criteria("s")
+    rig.serve()
+    assert rig.serve(criteria) == ["b"]
+    for seconds, expected in ((1800, "b"), (1800, "b"), (1, "c")):
+        rig.clock.pass_by(seconds)
+        choice = rig.pool.selector.report(rig.targets[0], criteria)
+        assert choice.account is not None
+        assert (choice.account.name, choice.reason == "its session uses this account") == (expected, expected == "b")
+
+
 def test_the_memory_of_homes_is_bounded_and_forgets_what_is_idle() -> None:
     homes = AffinityTable(most=3, idle=10)
     for number in range(5):
@@ -250,7 +262,8 @@ def test_the_memory_of_homes_is_bounded_and_forgets_what_is_idle() -> None:
     assert homes.get("one", "2", 9.0) is not None
     homes.pin("one", "5", "a", 9.0)
     assert homes.get("one", "2", 9.0) is not None
-    assert homes.get("one", "2", 20.0) is None
+    assert homes.get("one", "2", 19.0) is not None
+    assert homes.get("one", "2", 29.5) is None
 
 
 # -- organizations
