@@ -117,8 +117,8 @@ class Run:
     def served(self, headers: Headers, status: int = 200) -> None:
         self._go(Served(status, headers, self.fingerprint))
 
-    def answered(self, status: int, headers: Headers, body: bytes) -> None:
-        self._go(ErrorResponse(status, headers, body, self.fingerprint))
+    def answered(self, status: int, headers: Headers, body: bytes, *, is_whole: bool = True) -> None:
+        self._go(ErrorResponse(status, headers, body, self.fingerprint, is_whole=is_whole))
 
     def unsent(self, reason: str) -> None:
         self._go(ConnectFailed(reason, self.fingerprint))

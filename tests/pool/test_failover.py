@@ -2,6 +2,8 @@
 
 import json
 import logging
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -271,11 +273,13 @@ def test_a_limited_family_is_limited_for_its_models_alone() -> None:
 def test_no_connection_is_tried_once_more_and_then_elsewhere() -> None:
     rig = j.Rig()
     run = rig.run(targets=two_providers())
-    for name in ("a", "d", "d"):
-        assert j.trying(run.next()).account.name == name
+    for name, least, most in (("a", 0, 0), ("d", 0, 0), ("d", 0.25, 0.5)):
+        step = j.trying(run.next())
+        assert step.account.name == name
+        assert least <= step.wait <= most
         run.unsent("connection refused")
     refusal = j.refusal(run.next())
-    assert refusal.cause == "local_network"
+    assert (refusal.status, refusal.cause, refusal.should_retry) == (502, "local_network", True)
     assert "one: connection refused; two: connection refused" in refusal.message
     assert "local network" in refusal.message
     assert not rig.pool.cooldowns.changes
@@ -329,6 +333,7 @@ def test_a_provider_that_cannot_serve_the_request_passes_it_on_and_the_client_le
     run.unfit("it takes no images")
     assert j.trying(run.next()).account.name == "d"
     run.unfit("it takes no tools")
+    assert run.trace.attempts == 0
     refusal = j.refusal(run.next())
     assert (refusal.status, refusal.cause) == (400, "unfit")
     assert "(one: it takes no images; two: it takes no tools)" in refusal.message
@@ -357,10 +362,66 @@ def test_all_exhausted_names_each_account_its_reason_and_the_soonest_end() -> No
     assert refusal.message.endswith("; try again in 2 h 31 min"), "9001 to 9031 s"
 
 
-def test_a_short_wait_may_be_waited_for() -> None:
-    _, step = j.travel(j.Rig(("a", "b")).run(), [j.busy(7), j.busy(20)])
+@pytest.mark.parametrize(("seconds", "may_wait"), [(7, True), (60, True), (61, False)])
+def test_a_short_wait_may_be_waited_for(seconds: int, may_wait: bool) -> None:  # noqa: FBT001
+    _, step = j.travel(j.Rig(("a", "b")).run(), [j.busy(seconds), j.busy(90)])
     refusal = j.refusal(step)
-    assert (refusal.retry_after, refusal.should_retry) == (7, True)
+    assert (refusal.retry_after, refusal.should_retry) == (seconds, may_wait)
+
+
+def test_an_account_that_may_answer_at_once_has_no_end_and_asks_for_the_least_wait() -> None:
+    refusal = j.refusal(way([Target(j.group("one", "a", "b"), j.SONNET)], j.UNEXPLAINED, j.limited())[1])
+    assert refusal.retry_after == 1
+    assert re.search(r"\(a: it answered 429, .*; b: [^;]*, until 2027-01-15 10:30:.. UTC\)", refusal.message)
+    assert ", until" not in refusal.message.partition("; b: ")[0]
+
+
+def test_the_wait_for_a_credential_counts_among_the_ends() -> None:
+    run = j.Rig(("a", "b")).run()
+    run.next()
+    run.unavailable("its command has failed", 20)
+    run.next()
+    j.reply(run, j.limited())
+    assert j.refusal(run.next()).retry_after == 20
+
+
+def test_the_first_twenty_accounts_are_named_and_the_others_counted() -> None:
+    rig = j.Rig([f"a{number}" for number in range(22)], settings=PoolSettings(max_attempts=30))
+    message = j.refusal(j.travel(rig.run(), [j.limited()] * 22)[1]).message
+    assert message.count(": the account has used up its window") == 20
+    assert "; and 2 more)" in message
+
+
+def test_where_all_accounts_are_paused_no_login_is_asked_for() -> None:
+    targets = [Target(j.group("one", "a", "b", paused_until=math.inf), j.SONNET)]
+    refusal = j.refusal(way(targets)[1])
+    assert (refusal.status, refusal.cause) == (503, "no_usable_account")
+    assert refusal.message.endswith(")")
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_an_error_that_passes_holds_its_slot_until_it_is_read(is_whole: bool) -> None:  # noqa: FBT001
+    for answers, holds in (([j.WRONG], True), ([j.UNEXPLAINED], not is_whole)):
+        rig = j.Rig(("a",))
+        run = rig.run()
+        for one in answers:
+            j.trying(run.next())
+            run.answered(one.status, one.headers, one.body, is_whole=is_whole)
+        j.giving(run.next())
+        assert bool(rig.pool.capacity.busy) is holds
+        run.close()
+        assert not rig.pool.capacity.busy
+
+
+def test_what_is_lost_holds_its_slot_until_its_driver_has_ended_it() -> None:
+    rig = j.Rig(("a",))
+    run = rig.run()
+    run.next()
+    run.lost("no answer within 120 s")
+    j.giving(run.next())
+    assert rig.pool.capacity.busy == {"a": 1}
+    run.close()
+    assert not rig.pool.capacity.busy
 
 
 def test_accounts_that_the_key_may_not_use_are_not_named() -> None:
@@ -401,7 +462,7 @@ def test_attempts_are_bounded() -> None:
     tried, step = j.travel(rig.run(), [j.limited()] * 9)
     assert len(tried) == 4
     refusal = j.refusal(step)
-    assert (refusal.cause, refusal.should_retry) == ("gave_up", True)
+    assert (refusal.status, refusal.cause, refusal.retry_after, refusal.should_retry) == (529, "gave_up", 1, True)
 
 
 def test_time_is_bounded() -> None:
@@ -410,7 +471,7 @@ def test_time_is_bounded() -> None:
     run.next()
     rig.clock.pass_by(11)
     j.reply(run, j.limited())
-    assert j.refusal(run.next()).cause == "gave_up"
+    assert j.refusal(run.next()).message.startswith("gave up after 1 attempts in 11 s")
 
 
 def test_after_the_first_content_nothing_is_ever_tried() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
@@ -384,6 +385,45 @@ def test_one_probe_at_a_time() -> None:
     assert not j.trying(rig.run().next()).is_probe  # nothing was found out, and it isn't asked again at once
 
 
+@pytest.mark.parametrize("answers", [(j.FAILED,), (j.OK, j.limited(9000))], ids=["unknown", "good"])
+def test_only_a_probe_that_finds_the_limit_again_makes_the_next_one_later(answers: tuple[j.Reply, ...]) -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.limited(9000))
+    rig.clock.pass_by(61)
+    for answer in answers:
+        run = rig.run()
+        assert j.trying(run.next()).account.name == "a"
+        j.reply(run, answer)
+        run.close()
+    rig.clock.pass_by(62)
+    assert j.trying(rig.run().next()).is_probe
+
+
+def test_a_probe_whose_login_has_no_other_token_makes_the_next_one_later() -> None:
+    rig = j.Rig()
+    targets = [Target(j.group("one", "a", "b", kind="oauth"), j.SONNET)]
+    for _ in range(2):
+        run = rig.run(targets=targets)
+        assert j.trying(run.next()).account.name == "a"
+        j.reply(run, j.REFUSED)
+        assert j.trying(run.next()).renew
+        run.not_renewed("its refresh token is dead")
+        run.close()
+        rig.clock.pass_by(61)
+    assert rig.serve(targets=targets) == ["b"]
+    rig.clock.pass_by(60)
+    assert rig.serve(targets=targets) == ["a"]
+
+
+def test_a_request_probes_no_account_of_a_provider_that_it_comes_to_later() -> None:
+    rig = j.Rig(("a", "b"))
+    targets = [rig.targets[0], Target(j.group("two", "d", "e"), j.SONNET)]
+    rig.serve(j.ANY, j.limited(9000), targets=targets[1:])
+    rig.clock.pass_by(61)
+    assert rig.serve(j.ANY, j.FAILED, targets=targets) == ["a", "e"]
+    assert rig.serve(targets=targets[1:]) == ["d"]
+
+
 def test_a_probe_that_is_told_an_earlier_end_is_believed() -> None:
     rig = j.Rig(("a", "b"))
     rig.serve(j.ANY, j.limited(9000))
@@ -519,6 +559,7 @@ def test_the_queue_is_bounded_and_so_is_the_waiting() -> None:
     assert j.queueing(waiting.next()).seconds == 0.5
     rig.clock.pass_by(0.5)
     assert j.refusal(waiting.next()).cause == "at_capacity"
+    assert [one["what"] for one in waiting.trace.to_json()["steps"]] == ["queued", "refused"]
     assert not rig.pool.waiting
 
 
@@ -569,6 +610,15 @@ def test_a_turn_beyond_the_time_a_request_may_take_is_refused_at_once_with_the_t
     assert (refusal.status, refusal.retry_after, refusal.should_retry) == (429, 300, False)
     rig.clock.pass_by(200)
     assert j.queueing(rig.run().next()).seconds == 1
+
+
+@pytest.mark.parametrize(("outcome", "wait"), [(j.Run.unavailable, 0), (j.Run.unfit, 0), (j.Run.lost, 10)])
+def test_a_rate_counts_what_may_have_been_sent_alone(outcome: Callable[[j.Run, str], None], wait: float) -> None:
+    rig = j.Rig(("a",), settings=PoolSettings(caps=Caps(requests_per_minute=6)))
+    run = rig.run()
+    run.next()
+    outcome(run, "it is so")
+    assert rig.pool.capacity.delay(rig.group.accounts[0], rig.clock.steady, 0) == wait
 
 
 def test_a_burst_comes_at_once_and_is_spread_then() -> None:
