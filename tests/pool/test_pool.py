@@ -307,13 +307,18 @@ def test_an_account_is_never_passed_over_once_its_time_has_come(seconds: int) ->
     assert rig.serve() == ["a"]
 
 
-def test_headerless_failures_back_off_longer_each_time_and_start_anew_after_a_success() -> None:
+def test_failures_without_an_end_back_off_longer_each_time_and_start_anew_after_a_success() -> None:
     rig = j.Rig(("a", "b"))
-    rejected = j.Reply(429, ((j.UNIFIED + b"status", b"rejected"),))
-    for _ in range(9):
-        serve(rig, "a", rejected)
+    waits = []
+    for _ in range(8):
+        serve(rig, "a", j.UNPAID)
+        (noted,) = rig.pool.cooldowns.of("account", "a")
+        assert noted.until is not None
+        waits.append(noted.until - noted.noted_at)
+        assert rig.serve() == ["b"], "what another account serves changes nothing"
         rig.clock.pass_by(61)
-    assert rig.pool._failures
+        assert rig.serve(Criteria(pinned="a", side="/v1/models")) == ["a"], "nor what a side route does"
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     serve(rig, "a", j.OK)
     assert not rig.pool._failures
 
@@ -334,6 +339,68 @@ def test_select_tells_of_every_account_whether_it_would_serve_and_why_not() -> N
     }
     busy.close()
     assert rig.pool.selector.report(rig.targets[0], j.ANY).passed_over[2].reason == "it could serve, but comes later"
+
+
+def test_an_account_that_is_blocked_and_billed_beyond_its_subscription_is_blocked() -> None:
+    rig = rig_of("priority", "a", overage="avoid")
+    for cause, seconds in (("overage", 9000), ("window", 600)):
+        rig.pool.cooldowns.note(
+            Cooldown(Scope("account", "a"), cause, "answer", int(j.NOW) + seconds, noted_at=int(j.NOW))
+        )
+    assert j.refusal(rig.run().next()).cause == "exhausted"
+    rig.clock.pass_by(601)
+    assert rig.serve() == ["a"]
+
+
+def test_the_limits_in_an_accounts_good_answers_are_read_once_a_second() -> None:
+    rig = rig_of("priority")
+    seen = []
+    for utilization in (0.1, 0.3, 0.5):
+        rig.serve(j.ANY, told(utilization))
+        seen.append(rig.pool.usage.states()["a"].windows[0].utilization)
+        rig.clock.pass_by(0.5)
+    assert seen == [0.1, 0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"),
+    [
+        ("priority", "it comes first in order"),
+        ("round-robin", "it is its turn"),
+        ("least-utilised", "it has used the least of its limits"),
+        ("drain-soonest-reset", "its limit resets first"),
+    ],
+)
+def test_a_report_says_why_its_strategy_selects_the_account(strategy: Strategy, reason: str) -> None:
+    rig = rig_of(strategy)
+    assert rig.pool.selector.report(rig.targets[0], j.ANY).reason == reason
+
+
+def test_a_report_says_that_an_account_comes_first_because_others_cannot_serve() -> None:
+    rig = rig_of("priority")
+    rig.serve(j.ANY, j.limited())
+    assert rig.pool.selector.report(rig.targets[0], j.ANY).reason == "it is the first in order that can serve"
+
+
+def test_a_session_stays_where_every_account_is_billed_beyond_its_subscription() -> None:
+    rig = rig_of("round-robin", "ab", overage="avoid")
+    for name in "ab":
+        rig.pool.cooldowns.note(Cooldown(Scope("account", name), "overage", "answer", int(j.NOW) + 9000))
+    assert len({rig.serve(Criteria("s"))[0] for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize("strategy", ["priority", "least-utilised"])
+def test_the_order_of_the_accounts_is_found_once_until_a_cooldown_changes_it(strategy: Strategy) -> None:
+    rig = rig_of(strategy)
+
+    def find() -> object:
+        return rig.pool._candidates.get(rig.targets[0], j.ANY, rig.clock.wall, rig.clock.steady)
+
+    first = find()
+    rig.serve(j.ANY, told(0.5))
+    assert find() is first
+    rig.serve(j.ANY, j.limited())
+    assert find() is not first
 
 
 # -- probes
@@ -385,18 +452,39 @@ def test_one_probe_at_a_time() -> None:
     assert not j.trying(rig.run().next()).is_probe  # nothing was found out, and it isn't asked again at once
 
 
-@pytest.mark.parametrize("answers", [(j.FAILED,), (j.OK, j.limited(9000))], ids=["unknown", "good"])
-def test_only_a_probe_that_finds_the_limit_again_makes_the_next_one_later(answers: tuple[j.Reply, ...]) -> None:
-    rig = j.Rig(("a", "b"))
-    rig.serve(j.ANY, j.limited(9000))
-    rig.clock.pass_by(61)
-    for answer in answers:
+def until_asked(rig: j.Rig, account: str) -> tuple[float, j.Run]:
+    """The seconds until a request asks this account first, and that request."""
+    for seconds in range(0, 2000, 10):
         run = rig.run()
-        assert j.trying(run.next()).account.name == "a"
+        if j.trying(run.next()).account.name == account:
+            return seconds, run
+        run.close()
+        rig.clock.pass_by(10)
+    raise AssertionError(account)
+
+
+LIMITED = j.limited(9000)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ((j.FAILED,), 60),
+        ((LIMITED, LIMITED, LIMITED), 480),
+        ((LIMITED, j.FAILED), 120),
+        ((LIMITED, j.OK, LIMITED), 60),
+    ],
+)
+def test_only_a_probe_that_finds_the_limit_again_makes_the_next_one_later(
+    answers: tuple[j.Reply, ...], expected: float
+) -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, LIMITED)
+    for answer in answers:
+        _, run = until_asked(rig, "a")
         j.reply(run, answer)
         run.close()
-    rig.clock.pass_by(62)
-    assert j.trying(rig.run().next()).is_probe
+    assert until_asked(rig, "a")[0] == expected
 
 
 def test_a_probe_whose_login_has_no_other_token_makes_the_next_one_later() -> None:

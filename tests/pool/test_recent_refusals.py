@@ -148,6 +148,23 @@ def test_invented_models_and_paths_are_forgotten(told: list[tuple[str, int]]) ->
     assert not refusing
 
 
+def test_an_account_that_serves_forgets_its_own_refusal_alone() -> None:
+    refusing = RecentRefusals()
+    for account in "ab":
+        refusing.put(account, ("model", "m"), 0.0)
+    refusing.drop("a", ("model", "m"))
+    assert refusing.accounts(("model", "m"), 1.0) == {"b"}
+    refusing.drop("b", ("model", "m"))
+    assert not refusing
+
+
+def test_of_too_many_refused_models_the_oldest_is_forgotten() -> None:
+    refusing = RecentRefusals(most=2)
+    for model in "mno":
+        refusing.put("a", ("model", model), 0.0)
+    assert [name for _, name in refusing] == ["n", "o"]
+
+
 def test_the_account_s_own_credential_has_a_pool_of_its_own() -> None:
     """A client's own credential is nobody's account, and what it was refused says nothing about any."""
     pool = Pool()

@@ -110,6 +110,19 @@ def test_a_login_that_works_again_after_its_death_gets_the_benefit_of_the_doubt_
     assert rig.serve(OTHER, targets=targets) == ["a"]
 
 
+@pytest.mark.parametrize(("organization", "is_passed_over"), [("one", False), ("another", True)])
+def test_an_organization_is_passed_over_at_once_only_where_another_can_serve(
+    organization: str,
+    is_passed_over: bool,  # noqa: FBT001
+) -> None:
+    rig = j.Rig()
+    accounts = (PoolAccount("a", "one", organization="one"), PoolAccount("b", "one", organization=organization))
+    run = rig.run(GUEST, [Target(AccountGroup("one", accounts), j.SONNET)])
+    run.next()
+    j.reply(run, BARE)
+    assert bool(rig.pool.cooldowns.of("organization", "one", ("claude-sonnet",))) is is_passed_over
+
+
 def test_while_others_are_ready_an_account_is_passed_over_at_once() -> None:
     rig, targets = j.Rig(), login("a", "b")
     assert rig.serve(GUEST, j.FORBIDDEN, targets=targets) == ["a", "b"]
