@@ -292,7 +292,7 @@ def test_a_provider_that_cannot_be_reached_comes_later_for_a_moment() -> None:
     run.unsent("connection refused")
     assert j.trying(run.next()).account.name == "d"
     assert rig.serve(targets=targets) == ["d"]
-    rig.clock.pass_by(6)
+    rig.clock.pass_by(5)
     assert rig.serve(targets=targets) == ["a"]
 
 

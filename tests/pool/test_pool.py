@@ -212,6 +212,15 @@ def test_a_long_absence_moves_the_home_for_good() -> None:
     assert {rig.serve(criteria)[0] for _ in range(4)} == {moved}
 
 
+def test_by_priority_a_session_stays_where_it_moved_if_the_priority_is_the_same() -> None:
+    rig = rig_of("priority")
+    criteria = Criteria("s")
+    assert rig.serve(criteria, j.limited(1000)) == ["a", "b"]
+    rig.clock.pass_by(1100)
+    assert rig.serve() == ["a"]
+    assert rig.serve(criteria) == ["b"]
+
+
 def test_exhaustion_always_beats_affinity() -> None:
     rig = rig_of("priority", "ab")
     criteria = Criteria("s")
@@ -382,6 +391,20 @@ def test_a_report_says_that_an_account_comes_first_because_others_cannot_serve()
     assert rig.pool.selector.report(rig.targets[0], j.ANY).reason == "it is the first in order that can serve"
 
 
+def test_an_account_billed_beyond_its_subscription_comes_last_and_its_sessions_move_for_good() -> None:
+    rig = rig_of("round-robin", overage="avoid")
+    session, end = Criteria("s"), int(j.NOW) + 600
+    assert rig.serve(session) == ["a"]
+    rig.pool.cooldowns.note(Cooldown(Scope("account", "a"), "overage", "answer", end))
+    assert {rig.serve()[0] for _ in range(4)} == {"b", "c"}
+    (passed,) = (one for one in rig.pool.selector.report(rig.targets[0], j.ANY).passed_over if one.account == "a")
+    assert (passed.reason, passed.until) == ("its use is billed beyond its subscription", end)
+    moved = rig.serve(session)
+    assert moved != ["a"]
+    rig.clock.pass_by(601)
+    assert rig.serve(session) == moved
+
+
 def test_a_session_stays_where_every_account_is_billed_beyond_its_subscription() -> None:
     rig = rig_of("round-robin", "ab", overage="avoid")
     for name in "ab":
@@ -485,6 +508,17 @@ def test_only_a_probe_that_finds_the_limit_again_makes_the_next_one_later(
         j.reply(run, answer)
         run.close()
     assert until_asked(rig, "a")[0] == expected
+
+
+def test_a_probe_takes_no_slot_beyond_the_cap() -> None:
+    rig = j.Rig(("a",), settings=PoolSettings(caps=Caps(max_concurrency=1)))
+    rig.serve(j.ANY, j.limited(9000))
+    rig.clock.pass_by(61)
+    side = rig.run(Criteria(side="/v1/models"))
+    j.trying(side.next())
+    j.refusal(rig.run().next())
+    side.close()
+    assert j.trying(rig.run().next()).is_probe
 
 
 def test_a_probe_whose_login_has_no_other_token_makes_the_next_one_later() -> None:
