@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from tokenferry.credentials import Kind
 from tokenferry.errors import extract_login_url_from_error
 from tokenferry.limits import classify, read_limits
 from tokenferry.pool import AccountGroup, Criteria, Forward, PoolAccount, SendAttempt, Target, WaitOver
+from tokenferry.pool._steps import text_headers
 from tokenferry.pool._unconfirmed import may_be_the_requests
 from tokenferry.settings import PoolSettings
 
@@ -372,8 +372,10 @@ def test_a_short_wait_may_be_waited_for(seconds: int, may_wait: bool) -> None:  
 def test_an_account_that_may_answer_at_once_has_no_end_and_asks_for_the_least_wait() -> None:
     refusal = j.refusal(way([Target(j.group("one", "a", "b"), j.SONNET)], j.UNEXPLAINED, j.limited())[1])
     assert refusal.retry_after == 1
-    assert re.search(r"\(a: it answered 429, .*; b: [^;]*, until 2027-01-15 10:30:.. UTC\)", refusal.message)
-    assert ", until" not in refusal.message.partition("; b: ")[0]
+    assert refusal.message.startswith(
+        "no account can serve this now (a: it answered 429, the provider refused the request and named no limit; "
+        "no account is at fault; b: the account has used up its window 5h, until 2027-01-15 10:30:"
+    )
 
 
 def test_the_wait_for_a_credential_counts_among_the_ends() -> None:
@@ -510,7 +512,8 @@ def test_a_story_tells_all_of_it() -> None:
     run.next()
     run.fingerprint = "0a1b2c3d"
     j.reply(run, j.OVERLOADED)
-    run.next()
+    wait = j.trying(run.next()).wait
+    rig.clock.pass_by(0.5)
     run.unsent("connection reset")
     run.next()
     j.reply(run, j.OK)
@@ -520,6 +523,10 @@ def test_a_story_tells_all_of_it() -> None:
     assert told["candidates"] == ["a", "b", "c"]
     assert [one["account"] for one in told["passed_over"]] == ["a"]
     assert told["passed_over"][0]["cause"] == "window"
+    assert told["passed_over"][0]["why"] == "The account has used up its window 5h."
+    assert [(one["account"], one["status"]) for one in told["attempts"]] == [("b", 529), ("b", None), ("b", 200)]
+    assert [one["ms"] for one in told["steps"]] == [0, 0, 0, 500, 500, 500]
+    assert not any("probe" in one for one in told["steps"])
     assert [(one["what"], one["account"]) for one in told["steps"]] == [
         ("tried", "b"),
         ("answered", "b"),
@@ -539,7 +546,7 @@ def test_a_story_tells_all_of_it() -> None:
         "scope": "provider",
         "means": "The provider is overloaded; no account is at fault.",
     }
-    assert told["steps"][2]["wait_ms"] >= 500
+    assert told["steps"][2]["wait_ms"] == round(wait * 1000) >= 500
     assert told["steps"][3]["why"] == "connection reset"
 
 
@@ -552,6 +559,50 @@ def test_a_story_of_which_nothing_was_sent_names_every_reason() -> None:
     assert [(one["account"], one["cause"]) for one in told["passed_over"]] == [("a", "window"), ("b", "no-credit")]
     assert [one["what"] for one in told["steps"]] == ["refused"]
     assert not run.trace.is_ordinary
+
+
+def test_only_a_request_that_its_first_attempt_served_is_ordinary() -> None:
+    for answers, is_ordinary in (((j.OK,), True), ((j.WRONG,), False), ((j.MISSING, j.OK), False)):
+        run = j.Rig().run()
+        j.travel(run, answers)
+        assert run.trace.is_ordinary is is_ordinary
+
+
+def test_a_story_names_the_probe() -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.limited())
+    rig.clock.pass_by(61)
+    run = rig.run()
+    run.next()
+    assert run.trace.to_json()["steps"][0]["probe"] is True
+
+
+def test_a_refused_token_whose_renewal_is_not_possible_now_is_no_answer() -> None:
+    run = j.Rig().run(targets=[Target(j.group("one", "a", kind="oauth"), j.SONNET)])
+    run.next()
+    j.reply(run, j.REFUSED)
+    assert j.trying(run.next()).renew
+    run.unavailable("its vendor can't be reached")
+    assert j.refusal(run.next()).cause == "unavailable"
+    assert run.trace.attempts == 1
+
+
+def test_an_answer_passes_where_another_account_has_no_credential() -> None:
+    run = j.Rig(("a", "b")).run()
+    run.next()
+    j.reply(run, j.UNEXPLAINED)
+    assert j.trying(run.next()).account.name == "b"
+    run.unavailable("needs a login")
+    j.giving(run.next())
+
+
+def test_several_challenges_are_joined_and_none_is_made_up() -> None:
+    name = b"www-authenticate"
+    assert text_headers(((name, b"Bearer"), (b"a", b"1"), (name, b"Basic"))) == {
+        "www-authenticate": "Bearer, Basic",
+        "a": "1",
+    }
+    assert text_headers(((b"a", b"1"),)) == {"a": "1"}
 
 
 def test_closing_it_twice_leaves_nothing_behind() -> None:

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from pool import runs as j
 from tokenferry.pool import AccountGroup, Criteria, PoolAccount, SendAttempt, Target
+from tokenferry.pool._unconfirmed import UnconfirmedRefusals
+from tokenferry.state import Cooldown, Scope
 
 BARE = j.Reply(429, ((b"anthropic-ratelimit-requests-limit", b"50"),))
 USED_UP = j.Reply(429, (), b'{"error":{"type":"usage_limit_reached","message":"The usage limit has been reached"}}')
@@ -121,6 +123,22 @@ def test_an_organization_is_passed_over_at_once_only_where_another_can_serve(
     run.next()
     j.reply(run, BARE)
     assert bool(rig.pool.cooldowns.of("organization", "one", ("claude-sonnet",))) is is_passed_over
+
+
+@pytest.mark.parametrize(("cause", "may_try"), [("refused", True), ("forbidden", True), ("window", False)])
+def test_a_refusal_that_another_process_met_may_be_tried_once(cause: str, may_try: bool) -> None:  # noqa: FBT001
+    rig = j.Rig(("a",))
+    rig.pool.cooldowns.adopt([Cooldown(Scope("account", "a"), cause, "answer", None, noted_at=int(j.NOW))], {}, 0)
+    assert isinstance(rig.run(OTHER).next(), SendAttempt) is may_try
+
+
+def test_a_good_answer_forgets_the_refusals_of_its_account_and_family_alone() -> None:
+    refusals = UnconfirmedRefusals()
+    keys = [("account", name, family, "forbidden") for name in "ab" for family in ("", "claude-opus")]
+    for key in keys:
+        refusals.note(key, "guest")
+    refusals.served("a", "", ("", "claude-sonnet"))
+    assert list(refusals) == keys[1:]
 
 
 def test_while_others_are_ready_an_account_is_passed_over_at_once() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effort import effort
-from tokenferry.limits import LimitState, Window
+from tokenferry.limits import Bucket, LimitState, Window
 from tokenferry.pool._usage import _MOST_WARNED, LimitUsage
 
 END = 1_800_000_000.0
@@ -54,3 +54,20 @@ def test_a_window_that_is_warned_of_anew_is_remembered_longer_than_those_before(
         usage.note("a", state(f"w{number}"), 0.8)
     assert "5h" in remembered(usage)
     assert "7d" not in remembered(usage)
+
+
+def test_each_new_state_changes_the_version() -> None:
+    usage = LimitUsage()
+    versions = [usage.version]
+    usage.note("a", state("5h"), 0)
+    versions.append(usage.version)
+    usage.adopt("a", state("5h"))
+    versions.append(usage.version)
+    assert len(set(versions)) == 3
+
+
+@pytest.mark.parametrize(("limit", "remaining", "used"), [(100, 25, 0.75), (0, 0, 0), (100, None, 0), (None, 5, 0)])
+def test_a_bucket_that_tells_nothing_counts_as_unused(limit: int | None, remaining: int | None, used: float) -> None:
+    usage = LimitUsage()
+    usage.adopt("a", LimitState(buckets=(Bucket("tokens", limit=limit, remaining=remaining),)))
+    assert usage.utilization("a", "", END) == used
