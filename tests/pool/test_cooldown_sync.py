@@ -157,7 +157,7 @@ def test_a_disk_that_takes_nothing_is_told_of_once_and_tried_again(
 
 
 def test_what_was_over_long_ago_is_forgotten(state: State) -> None:
-    for name, ago in (("old", 8 * 86_400), ("new", 86_400)):
+    for name, ago in (("old", 8 * 86_400), ("new", 6 * 86_400)):
         state.cooldowns.put(Cooldown(Scope("account", name), "window", "answer", int(j.NOW) - ago))
     recorder(j.Rig(), state)._round()
     assert [one.scope.name for one in state.cooldowns.list()] == ["new"]

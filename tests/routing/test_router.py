@@ -224,3 +224,19 @@ def test_models_that_an_upstream_may_take_instead_are_names_too(models: object, 
 def test_a_list_of_models_without_end_is_too_complex() -> None:
     with pytest.raises(TooComplex):
         Router(ALL).named_by_client(facts_of("x", models=["y"] * 10_000))
+
+
+@pytest.mark.parametrize(("count", "has_others"), [(12, False), (13, True)])
+def test_a_refusal_shows_twelve_models_and_says_that_there_are_others(count: int, has_others: bool) -> None:  # noqa: FBT001
+    models = [model(f"m{number}", "one:a") for number in range(count)]
+    found = Router(RouterSettings(unmapped="reject"), models, PROVIDERS).named("x")
+    assert isinstance(found, NoRoute)
+    assert "m11" in found.message
+    assert "m12" not in found.message
+    assert ("m11, and others;" in found.message) is has_others
+
+
+def test_a_model_that_is_named_without_a_body_has_no_tag_to_remove() -> None:
+    found = Router(RouterSettings(subagent_tag=True), MODELS, PROVIDERS).named("glm")
+    assert isinstance(found, Route)
+    assert not found.without_tag
