@@ -256,9 +256,9 @@ def test_a_dead_refresh_token_is_presented_once_and_a_new_login_clears_the_failu
     first, second = rig.broker(), rig.broker()
     with pytest.raises(NeedsLogin, match=r"refresh token is dead \(invalid_grant\); .*tokenferry login work"):
         first.resolve(NAME)
-    for broker in (first, second):
+    for ask in (first.resolve, second.resolve, second.refresh):
         with pytest.raises(NeedsLogin, match="refresh token is dead"):
-            broker.resolve(NAME)
+            ask(NAME)
     assert rig.endpoint.presented == ["refresh-0"]
     assert rig.store.read(NAME).credential == token(), "nothing is written over on failure"
     rig.put(token(number=50))

@@ -85,3 +85,7 @@ def test_until_when_a_token_is_handed_out_without_a_look(left: float | None, lif
 
 def test_a_key_is_fresh_for_ever() -> None:
     assert fresh_until(OLD, START, RefreshSettings()) == float("inf")
+
+
+def test_a_key_that_a_command_prints_is_fresh_until_its_end() -> None:
+    assert fresh_until(ApiKey(Secret("key"), until=START + 60), START, RefreshSettings()) == START + 60

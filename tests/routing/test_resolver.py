@@ -139,7 +139,27 @@ def test_a_clients_own_credential_goes_to_the_first_provider_that_takes_it() -> 
     "rights", [Rights(pin="alice"), Rights(accounts=("alice", "bob")), Rights(providers=("first",))]
 )
 def test_a_key_that_may_not_go_there_takes_its_own_credential_nowhere(rights: Rights) -> None:
-    found = resolver(RouterSettings(providers=("first",))).resolve(
-        request("m", own=OWN_CREDENTIAL), replace(KEY, rights=rights)
-    )
-    assert not plan(found).is_own
+    for settings in (RouterSettings(), RouterSettings(providers=("first",))):
+        found = resolver(settings).resolve(request("m", own=OWN_CREDENTIAL), replace(KEY, rights=rights))
+        assert not plan(found).is_own
+
+
+def test_a_clients_own_credential_goes_nowhere_for_a_model_that_is_refused() -> None:
+    router = RouterSettings(unmapped="reject")
+    found = resolver(router=router, models=[ERRANDS])
+    assert refusal(found.resolve(request("m", own=OWN_CREDENTIAL), KEY)).cause == "unmapped_model"
+    assert refusal(found.resolve_model("m", KEY)).cause == "unmapped_model"
+
+
+@pytest.mark.parametrize("rights", [Rights(), Rights(models=("a*",))])
+def test_a_request_without_a_body_goes_by_default_whatever_models_its_key_may_use(rights: Rights) -> None:
+    found = plan(resolver().resolve(request(own=OWN_CREDENTIAL), replace(KEY, rights=rights)))
+    assert found.is_own
+    assert not found.without_tag
+
+
+def test_a_body_with_too_many_names_of_models_is_refused() -> None:
+    facts = facts_of(b'{"model":"m","models":[' + b",".join([b'"m"'] * 10_000) + b"]}")
+    key = replace(KEY, rights=Rights(models=("m",)))
+    found = refusal(resolver(router=ROUTER, models=[ERRANDS]).resolve(RouteRequest(facts), key))
+    assert (found.status, found.cause) == (400, "too_complex")

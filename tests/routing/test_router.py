@@ -163,7 +163,8 @@ def test_an_unmapped_model_goes_to_the_default_providers_or_is_refused() -> None
 
 @pytest.mark.parametrize("body", [{}, {"model": 7}, {"model": None}])
 def test_a_request_without_a_model_is_refused_where_models_route(body: dict[str, Any]) -> None:
-    assert refused(ALL, facts_of(None, **body)).cause == "no_model"
+    found = refused(ALL, facts_of(None, **body))
+    assert (found.status, found.cause) == (400, "no_model")
 
 
 def test_own_rules_come_first_and_the_first_of_them_wins() -> None:

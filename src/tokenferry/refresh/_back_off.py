@@ -56,8 +56,7 @@ def back_off(
 ) -> RefreshFailure:
     """Return the failure to record after a grant without a decision, with the time of the next try."""
     kind: VerdictKind = "failed"
-    is_repeated = last is not None and last.kind == kind and last.token == presented.sha256
-    failures = last.failures + 1 if last is not None and is_repeated else 1
+    failures = 1 if last is None or (last.kind, last.token) != (kind, presented.sha256) else last.failures + 1
     delay = min(2.0 ** min(failures - 1, 16), _LONGEST_BACKOFF) * jitter
     asked = min(outcome.retry_after or 0.0, _LONGEST_RETRY_AFTER)
     return RefreshFailure(kind, presented.sha256, now, outcome.reason, until=now + max(delay, asked), failures=failures)
