@@ -1,9 +1,13 @@
 import pytest
+from msgspec.structs import replace
 
 from tokenferry.pool import AccountGroup
 from tokenferry.providers import Provider
+from tokenferry.providers._provider import NOWHERE
 from tokenferry.routing import DefaultTargets, NoRoute, default_targets
+from tokenferry.routing._default_targets import default_targets_for
 from tokenferry.settings import RouterSettings
+from tokenferry.state import ClientKey, Rights
 from tokenferry.stores import Account
 
 
@@ -101,6 +105,12 @@ def test_no_account_names_the_command_that_adds_one() -> None:
         ([A], "b", "the default provider b is not declared"),
         ([provider("a", enabled=False)], "a", "the default provider a is not enabled"),
         ([provider("a", accounts=())], "a", "the default provider a lists none of its accounts"),
+        (
+            [A, provider("b", accounts=("y",))],
+            "b",
+            "b has no account; add one with: tokenferry account add y --provider b",
+        ),
+        ([Provider("a", "openai", NOWHERE, wire_format="openai")], "a", "the default provider a has no base_url"),
         ([A], "", "can't be read; see: tokenferry doctor"),
     ],
 )
@@ -114,8 +124,8 @@ def test_why_no_account_serves_is_said_and_no_other_provider_proposed(
 
 
 def test_where_those_that_are_set_have_no_account_it_is_theirs_that_is_missing() -> None:
-    message = refused([A, B], [account("x", "a")], RouterSettings(providers=("b", "c")))
-    assert "b has no account, c is not declared; add one with: tokenferry account add NAME --provider b" in message
+    message = refused([A, B], [account("x", "a")], RouterSettings(providers=("c", "b")))
+    assert "c is not declared, b has no account; add one with: tokenferry account add NAME --provider b" in message
 
 
 def test_a_pinned_account_that_does_not_exist_is_told_with_those_that_do() -> None:
@@ -139,3 +149,33 @@ def test_the_command_adds_an_account_that_the_provider_uses(
     command = "tokenferry account add anthropic-max --provider a"
     assert command in refused([listing, B], others, settings)
     assert isinstance(found([listing, B], [*others, account("anthropic-max", "a")], settings), DefaultTargets)
+
+
+KEY = ClientKey("i", "guest", "client", created_at=0, fingerprint="f")
+
+
+@pytest.mark.parametrize(
+    ("rights", "settings", "expected"),
+    [
+        (Rights(pin="y"), RouterSettings(), ("b", ["y"], "the client key is pinned to the account")),
+        (Rights(providers=("b",)), RouterSettings(), ("b", ["y", "z"], "the client key names it")),
+        (Rights(accounts=("gone", "z")), RouterSettings(), ("b", ["z"], "the client key names it")),
+        (Rights(accounts=("z", "x")), RouterSettings(), ("a", ["x"], "it is the default provider")),
+        (Rights(accounts=("gone",)), RouterSettings(), None),
+        (Rights(providers=("b",)), RouterSettings(providers=("a",)), None),
+        (Rights(accounts=("x",)), RouterSettings(account="y"), None),
+    ],
+)
+def test_a_keys_rights_restrict_what_serves_by_default(
+    rights: Rights, settings: RouterSettings, expected: tuple[str, list[str], str] | None
+) -> None:
+    accounts = [account("x", "a"), account("y", "b"), account("z", "b")]
+    chosen = default_targets_for(replace(KEY, rights=rights), settings, {"a": A, "b": B}, accounts, "a")
+    if expected is None:
+        assert isinstance(chosen, NoRoute)
+        assert chosen.message.startswith("no account that client key guest may use can serve;")
+    else:
+        assert isinstance(chosen, DefaultTargets)
+        (group,) = chosen.groups
+        assert (group.provider, list(group.by_name), chosen.rule) == expected
+        assert chosen.pinned == rights.pin

@@ -89,6 +89,16 @@ def test_what_follows_from_the_accounts_is_kept_as_long_as_they_are_the_same() -
     assert [list(one.targets[0].group.by_name) for one in (first, second)] == [["alice"], ["alice", "carol"]]
 
 
+def test_one_account_for_everything_that_does_not_exist_serves_nothing() -> None:
+    found = resolver(RouterSettings(account="gone"), ROUTER, [ERRANDS]).resolve(request("errands"), KEY)
+    assert "[router] account names 'gone'" in refusal(found).message
+
+
+def test_a_plan_names_the_rule_of_a_model_that_keeps_its_name() -> None:
+    found = resolver(router=ROUTER, models=[ERRANDS]).resolve(request("errands"), KEY)
+    assert plan(found).rule == "default: no rule applied, so the model keeps its name"
+
+
 def test_one_account_for_everything_serves_also_what_is_mapped_elsewhere() -> None:
     only = (ModelSettings("errands", (ModelMapping("second", "x"),)),)
     found = resolver(RouterSettings(account="alice"), ROUTER, only)

@@ -150,9 +150,7 @@ def _recover(
             if not kept.published and not job.is_satisfied_by(kept.document, context.now()):
                 raise StorageFailed(
                     f"account {job.name!r}: its renewed token is in the journal and can't be written to the account "
-                    "yet; "
-                    ""
-                    "make room on the disk"
+                    "yet; make room on the disk"
                 )
             return kept.document, None if answer.knows_successor else (yield effects.ReadAttempt())
         if answer.knows_successor:
