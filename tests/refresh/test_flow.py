@@ -169,6 +169,16 @@ def test_a_lock_that_stays_taken_is_reported_with_its_holder_and_a_living_token_
     assert rig.endpoint.requests == 0
 
 
+def test_a_failure_on_record_is_raised_without_waiting_for_the_lock(rig: Rig) -> None:
+    rig.put(token())
+    rig.endpoint.script.append(DEAD)
+    broker = rig.broker(settings=RefreshSettings(wait=0.05))
+    with pytest.raises(NeedsLogin):
+        broker.resolve(NAME)
+    with rig.store.exclusive(NAME, 0), pytest.raises(NeedsLogin, match="refresh token is dead"):
+        broker.resolve(NAME)
+
+
 def test_an_early_refresh_waits_for_no_other(rig: Rig) -> None:
     rig.put(token(left=200))
     broker = rig.broker()
