@@ -21,6 +21,8 @@ _LOOK: Final = 0.5
 _POLL: Final = 2.0
 _POLL_POOLED: Final = 1.0
 """Behind a pooler notices would go to others."""
+_SILENT: Final = _POLL + GLANCE_SECONDS + 1.0
+"""A server that froze while a table was read counts as away before that reading ends."""
 _COALESCE: Final = 0.01
 _BACK_OFF: Final = (0.1, 5.0)
 
@@ -69,7 +71,8 @@ class RevisionWatch:
 
     def away_for(self) -> float:
         """For how many seconds the database hasn't answered; 0 while it does."""
-        return self._monotonic() - self._seen_at if self._is_away else 0.0
+        silent = self._monotonic() - self._seen_at
+        return silent if self._is_away or silent > _SILENT else 0.0
 
     def close(self) -> None:
         """End the thread. Harmless when it has ended."""
@@ -109,13 +112,13 @@ class RevisionWatch:
         """Read what has changed since the last time. Raises `StorageFailed`."""
         rows = connection.execute("SELECT name, number FROM revisions").fetchall()
         found = {row["name"]: row["number"] for row in rows}
+        self._seen_at = self._monotonic()
         for name, readers in tuple(self._readers.items()):  # any thread may add one
             # A failover may have lost changes, and have counted others with their numbers.
             if self._is_away or self.numbers.get(name) != found.get(name):
                 for read in tuple(readers):
                     read()
         self.numbers = found
-        self._seen_at = self._monotonic()
         if self._is_away:
             logger.warning("%s can be used again", self._source.name)
         self._is_away = self._is_stale = False
