@@ -233,6 +233,17 @@ def test_a_page_cannot_be_framed_and_runs_only_what_it_names(boss: Person) -> No
     assert not re.search(r"\son\w+=|style=|javascript:", answer.text)
 
 
+def test_htmx_starts_behind_its_extensions(boss: Person) -> None:
+    """It starts when the page is read, or at once if it was deferred."""
+    scripts = re.findall(r"<script[^>]*/static/\w+\.([\w.-]+)[^>]*?(defer)?>", boss.open("/dashboard/").text)
+    assert scripts[:4] == [
+        ("htmx.min.js", ""),
+        ("hx-csp.min.js", ""),
+        ("hx-sse.min.js", ""),
+        ("dashboard.js", "defer"),
+    ]
+
+
 def test_where_a_sign_in_leads_is_a_page_of_the_dashboard(api: Api) -> None:
     for foreign in ("https://evil.example/", "//evil.example", "/\\evil.example", "/dashboard/\r\nx: y", "", "/api/x"):
         answer = Person(api).post("/dashboard/sign-in", {"key": api.admin, "following": foreign})

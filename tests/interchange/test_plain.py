@@ -21,7 +21,9 @@ SETUP = "sk-ant-oat01-" + "Ss1" * 30
 REFRESH = "sk-ant-ort01-" + "Rr1" * 30
 
 credentials: st.SearchStrategy[Credential] = st.one_of(
-    st.builds(ApiKey, SECRETS.filter(lambda text: not text.startswith(("tfk_", "tfa_", "sk-ant-o"))).map(Secret)),
+    st.builds(
+        ApiKey, SECRETS.filter(lambda text: not text.startswith(("tfk_", "tfa_", "tfv_", "sk-ant-o"))).map(Secret)
+    ),
     st.builds(SetupToken, st.text("abcXYZ-_$#", min_size=80).map(lambda text: Secret(f"sk-ant-oat01-{text}"))),
 )
 
