@@ -70,7 +70,7 @@ def descriptors(process: "subprocess.Popen[bytes]") -> tuple[tuple[str, int], ..
     for one in Path(f"/proc/{process.pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             target = one.readlink()
-            name = target.name if target.is_absolute() else str(target).partition(":")[0]
+            name = target.suffix or target.name if target.is_absolute() else str(target).partition(":")[0]
             found[name] = 1 if target.is_absolute() else found[name] + 1
     return tuple(sorted(found.items()))
 
