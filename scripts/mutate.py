@@ -161,6 +161,8 @@ class Room:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if session.testsfailed:
+            raise pytest.UsageError("a module of tests can't be imported")
         for item in session.items:
             self._record(item)
             if session.testsfailed:
@@ -305,6 +307,7 @@ def main() -> None:
     asked.add_argument("--seed", type=int, default=1)
     options = asked.parse_args()
     os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))  # as `python -m pytest` does; tests import the package `bench` from there
     for room in options.rooms:
         folders = [str(ROOT / "tests" / one) for one in [room, *_BESIDE.get(room, ())]]
         every = [one for file in sorted((SOURCE / room).rglob("*.py")) for one in mutants(file)]
