@@ -168,6 +168,41 @@ async def test_a_time_out_after_the_request_was_sent_is_not_tried_elsewhere(
     assert len(origin.seen) == 1
 
 
+@pytest.mark.parametrize("body", [b"content-length: 500\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\nff\r\n{"])
+async def test_an_error_whose_body_is_cut_counts_by_its_status(
+    origin: Origin, two_accounts: Source, body: bytes
+) -> None:
+    origin.scripts = [answering(b"HTTP/1.1 429 X\r\nretry-after: 30\r\n" + body), json_answer()]
+    async with running_gate(two_accounts) as gate:
+        replies = [await gate.call() for _ in range(2)]
+    assert [reply.status for reply in replies] == [200, 200]
+    assert keys_of(origin) == [b"one", b"bob", b"bob"]
+
+
+async def test_an_error_whose_body_is_cut_is_cut_for_the_client_if_no_account_is_left(
+    origin: Origin, source: Source
+) -> None:
+    origin.scripts = [answering(b"HTTP/1.1 400 X\r\ncontent-length: 500\r\n\r\n{")]
+    async with running_gate(source) as gate:
+        reply = await gate.call()
+    assert (reply.status, reply.body, reply.complete) == (400, b"{", False)
+
+
+async def test_an_error_whose_body_does_not_come_counts_by_its_status_in_time(
+    origin: Origin, two_accounts: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokenferry.gateway.proxy.attempt.GATE_SECONDS", 0.1)
+
+    async def silent(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 429 X\r\nretry-after: 30\r\ncontent-length: 500\r\n\r\n{")
+        await reader.read()
+
+    origin.scripts = [silent, json_answer()]
+    async with running_gate(two_accounts) as gate:
+        assert (await gate.call()).status == 200
+    assert keys_of(origin) == [b"one", b"bob"]
+
+
 async def test_a_gate_that_waits_long_enough_opens(
     origin: Origin, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

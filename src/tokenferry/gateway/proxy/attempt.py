@@ -195,6 +195,7 @@ class AttemptRunner:
             if head.status >= _BAD_REQUEST:
                 self._held = _HeldResponse(head, headers)
                 self._held.translation = self._translation
+                self._later(GATE_SECONDS, partial(self._classify, self._held))
             elif not self._is_side and headers.is_event_stream:
                 self._held = _HeldResponse(head, headers, FirstContentBuffer())
                 self._later(GATE_SECONDS, self._serve_held)
@@ -222,8 +223,8 @@ class AttemptRunner:
             held = self._held
             assert held is not None
             held.is_whole = True
+            self._cancel_timer()
             if held.buffer is not None:
-                self._cancel_timer()
                 self.advance(UpstreamLost("its stream ended before its first content", self._fingerprint, held))
             elif self._is_unreadable(held):
                 logger.info("%s goes without the reasoning that its upstream refused", self._record.request_id)
@@ -415,11 +416,14 @@ class AttemptRunner:
             case "open":
                 self._serve_held()
             case "error":
-                self._cancel_timer()
                 self._classify(held)
 
     def _classify(self, held: _HeldResponse) -> None:
-        """Let failover decide on an error, or on a stream that begins with one, by the upstream's own words."""
+        """Let failover decide on an error, or on a stream that begins with one, by the upstream's own words.
+
+        Of an error's body the part that has arrived counts.
+        """
+        self._cancel_timer()
         if self._credential is not None and self._request.own is None:
             held.conceal(self._credential.secret.reveal().encode())
         head, body = held.head, b"".join(held.chunks)
@@ -439,10 +443,14 @@ class AttemptRunner:
         """There is no response, or not all of it."""
         held, reason = self._held, str(failure)
         self._cancel_timer()
+        if held is not None and held.buffer is None:
+            held.failure = failure
+            self._classify(held)  # its status is known: nothing was served
+            return
         logger.warning("%s %s", self._record.request_id, reason)
         if not failure.sent:
             self.advance(ConnectFailed(reason, self._fingerprint))
-        elif held is not None and held.buffer is not None:
+        elif held is not None:
             held.failure = failure
             self.advance(UpstreamLost(reason, self._fingerprint, held))
         else:
