@@ -1,1 +1,1 @@
-"""The command `tokenferry`: thin, one file per command group. Importing this package imports nothing else."""
+"""The command `tokenferry`: one module per command. Importing this package imports nothing else."""

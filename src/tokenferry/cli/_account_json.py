@@ -1,4 +1,4 @@
-"""`--json` of commands that change an account: the account as it is then, and every sentence on stderr."""
+"""`--json` of commands that change an account: the changed account on stdout, sentences on stderr."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from tokenferry.readiness import limits_of
 
 @contextlib.contextmanager
 def account_json(name: str, *, wanted: bool) -> Iterator[None]:
-    """Within the block sentences go to stderr if JSON is `wanted`; the account follows on stdout when it went well."""
+    """Send the block's sentences to stderr if JSON is `wanted`; then print the account, unless the block raised."""
     with sentences_on_stderr(wanted=wanted):
         yield
     if wanted:
@@ -19,7 +19,7 @@ def account_json(name: str, *, wanted: bool) -> Iterator[None]:
 
 
 def say_account(name: str) -> None:
-    """Everything about an account except its secrets, as JSON."""
+    """Print the account as JSON, without its secrets."""
     home, config = find()
     broker = open_broker(home, config)
     say_json(row(broker, name).to_json() | {"limits": limits_of(config, broker.book.read(name).account)})

@@ -1,6 +1,6 @@
-"""The actions of the API and the dashboard, as commands carry them out: by the person at this machine.
+"""The actions of the admin API and the dashboard, as the commands run them: in the name of this machine's user.
 
-Commands that change something import this when they run: what lies under it takes 40 ms, and lists don't need it.
+A command imports this module only when it changes something: the import takes 40 ms, and lists don't need it.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ __all__ = [
 
 @contextmanager
 def acting() -> Iterator[ActionContext]:
-    """What an action needs. Configuration and state are opened when it asks for them, and closed at the end."""
+    """The context of an action. Configuration and state open on first use, and close at the end of the block."""
     home = Home.from_environment()
     with ExitStack() as stack:
         yield ActionContext(home, open_broker, lambda: stack.enter_context(open_state(home)), _NO_SECRET)

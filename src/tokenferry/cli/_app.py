@@ -1,4 +1,4 @@
-"""The commands, each imported when it is first asked for."""
+"""The command tree. Each command's module is imported on first use."""
 
 import gc
 import logging
@@ -59,7 +59,7 @@ PANELS: Final = {
         "sandbox": "Run a fake provider to test against",
     },
 }
-"""What `tokenferry --help` shows: it need not import any command."""
+"""The help of `tokenferry`, kept here so that it needs no import of the commands."""
 
 _MEANT: Final = {
     "start": "serve",
@@ -81,13 +81,13 @@ _MEANT: Final = {
     "switch": "claude-code switch",
     "version": "--version",
 }
-"""What people try first, and what does it here."""
+"""Words that people try first, and the command that does the same here."""
 
 COMMANDS: Final = tuple(name for panel in PANELS.values() for name in panel)
 
 
 class _Commands(Group):
-    """Finds a command in the module of its name: `tokenferry token` need not import what `serve` needs."""
+    """Imports the module of a command on first use: `tokenferry token` must not pay for what `serve` imports."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature is the library's
         return [*COMMANDS, "help"]
@@ -96,7 +96,7 @@ class _Commands(Group):
         if cmd_name in self.list_commands(ctx) and cmd_name not in self.commands:
             name = cmd_name.replace("-", "_")
             module = import_module(f"tokenferry.cli.{name}{'_' if iskeyword(name) else ''}")
-            gc.freeze()  # what was imported stays: see `entry`
+            gc.freeze()  # imported objects live until the end: see `entry`
             gc.enable()
             command = typer.main.get_command(module.app)
             add_place_options(command)
@@ -108,7 +108,7 @@ class _Commands(Group):
         return super().resolve_command(ctx, args if ctx.resilient_parsing else current(args))
 
     def meant(self, word: str, known: list[str]) -> list[str]:
-        """The command that does it here, else those that have one of that name, else the nearest."""
+        """Suggest the command in `_MEANT`, else every group's subcommand of that name, else the nearest name."""
         if word in _MEANT:
             return [_MEANT[word]]
         groups = {name: text.partition(":")[0] for panel in PANELS.values() for name, text in panel.items()}

@@ -1,4 +1,4 @@
-"""What `account add`, `import` and `claude-code attach` share: an account is attached, recorded and reported."""
+"""Attaching an account: shared by `account add`, `import` and `claude-code attach`."""
 
 import os
 import time
@@ -19,7 +19,7 @@ _CLAUDE_MAX: Final = "claude-max"
 
 
 def attach_claude_code(broker: Broker, name: str, provider: str | None) -> None:
-    """Let an account stand for Claude Code's login, which stays where it is. Raises what `Broker.attach` does."""
+    """Attach Claude Code's login as an account; the login stays where it is. Raises what `Broker.attach` does."""
     from tokenferry.claude_code import ClaudeCodeHome, claude_code_account  # noqa: PLC0415  # few have it
 
     place = ClaudeCodeHome.from_environment(os.environ, Path.home())

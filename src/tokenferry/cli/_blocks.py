@@ -1,4 +1,4 @@
-"""The five-hour windows of accounts, and how much of each is used."""
+"""`usage blocks`: the five-hour windows of accounts, and the used share of each."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _MINUTE_MS: Final = 60_000
 
 
 def say_blocks(report: UsageReport | None, since: int, until: int, zone: tzinfo, *, as_json: bool) -> None:
-    """Write the blocks between two times (milliseconds since 1970 UTC) to stdout."""
+    """Print the blocks between two times (milliseconds since 1970 UTC)."""
     now = time.time()
     rows = [] if report is None else [*_rows(report, since, until)]
     shares = {} if report is None else {one.account: one for one in open_windows(report, now) if one.window == _WINDOW}
@@ -43,7 +43,7 @@ def say_blocks(report: UsageReport | None, since: int, until: int, zone: tzinfo,
 
 
 def _rows(report: UsageReport, since: int, until: int) -> Iterator[UsageRow]:
-    """Each block with what its own account used in it."""
+    """Each block with its account's usage."""
     blocks = report.blocks(since, until)
     found = {(row.period, row.group[0]): row for row in report.rows(blocks, ("account",))} if blocks else {}
     for block in blocks:
@@ -61,7 +61,7 @@ def _rate(row: UsageRow, now_ms: float) -> float:
 
 
 def _document(row: UsageRow, shares: dict[str, WindowShare], now_ms: int) -> dict[str, Any]:
-    """A block, as ccusage's JSON has it."""
+    """A block in ccusage's JSON format."""
     block, usage = row.period, row.usage
     is_active = _is_active(block, now_ms)
     document: dict[str, Any] = {

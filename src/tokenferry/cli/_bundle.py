@@ -1,8 +1,8 @@
-"""The report of `doctor --bundle`: what helps to find a fault, and nothing that was typed, issued or named here.
+"""`doctor --bundle`: a report for an issue, without secrets, names or anything that a user typed.
 
-A value is shown only if it comes from a closed set: a number, a choice, a word of the code. Sentences are shown without
-any word that a file of the home or a secret variable holds, and without the names in its databases. What the gateway
-logs is in words of the code; the names in it are in the other files.
+A value is shown only if it comes from a closed set: a number, a choice, a word of the code. Sentences lose every word
+that is in a file of the home, in a variable with a secret, or among the names in its databases. The gateway's own log
+lines consist of words of the code; their names are in the other files.
 """
 
 import contextlib
@@ -68,7 +68,7 @@ def bundle(home: Home, findings: Iterable[Finding]) -> Mapping[str, Any]:
 
 
 class _Veil:
-    """Takes out of sentences what files and secret variables hold, the home's path, and the names of accounts."""
+    """Removes from sentences the words of files and secret variables, the home's path, and account names."""
 
     def __init__(self, home: Home) -> None:
         self.names = dict.fromkeys(_names(home) - _vocabulary(), _HIDDEN)
@@ -103,7 +103,7 @@ def _contents(home: Home) -> Iterator[str]:
 
 
 def _names(home: Home) -> set[str]:
-    """What databases name: client keys, and the models that clients asked for."""
+    """Names in the databases: client keys, and models that clients asked for."""
     found = {key.name for key in client_keys(home) or ()}
     with contextlib.suppress(TokenferryError):
         if has_ledger(home):
@@ -113,7 +113,7 @@ def _names(home: Home) -> set[str]:
 
 
 def _vocabulary() -> set[str]:
-    """What may be in a file and is no secret: the words of the configuration and of documents."""
+    """Harmless words that a file may contain: those of the configuration and of account documents."""
     keys = {key.name for section in SECTIONS for key in section.keys}
     choices = {choice for section in SECTIONS for key in section.keys for choice in key.choices}
     sections = {step for section in SECTIONS for step in section.path}
@@ -133,7 +133,7 @@ def _own_files(home: Home) -> set[Path]:
 
 
 def _files(home: Home) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Files that tokenferry makes, by their own names; of a folder only how many files it has, and their modes."""
+    """Files that tokenferry writes, by name. For a folder: the number of its files, and their modes."""
     for path in sorted(_own_files(home)):
         try:
             status = path.lstat()
@@ -148,7 +148,7 @@ def _files(home: Home) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _settings(home: Home) -> Mapping[str, Any]:
-    """What the file sets: the value if it is of a closed set, else only that there is one."""
+    """The settings in the file: the value if it is from a closed set, else only the fact that one is set."""
     try:
         given = [one for one in examine(home.config, environ={}).effective() if one.source == "config.toml"]
     except TokenferryError:

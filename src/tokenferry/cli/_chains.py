@@ -1,4 +1,4 @@
-"""A program's order, for people and for programs, with the accounts of ours that are in it."""
+"""The order in which a program looks for credentials, with the accounts of tokenferry that appear in it."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -24,14 +24,14 @@ _LATEST: Final = 4_102_444_800
 
 
 class KnownSources(Struct, frozen=True):
-    """Whose a credential is, by its sha256; and the accounts whose refresh tokens we renew, by theirs."""
+    """The owner of each credential, and the account of each refresh token that tokenferry uses, by sha256."""
 
     owners: Mapping[str, str]
     chains: Mapping[str, str]
 
 
 def known_accounts(broker: Broker, home: Home) -> KnownSources:
-    """Every credential that tokenferry keeps. What can't be read is left out."""
+    """The credentials in tokenferry's files. Unreadable ones are left out."""
     owners: dict[str, str] = {}
     chains: dict[str, str] = {}
     for account in broker.book.listing().accounts:
@@ -51,7 +51,7 @@ def known_accounts(broker: Broker, home: Home) -> KnownSources:
 
 
 def with_clones(chain: Chain, known: KnownSources) -> Chain:
-    """Warn of every login whose refresh token is also that of an account that tokenferry renews."""
+    """Add a warning to every login that shares its refresh token with an account that tokenferry refreshes."""
     clones = tuple(
         f"{source.name} ({source.where}) has the refresh token of account {known.chains[source.refresh]}: whoever "
         "refreshes it first logs the other out; log in again with one of the two"
@@ -62,7 +62,7 @@ def with_clones(chain: Chain, known: KnownSources) -> Chain:
 
 
 def chain_to_json(chain: Chain, known: KnownSources) -> dict[str, Any]:
-    """Everything but the secrets; times in seconds since 1970 UTC."""
+    """The chain without secrets; times in seconds since 1970 UTC."""
     winner = chain.winner
     return {
         "program": chain.program,
@@ -91,7 +91,7 @@ def _source_to_json(source: CredentialOrigin, known: KnownSources) -> dict[str, 
 
 
 def lines_of(chain: Chain, known: KnownSources) -> Iterator[str]:
-    """The order as people read it: what is used is marked, and other remarks are below it."""
+    """The chain as lines for people: a mark at the used source, remarks below it."""
     yield _TITLES[chain.program]
     for source in chain.sources:
         mark = "*" if source is chain.winner else " "
@@ -112,12 +112,12 @@ def lines_of(chain: Chain, known: KnownSources) -> Iterator[str]:
 
 
 def _expiry(held: Held) -> int | None:
-    """When it expires; None for never, and for what is no time in seconds, which is reported as a problem."""
+    """Expiry in seconds since 1970 UTC; None for never, and for an invalid time, which `problems` reports."""
     return held.expires_at if held.expires_at and 0 < held.expires_at <= _LATEST else None
 
 
 def summary(chain: Chain) -> str:
-    """What the program uses and where it sends that, in one line."""
+    """The credential that the program uses and the address it sends it to, in one line."""
     winner = chain.winner
     if winner is None:
         return "it finds no credential"

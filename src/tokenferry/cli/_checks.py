@@ -1,4 +1,4 @@
-"""What `tokenferry doctor` looks at. A check fixes nothing, and gives a finding for each thing that is wrong."""
+"""The checks of `tokenferry doctor`. A check changes nothing, and yields a finding for each problem."""
 
 import contextlib
 import os
@@ -49,19 +49,19 @@ _LEFT_BEHIND: Final = 60.0
 _CLOCK_SLACK: Final = 300.0
 _STORE: Final = "[store]"
 _PRICED_LATELY: Final = 7 * 86_400.0
-_FIRST_YEAR: Final = 1_735_689_600  # 2025-01-01, before which none of this existed
+_FIRST_YEAR: Final = 1_735_689_600  # 2025-01-01; tokenferry is younger
 _LAST_YEAR: Final = 4_102_444_800
 _SHADOWS: Final = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_PROFILE", "CLAUDE_CODE_OAUTH_TOKEN")
 
 
 class Finding(Struct, frozen=True):
-    """One thing that is wrong or will be, where it is, and the command or step that fixes it."""
+    """A present or coming problem: where, what, and the command or step that fixes it."""
 
     what: str
     where: str
     cure: str
     is_note: bool = False
-    """Whether it is wrong only for who expects something else."""
+    """Whether it is a problem only in some setups."""
 
 
 @notes_once()
@@ -93,11 +93,11 @@ def examine(home: Home, config: Path | None = None) -> list[Finding]:
 
 
 def _examined(home: Home, check: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """What one check finds; where it can't go on, that is a finding, and the other checks are still made."""
+    """The findings of one check. A check that fails yields its failure as a finding, and the others still run."""
     try:
         yield from check()
     except ConfigError as fault:
-        if not fault.problems:  # each is a finding already
+        if not fault.problems:  # the check has yielded each of them
             yield _of(fault, str(home.config))
     except TokenferryError as fault:
         yield _of(fault, str(home.path))
@@ -106,13 +106,13 @@ def _examined(home: Home, check: Callable[[], Iterable[Finding]]) -> Iterator[Fi
         yield Finding(
             f"can't be looked at: {fault.strerror}", where, f"see who owns it, and its mode: ls -ld '{where}'"
         )
-    except Exception as fault:  # noqa: BLE001  # a diagnosis must not fail because of what it is to find
+    except Exception as fault:  # noqa: BLE001  # a diagnosis must survive the fault that it looks for
         what = f"could not be examined ({type(fault).__name__}), which is a defect"
         yield Finding(what, str(home.path), "report it with: TOKENFERRY_DEBUG=1 tokenferry -v doctor")
 
 
 def load_or_default(home: Home, given: Path | None = None) -> tuple[Config, list[Finding]]:
-    """The configuration, and what is wrong with it; the built-in one where it can't be used."""
+    """The configuration and its faults. If it is unusable: the built-in one."""
     path = given or home.config
     try:
         config = load(path, required=given is not None, statement=home.statement)
@@ -127,13 +127,13 @@ def load_or_default(home: Home, given: Path | None = None) -> tuple[Config, list
 
 
 def _of(fault: TokenferryError, where: str) -> Finding:
-    """A finding of an error's sentence, which ends with how to fix it."""
+    """A finding made of an error's sentence, which ends with the fix."""
     what, separator, cure = str(fault).removeprefix(f"{where} ").rpartition("; ")
     return Finding(what, where, cure) if separator else Finding(cure, where, "look at it")
 
 
 def check_files(home: Home, now: float) -> Iterator[Finding]:
-    """Modes, owners and types of all files; files that killed writers left behind; the file system."""
+    """Check modes, owners and types of all files, leftovers of killed writers, and the file system."""
     if not home.path.exists():
         return
     if not os.access(home.path, os.W_OK):
@@ -177,7 +177,7 @@ def _check_folder(home: Home, folder: Path, now: float) -> Iterator[Finding]:
 
 def _check_file(home: Home, path: Path, status: os.stat_result, now: float) -> Iterator[Finding]:
     if stat.S_ISLNK(status.st_mode):
-        if path == home.config:  # it is followed; what is wrong with it is reported of the configuration
+        if path == home.config:  # a link is allowed here; the configuration check reports its faults
             return
         cure = f"put the file itself there: cp --remove-destination \"$(readlink -f '{path}')\" '{path}'"
         yield Finding("is a symbolic link, which is not followed", str(path), cure)
@@ -202,7 +202,7 @@ def check_clock(now: float) -> Iterator[Finding]:
 
 
 def check_store(home: Home, settings: StoreSettings) -> Iterator[Finding]:
-    """Whether the database that several hosts share can be used, and what a failover of it would lose."""
+    """Check that the shared database is usable, and report what a failover of it would lose."""
     if not settings.url:
         return
     try:
@@ -236,7 +236,7 @@ def _place(home: Home, file: Path) -> str:
 
 
 def check_state(home: Home) -> Iterator[Finding]:
-    """Whether the client keys can be read, and the gateway's local key."""
+    """Check that client keys and the gateway's local key are readable."""
     if has_state(home):
         try:
             with open_state(home) as state:
@@ -256,7 +256,7 @@ def check_state(home: Home) -> Iterator[Finding]:
 
 
 def check_ledger(home: Home, now: float) -> Iterator[Finding]:
-    """Whether what is used can be written down, and whether it has a price."""
+    """Check that the ledger is writable, and that every model in it has a price."""
     if not has_ledger(home):
         return
     try:
@@ -275,7 +275,7 @@ def check_ledger(home: Home, now: float) -> Iterator[Finding]:
 
 
 def check_budgets(home: Home, config: Config, now: float) -> Iterator[Finding]:
-    """Budgets that refuse requests now. Files that can't be read are named by other checks."""
+    """Report budgets that reject requests now. Other checks report unreadable files."""
     found: list[BudgetUse] = []
     with contextlib.suppress(TokenferryError):
         found = budgets_now(home, config, now=now)
@@ -289,18 +289,18 @@ def check_budgets(home: Home, config: Config, now: float) -> Iterator[Finding]:
 
 
 def check_seal(home: Home) -> Iterator[Finding]:
-    """Whether what should be sealed is, and can be opened."""
+    """Check that documents are sealed where they should be, and can be opened."""
     try:
         for what, where, cure in seal_findings(home):
             yield Finding(what, where, cure)
     except ConfigError:
-        raise  # it is about another file
+        raise  # it concerns another file
     except TokenferryError as fault:
         yield _of(fault, str(home.seal))
 
 
 def check_gateways(home: Home, config: Config) -> Iterator[Finding]:
-    """Records of gateways that were killed; and whether the gateway of the configuration runs, or could."""
+    """Report records of killed gateways, and whether the configured gateway runs, or could start."""
     try:
         records = gateway_records(home)
     except TokenferryError as fault:
@@ -323,9 +323,9 @@ def check_gateways(home: Home, config: Config) -> Iterator[Finding]:
 
 
 def check_service(home: Home, config: Config) -> Iterator[Finding]:
-    """What a gateway of this home does not serve, and the names that nothing here has.
+    """Report requests that the home's gateway can't serve, and configured names that don't exist.
 
-    Where no service is expected, the former is no more than a note.
+    In a home where no one expects service, the former is only a note.
     """
     try:
         keys = client_keys(home)
@@ -335,7 +335,7 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
         runs = any(one.is_running for one in gateway_records(home))
         is_note = not expects_service(config, keys or (), runs=runs)
         if is_note and not broker.book.listing().accounts and home.path.exists() and not config.models:
-            return  # nothing is set up yet
+            return  # a new home
         for service in services_now(home, config, broker, {row.name: row.state for row in account_rows(broker)}):
             if not service.is_served:
                 yield _unserved(service, is_note=is_note or service.cause == NO_DEFAULT)
@@ -375,7 +375,7 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
 
 
 def check_replacing(broker: Broker, found: list[AccountRow]) -> Iterator[Finding]:
-    """Documents that no renewed token, and published profiles that no access token, could be written to."""
+    """Report files that a refreshed token couldn't be written to: account documents and published profiles."""
     store = broker.book.store
     for row in found:
         if (
@@ -397,7 +397,7 @@ def check_replacing(broker: Broker, found: list[AccountRow]) -> Iterator[Finding
 def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
     where = f"account {row.name}"
     if row.state == "locked":
-        return  # reported once, of the key
+        return  # `check_seal` reports it once, for the key
     if row.fault is not None:
         found = _of(row.fault, where)
         yield replace(found, what=found.what.removeprefix(f"account {row.name!r}").removeprefix(":").lstrip())
@@ -421,7 +421,7 @@ def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
 
 
 def _check_identity(federation: Federation, where: str) -> Iterator[Finding]:
-    """A workload's identity token in a file; one in a variable may be there for other processes alone."""
+    """Check a workload's identity token in a file. A variable may be set for other processes alone."""
     try:
         read_identity(federation)
     except TokenferryError as fault:
@@ -429,14 +429,14 @@ def _check_identity(federation: Federation, where: str) -> Iterator[Finding]:
 
 
 def _check_journal(home: Home, names: set[str]) -> Iterator[Finding]:
-    """Records of accounts that are no more."""
+    """Report refresh journals of removed accounts."""
     for path in sorted(home.journal.glob("*")):
         if path.suffix in {".attempt", ".verdict"} and path.stem not in names:
             yield Finding(f"is left of an account {path.stem!r} that is no more", str(path), f"rm '{path}'")
 
 
 def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
-    """Profiles of the official SDKs that are ours, and that programs can't use as they stand."""
+    """Report profiles that tokenferry published and that programs can't use now."""
     for one in broker.publisher.published():
         profile, source = one.publication.profile, one.publication.account
         where = f"profile {profile}"
@@ -453,7 +453,7 @@ def _check_published(broker: Broker, now: float) -> Iterator[Finding]:
 
 
 def _check_keeper(home: Home, broker: Broker, found: list[AccountRow], now: float) -> Iterator[Finding]:
-    """Logins that end, or are of no use to programs, because no renewer runs."""
+    """Report logins that will end, or whose tokens expire unnoticed, because no renewer runs."""
     if renewer_of(home, now) is not None:
         return
     published = {
@@ -476,7 +476,7 @@ def _check_keeper(home: Home, broker: Broker, found: list[AccountRow], now: floa
 
 
 def _check_move(home: Home) -> Iterator[Finding]:
-    """A move of a login to Claude Code that was cut short."""
+    """Report an interrupted move of a login to Claude Code."""
     try:
         record = interrupted_move(home)
     except TokenferryError as fault:
@@ -496,7 +496,7 @@ def _check_choice(what: str, name: str | None, found: list[AccountRow], cure: st
 
 
 def _check_environment(found: list[AccountRow]) -> Iterator[Finding]:
-    """Variables that programs read before whatever tokenferry gives them."""
+    """Report variables that take precedence over what tokenferry gives to programs."""
     yield from _check_choice(
         "the account that TOKENFERRY_ACCOUNT names",
         os.environ.get("TOKENFERRY_ACCOUNT") or None,

@@ -1,4 +1,4 @@
-"""Arguments as the command tree understands them: the command that they call, or a sentence about what is wrong."""
+"""Parsing the command line: call the command, or explain in one sentence what is wrong with the arguments."""
 
 import re
 from typing import Any, Final
@@ -54,7 +54,7 @@ def _usage(fault: TyperException, arguments: list[str]) -> str:
 
 
 def _holds_secret(fault: TyperException, arguments: list[str]) -> bool:
-    """Whether what isn't understood is a credential, or an option to give one with."""
+    """Whether an argument that the parser rejects is a credential, or an option for one."""
     if getattr(fault, "option_name", None) in _SECRET_OPTIONS:
         return True
     return fault.format_message().startswith("Got unexpected extra") and any(map(_SECRET.fullmatch, arguments))
@@ -69,7 +69,7 @@ def _unknown_option(fault: TyperException) -> str | None:
 
 
 def _unknown_value(message: str) -> str:
-    """The message; where a value is none of those that an option takes, with the nearest."""
+    """The parser's message; for a value outside an option's choices it suggests the nearest."""
     if extra := _EXTRA.match(message):
         return f"it takes no further argument, and got {extra['words'][:80]!r}"
     found = _CHOICE.search(message)

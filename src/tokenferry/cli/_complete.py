@@ -1,4 +1,4 @@
-"""Names that a shell completes: accounts, providers, models and client keys. What can't be read completes nothing."""
+"""Shell completion of accounts, providers, models and client keys. Unreadable files complete nothing."""
 
 import contextlib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from tokenferry.errors import TokenferryError
 
 def account_names(incomplete: str) -> list[str]:
     from tokenferry.broker import Broker  # noqa: PLC0415  # as above
-    from tokenferry.cli._home import find  # noqa: PLC0415  # a command that completes nothing needs none of this
+    from tokenferry.cli._home import find  # noqa: PLC0415  # only completion needs it
 
     with contextlib.suppress(TokenferryError):
         return _starting(incomplete, Broker.from_home(*find()).book.names())

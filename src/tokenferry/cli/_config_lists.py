@@ -1,4 +1,4 @@
-"""What `model` and `provider` share: a change to a list of config.toml, written only if the result can be used."""
+"""Shared by `model` and `provider`: change a list in config.toml if the result is valid."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ from tokenferry.settings import Home
 
 
 def edit_config(home: Home, change: Callable[[bytes, Path], bytes]) -> None:
-    """Write what `change` makes of the file's content. Raises `ConfigError`, `StorageFailed`, `Conflict`."""
+    """Write the content that `change` returns for the file. Raises `ConfigError`, `StorageFailed`, `Conflict`."""
     before = read_content(home.config)
     content = change(before or b"", home.config)
     if problems := examine_content(content, home.config).problems:

@@ -1,4 +1,4 @@
-"""Connecting a tool of this machine: its settings files are shown as they would be, and written after a yes."""
+"""Connecting a tool on this machine: show the change to its settings files, ask, and write them."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ _NO_KEY_YET: Final = "made-when-this-is-written"
 
 
 def access_to(home: Home, config: Config, url: str | None = None) -> GatewayAccess:
-    """How a tool of this machine reaches the gateway. Raises `ConfigError`, `UsageError`."""
+    """How a tool on this machine reaches the gateway. Raises `ConfigError`, `UsageError`."""
     if url is not None and (fault := url_fault(url)):
         raise UsageError(f"--url {fault}")
     address = url.rstrip("/") if url else gateway_url(config)
@@ -34,20 +34,20 @@ def access_to(home: Home, config: Config, url: str | None = None) -> GatewayAcce
 
 
 def files_with(tool: Tool, access: GatewayAccess) -> Callable[[str], tuple[ToolFile, ...]]:
-    """What gives the tool's files for a client key."""
+    """A function from a client key to the tool's files."""
     person = this_machine().home
     return lambda key: tool.files(os.environ, person, replace(access, key=key))
 
 
 def files_in_place(tool: Tool, home: Home) -> tuple[ToolFile, ...]:
-    """The tool's files, for their places alone."""
+    """The tool's files; only their paths matter here."""
     return tool.files(os.environ, this_machine().home, GatewayAccess("", ("",), home.local_key))
 
 
 def connect(tool: Tool, files_of: Callable[[str], Sequence[ToolFile]], home: Home, *, dry_run: bool, yes: bool) -> bool:
-    """Show what is changed in the tool's files, ask, and change it; tells whether that is how things are now.
+    """Show the change to the tool's files, ask, and write it; return whether the tool is connected now.
 
-    `files_of` gives the files for a client key. The key is made after the yes, if it isn't there and they need it.
+    `files_of` makes the files for a client key. If they need a key and none exists, it is created after the yes.
     """
     key = read_local_key(home)
     files = files_of(key.reveal() if key else _NO_KEY_YET)
@@ -67,9 +67,9 @@ def connect(tool: Tool, files_of: Callable[[str], Sequence[ToolFile]], home: Hom
 
 
 def undo_setup(tool: Tool, files: Sequence[ToolFile], home: Home, *, dry_run: bool, yes: bool) -> int:
-    """Show what is restored in the tool's files, ask, and restore it. Gives the exit code."""
+    """Show what would be restored in the tool's files, ask, and restore it; give the exit code."""
     setups = _setups_anywhere(tool, files, home)
-    setups = [setup for setup in setups if setup.is_done] or setups[:1]  # the first says that there is no record
+    setups = [setup for setup in setups if setup.is_done] or setups[:1]  # its message: there is no record
     plans = [setup.plan_undo() for setup in setups]
     left = [line for plan in plans for line in plan.left]
     for line in [*left, *(plan.note for plan in plans if plan.note)]:
@@ -82,10 +82,10 @@ def undo_setup(tool: Tool, files: Sequence[ToolFile], home: Home, *, dry_run: bo
 
 
 def is_connected(tool: Tool, files: Sequence[ToolFile], home: Home) -> bool:
-    """Whether tokenferry has set the tool up. None of its files is opened."""
+    """Whether tokenferry has connected the tool. Opens none of the tool's files."""
     try:
         return any(setup.is_done for setup in _setups_anywhere(tool, files, home))
-    except UnsafeFile:  # a link that leads nowhere
+    except UnsafeFile:  # a dangling link
         return False
 
 
@@ -103,7 +103,7 @@ def _places(files: Sequence[ToolFile]) -> str:
 
 
 def _agreed(plans: Sequence[SetupPlan], nothing: str, *, dry_run: bool, yes: bool) -> bool:
-    """Show the changes and ask; without any there is nothing to ask."""
+    """Show the changes and ask; without changes nothing is asked."""
     changes = [plan for plan in plans if plan.changes_something]
     for plan in changes:
         say_diff(plan.diff())
@@ -123,11 +123,11 @@ def _write(setups: Sequence[ClientSetup], plans: Sequence[SetupPlan]) -> None:
 
 
 def gateway_fault(address: str, home: Home) -> str | None:
-    """Why no gateway can be reached there, in words; None if one listens."""
+    """Why no gateway is reachable at the address; None if one listens there."""
     running = [record for record in gateway_records(home) if record.is_running]
     if any(record.listens_at(address) for record in running):
         return None
-    if not is_loopback(urlsplit(address).hostname):  # a proxy's address, which no record names
+    if not is_loopback(urlsplit(address).hostname):  # a proxy's address, which is in no record
         answers = running and who_answers(address) == "gateway"
         return None if answers else f"no gateway answers at {address}"
     others = f"; one listens on {' and '.join(map(str, running))}" if running else ""
@@ -135,7 +135,7 @@ def gateway_fault(address: str, home: Home) -> str | None:
 
 
 def gateway_command(home: Home, *arguments: str) -> list[str]:
-    """A command that runs this tokenferry, from whichever folder and environment it is called."""
+    """A command for this tokenferry that works from any folder and environment."""
     words = [*_own_program(), "token", *arguments]
     if os.environ.get("TOKENFERRY_HOME"):
         words[:0] = ["env", f"TOKENFERRY_HOME={home.path}"]

@@ -1,4 +1,4 @@
-"""Cooldowns as `cooldown list` and programs see them."""
+"""Cooldowns in `cooldown list`, for people and programs."""
 
 from typing import Any, Final
 

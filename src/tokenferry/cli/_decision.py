@@ -1,4 +1,4 @@
-"""What tokenferry does with an account, and why."""
+"""`explain account`: what tokenferry does with an account, and why."""
 
 import os
 import time
@@ -24,7 +24,7 @@ _ENDED: Final = frozenset(("needs-login", "copied", "locked", "broken"))
 
 
 class DecisionView(Struct, frozen=True):
-    """How an account is resolved. `steps` tells, by topic, what tokenferry asks in its order."""
+    """How an account is resolved. `steps` has a line for each topic, in the order in which tokenferry looks at them."""
 
     row: AccountRow
     place: str
@@ -59,7 +59,7 @@ class DecisionView(Struct, frozen=True):
 
 
 def choice(broker: Broker) -> tuple[str | None, str]:
-    """The account that is meant where none is named, and why it is that one."""
+    """The account used if a command names none, and the reason."""
     try:
         name = broker.book.choose(None)
     except TokenferryError as fault:
@@ -175,7 +175,7 @@ def _plan(broker: Broker, token: OAuthToken, left: float) -> str:
 
 
 def _cooldowns(home: Home, found: AccountRow, now: float) -> Iterator[str]:
-    """Why requests may be led past the account."""
+    """Why requests may skip the account."""
     document = found.document
     if document is None or not has_state(home):
         return

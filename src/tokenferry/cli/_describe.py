@@ -1,4 +1,4 @@
-"""Accounts as commands show them."""
+"""Accounts in the output of commands."""
 
 from typing import Final
 
@@ -19,7 +19,7 @@ COLUMNS: Final = (
 
 
 def rows(broker: Broker, now: float | None = None) -> list[AccountRow]:
-    """Every account; what can't be read besides is said on stderr."""
+    """Every account. A file besides them that can't be read is reported on stderr."""
     return account_rows(broker, now, tell=note)
 
 
@@ -29,7 +29,7 @@ def row(broker: Broker, name: str, now: float | None = None) -> AccountRow:
 
 
 def cells(one: AccountRow) -> tuple[str, ...]:
-    """The columns of `COLUMNS`; the only one with blanks in it comes last."""
+    """The cells for `COLUMNS`. Only the last may contain blanks."""
     mark = "*" if one.is_active else "-"
     text = f"{one.text} ({one.note})" if one.note and one.document is not None else one.text
     state = Cell(text, TONES.get(one.word))

@@ -1,4 +1,4 @@
-"""`serve --detach`: the same command as a process of its own, which outlives this one and its terminal."""
+"""`serve --detach`: run the command as a process that outlives this one and its terminal."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tokenferry.stores import make_private_folder, reason_of
 
 _LOOK: Final = 0.02
 _LISTENING: Final = "listening on "
-_READY: Final = "client key in "  # the line after the last address
+_READY: Final = "client key in "  # begins the line after the last address
 _WAITING: Final = "not ready, and trying again until the database is there"
 _MOST_BYTES: Final = 64 * 1024
 
@@ -23,8 +23,8 @@ _MOST_BYTES: Final = 64 * 1024
 def begin_detached(context: Any, home: Home) -> int:
     """Start `serve` with the options of `context`, wait until it listens, and give the exit code.
 
-    One that waits for its database listens, too, and goes on by itself. Its output goes to serve.log in the home.
-    Raises `StorageFailed` if that can't be written.
+    A gateway that waits for its database counts as listening, and goes on by itself. Its output goes to serve.log in
+    the home. Raises `StorageFailed` if that file can't be written.
     """
     make_private_folder(home.path)
     path = home.path / "serve.log"
@@ -43,7 +43,7 @@ def begin_detached(context: Any, home: Home) -> int:
 
 
 def _words(context: Any) -> list[str]:
-    """The command line without `--detach`; places come with the environment."""
+    """The command line without `--detach`. The environment carries `--home` and `--config`."""
     words = ["--verbose"] if context.parent is not None and context.parent.params.get("verbose") else []
     words.append("serve")
     for parameter in context.command.params:
@@ -64,7 +64,7 @@ def _wait(process: "subprocess.Popen[bytes]", log: int, start: int, path: Path) 
                 if line.startswith(_LISTENING):
                     say(line)
             say(f"process {process.pid} logs to {path}; stop it with: tokenferry stop")
-            process.returncode = 0  # it goes on without us
+            process.returncode = 0  # no warning that it still runs
             return 0
         time.sleep(_LOOK)
     said = _said(log, start)

@@ -8,12 +8,12 @@ _STYLES: Final = (("+++", "bold"), ("---", "bold"), ("@@", "cyan"), ("+", "green
 
 
 def say_diff(lines: Sequence[str]) -> None:
-    """A unified diff to stdout, coloured for a terminal."""
+    """Print a unified diff, coloured on a terminal."""
     if not sys.stdout.isatty():
         say_lines(lines)
         return
     from rich.console import Console  # noqa: PLC0415  # only a terminal needs it
-    from rich.text import Text  # noqa: PLC0415  # see above
+    from rich.text import Text  # noqa: PLC0415  # as above
 
     console = Console()
     for line in lines:

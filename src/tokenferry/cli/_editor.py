@@ -8,10 +8,7 @@ from tokenferry.errors import UsageError
 
 
 def edit_file(path: Path) -> int:
-    """Let a person change a file in $VISUAL, else $EDITOR, else vi; give the editor's exit code.
-
-    Raises `UsageError` where there is none.
-    """
+    """Open a file in $VISUAL, else $EDITOR, else vi, and give the exit code. Raises `UsageError` if it can't start."""
     if not (os.environ.get("VISUAL") or os.environ.get("EDITOR") or (sys.stdin and sys.stdin.isatty())):
         raise UsageError("there is no terminal for an editor; change settings with: tokenferry config set KEY VALUE")
     named = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"

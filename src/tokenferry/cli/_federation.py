@@ -1,4 +1,4 @@
-"""What a workload's account is made of: options first, then the variables that the official SDKs read."""
+"""Options of a workload's account, else the variables that the official SDKs read."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ _TOKEN_FILE: Final = f"{_TOKEN}_FILE"
 
 
 class Federal(Struct, frozen=True):
-    """The options of a workload's account as they were given."""
+    """The options of a workload's account, as given."""
 
     file: str | None = None
     variable: str | None = None
@@ -31,7 +31,7 @@ class Federal(Struct, frozen=True):
 
 
 def federation_of(provider: Provider, given: Federal) -> Federation:
-    """Raises `UsageError`, naming the option that says what is missing."""
+    """The federation that options and variables describe. Raises `UsageError`, which names the missing option."""
     file, variable = given.file, given.variable
     is_vendors = provider.provider_type in _VENDORS
     if file is None and variable is None and is_vendors:

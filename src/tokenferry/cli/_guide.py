@@ -1,4 +1,4 @@
-"""`tokenferry setup`: what is there, what could be done with it, and a question for each."""
+"""`tokenferry setup`: list keys, logins and tools on this machine, and ask what to do with each."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ _YES: Final = {"y", "yes"}
 
 
 class FoundTool(Struct, frozen=True):
-    """A tool that is on this machine."""
+    """A tool on this machine."""
 
     tool: Tool
     files: tuple[ToolFile, ...]
@@ -53,7 +53,7 @@ class FoundTool(Struct, frozen=True):
 
 
 class Guide:
-    """What was found, and what is asked about it."""
+    """What was found, and the question for each."""
 
     def __init__(self, home: Home, config: Config, broker: Broker) -> None:
         self._home = home
@@ -70,7 +70,7 @@ class Guide:
             try:
                 yield own.read(name)
             except TokenferryError:
-                continue  # `doctor` says what is wrong with it
+                continue  # `doctor` reports it
 
     def _attached(self) -> Iterator[Account]:
         attachments = Attachments(self._home.attached)
@@ -96,7 +96,7 @@ class Guide:
         table((Column("found"), Column("where"), Column("what could be done", folds=True)), rows)
 
     def questions(self) -> list[str]:
-        """What there is to ask, in words."""
+        """The questions that a terminal would ask."""
         asked = [_question(one) for one in self.presences if one.action != "none" and not one.accounts]
         return asked + [_tool_question(one) for one in self.tools if one.state == "can be connected"]
 
@@ -157,7 +157,7 @@ class Guide:
 
 
 def guide(*, as_json: bool) -> int:
-    """Find, show, ask. Gives the exit code. Raises `NeedsTerminal` where there is something to ask, and no terminal."""
+    """Look around, show, ask; give the exit code. Raises `NeedsTerminal` if there are questions and no terminal."""
     home, config = find()
     found = Guide(home, config, open_broker(home, config))
     if as_json:
@@ -187,7 +187,7 @@ def _means(presence: Presence) -> str:
 
 
 def _question(presence: Presence) -> str:
-    """What is asked about it: the answer yes lets it be opened."""
+    """The question about a place; yes allows opening it."""
     where = presence.where
     if presence.action == "take-over":
         return f"Look into {where}, and compare it with the logins that stay in place? Nothing is taken over by that."
@@ -206,7 +206,7 @@ def _agrees(question: str) -> bool:
 
 
 def _types_name(offer: Offer, stops: str) -> bool:
-    """Whether the account's name is typed, which hands its login to tokenferry."""
+    """Whether the user types the account's name, which hands its login to tokenferry."""
     assert offer.account is not None
     name = offer.account.name
     note(

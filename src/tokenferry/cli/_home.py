@@ -1,4 +1,4 @@
-"""Where a command finds things: the home, its configuration, and the broker over both."""
+"""The home of a command, its configuration, and a broker over both."""
 
 import contextlib
 import os
@@ -14,13 +14,13 @@ from tokenferry.settings import Home
 from tokenferry.stores import Sealable
 
 MIN_TTL: Final = 600
-"""The seconds of life that `token` asks for."""
+"""Remaining life in seconds that `token` asks for by default."""
 
 _opened: Final[list[Broker]] = []
 
 
 def find(*, for_credential: bool = False) -> tuple[Home, Config]:
-    """The home, and what its configuration says. Raises `ConfigError`, `UnsafeFile`. `for_credential` is `load`'s."""
+    """The home and its configuration. Raises `ConfigError`, `UnsafeFile`. `for_credential` is that of `load`."""
     home = Home.from_environment()
     required = home.is_config_named
     return home, load(home.config, required=required, statement=home.statement, for_credential=for_credential)
@@ -35,20 +35,20 @@ def open_broker(home: Home | None = None, config: Config | None = None) -> Broke
 
 
 def tell_pin(named: str | None) -> str | None:
-    """The account that is named, by an option or by TOKENFERRY_ACCOUNT, which is said on stderr; None for none."""
+    """The account named by an option or by TOKENFERRY_ACCOUNT, else None. The variable's use is noted on stderr."""
     if pinned := pin_notice(named):
         note(pinned)
     return named or os.environ.get("TOKENFERRY_ACCOUNT") or None
 
 
 def pin_notice(named: str | None) -> str:
-    """What is said where TOKENFERRY_ACCOUNT picks the account, as none is named; else nothing."""
+    """A notice if TOKENFERRY_ACCOUNT picks the account because none is named; else empty."""
     pinned = None if named else os.environ.get("TOKENFERRY_ACCOUNT")
     return f"account {pinned} is used, as TOKENFERRY_ACCOUNT says" if pinned else ""
 
 
 def what_serves(name: str, broker: Broker, config: Config | None = None) -> str:
-    """What the gateway does with the account, in one line."""
+    """How the gateway uses the account, in one line."""
     from tokenferry.readiness import serving_line  # noqa: PLC0415  # SQLite, which few commands need
 
     home = Home.from_environment()
@@ -56,24 +56,24 @@ def what_serves(name: str, broker: Broker, config: Config | None = None) -> str:
 
 
 def tell_default_provider(name: str | None) -> None:
-    """Say that a removal made this provider the default one; None says nothing."""
+    """Note that the removal of an account made this provider the default; nothing for None."""
     if name is not None:
         note(f"provider {name} is the default provider now, and serves the models that nothing maps")
 
 
 def grants_end(timeout: float) -> bool:
-    """Wait for every grant in flight, `timeout` seconds each; tells whether all ended. No further one begins."""
+    """Wait up to `timeout` seconds for each refresh in flight; return whether all ended. No new one starts."""
     ended = [broker.drain(timeout) for broker in _opened]
     return all(ended)
 
 
 def forget() -> None:
-    """Let go of the brokers that were opened."""
+    """Drop the opened brokers."""
     _opened.clear()
 
 
 def _know_secrets(broker: Broker) -> None:
-    """Keep what is on disk out of the logs, and the key that opened it."""
+    """Keep the secrets on disk, and the key that opens them, out of the logs."""
     with contextlib.suppress(StoreAway):  # `serve` waits for it; others fail where they need it
         for name in broker.book.store.names():
             with contextlib.suppress(TokenferryError):

@@ -1,4 +1,4 @@
-"""What a person types or a program pipes in; never an argument of the command line, which every process can read."""
+"""Secrets and answers from stdin or a prompt. Other users can read a command line, so no secret comes from there."""
 
 import getpass
 import os
@@ -14,13 +14,13 @@ from tokenferry.providers import key_shapes
 from tokenferry.secret import HiddenBytes, decode_text, parse_object
 
 _LIMIT: Final = 1024 * 1024
-_LONGEST_LINE: Final = 4095  # a terminal drops what is beyond it
-_PAUSE: Final = 0.25  # seconds after which a paste has ended
+_LONGEST_LINE: Final = 4095  # a terminal drops the rest
+_PAUSE: Final = 0.25  # seconds without input that end a paste
 _SECRET_BEGINS: Final = ("sk-", "sk_")
 
 
 def read_secret(what: str) -> bytes:
-    """The secret from stdin, or from a prompt that doesn't show it. Raises `UsageError` when there is none."""
+    """The secret from stdin, or from a prompt that doesn't echo. Raises `UsageError` if there is none."""
     if sys.stdin is None:
         raise UsageError(f"stdin is closed; pipe the {what} in, or run this in a terminal to be asked for it")
     if sys.stdin.isatty():
@@ -38,9 +38,9 @@ def read_secret(what: str) -> bytes:
 
 
 def _typed(prompt: str) -> list[bytes]:
-    """The lines that were typed or pasted at the prompt, without the terminal showing them.
+    """The lines typed or pasted at the prompt, without echo.
 
-    Whatever else the paste holds is discarded: the shell would take it for commands.
+    The rest of a paste is discarded: the shell would run it.
     """
     try:
         descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -63,7 +63,7 @@ def _typed(prompt: str) -> list[bytes]:
 
 
 def _pasted(descriptor: int) -> list[bytes]:
-    """What comes until a line has ended and nothing follows at once; an object of JSON may be of many lines."""
+    """Read until a line ends and no more input follows at once. A JSON object may span many lines."""
     data = HiddenBytes()
     while len(data) <= _LIMIT:
         is_object = data.lstrip().startswith(b"{")
@@ -79,9 +79,9 @@ def _pasted(descriptor: int) -> list[bytes]:
 
 
 def _joined(lines: list[bytes], what: str) -> bytes:
-    """One secret of what was pasted: a terminal that wraps a long one copies it as several lines.
+    """Join pasted lines into one secret: a terminal that wraps a long secret copies it as several lines.
 
-    Raises `UsageError` for lines that aren't certain to be one.
+    Raises `UsageError` for lines that may be several secrets.
     """
     if any(len(line) >= _LONGEST_LINE for line in lines):
         raise UsageError(f"a terminal takes {_LONGEST_LINE} characters in a line; pipe the {what} in instead")
@@ -104,14 +104,14 @@ def _has_known_shape(value: bytes) -> bool:
 
 
 def confirmed(question: str, *, flag: str) -> bool:
-    """Ask a yes-or-no question in a terminal. Raises `UsageError`, naming the flag to give, where there is none."""
+    """Ask a yes-or-no question on the terminal. Without a terminal raises `UsageError`, which names `flag` instead."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(f"this needs a yes, and stdin is no terminal to ask in; give {flag} if you mean it")
     return answer(f"{question} [y/N] ") in {"y", "yes"}
 
 
 def answer(question: str) -> str:
-    """The line that is typed in answer, in lower case and without blanks around it."""
+    """Ask, and give the typed line in lower case, stripped."""
     sys.stderr.write(question)
     sys.stderr.flush()
     wait_for_input(sys.stdin.fileno())

@@ -1,10 +1,10 @@
-"""Labels as a command line gives them."""
+"""Labels on a command line."""
 
 from tokenferry.errors import UsageError
 
 
 def label_pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE. Raises `UsageError`."""
+    """Parse NAME=VALUE. Raises `UsageError`."""
     name, separator, value = text.partition("=")
     if not separator:
         raise UsageError(f"{text[:80]!r} is no label; give NAME=VALUE")
@@ -12,7 +12,7 @@ def label_pair(text: str) -> tuple[str, str]:
 
 
 def label_change(text: str) -> tuple[str, str | None]:
-    """NAME=VALUE to set a label, NAME- (a None) to remove it. Raises `UsageError`."""
+    """Parse NAME=VALUE, which sets a label, or NAME-, which removes it (None). Raises `UsageError`."""
     if "=" not in text and text.endswith("-"):
         return text[:-1], None
     return label_pair(text)

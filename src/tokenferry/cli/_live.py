@@ -1,4 +1,4 @@
-"""`status --watch`: the state of the home, on a terminal, in a pipe, or as lines of JSON."""
+"""`status --watch`: the state of the home on a terminal, in a pipe, or as lines of JSON."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ _EVERY: Final = 2.0
 
 
 def watch_status(*, as_json: bool, every: float = _EVERY) -> None:
-    """Show the view until `q` is pressed or a signal comes; in a pipe and as JSON whenever something has changed."""
+    """Show the view until `q` or a signal. A pipe and JSON get it whenever it has changed."""
     home, config = find()
     broker, books = open_broker(home, config), LedgerReader(home)
 
@@ -37,7 +37,7 @@ def watch_status(*, as_json: bool, every: float = _EVERY) -> None:
 
 
 def _follow(look: Callable[[], NowView], tell: Callable[[NowView], None], every: float) -> None:
-    """Tell the view now, and whenever it has changed, until it has no reader any more."""
+    """Pass the view to `tell` now and after each change, until stdout has no reader."""
     shown: dict[str, Any] = {}
     while True:
         view = look()
@@ -49,15 +49,15 @@ def _follow(look: Callable[[], NowView], tell: Callable[[NowView], None], every:
 
 
 def _facts(view: NowView) -> dict[str, Any]:
-    """What of the view changes not merely because time passes."""
+    """The parts of the view that change for other reasons than the passing of time."""
     found = view.to_json()
     return found | {"at": 0, "sentence": "", "accounts": [one | {"text": ""} for one in found["accounts"]]}
 
 
 def _reader_leaves(seconds: float) -> bool:
-    """Wait for so many seconds, or until nothing reads stdout any more; tells whether that is so."""
+    """Wait for `seconds`; return True as soon as stdout has no reader."""
     waiting = select.poll()
-    waiting.register(sys.stdout.fileno(), 0)  # errors are reported in any case
+    waiting.register(sys.stdout.fileno(), 0)  # poll(2) always reports errors
     return any(events & select.POLLERR for _, events in waiting.poll(seconds * 1000))
 
 
@@ -88,11 +88,11 @@ def _wait(seconds: float) -> bool:
 
 @contextlib.contextmanager
 def _keys() -> Iterator[Callable[[float], bool]]:
-    """Gives what waits for so many seconds, and tells whether `q` was pressed in that time."""
+    """A function that waits for a number of seconds, and returns True as soon as `q` is pressed."""
     if not sys.stdin.isatty():
         yield _wait
         return
-    import termios  # noqa: PLC0415  # POSIX alone has it
+    import termios  # noqa: PLC0415  # POSIX only
     import tty  # noqa: PLC0415  # as above
 
     descriptor = sys.stdin.fileno()

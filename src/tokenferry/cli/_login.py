@@ -1,4 +1,4 @@
-"""How a login is shown while it runs, and how it becomes an account."""
+"""Showing a login while it runs, and storing it as an account."""
 
 import sys
 
@@ -28,7 +28,7 @@ from tokenferry.units import moment, span
 
 
 def log_in(endpoints: OAuthEndpoints, options: LoginOptions) -> OAuthToken:
-    """Log in by a browser. Raises `LoginFailed`, `TryLater`."""
+    """Log in by browser. Raises `LoginFailed`, `TryLater`."""
     login = LoginFlow(endpoints, options, show=_show, complain=note, send=send)
     redactor.know(login.authorization.verifier)
     redactor.know(login.authorization.state)
@@ -38,7 +38,7 @@ def log_in(endpoints: OAuthEndpoints, options: LoginOptions) -> OAuthToken:
 
 
 def log_in_elsewhere(endpoints: OAuthEndpoints) -> OAuthToken:
-    """Log in by a code that is confirmed on another device. Raises `LoginFailed`, `TryLater`."""
+    """Log in by a code that the user confirms on another device. Raises `LoginFailed`, `TryLater`."""
     progress = _Progress()
     try:
         login = DeviceLogin(endpoints, show=_show_code, send=send, know=redactor.know, tick=progress.show)
@@ -50,7 +50,7 @@ def log_in_elsewhere(endpoints: OAuthEndpoints) -> OAuthToken:
 
 
 class _Progress:
-    """One line on a terminal that counts down; elsewhere nothing."""
+    """A countdown line on a terminal; elsewhere nothing."""
 
     def __init__(self) -> None:
         self._is_shown = False
@@ -68,7 +68,7 @@ class _Progress:
 
 
 def _paste(*, is_only_way: bool) -> Paste | None:
-    """What is typed here; what is piped in counts only where nothing else could answer."""
+    """Typed input; piped input only if no browser can answer."""
     if sys.stdin is None or not (is_only_way or sys.stdin.isatty()):
         return None
     try:
@@ -106,11 +106,10 @@ def _show_code(device: DeviceCode) -> None:
 
 
 def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthToken, kind: Kind) -> str:
-    """Store what a login is to become, and give the account's name.
+    """Store the result of a login as an account, and give the account's name.
 
-    One that can't be stored is ended at its provider, for no program could use it.
-
-    One that was made for an API key is ended in any case.
+    A login that can't be stored is revoked at its provider, because no program could use it. A login made for an API
+    key is always revoked.
     """
     made: list[Credential] = []
 
@@ -146,7 +145,7 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
 
 
 def _credential(provider: Provider, token: OAuthToken, kind: Kind) -> Credential:
-    """What the login becomes. Raises `LoginFailed`, `TryLater`."""
+    """The credential that the login becomes. Raises `LoginFailed`, `TryLater`."""
     if kind == "api-key":
         credential: Credential = make_api_key(provider.endpoints, token, send)
     elif kind == "setup-token":

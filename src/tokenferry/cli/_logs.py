@@ -28,10 +28,10 @@ redactor: Final = Redactor()
 
 
 class _Handler(logging.Handler):
-    """Writes notes to the user, or a log.
+    """Writes log records for a command's user, or as a log.
 
-    A command writes a warning as a sentence to its user, and anything below it as a line. What runs for long writes
-    every record as a line of one format, to stderr or to a file.
+    For the user, a warning is a sentence and anything below it a line. A long-running command writes every record as a
+    line of one format, to stderr or a file.
     """
 
     has_spoken = False
@@ -39,7 +39,7 @@ class _Handler(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.format_asked: _Format | None = None
-        """None where the reader is the user of a command."""
+        """None if the reader is the command's user."""
         self.file: _LogFile | None = None
         self._batch: list[str] = []
 
@@ -50,7 +50,7 @@ class _Handler(logging.Handler):
                 warn(record.getMessage())
                 return
             lines = _WRITERS[self.format_asked or "human"](record)
-            if record.name != _ACCESS:  # whose values are plain words, and hold nothing that looks like a token
+            if record.name != _ACCESS:  # its values are plain words, none of which looks like a token
                 lines = [printable(redacted(line)) for line in lines]
             self._batch += [f"{line}\n" for line in lines]
             if record.name != _ACCESS:
@@ -59,7 +59,7 @@ class _Handler(logging.Handler):
             self.handleError(record)
 
     def flush(self) -> None:
-        """Write the lines of the access log that have gathered."""
+        """Write the buffered lines of the access log."""
         with self.lock or contextlib.nullcontext():
             batch, self._batch = self._batch, []
             text = "".join(batch)
@@ -72,9 +72,9 @@ class _Handler(logging.Handler):
 
 
 class _LogFile:
-    """A file that lines are appended to. It is opened again when it was moved or removed, as logrotate(8) does.
+    """An append-only file, reopened after logrotate(8) moves or removes it.
 
-    Raises `StorageFailed` when it can't be opened.
+    Raises `StorageFailed` if it can't be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,7 +95,7 @@ class _LogFile:
             if not self._is_in_place():
                 replaced, self._descriptor = self._descriptor, self._open()
                 os.close(replaced)
-        # One write for each batch: lines of several workers don't mix.
+        # One write per batch, so that lines of several workers don't mix.
         os.write(self._descriptor, data)
 
     def _is_in_place(self) -> bool:
@@ -109,7 +109,7 @@ class _LogFile:
 
 
 def _is_file() -> bool:
-    """Whether stderr goes to a file. A pipe takes only so much as one (pipe(7)), and other workers write into it."""
+    """Whether stderr is a file. Writes to a pipe are atomic only up to a size (pipe(7)), and workers share the pipe."""
     try:
         return stat.S_ISREG(os.fstat(sys.stderr.fileno()).st_mode)
     except (OSError, ValueError):
@@ -117,7 +117,7 @@ def _is_file() -> bool:
 
 
 def _pieces(text: str, size: int) -> Iterator[str]:
-    """Cut at line ends, into pieces of at most `size` characters where the lines allow it."""
+    """Cut at line ends into pieces of at most `size` characters; a longer line is a piece of its own."""
     start = 0
     while start < len(text):
         end = text.rfind("\n", start, start + size) + 1 or text.find("\n", start) + 1 or len(text)
@@ -135,7 +135,7 @@ def _human(record: logging.LogRecord) -> list[str]:
 
 def _logfmt(record: logging.LogRecord) -> list[str]:
     if record.name == _ACCESS:
-        return record.getMessage().splitlines()  # was written so where it was made
+        return record.getMessage().splitlines()  # its maker wrote logfmt
     return [pairs(fields.items()) for fields in _fields(record)]
 
 
@@ -144,7 +144,7 @@ def _json(record: logging.LogRecord) -> list[str]:
 
 
 def _fields(record: logging.LogRecord) -> list[dict[str, Any]]:
-    """What the record says, as objects of which each is a line."""
+    """The record as objects, one per line of the log."""
     common: dict[str, Any] = {
         "time": int(record.created),
         "level": record.levelname.lower(),
@@ -173,7 +173,7 @@ _WRITERS: Final[dict[_Format, Callable[[logging.LogRecord], list[str]]]] = {
 
 @contextlib.contextmanager
 def logs_on_stderr() -> Iterator[None]:
-    """Within the block, warnings go to stderr; `set_level` asks for more."""
+    """Write warnings to stderr within the block; `set_level` lowers the level."""
     handler = _Handler()
     handler.addFilter(redactor)
     root, ours = logging.getLogger(), logging.getLogger(_OURS)
@@ -189,7 +189,7 @@ def logs_on_stderr() -> Iterator[None]:
 
 
 def write_log(settings: LogSettings) -> None:
-    """From here on every record is a line of a log, in the format and place of `[log]`. Raises `StorageFailed`."""
+    """Write every later record as a line, in the format and to the place of `[log]`. Raises `StorageFailed`."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _Handler):
             if settings.file != (handler.file and handler.file.path):
@@ -211,14 +211,14 @@ def has_logged() -> bool:
 
 
 def level_asked() -> int:
-    """From which level on our own records count; 0 where nothing sets it."""
+    """The level of our own records; 0 if nothing sets it."""
     return logging.getLogger(_OURS).level
 
 
 def set_level(level: str | int, before: int | None = None) -> None:
-    """Say from which level on (its name, or number) our own records count; the more talkative of two wishes wins.
+    """Set the level of our own records, by name or number; the lower of two requested levels wins.
 
-    The other one is `before`, by default what was said last.
+    The other one is `before`: by default the present level.
     """
     ours = logging.getLogger(_OURS)
     before = ours.level if before is None else before

@@ -9,7 +9,7 @@ from tokenferry.errors import ConfigError
 
 
 def this_machine() -> Machine:
-    """What a program sees that is started here and now. Raises `ConfigError` where no home directory is known."""
+    """The surroundings of a program started here and now. Raises `ConfigError` if no home directory is known."""
     try:
         person = Path.home()
     except RuntimeError:

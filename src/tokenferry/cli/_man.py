@@ -1,4 +1,4 @@
-"""The manual page, man(7), made of the commands themselves."""
+"""The manual page (man(7)), generated from the commands."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -48,6 +48,6 @@ def _paragraphs(text: str | None) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """The text on one line with nothing that roff would take for its own."""
+    """The text on one line, escaped for roff."""
     line = " ".join(text.split()).replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace('"', r"\(dq")
     return rf"\&{line}" if line.startswith(".") else line

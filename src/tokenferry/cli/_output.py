@@ -1,4 +1,4 @@
-"""What commands write: data to stdout, words about it to stderr, and nothing that a terminal would obey."""
+"""Output of commands: data to stdout, sentences to stderr, and no control characters for the terminal."""
 
 import contextlib
 import json
@@ -12,14 +12,14 @@ from tokenferry.secret import without_secrets
 
 
 def printable(text: str) -> str:
-    """The text with control characters, line ends among them, written as escapes."""
+    """The text with control characters and line ends escaped."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def redacted(text: str) -> str:
-    """The text without what looks like a key or token."""
+    """The text without anything that looks like a key or token."""
     return without_secrets(text)
 
 
@@ -29,7 +29,7 @@ _said: ContextVar[set[str] | None] = ContextVar("said", default=None)
 
 @contextlib.contextmanager
 def sentences_on_stderr(*, wanted: bool = True) -> Iterator[None]:
-    """Within the block stdout is for data alone: what `say` says goes to stderr."""
+    """Reserve stdout for data within the block: `say` writes to stderr."""
     token = _data_alone.set(wanted)
     try:
         yield
@@ -39,7 +39,7 @@ def sentences_on_stderr(*, wanted: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def outcome_json(*, wanted: bool) -> Iterator[dict[str, Any]]:
-    """Within the block sentences go to stderr if JSON is `wanted`; what was put into the document follows on stdout."""
+    """Send the block's sentences to stderr if JSON is `wanted`; then print the document that the block filled."""
     document: dict[str, Any] = {}
     with sentences_on_stderr(wanted=wanted):
         yield document
@@ -48,7 +48,7 @@ def outcome_json(*, wanted: bool) -> Iterator[dict[str, Any]]:
 
 
 def say(line: str = "") -> None:
-    """One line to stdout, or to stderr where that is for data alone."""
+    """Print a line to stdout, or to stderr if stdout is reserved for data."""
     if _data_alone.get():
         _sentence(line)
         return
@@ -57,17 +57,17 @@ def say(line: str = "") -> None:
 
 
 def fail(text: str) -> None:
-    """An error to stderr: what, where, and how to fix it."""
+    """Write an error to stderr: what, where, and how to fix it."""
     _sentence(text, "error", "\x1b[31m")
 
 
 def warn(text: str) -> None:
-    """A warning to stderr: what was done may not be what is wanted."""
+    """Write a warning to stderr: the result may not be the intended one."""
     _sentence(text, "warning", "\x1b[33m")
 
 
 def note(text: str) -> None:
-    """A remark to stderr, with the program's name before it; further lines are indented details."""
+    """Write a remark to stderr after the program's name; further lines are indented details."""
     said = _said.get()
     if said is None or text not in said:
         _sentence(text)
@@ -77,7 +77,7 @@ def note(text: str) -> None:
 
 @contextlib.contextmanager
 def notes_once() -> Iterator[None]:
-    """Within it `note` writes each text once, however many parts of a command find the same thing wrong."""
+    """Within the block, `note` writes each text once, however many parts of a command report it."""
     token = _said.set(set())
     try:
         yield
@@ -87,13 +87,13 @@ def notes_once() -> Iterator[None]:
 
 def _sentence(text: str, kind: str = "", colour: str = "") -> None:
     label = f"{colour}{kind}:\x1b[0m " if kind and _has_colours(sys.stderr) else f"{kind}: " if kind else ""
-    with contextlib.suppress(OSError):  # the exit code says it as well
+    with contextlib.suppress(OSError):  # the exit code says the same
         sys.stderr.write(noted(text, label))
         sys.stderr.flush()
 
 
 def noted(text: str, label: str = "") -> str:
-    """What `note` writes."""
+    """The text that `note` writes."""
     first, *details = redacted(text).splitlines() or [""]
     details = [detail.strip() for detail in details]
     if len(details) == 1:
@@ -108,17 +108,17 @@ def _has_colours(stream: TextIO) -> bool:
 
 
 def say_json(data: Any) -> None:
-    """One JSON document to stdout."""
+    """Print one JSON document."""
     say_lines(json_lines(data))
 
 
 def json_lines(data: Any) -> list[str]:
-    """One JSON document for people and programs."""
+    """One JSON document as lines for people and programs."""
     return json.dumps(data, indent=2).splitlines()
 
 
 def say_lines(lines: Iterable[str]) -> str:
-    """Lines to stdout; gives all of it."""
+    """Print lines; return the printed text."""
     whole = "".join(f"{printable(line)}\n" for line in lines)
     sys.stdout.write(whole)
     sys.stdout.flush()

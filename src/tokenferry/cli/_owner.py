@@ -1,4 +1,4 @@
-"""Whose a client key is, where that decides what it may be used for."""
+"""The owner of a client key, which decides whether a subscription may serve it."""
 
 from tokenferry.broker import Broker, is_foreign
 from tokenferry.cli._home import find
@@ -8,9 +8,9 @@ from tokenferry.state import ClientKey
 
 
 def refuse_foreign(*keys: ClientKey) -> None:
-    """Raise `PolicyRefused` for a key that is somebody else's and could be served a subscription, as policy is now.
+    """Raise `PolicyRefused` for another person's key that a subscription could serve under the present policy.
 
-    Keys of one's own need no configuration to be looked at, which may be a broken one.
+    The owner's keys need no look at the configuration, which may be broken.
     """
     if not any(map(is_foreign, keys)):
         return
@@ -20,7 +20,7 @@ def refuse_foreign(*keys: ClientKey) -> None:
 
 
 def refuse_own_with_foreign() -> None:
-    """Raise `PolicyRefused` if the policy `own` could not hold because of a key that is there."""
+    """Raise `PolicyRefused` if another person's key exists, which the policy `own-use` forbids."""
     home, config = find()
     if has_state(home):
         with open_state(home) as state:

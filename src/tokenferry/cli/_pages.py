@@ -1,4 +1,4 @@
-"""The pages of docs/, which each installation has: their topics, and a page as a terminal or a pipe shows it."""
+"""The pages of docs/, which every installation includes: topics, and a page for a terminal or a pipe."""
 
 import re
 import sys
@@ -21,13 +21,13 @@ _WIDEST: Final = 100
 
 
 def topics() -> dict[str, str]:
-    """Each page's topic with its heading, in the order of the alphabet."""
+    """Each page's topic with its heading, in alphabetical order."""
     names = sorted(page.name for page in _PAGES.iterdir())
     return {name.removesuffix(".md"): _text(name).partition("\n")[0].lstrip("# ") for name in names}
 
 
 def show_page(topic: str) -> None:
-    """Write the page of a topic to stdout, folded to the width of the terminal; a pipe gets it without colours."""
+    """Print the page of a topic, wrapped to the terminal's width; in a pipe without colours."""
     console = Console(highlight=False, theme=_STYLES)
     console.width = min(console.width, _WIDEST)
     page = _Page(_with_topics(_text(f"{topic}.md")), hyperlinks=False)
@@ -44,7 +44,7 @@ def _text(name: str) -> str:
 
 
 def _with_topics(text: str) -> str:
-    """The text with the topic of a page in place of a link to it, and without pictures."""
+    """The text with links to pages replaced by their topics, and without pictures."""
     return _LINK.sub(_topic, _PICTURE.sub("", text))
 
 
@@ -57,14 +57,14 @@ def _topic(link: re.Match[str]) -> str:
 
 
 class _Heading(Heading):
-    """A heading at the left, with its signs in a pipe, where it has no style."""
+    """A left-aligned heading; in a pipe, which has no styles, with its `#` signs."""
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
         yield self.text if console.is_terminal else Text(f"{'#' * int(self.tag[1:])} {self.text}")
 
 
 class _Code(CodeBlock):
-    """Code as it is: indented, neither folded nor coloured, so that it can be copied."""
+    """Code, indented, neither wrapped nor coloured, so that it can be copied."""
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
         for line in str(self.text).rstrip().splitlines():
@@ -72,7 +72,7 @@ class _Code(CodeBlock):
 
 
 class _Table(TableElement):
-    """A table without an empty heading, whose long words are folded; Rich would cut off the end of an address."""
+    """A table without an empty heading. Long words wrap; Rich would cut off the end of an address."""
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
         table: Any

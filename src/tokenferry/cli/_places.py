@@ -1,4 +1,4 @@
-"""The options `--home` and `--config`, before a command and behind it."""
+"""The options `--home` and `--config`, before and after a command's name."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ _CONFIG: Final = "TOKENFERRY_CONFIG"
 
 
 def _set(context: typer.Context, variable: str, path: Path) -> None:
-    """Let this command's `Home` be there: what it calls and starts uses the same variable."""
+    """Set the variable, so that this command's `Home` and every process that it starts use the path."""
     before = os.environ.get(variable)
     os.environ[variable] = str(path)
 
@@ -67,7 +67,7 @@ def _options() -> list[Any]:
 
 
 def add_place_options(command: Any) -> None:
-    """Let a command, or each one of a group, take the options as well."""
+    """Add the options to a command, or to each command of a group."""
     for inner in getattr(command, "commands", {}).values():
         add_place_options(inner)
     if not hasattr(command, "commands"):

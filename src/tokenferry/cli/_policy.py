@@ -1,4 +1,4 @@
-"""The question that a person answers once before a Claude subscription's login is used here."""
+"""The question to answer once before a Claude subscription's login is used here."""
 
 import sys
 import time
@@ -13,9 +13,9 @@ from tokenferry.settings import Home
 
 
 def ask_for_own(home: Home, config: Config) -> bool:
-    """Ask on the terminal whether the statement holds, and write it down; tells whether it does.
+    """Ask on the terminal for the statement, and record it; return whether the user states it.
 
-    Raises `PolicyRefused` where there is no terminal, `ConfigError` where config.toml rules otherwise.
+    Raises `PolicyRefused` without a terminal, `ConfigError` if config.toml sets another policy.
     """
     if config.policy.source == "config.toml":
         raise ConfigError(

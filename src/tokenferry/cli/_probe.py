@@ -12,14 +12,14 @@ _CONSTANT: Final = b'{"status":"ok"}'
 
 
 def address_of(server: ServerSettings) -> str:
-    """Where this machine reaches a gateway with these settings: a URL, or `unix:` and the path of its socket."""
+    """The gateway's address on this machine: a URL, or `unix:` and the path of its socket."""
     if not server.tcp:
         return f"unix:{server.uds}"
     return reachable_url(server.host, server.port, "http" if server.tls_cert is None else "https")
 
 
 def gateway_url(config: Config) -> str:
-    """Where the configuration says that the gateway listens. Raises `ConfigError` where it leaves that open."""
+    """The gateway's URL by the configuration. Raises `ConfigError` if the configuration has none."""
     if not config.server.port:
         raise ConfigError("[server] port = 0 lets the gateway take any free port; set a fixed one in config.toml")
     if not config.server.tcp:
@@ -28,13 +28,13 @@ def gateway_url(config: Config) -> str:
 
 
 def who_answers(url: str) -> Answerer:
-    """Say whether a gateway, something else or nothing listens at a URL.
+    """Whether a gateway, something else or nothing listens at a URL.
 
-    No proof that it is a gateway of this home: that is what `gateway_records` gives.
+    No proof that the gateway is of this home: see `gateway_records`.
     """
-    import httpx2  # noqa: PLC0415  # 80 ms that commands are spared which only name the address
+    import httpx2  # noqa: PLC0415  # 80 ms, for commands that only name the address
 
-    # Whose certificate it is doesn't matter: it is asked for a constant, and given nothing.
+    # Any certificate will do: the request asks for a constant, and sends nothing secret.
     with httpx2.Client(verify=False, trust_env=False, timeout=_TIMEOUT, follow_redirects=False) as client:
         try:
             answer = client.get(f"{url}/healthz")

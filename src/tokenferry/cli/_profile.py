@@ -1,4 +1,4 @@
-"""Attaching a profile of the official SDKs as an account."""
+"""Attach a profile of the official SDKs as an account."""
 
 import os
 import time
@@ -20,14 +20,15 @@ from tokenferry.stores.anthropic_profiles import (
 )
 
 _CONSOLE: Final = "console"
-_UNKNOWN_KIND: Final = "anthropic"  # where a token of an unknown kind counts as a subscription's
+_UNKNOWN_KIND: Final = "anthropic"  # a token of an unknown kind counts as a subscription's here
 
 
 def account_of_profile(broker: Broker, name: str, provider: str | None, profile: str | None) -> Account:
-    """The account that stands for a profile, the active one by default.
+    """The account for a profile, by default the active one.
 
-    Without a `provider` it is the Console for a profile with a login or federation of its own. Raises `NeedsLogin`
-    when there is no such profile, `UsageError` when its requests go elsewhere than the provider's, or it is ours.
+    Without a `provider`, a profile with a login or federation of its own belongs to the Console. Raises `NeedsLogin` if
+    there is no such profile, `UsageError` if it is one that tokenferry published, or its requests go to another host
+    than the provider's.
     """
     folder = ProfileFolder.from_environment(os.environ, Path.home())
     profile = check_profile_name(folder.active(os.environ) if profile is None else profile)
@@ -54,7 +55,7 @@ def _provider_of(config: ProfileConfig) -> str:
 
 
 def _check_host(broker: Broker, account: Account, config: ProfileConfig) -> None:
-    """Raise unless requests with this account's token would go where the profile says."""
+    """Raise `UsageError` unless requests with this account's token go to the host that the profile names."""
     known = known_provider(broker, account.provider)
     wanted = _origin(config.base_url or SDK_URL)
     if _origin(known.base_url) != wanted:

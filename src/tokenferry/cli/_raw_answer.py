@@ -15,7 +15,7 @@ _FIRST_FINAL: Final = 200
 
 
 class RawAnswer(Concealing, frozen=True):
-    """An answer taken apart. Header names are lower-case; its values and the body may hold secrets and aren't shown."""
+    """A parsed answer. Header names are lower-case; header values and body may hold secrets and are not shown."""
 
     hidden: ClassVar = ("headers", "body")
 
@@ -25,7 +25,7 @@ class RawAnswer(Concealing, frozen=True):
 
     @property
     def sent_at(self) -> float | None:
-        """What its `date` says, in seconds since 1970 UTC."""
+        """The time in its `date`, in seconds since 1970 UTC."""
         try:
             return parsedate_to_datetime(self.headers.get("date", "")).timestamp()
         except (ValueError, OverflowError):
@@ -33,15 +33,15 @@ class RawAnswer(Concealing, frozen=True):
 
     @property
     def encoding(self) -> str | None:
-        """What its body is compressed with; None for a body that can be read."""
+        """The compression of its body; None if the body is readable."""
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         return None if encoding in {"", "identity"} else encoding
 
 
 def read_raw_answer(data: bytes) -> RawAnswer:
-    """Take an answer apart, the last one of several: heads of proxies and interim ones come before it.
+    """Parse an answer: the last one if proxies' or interim answers come first.
 
-    Raises `TokenferryError` for what is no such answer.
+    Raises `TokenferryError` for anything else.
     """
     data = data.lstrip()
     while True:
@@ -62,7 +62,7 @@ def read_raw_answer(data: bytes) -> RawAnswer:
         headers = _headers(head)
         body = _unchunked(rest) if "chunked" in headers.get("transfer-encoding", "").lower() else rest
         if _is_text(body):
-            headers.pop("content-encoding", None)  # the program that printed it has decompressed it
+            headers.pop("content-encoding", None)  # curl has decompressed it
         return RawAnswer(status, headers, body)
 
 
@@ -70,7 +70,7 @@ def _headers(head: bytes) -> dict[str, str]:
     headers: dict[str, str] = {}
     name = ""
     for number, line in enumerate(head.splitlines(), 2):
-        if line[:1] in {b" ", b"\t"} and name:  # folded, as RFC 9112 5.2 has it
+        if line[:1] in {b" ", b"\t"} and name:  # a folded header (RFC 9112, 5.2)
             headers[name] += " " + line.strip().decode("latin-1")
             continue
         found = _HEADER.fullmatch(line)
@@ -83,7 +83,7 @@ def _headers(head: bytes) -> dict[str, str]:
 
 
 def _unchunked(body: bytes) -> bytes:
-    """The body without its chunks' frames, as far as it goes; as it is, if somebody has taken them off already."""
+    """The body without chunk framing, as far as it is complete; unchanged if the framing is already gone."""
     chunks: list[bytes] = []
     at = 0
     while found := _CHUNK.match(body, at):

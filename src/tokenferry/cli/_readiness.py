@@ -1,4 +1,4 @@
-"""Whether a gateway could serve: which accounts may, and why the others can't until somebody acts."""
+"""Whether a gateway can serve: the accounts that may, and the action that each of the others needs."""
 
 import time
 
@@ -21,22 +21,22 @@ _DEAD = frozenset(("needs-login", "copied"))
 
 
 class Readiness(Struct, frozen=True):
-    """The accounts that may serve; without any, why, and whether there is a login that Claude Code has itself."""
+    """The accounts that may serve; if there are none, the reason, and whether Claude Code itself has a login."""
 
     ready: tuple[str, ...]
     reason: TokenferryError | None = None
     is_claude_codes: bool = False
 
     def check(self) -> None:
-        """Raise the reason if nothing may serve."""
+        """Raise the reason if no account may serve."""
         if self.reason is not None:
             raise self.reason
 
 
 def readiness(broker: Broker, config: Config, account: str | None = None) -> Readiness:
-    """Look at every account that requests could go to, or only at the one that is pinned. Nothing is asked or renewed.
+    """Look at every account that may get requests, or only at the pinned one. Sends and refreshes nothing.
 
-    Raises `UnknownAccount` if the pinned one isn't there.
+    Raises `UnknownAccount` for a pinned account that doesn't exist.
     """
     if account is not None:
         broker.book.read(account)
@@ -62,7 +62,7 @@ def readiness(broker: Broker, config: Config, account: str | None = None) -> Rea
 
 
 def limits(home: Home, broker: Broker, names: tuple[str, ...]) -> list[str]:
-    """A sentence for each of these accounts if every one of them is limited now."""
+    """A sentence per account if every one of them is limited now; else none."""
     now = time.time()
     try:
         found, organizations = active_cooldowns(home, now)
@@ -81,7 +81,7 @@ def limits(home: Home, broker: Broker, names: tuple[str, ...]) -> list[str]:
 
 
 def _members(config: Config, broker: Broker) -> tuple[list[str], str]:
-    """The accounts that any request could go to, in order; and why none, where there are none."""
+    """The accounts that may get requests, in order; and the reason if there are none."""
     resolver = resolver_of(config, broker)
     found: dict[str, None] = {}
     no_route = "no account may serve"
@@ -96,7 +96,7 @@ def _members(config: Config, broker: Broker) -> tuple[list[str], str]:
 
 
 def _fault(broker: Broker, name: str) -> TokenferryError | None:
-    """What keeps an account from serving until somebody does something about it."""
+    """The fault that keeps an account from serving until a user acts."""
     now = time.time()
     try:
         document = broker.book.read(name)
@@ -104,7 +104,7 @@ def _fault(broker: Broker, name: str) -> TokenferryError | None:
         check_age(document, now)
         found = row(broker, name, now)
     except TryLater:
-        return None  # a locked keyring, say
+        return None  # a locked keyring, for example
     except PolicyRefused as fault:
         return _policy(document) or fault
     except TokenferryError as fault:
@@ -119,7 +119,7 @@ def _fault(broker: Broker, name: str) -> TokenferryError | None:
 
 
 def _policy(document: Document) -> PolicyRefused | None:
-    """For a login that could be moved to Claude Code: how."""
+    """For a login that can move to Claude Code: the command for that."""
     account, credential = document.account, document.credential
     if account.owner != "tokenferry" or not isinstance(credential, OAuthToken) or credential.refresh is None:
         return None

@@ -3,6 +3,6 @@ from tokenferry.cli._output import note
 
 
 def tell_revocation(revocation: Revocation) -> None:
-    """Say why a login may live on that was to be ended."""
+    """Note that a login could not be revoked, and why."""
     if revocation.reason:
         note(f"its login could not be revoked at the provider, and is valid until it expires: {revocation.reason}")

@@ -1,4 +1,4 @@
-"""The rights of a client key as a command line gives them, and as they are shown."""
+"""The rights of a client key: options, and how they are shown."""
 
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, TypeAlias
@@ -90,7 +90,7 @@ def given_rights(
     pin: str | None,
     freed: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """The rights that were given; `freed` names those that shall be without limit. Raises `UsageError`."""
+    """The given rights. `freed` names those to lift. Raises `UsageError`."""
     lists = (("models", models), ("providers", providers), ("accounts", accounts))
     given: dict[str, Any] = {name: list(dict.fromkeys(value)) for name, value in lists if value}
     if pin is not None:
@@ -103,17 +103,17 @@ def given_rights(
 
 
 def given_limits(rpm: float | None, tpm: float | None, concurrency: int | None) -> dict[str, Any]:
-    """The limits that were given; 0 lifts one."""
+    """The given limits; 0 lifts one."""
     return {name: most for name, most in zip(KEY_CAPS, (rpm, tpm, concurrency), strict=True) if most is not None}
 
 
 def caps_json(caps: Caps) -> dict[str, float | None]:
-    """Null is no limit."""
+    """Limits as JSON; null is no limit."""
     return {name: getattr(caps, name) or None for name in KEY_CAPS}
 
 
 def rights_json(rights: Rights) -> dict[str, Any]:
-    """Empty lists allow everything."""
+    """Rights as JSON; an empty list allows everything."""
     return {
         "models": list(rights.models),
         "providers": list(rights.providers),

@@ -1,4 +1,4 @@
-"""One command from its arguments to its exit code: errors become sentences, signals an orderly end."""
+"""Run one command, from its arguments to its exit code: errors become sentences, signals an orderly end."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ from tokenferry.errors import TokenferryError
 
 _LONGEST_GRANT: Final = 120.0
 _PLAIN: Final = {"--json", "--wide"}
-"""The options that `status` takes without a parser."""
+"""Options of `status` that need no parser."""
 
 
 def run(arguments: list[str]) -> int:
-    """Carry out a command and give its exit code, after the last grant in flight has ended. Raises nothing."""
+    """Run a command, wait for the last refresh in flight, and give the exit code. Raises nothing."""
     with logs_on_stderr(), orderly():
         try:
             code = _invoke(arguments)
@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
 
 def _finish_grants(timeout: float = _LONGEST_GRANT) -> bool:
     module = sys.modules.get("tokenferry.cli._home")
-    if module is None:  # the command had no use for a broker
+    if module is None:  # the command opened no broker
         return True
     ended: bool = module.grants_end(timeout)
     if ended:
@@ -47,13 +47,13 @@ def _invoke(arguments: list[str]) -> int:
     except TokenferryError as fault:
         fail(str(fault))
         return fault.exit_code
-    except BrokenPipeError:  # the reader has gone, and needs no words
+    except BrokenPipeError:  # the reader is gone; no message needed
         return 1
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except OSError as fault:
         return _unwritten(fault) if _is_of_stdout(fault) else _defect(fault)
-    except Exception as fault:  # noqa: BLE001  # a defect is a sentence as well
+    except Exception as fault:  # noqa: BLE001  # a defect becomes a sentence, too
         return _defect(fault)
     return code
 
@@ -64,13 +64,13 @@ def _carry_out(arguments: list[str]) -> int:
 
         show_status(wide="--wide" in arguments, as_json="--json" in arguments)
         return 0
-    from tokenferry.cli._command_line import carry_out  # noqa: PLC0415  # 20 ms that `status` is spared
+    from tokenferry.cli._command_line import carry_out  # noqa: PLC0415  # 20 ms that `status` saves
 
     return carry_out(arguments)
 
 
 def _is_of_stdout(fault: OSError) -> bool:
-    """Whether stdout can't be written: a file would have been named, and its fault been put in words."""
+    """Whether the fault is a failed write to stdout: an error about a file would name it, and have its own sentence."""
     return fault.filename is None and fault.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 

@@ -1,4 +1,4 @@
-"""The view of now as rich shows it. Import it where it is needed: rich takes 60 ms."""
+"""`status --watch` on a terminal. Import it only where needed: rich takes 60 ms."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -23,13 +23,13 @@ _MARKS: Final[dict[Provenance, str]] = {"official": "", "estimate": "~", "unknow
 
 
 def print_view(view: NowView) -> None:
-    """The view as text, for a pipe."""
+    """Print the view as text, for a pipe."""
     Console(highlight=False, width=_WIDE).print(rendered(view), "")
 
 
 @contextlib.contextmanager
 def screen() -> Iterator[Callable[[NowView], None]]:
-    """The terminal's other screen; gives what shows a view there."""
+    """The terminal's alternate screen; yields the function that shows a view there."""
     help_line = Text("q ends this; the same view with more in it: tokenferry dashboard", "dim")
     with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
         yield lambda view: live.update(Group(rendered(view), help_line), refresh=True)
@@ -54,7 +54,7 @@ def _text(words: str, style: str = "") -> Text:
 
 
 def _table(*headings: str) -> Table:
-    """The last column folds; names and numbers stay whole."""
+    """Only the last column wraps; names and numbers stay whole."""
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(headings), header_style="dim")
     for at, heading in enumerate(headings):
         made.add_column(heading.upper(), no_wrap=at < len(headings) - 1, overflow="fold")

@@ -1,4 +1,4 @@
-"""How commands show whether a home is encrypted."""
+"""The encryption state of a home, in the output of commands."""
 
 import contextlib
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _CUT_SHORT: Final = {
 
 
 def place_in_words(place: KeyPlace) -> str:
-    """The file, or the keyring by its name where that is known."""
+    """The key file, or the keyring by its name if that is known."""
     if place.path is None:
         with contextlib.suppress(TokenferryError):
             return f"the system's keyring ({SystemKeyring().name()})"
@@ -28,7 +28,7 @@ def place_in_words(place: KeyPlace) -> str:
 
 
 def seal_line(home: Home) -> str:
-    """What `status` says of it."""
+    """The line of `status`."""
     try:
         state = open_sealing(home, store_settings(home)).state()
     except TokenferryError as fault:
@@ -69,7 +69,7 @@ def _why_locked(state: SealState, home: Home) -> str | None:
 
 
 def _distrust(home: Home) -> str | None:
-    """Why the note that the home is sealed can't be trusted, as far as that is known now."""
+    """Why the marker that the home is sealed can't be trusted; None if nothing is known against it."""
     try:
         FileStore(home).seal.checked()
     except NeedsUnlock:
@@ -80,7 +80,7 @@ def _distrust(home: Home) -> str | None:
 
 
 def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with the sealing: what, where, and the cure."""
+    """Problems of encryption: where, what, and the cure."""
     state = open_sealing(home, store_settings(home)).state()
     if state.marker is None:
         if state.sealed:

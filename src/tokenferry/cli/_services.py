@@ -1,4 +1,4 @@
-"""What requests get now: a gateway of this home says it if one runs, else what is on record does."""
+"""What requests get now: asked from a running gateway of this home, else worked out from files."""
 
 import contextlib
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ _TIMEOUT: Final = 5.0
 
 
 def services_now(home: Home, config: Config, broker: Broker, states: Mapping[str, str]) -> list[ServiceStatus]:
-    """Ask the gateway that runs, which knows its configuration and environment; else say it by what is on record."""
+    """Ask the running gateway, which knows its own configuration and environment; without one, use the files."""
     with contextlib.suppress(TokenferryError, msgspec.MsgspecError):
         if (content := _ask(home, running_gateway(home), "/api/readiness")) is not None:
             return msgspec.json.decode(content, type=list[ServiceStatus])
     if has_state(home):
-        with contextlib.suppress(TokenferryError), open_state(home) as state:  # `doctor` names what is wrong with it
+        with contextlib.suppress(TokenferryError), open_state(home) as state:  # `doctor` reports the fault
             return services(config, broker, state, states)
     return services(config, broker, None, states)
 
 
 def ask_route(home: Home, question: RouteQuestion) -> tuple[GatewayRecord, RouteExplanation] | None:
-    """What the gateway that runs would do with a request; None where none runs, or it can't say."""
+    """What the running gateway would do with a request; None if none runs, or it can't answer."""
     with contextlib.suppress(TokenferryError, msgspec.MsgspecError):
         record = running_gateway(home)
         if (content := _ask(home, record, "/api/route", msgspec.json.encode(question))) is not None:
@@ -38,7 +38,7 @@ def ask_route(home: Home, question: RouteQuestion) -> tuple[GatewayRecord, Route
 
 
 def client_keys(home: Home) -> list[ClientKey] | None:
-    """Every client key; None where they can't be read."""
+    """Every client key; None if they can't be read."""
     if not has_state(home):
         return []
     with contextlib.suppress(TokenferryError), open_state(home) as state:
@@ -47,14 +47,14 @@ def client_keys(home: Home) -> list[ClientKey] | None:
 
 
 def _ask(home: Home, record: GatewayRecord, path: str, content: bytes | None = None) -> bytes | None:
-    """None where it can't say: it is of an earlier version, busy, or doesn't take this machine's key."""
-    import httpx2  # noqa: PLC0415  # 80 ms that commands are spared where no gateway runs
+    """The answer's body; None from a gateway that is busy, of an earlier version, or rejects this machine's key."""
+    import httpx2  # noqa: PLC0415  # 80 ms, needed only if a gateway runs
 
     key = read_local_key(home)
     if key is None or (record.url is None and record.socket is None):
         return None
     uds = None if record.socket is None else str(record.socket)
-    # Whose certificate it is doesn't matter: the record's lock shows that it is a gateway of this home.
+    # Any certificate will do: the lock on the record shows that it is a gateway of this home.
     transport = httpx2.HTTPTransport(uds=uds, verify=False)
     method, url = "GET" if content is None else "POST", f"{'http://gateway.local' if uds else record.url}{path}"
     headers = {"x-api-key": key.reveal(), "content-type": "application/json"}

@@ -11,7 +11,7 @@ _NAMES: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Ended(BaseException):
-    """The process is asked to end: raised in the main thread instead of dying, so that a grant can be finished."""
+    """The process is asked to end. Raised in the main thread instead of dying, so that a refresh can finish."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
@@ -20,9 +20,9 @@ class Ended(BaseException):
 
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
-    """Within the block the first INT, TERM or HUP raises `Ended`, and later ones do nothing.
+    """Within the block the first INT, TERM or HUP raises `Ended`; later ones do nothing.
 
-    A signal that the caller's environment ignores (nohup) stays ignored.
+    A signal that the caller ignores (nohup) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,16 +43,16 @@ def orderly() -> Iterator[None]:
     try:
         yield
     finally:
-        has_ended = True  # no raise while the old handlers are put back
+        has_ended = True  # raise nothing while the old handlers return
         for number in taken:
             signal.signal(number, before[number])
 
 
 def wait_for_input(descriptor: int, timeout: float | None = None) -> bool:
-    """Wait until something can be read, at most `timeout` seconds; False once they are over.
+    """Wait until input is readable, at most `timeout` seconds; return whether it is.
 
-    A signal that arrives just before a blocking `read` only sets a flag for Python, and the read goes on: the Ctrl-C
-    would be lost. Python's wakeup descriptor ends this wait instead, and the signal's handler runs.
+    A signal that arrives just before a blocking `read` only sets a flag in Python, and the read goes on: the Ctrl-C
+    would be lost. Python's wakeup descriptor ends this wait, and the signal's handler runs.
     """
     if threading.current_thread() is not threading.main_thread():
         return bool(select.select([descriptor], [], [], timeout)[0])
@@ -64,7 +64,7 @@ def wait_for_input(descriptor: int, timeout: float | None = None) -> bool:
             ready = select.select([descriptor, reading], [], [], timeout)[0]
             if reading not in ready:
                 return bool(ready)
-            os.read(reading, 4096)  # the handler didn't raise
+            os.read(reading, 4096)  # the handler did not raise
     finally:
         signal.set_wakeup_fd(before)
         os.close(reading)

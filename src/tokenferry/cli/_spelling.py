@@ -1,4 +1,4 @@
-"""Commands under other names: spellings that go on working unseen, and old ones that name the new one."""
+"""Other names of commands: aliases that work silently, and old spellings whose error names the new one."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -36,13 +36,13 @@ _RENAMED: Final = (
 
 
 def current(words: Sequence[str]) -> list[str]:
-    """The words of a command line in today's spelling. Raises `UsageError` for an old one, with the new one."""
+    """The command line in today's spelling. Raises `UsageError` for an old spelling, naming the new one."""
     first, *rest = words
     if first == "seal" and "--rotate" in rest:
         return ["encryption", "rotate-key", *(word for word in rest if word != "--rotate")]
     if found := _HIDDEN.get(first):
         return [*found, *rest]
-    own = words[: words.index("--")] if "--" in words else words  # what follows is another program's
+    own = words[: words.index("--")] if "--" in words else words  # the rest belongs to another program
     for old, new in _RENAMED:
         if _is_at_start(old, own):
             raise UsageError(f"tokenferry {' '.join(old)} is now: tokenferry {new}")
@@ -54,7 +54,7 @@ def current(words: Sequence[str]) -> list[str]:
 
 
 def _is_at_start(old: Sequence[str], words: Sequence[str]) -> bool:
-    """Whether the commands of `old` begin the words, and its options are among them."""
+    """Whether `words` begins with the commands of `old` and contains its options."""
     commands = [word for word in old if not word.startswith("--")]
     options = {word.partition("=")[0] for word in words}
     return list(words[: len(commands)]) == commands and options.issuperset(old)

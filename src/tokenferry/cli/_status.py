@@ -1,4 +1,4 @@
-"""What `tokenferry status` shows."""
+"""The output of `tokenferry status`."""
 
 import time
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ _MOST_BUDGETS: Final = 12
 
 @notes_once()
 def show_status(*, wide: bool, as_json: bool) -> None:
-    """Print how a home stands; as one JSON document with `as_json`, else with every column if `wide`.
+    """Print the state of a home: as one JSON document with `as_json`, else as tables, with every column if `wide`.
 
     Raises `ConfigError`, `UnsafeFile`.
     """
@@ -88,7 +88,7 @@ def _limits(settings: Config, row: AccountRow) -> list[str]:
 
 
 def _windows(home: Home) -> "list[WindowShare]":
-    """The accounts' windows that have not ended, as the ledger has them."""
+    """The accounts' running windows, from the ledger."""
     if not has_ledger(home):
         return []
     from tokenferry.ledger import UsageReport  # noqa: PLC0415  # most homes have no ledger
@@ -130,7 +130,7 @@ def _gateway_lines(records: list[GatewayRecord]) -> Iterator[str]:
 
 
 def _gateway_json(settings: Config, records: list[GatewayRecord]) -> dict[str, Any]:
-    """`url` is the address of the gateway that has run for longest, else the one that the configuration names."""
+    """`url` is the address of the longest-running gateway, else the configured one."""
     running = [record for record in records if record.is_running]
     return {
         "url": running[0].address if running else address_of(settings.server),
@@ -148,10 +148,10 @@ def _gateway_json(settings: Config, records: list[GatewayRecord]) -> dict[str, A
 
 
 def _clock(settings: Config) -> list[str]:
-    """What is wrong with this machine's clock beside that of the database; nothing where files are used."""
+    """A sentence if this machine's clock and the database's differ; nothing for a home in files."""
     apart = ""
     if settings.store.url:
-        with suppress(TokenferryError):  # the accounts below say that it is away
+        with suppress(TokenferryError):  # the rows of the accounts say that the database is away
             apart = postgres().ConnectionPool(settings.store).facts().clocks_apart(time.time())
     return [f"{apart}; set the clock: timedatectl"] if apart else []
 
@@ -177,7 +177,7 @@ def _to_json(
 
 
 def _default(broker: Broker) -> str:
-    """The provider of what nothing maps."""
+    """The provider of models that nothing maps."""
     name = broker.default_provider()
     if name is None:
         return "no provider yet: the first account that may serve decides it"
@@ -197,7 +197,7 @@ def _tell_cooldowns(home: Home) -> None:
 
 
 def _cooldowns(home: Home) -> list[dict[str, Any]] | None:
-    """None where that can't be read."""
+    """The cooldowns; None if they can't be read."""
     now = time.time()
     try:
         return [to_json(one, now) for one in active_cooldowns(home, now)[0]]
@@ -225,7 +225,7 @@ def _move(home: Home) -> dict[str, Any] | None:
 
 
 def _refreshes(broker: Broker, row: AccountRow) -> dict[str, Any]:
-    """Statistics as JSON; a command has seen little itself, so most of it is what lies on disk."""
+    """Refresh statistics as JSON. Most come from disk, because a command sees few refreshes itself."""
     seen = broker.statistics(row.name)
     plain = {**asdict(seen), "failures": dict(seen.failures)}
     if row.document is None:

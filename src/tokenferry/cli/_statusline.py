@@ -1,6 +1,6 @@
-"""One line for Claude Code's status line, run after each message: so it imports next to nothing, and never fails.
+"""Claude Code's status line. It runs after every message, so it imports little and never fails.
 
-The ledger's room takes ten times as long to import as this takes, which is why a few of its statements are here.
+Importing the ledger would take ten times as long as this module does, so it repeats a few of the ledger's statements.
 """
 
 import json
@@ -10,7 +10,7 @@ import time
 
 from tokenferry.manifest import config_file, data_home
 
-TYPE_CHECKING = False  # the real one costs an import of typing
+TYPE_CHECKING = False  # the real one needs an import of typing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from typing import Any
@@ -33,7 +33,7 @@ _WINDOWS = (
 
 
 def statusline(content: str, now: "float | None" = None) -> str:
-    """The line for the session that Claude Code's JSON names; empty where nothing is known of it."""
+    """The line for the session in Claude Code's JSON; empty for an unknown session."""
     try:
         session = str(json.loads(content)["session_id"])
         now = time.time() if now is None else now
@@ -46,7 +46,7 @@ def statusline(content: str, now: "float | None" = None) -> str:
 
 
 def _may_name_database() -> bool:
-    """Whether config.toml has a section `[store]`; what it says is read where it has."""
+    """Whether config.toml has a section `[store]`; only then is it parsed."""
     try:
         descriptor = os.open(config_file(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -70,8 +70,8 @@ def _own(session: str, now: float) -> "list[str]":
 
 
 def _shared(session: str, now: float) -> "list[str] | None":
-    """The parts by the database that hosts share; None where there is none."""
-    from tokenferry.databases import open_ledger, store_settings  # noqa: PLC0415  # slow, and few homes have one
+    """The parts from the database that hosts share; None without one."""
+    from tokenferry.databases import open_ledger, store_settings  # noqa: PLC0415  # slow, and few homes have a database
     from tokenferry.errors import TokenferryError  # noqa: PLC0415  # as above
     from tokenferry.settings import Home  # noqa: PLC0415  # as above
 

@@ -1,4 +1,4 @@
-"""Tables: folded at words to the terminal's width; plain aligned columns, all of them, in a pipe."""
+"""Tables: wrapped to the terminal's width; in a pipe plain aligned columns, all of them."""
 
 import sys
 import textwrap
@@ -16,21 +16,21 @@ STYLES: Final[dict[Tone, str]] = {"bad": "red", "warning": "yellow", "good": "gr
 _GAP: Final = 2
 _WHOLE_WORDS: Final[dict[str, Any]] = {"break_long_words": False, "break_on_hyphens": False}
 _LEAST_FOLDED: Final = 16
-"""A column that folds keeps at least this width; below it the rows are shown as cards."""
+"""The least width of a column that folds; on a narrower terminal rows become cards."""
 
 
 class Column(Struct, frozen=True):
-    """A column of a table: its heading, and what may happen to it on a narrow terminal."""
+    """A table's column: its heading, and how it adapts to a narrow terminal."""
 
     heading: str
     folds: bool = False
-    """Its cells may be broken between words. The cells of others, names and ids, stay whole."""
+    """Whether cells may break between words. Other cells (names, ids) stay whole."""
     wide: bool = False
-    """It is left out where not all columns fit, unless `--wide` asks for it."""
+    """Whether the column is left out if not all columns fit and `--wide` is not given."""
 
 
 class Cell(str):
-    """A cell that a terminal shows in a colour, or in fewer words."""
+    """A cell with a colour or a shorter text for terminals."""
 
     __slots__ = ("short", "tone")
 
@@ -42,7 +42,7 @@ class Cell(str):
 
     tone: Tone | None
     short: str | None
-    """What a terminal shows in place of the text."""
+    """The text on a terminal."""
 
 
 def time_cell(seconds: int | None, now: float, tone: Tone | None = None) -> Cell:
@@ -51,9 +51,9 @@ def time_cell(seconds: int | None, now: float, tone: Tone | None = None) -> Cell
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: bool = False) -> None:
-    """Write rows to stdout. `wide` shows every column of a terminal, however narrow it is.
+    """Print rows. `wide` shows every column on a terminal, however narrow.
 
-    In a pipe the columns are aligned text that `awk` and `cut` can read, without colours.
+    In a pipe the columns are aligned text without colours, for `awk` and `cut`.
     """
     if sys.stdout.isatty():
         _on_terminal(columns, rows, wide=wide)
@@ -65,18 +65,18 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: boo
 
 
 def labelled(pairs: Iterable[tuple[str, str]], margin: int) -> None:
-    """Write labels, each with its value from column `margin` on; a terminal folds the value at words beside them."""
+    """Print labels with their values from column `margin` on; a terminal wraps the value beside its label."""
     for label, value in pairs:
         first, *more = folded(value, margin, margin)
         say_lines([f"{label:<{margin}}{first[margin:]}".rstrip(), *more])
 
 
 def folded(text: str, margin: int, first_margin: int = 0) -> list[str]:
-    """The text in lines that fit on a terminal, from column `margin` on; in a pipe it is one line."""
+    """The text as lines that fit the terminal from column `margin` on; in a pipe one line."""
     text, first = printable(text), " " * first_margin
     if not sys.stdout.isatty():
         return [first + text]
-    from shutil import get_terminal_size  # noqa: PLC0415  # 3 ms, which a pipe is spared
+    from shutil import get_terminal_size  # noqa: PLC0415  # 3 ms that a pipe saves
 
     width = max(get_terminal_size().columns, margin + _LEAST_FOLDED)
     lines = textwrap.wrap(text, width, initial_indent=first, subsequent_indent=" " * margin, **_WHOLE_WORDS)
@@ -85,9 +85,9 @@ def folded(text: str, margin: int, first_margin: int = 0) -> list[str]:
 
 def _on_terminal(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wide: bool) -> None:
     from rich.cells import cell_len  # noqa: PLC0415  # only a terminal needs it
-    from rich.console import Console  # noqa: PLC0415  # see above
-    from rich.table import Table  # noqa: PLC0415  # see above
-    from rich.text import Text  # noqa: PLC0415  # see above
+    from rich.console import Console  # noqa: PLC0415  # as above
+    from rich.table import Table  # noqa: PLC0415  # as above
+    from rich.text import Text  # noqa: PLC0415  # as above
 
     console = Console(highlight=False)
     cells = [[printable((isinstance(cell, Cell) and cell.short) or cell) for cell in row] for row in rows]
@@ -121,7 +121,7 @@ def _sum(widths: Sequence[int], places: Sequence[int]) -> int:
 
 
 def _cards(columns: Sequence[Column], cells: list[list[str]], width: int) -> None:
-    """Each row as lines of a label and a value, where its names and ids don't fit beside each other."""
+    """Each row as lines of label and value, for a terminal too narrow for the columns that stay whole."""
     margin = max(len(column.heading) for column in columns) + _GAP
     for number, row in enumerate(cells):
         if number:

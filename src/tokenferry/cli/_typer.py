@@ -22,17 +22,17 @@ _MEANT: Final = {
     "on": ("enable",),
     "off": ("disable",),
 }
-"""Commands of other programs, and ours that do the same."""
+"""Verbs of other programs, and ours that do the same."""
 
 _UNCLEAR: Final = object()
 _MOST_DIGITS: Final = 9
 _WHOLE: Final = 1000
-"""Characters of a sentence that are never too many."""
+"""A width that no sentence reaches."""
 SETTINGS: Final = {"help_option_names": ["-h", "--help"]}
 
 
 class Group(TyperGroup):
-    """A group of commands that names the nearest one for one that isn't there."""
+    """A group of commands. For an unknown command the error suggests the nearest one."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         known = self.list_commands(ctx)
@@ -43,14 +43,14 @@ class Group(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands, each with the whole first sentence of its help; Typer would cut it at the line's end."""
+        """List the commands with the whole first sentence of their help; Typer would cut it at the line's end."""
         commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [(name, one.get_short_help_str(_WHOLE)) for name, one in commands if one and not one.hidden]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def meant(self, word: str, known: list[str]) -> list[str]:
-        """The commands that an unknown one may stand for."""
+        """The commands that an unknown word may stand for."""
         near = nearest(word, known)
         return [one for one in _MEANT.get(word, ()) if one in known] or ([near] if near else [])
 
@@ -62,9 +62,9 @@ def listed(names: list[str]) -> str:
 
 
 def spare_conversions(command: Any) -> None:
-    """Let a command, and each one of a group, take values as they are where nothing is to convert.
+    """Pass values on unchanged where nothing needs conversion, in a command or in each one of a group.
 
-    Typer converts each one with pydantic, what isn't given as well, and importing that takes 90 ms.
+    Typer converts every value with pydantic, absent ones too, and importing pydantic takes 90 ms.
     """
     for inner in getattr(command, "commands", {}).values():
         spare_conversions(inner)
@@ -90,8 +90,8 @@ def _spared(parameter: Any) -> Any:
     return parameter
 
 
-def _plainly(parameter: Any, value: Any) -> Any:  # noqa: PLR0911  # a kind of value each
-    """What Typer makes of a value, where it is clear; `_UNCLEAR` for all others, and for what may be a mistake."""
+def _plainly(parameter: Any, value: Any) -> Any:  # noqa: PLR0911  # one return per kind of value
+    """Typer's result for a value if that is clear; `_UNCLEAR` for all others, and for likely mistakes."""
     kind = parameter.type_descriptor
     wanted, about = kind.annotation, kind.parameter_info
     if value is None and not parameter.required:
@@ -111,7 +111,7 @@ def _plainly(parameter: Any, value: Any) -> Any:  # noqa: PLR0911  # a kind of v
 
 
 def _show_plainly(argument: Any) -> None:
-    """Show an argument in help texts as `NAME`, `[NAME]` or `NAME...`, without braces and without a type of Python."""
+    """Show an argument in help texts as `NAME`, `[NAME]` or `NAME...`, without braces and Python types."""
     name = argument.display_name_raw.strip("[]").removesuffix("...")
     name = name.upper() if argument.metavar is None else name
     shown = name if argument.nargs == 1 else f"{name}..."
@@ -121,14 +121,14 @@ def _show_plainly(argument: Any) -> None:
 
 
 def examples(*lines: str) -> str:
-    """The end of a help text. The backspace keeps the lines from being wrapped."""
+    """The examples at the end of a help text. The backspace keeps the lines from being wrapped."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
 def new_app(help_text: str | None = None, *lines: str) -> typer.Typer:
-    """A command or a group of them, the latter with a help text and lines of examples.
+    """A command, or a group with a help text and examples.
 
-    Help is plain, and there are no pretty tracebacks, which would show the locals of every frame.
+    No pretty tracebacks: they show the locals of every frame.
     """
     return typer.Typer(
         cls=Group,

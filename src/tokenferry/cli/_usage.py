@@ -1,4 +1,4 @@
-"""How reports of usage are written: lines with bars for people, ccusage's words for programs."""
+"""Usage reports: tables with bars for people, ccusage's names for programs."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ _NAMED: Final = {"daily": "date", "weekly": "week", "monthly": "month", "session
 
 
 class Report(Struct, frozen=True):
-    """What was asked for, and what was found."""
+    """A usage report: its parameters and its rows."""
 
     grain: str
     by: tuple[Dimension, ...]
@@ -37,7 +37,7 @@ class Report(Struct, frozen=True):
 
 
 def say_report(report: Report, *, as_json: bool, as_csv: bool) -> None:
-    """Write a report to stdout, and what is to be known of its numbers to stderr."""
+    """Print a report, with remarks about its numbers on stderr."""
     if as_json:
         name = "sessions" if report.grain == "session" else report.grain
         say_json({name: [*_documents(report)], "totals": numbers(report.usage)})
@@ -49,7 +49,7 @@ def say_report(report: Report, *, as_json: bool, as_csv: bool) -> None:
 
 
 def remark(usage: Usage) -> None:
-    """Say what of the numbers is no plain fact."""
+    """Note which numbers are estimates or incomplete."""
     if usage.unpriced:
         note(
             f"{requests(usage.unpriced)} to models of unknown price, counted at $5 and $25 a million tokens "
@@ -64,7 +64,7 @@ def remark(usage: Usage) -> None:
 def aligned(
     headings: Sequence[str], rows: Sequence[Sequence[str]], bars: Sequence[float], *, names: int
 ) -> Iterator[str]:
-    """Lines of aligned columns, the first `names` of them to the left; on a terminal with bars that compare rows."""
+    """Aligned columns, the first `names` of them left-aligned; on a terminal with bars that compare the rows."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(line[at]) for line in [headings, *cells]) for at in range(len(headings))]
 
@@ -83,7 +83,7 @@ def aligned(
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of eighths of a character."""
+    """A bar in eighths of a character."""
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
@@ -137,12 +137,12 @@ def _moment(milliseconds: int, zone: tzinfo) -> str:
 
 
 def iso(milliseconds: int) -> str:
-    """RFC 3339 in UTC, as ccusage writes times."""
+    """RFC 3339 in UTC, in ccusage's format."""
     return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%dT%H:%M:%S.000Z}"
 
 
 def _documents(report: Report) -> Iterator[dict[str, Any]]:
-    """Each row, as ccusage's JSON has it."""
+    """Each row in ccusage's JSON format."""
     for row in report.rows:
         names: dict[str, str] = dict(zip(report.by, row.group, strict=True))
         if report.grain == "session":
@@ -160,7 +160,7 @@ def _documents(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def numbers(usage: Usage) -> dict[str, int | float]:
-    """Tokens, requests and money by the names that ccusage gives them."""
+    """Tokens, requests and money under ccusage's names."""
     return {
         "inputTokens": usage.input,
         "outputTokens": usage.output,

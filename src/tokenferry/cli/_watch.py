@@ -1,4 +1,4 @@
-"""`refresh --due` and `refresh --watch`: what a renewer does, on stdout and stderr."""
+"""`refresh --due` and `refresh --watch`: a renewer with its events on stdout and stderr."""
 
 import json
 import signal
@@ -17,11 +17,11 @@ from tokenferry.settings import Home
 from tokenferry.units import moment
 
 _LOOK: Final = 1.0
-_MOMENT: Final = 0.5  # in which what is all but done ends by itself
+_MOMENT: Final = 0.5  # seconds for a refresh that is all but done
 
 
 def refresh_due(*, as_json: bool, switches: bool) -> int:
-    """Do what is due now, and give the exit code."""
+    """Refresh what is due now, and give the exit code."""
     home, broker = _opened()
     events: list[RenewalEvent] = []
 
@@ -41,12 +41,12 @@ def refresh_due(*, as_json: bool, switches: bool) -> int:
 
 
 def watch(*, as_json: bool, switches: bool) -> int:
-    """Do what is due until a signal comes, and give the exit code. What changes in config.toml is followed."""
+    """Refresh what is due until a signal comes, and give the exit code. Follows changes of config.toml."""
     home, broker = _opened()
     seen, following = file_stamp(home.config), True
     try:
         while following:
-            # On a thread of its own: the main thread gets the signals, and must not be in the middle of a file.
+            # A thread of its own: the main thread gets the signals, and must not be in the middle of a write.
             with Renewer(broker, tell=_say_json_line if as_json else _say, swaps=switches).in_background() as renewer:
                 while following := not renewer.has_ended(_LOOK):
                     if (stamp := file_stamp(home.config)) != seen:
@@ -71,7 +71,7 @@ def _opened() -> tuple[Home, Broker]:
 
 
 def _reopen() -> Broker | None:
-    """A broker by the configuration as it is now; None, and a word about it, if that can't be used."""
+    """A broker with the present configuration; None, and a note, if that is unusable."""
     try:
         return open_broker(*find())
     except TokenferryError as fault:
@@ -80,7 +80,7 @@ def _reopen() -> Broker | None:
 
 
 def _say(event: RenewalEvent) -> None:
-    """What went well to stdout, what did not to stderr."""
+    """Print successes to stdout, failures to stderr."""
     line = f"{moment(event.at)}  {redacted(event.text)}"
     if event.is_trouble:
         note(line)

@@ -25,7 +25,7 @@ All commands:         tokenferry --help"""
 
 
 def welcome() -> None:
-    """How things stand, and what to do next."""
+    """Print the accounts, and the next steps."""
     found = rows(open_broker())
     if not found:
         say_lines(_FIRST.splitlines())

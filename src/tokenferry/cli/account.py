@@ -160,7 +160,7 @@ def _add(broker: Broker, name: str, provider: str | None, kind: Kind | None, *, 
 
 
 def _verified(broker: Broker, account: Account, credential: Credential, *, replacing: bool) -> Verification:
-    """What the provider says of it. Raises `PolicyRefused`, and `NeedsLogin` if the provider refuses it."""
+    """The provider's answer on the credential. Raises `PolicyRefused`, and `NeedsLogin` if the provider rejects it."""
     _check_free(broker, account.name, replace=replacing)
     found = broker.verify(account, credential)
     if found.result == "refused":
@@ -169,7 +169,7 @@ def _verified(broker: Broker, account: Account, credential: Credential, *, repla
 
 
 def _check_free(broker: Broker, name: str, *, replace: bool) -> None:
-    """Raise `UsageError` for a name that is taken, before anything is asked of a provider."""
+    """Raise `UsageError` for a name that is taken, before a provider is asked."""
     if not replace and name in broker.book.store.names():
         raise UsageError(f"account {name!r} exists already; give --replace to replace it")
 
@@ -250,7 +250,7 @@ def check(name: AccountName, *, as_json: JSON = False) -> None:
     It never refreshes a token. The result is accepted (0), refused (5), unreachable (6), unclear (1), or no-route (0):
     the provider declares no free route.
     """
-    from tokenferry.cli._actions import acting, verify_account  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import acting, verify_account  # noqa: PLC0415  # lists don't need it
 
     with acting() as context:
         provider = context.broker.book.read(name).account.provider
@@ -296,7 +296,7 @@ def set_(
     """
     if priority is None and not labels and max_age is None:
         raise UsageError("nothing to set was given; see: tokenferry account set --help")
-    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # lists don't need it
         OPERATOR,
         AccountChange,
         acting,
@@ -364,7 +364,7 @@ def resume(name: AccountName, *, as_json: JSON = False) -> None:
 
 
 def _note_override(broker: Broker, account: Account) -> bool:
-    """Say that config.toml goes before what was stored just now, if it does."""
+    """Note it if config.toml overrides the stored value; return whether it does."""
     effective = broker.book.effective(account)
     for key in ("priority", "paused"):
         if getattr(effective, key) != getattr(account, key):
@@ -378,7 +378,7 @@ def _note_override(broker: Broker, account: Account) -> bool:
 
 
 def _set_paused(name: str, *, paused: bool, until: datetime | None = None, as_json: bool) -> None:
-    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # lists don't need it
         OPERATOR,
         AccountChange,
         acting,
@@ -418,14 +418,14 @@ def remove(
     """
     broker = open_broker()
     if name not in broker.book.store.names():
-        broker.book.remove(name)  # which says why it can't
+        broker.book.remove(name)  # raises the reason
     store = broker.book.store
     is_attached = isinstance(store, Attaching) and store.is_attached(name)
     meaning = "Its login stays where it is." if is_attached else "Its credential is gone then."
     if not yes and not confirmed(f"remove account {name}? {meaning}", flag="--yes"):
         note("nothing was removed")
         raise typer.Exit(1)
-    from tokenferry.cli._actions import OPERATOR, acting, remove_account  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import OPERATOR, acting, remove_account  # noqa: PLC0415  # lists don't need it
 
     with outcome_json(wanted=as_json) as document, acting() as context:
         done = remove_account(context, OPERATOR, name, keeps_login=keep_remote)
@@ -451,7 +451,7 @@ def confirm(name: AccountName, *, as_json: JSON = False) -> None:
 
     A login that came from another machine, by a backup or a synchronised folder, is not refreshed before that.
     """
-    from tokenferry.cli._actions import OPERATOR, acting, confirm_account  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import OPERATOR, acting, confirm_account  # noqa: PLC0415  # lists don't need it
 
     with account_json(name, wanted=as_json), acting() as context:
         confirm_account(context, OPERATOR, name)

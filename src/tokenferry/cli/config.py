@@ -258,7 +258,7 @@ def _holds(copy: Path, content: bytes) -> bool:
 
 
 def _edited(copy: Path, path: Path) -> bytes:
-    """Give the copy's content once it can be used."""
+    """The copy's content once it is valid."""
     while True:
         if code := edit_file(copy):
             raise TokenferryError(f"the editor ended with exit code {code}, so nothing was changed")
@@ -297,7 +297,7 @@ def _pairs(given: Sequence[str]) -> list[tuple[str, str | None]]:
 
 
 def _line(one: Effective) -> str:
-    """As it would stand in the file."""
+    """The setting as a line of the file."""
     value = one.shown
     if isinstance(value, dict):
         pairs = ", ".join(f"{json.dumps(name)} = {json.dumps(text)}" for name, text in value.items())

@@ -66,7 +66,7 @@ def clear(
     """
     if (name is None) != everything:
         raise UsageError("name an account, organization or provider, or give --all; not both")
-    from tokenferry.cli._actions import OPERATOR, acting, clear_cooldowns  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import OPERATOR, acting, clear_cooldowns  # noqa: PLC0415  # lists don't need it
 
     now = time.time()
     with acting() as context:

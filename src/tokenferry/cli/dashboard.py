@@ -72,7 +72,7 @@ def _gateway(home: Home) -> GatewayRecord:
 
 
 def _from_elsewhere(gateway: GatewayRecord) -> tuple[str, ...]:
-    """How to reach it from another machine, where the address leads to this one alone."""
+    """How to reach the address from another machine, if it is a loopback address."""
     where = urlsplit(gateway.dashboard or "")
     if where.scheme == "https" or not (where.hostname or "").endswith((".localhost", "127.0.0.1")):
         return ()

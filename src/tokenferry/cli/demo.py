@@ -70,7 +70,7 @@ class _Demo:
         (self._home / "config.toml").write_text(config, encoding="utf-8")
 
     def race_without(self) -> None:
-        """Two programs refresh one login by themselves, as most do today."""
+        """Two programs refresh one login by themselves, as most do."""
         _title("1. Without tokenferry: two programs share a login that has expired")
         login = self._sandbox.issue("carol", expires_in=-3600)
         first, second = (self._refresh(login["refresh_token"]) for _ in range(2))
@@ -84,7 +84,7 @@ class _Demo:
         say("   The provider took it for theft and revoked the login: both programs are logged out.")
 
     def race_with(self) -> None:
-        """As many programs ask tokenferry at once."""
+        """Several programs ask tokenferry at once."""
         _title(f"2. With tokenferry: {_PROGRAMS} programs ask at once for a token of a login that has expired")
         before = self._counts("alice")
         self.add("alice", expires_in=-3600)
@@ -97,12 +97,12 @@ class _Demo:
         say(f"   {_PROGRAMS} programs have the same token; the provider counted {refreshes} refresh and no reuse")
 
     def add(self, name: str, *, expires_in: int | None = None) -> None:
-        """Store a login; the gateway that starts afterwards knows it."""
+        """Store a login before the gateway starts."""
         login = json.dumps(self._sandbox.issue(name, expires_in=expires_in))
         self._run("account", "add", name, "--provider", "sandbox", stdin=login)
 
     def converse(self) -> None:
-        """A streamed message through the gateway."""
+        """Stream a message through the gateway."""
         _title("3. The gateway: a program that knows only its address and a client key")
         say(f"   $ tokenferry serve           {self._url}")
         sys.stdout.write("   a streamed answer: ")
@@ -118,7 +118,7 @@ class _Demo:
         say()
 
     def fail_over(self) -> None:
-        """The account reaches its limit; the next one serves."""
+        """Let the account reach its limit; the next one serves."""
         _title("4. A limit: alice has used up her five hours, and bob is there")
         self._sandbox.settings("alice", limits={"5h": {"status": "rejected", "reset_in": 7200}})
         answer = self._message(self._url, {"x-api-key": self._key})
@@ -129,7 +129,7 @@ class _Demo:
             say_lines(f"     {line}" for line in self._written(sign, *command).splitlines())
 
     def stay(self) -> None:
-        """Say how to use what runs, and wait for Ctrl-C."""
+        """Show how to use the running gateway, and wait for Ctrl-C."""
         say_lines(
             (
                 "",
@@ -196,7 +196,7 @@ class _Demo:
         return done.stdout
 
     def _written(self, sign: str, *arguments: str) -> str:
-        """What a command prints once the gateway, which writes after it has answered, has written it down."""
+        """A command's output as soon as it contains `sign`: the gateway records a request after it has answered."""
         deadline = time.monotonic() + _PATIENCE
         while sign not in (text := self._run(*arguments)):
             _check(time.monotonic() < deadline, f"{sign!r} in tokenferry {' '.join(arguments)}")
@@ -206,7 +206,7 @@ class _Demo:
         return [sys.executable, "-m", "tokenferry", *arguments]
 
     def _environment(self) -> dict[str, str]:
-        """The environment without other credentials and proxies, with a home of its own."""
+        """The environment without credentials and proxies, with a home of its own."""
         foreign = ("ANTHROPIC_", "CLAUDE_", "TOKENFERRY_")
         rest = {
             name: value

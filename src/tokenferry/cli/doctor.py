@@ -36,7 +36,7 @@ def doctor(
     found = examine(home)
     findings = [finding for finding in found if not finding.is_note]
     if bundle:
-        from tokenferry.cli import _bundle  # noqa: PLC0415  # the other ways need none of it
+        from tokenferry.cli import _bundle  # noqa: PLC0415  # only this option needs it
 
         say_json(_bundle.bundle(home, found))
         return 1 if findings else 0
@@ -46,7 +46,7 @@ def doctor(
     if not findings:
         say(f"no problem was found in {home.path}")
     for finding in findings:
-        # The cure stays in one line: its command is to be copied.
+        # The cure stays on one line, so that its command can be copied.
         say_lines((*folded(f"{finding.where}: {finding.what}", 2), f"  cure: {finding.cure}"))
     for finding in found:
         if finding.is_note:

@@ -115,7 +115,7 @@ def disable(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
 
 @contextmanager
 def _state_json(*, wanted: bool) -> Iterator[None]:
-    """Within the block sentences go to stderr if JSON is `wanted`; the state follows on stdout when it went well."""
+    """Send the block's sentences to stderr if JSON is `wanted`; then print the state, unless the block raised."""
     with sentences_on_stderr(wanted=wanted):
         yield
     if wanted:
@@ -149,7 +149,7 @@ def _tell_of_old(result: SealResult, what: str, *, forget_key: bool) -> None:
 
 
 def _end_with(result: SealResult, command: str) -> None:
-    """Tell what could not be done, and end with the exit code of that, if there is anything."""
+    """Note each account that failed; if any did, exit with the highest of their codes."""
     for name, fault in result.faults.items():
         note(f"account {name}: {fault}")
     if result.faults:

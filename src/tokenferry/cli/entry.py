@@ -1,4 +1,4 @@
-"""The command's first step. It imports next to nothing: programs ask for a token before each of their requests."""
+"""The entry point. It imports next to nothing: programs ask for a token before each of their requests."""
 
 import gc
 import os
@@ -10,32 +10,32 @@ _MOST_INPUT = 1024 * 1024
 def main() -> int:
     """Run the command line in `sys.argv`, and give the exit code."""
     arguments = sys.argv[1:]
-    gc.disable()  # until the command is imported: nothing of that is garbage, and to look for some takes a tenth of it
-    if sys.stderr is None:  # it was closed, and what is opened first would be taken for it
+    gc.disable()  # imports make no garbage; searching them takes a tenth of their time
+    if sys.stderr is None:  # the next file opened would take its number
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8")
     try:
         if sys.stdout is None:
             return _unwritten("it is closed")
         if arguments[:1] == ["token"]:
-            from tokenferry.manifest import recall  # noqa: PLC0415  # no other command needs it
+            from tokenferry.manifest import recall  # noqa: PLC0415  # only `token` needs it
 
             answer = recall(arguments[1:])
             if answer is not None:
                 return _write(*answer)
         if arguments == ["claude-code", "statusline"]:
-            from tokenferry.cli._statusline import statusline  # noqa: PLC0415  # no other command needs it
+            from tokenferry.cli._statusline import statusline  # noqa: PLC0415  # only the status line needs it
 
             line = statusline("" if sys.stdin is None else sys.stdin.read(_MOST_INPUT))
             return _write(f"{line}\n" if line else "", "")
-        from tokenferry.cli._run import run  # noqa: PLC0415  # 150 ms that a token which is known is spared
+        from tokenferry.cli._run import run  # noqa: PLC0415  # 150 ms that a remembered token saves
 
         return run(arguments)
     except KeyboardInterrupt:
         return 130
     finally:
         _drop_unwritten()
-        gc.freeze()  # else the interpreter's end looks for garbage in all that was imported, for 45 ms
+        gc.freeze()  # else the interpreter searches all imports for garbage when it ends, for 45 ms
 
 
 def _write(stdout: str, stderr: str) -> int:
@@ -55,7 +55,7 @@ def _write(stdout: str, stderr: str) -> int:
 def _unwritten(why: str) -> int:
     try:  # noqa: SIM105  # importing contextlib takes 5 ms
         sys.stderr.write(f"tokenferry: error: stdout can't be written ({why}); send it elsewhere\n")
-    except OSError:  # the exit code says it as well
+    except OSError:  # the exit code says the same
         pass
     return 1
 

@@ -105,13 +105,13 @@ def export(
         return
     if to == "env":
         (variable, _), *_ = variables_of(broker.provider_of(document.account), credential)
-        key = None if variable in VARIABLES else variable  # another vendor's key has no business at Anthropic
+        key = None if variable in VARIABLES else variable  # another vendor's key never goes to Anthropic
     wrap = partial(seal_export, target=to, name=name, seal=Seal.of(home)) if sealed else _as_it_is
     if path is None:
         _to_stdout(home, name, to, credential, key=key, force=force, wrap=wrap)
         return
     if sealed and to in SHARED_TARGETS:
-        wrap(HiddenBytes())  # which says why not
+        wrap(HiddenBytes())  # raises the reason
     limit = _limit(home, name) if to == "pool" else None
     write_export(path, to, credential, key=key, with_chain=False, locks=home.locks, limit=limit, wrap=wrap)
     note_change(home, "account.export", name, target=to, fingerprint=credential.secret.fingerprint)
@@ -120,7 +120,7 @@ def export(
 
 
 def _path(home: Home, to: Target, file: str | None) -> Path | None:
-    """Where to write; None for stdout."""
+    """The path to write; None for stdout."""
     if file == "-":
         return None
     if file is not None:
@@ -136,7 +136,7 @@ def _path(home: Home, to: Target, file: str | None) -> Path | None:
 
 
 def _limit(home: Home, name: str) -> Limit | None:
-    """What is known of the account's limits; None if nothing of any was ever noted here."""
+    """The account's known limits; None if none was ever recorded here."""
     if not has_state(home):
         return None
     with open_state(home) as state:

@@ -120,7 +120,7 @@ def import_(
 def _look(
     broker: Broker, home: Home, path: str | None, *, form: Format | None, name: str | None, provider: str | None
 ) -> Look:
-    """What looks at the place meant, at each call."""
+    """A function that looks at the requested place at each call."""
     around = Surroundings(os.environ, Path.home(), home.locks, os.environ.get("USER", ""))
     piped = HiddenBytes(read_secret("credential")) if path == "-" else None
     where = "stdin" if path in {None, "-"} else str(Path(str(path)).absolute())
@@ -143,18 +143,18 @@ def _look(
 
 
 def _opened(home: Home, piped: HiddenBytes | None, path: str | None, where: str) -> tuple[HiddenBytes, Format] | None:
-    """What is in a sealed export, and its format; None for what is none, or isn't there."""
+    """The content and format of a sealed export; None for any other file, or a missing one."""
     if path is None:
         return None
     try:
         raw = HiddenBytes(read_private_file(Path(path).absolute())) if piped is None else piped
         return open_export(raw, Seal.of(home), where)
     except (FileNotFoundError, UnsafeFile):
-        return None  # its reader says it
+        return None  # its reader raises it
 
 
 class _Allowed:
-    """What may be imported: by the options, else by what is answered in a terminal."""
+    """Decides what to import: by the options, else by the answers in a terminal."""
 
     def __init__(self, *, yes: bool, take_over: bool, may_ask: bool) -> None:
         self._yes = yes
@@ -174,9 +174,9 @@ class _Allowed:
 
 
 def import_one(broker: Broker, home: Home, offer: Offer, look: Look) -> Result:
-    """Take in what is offered, if a second look finds it unchanged."""
+    """Import an offer if a second look finds it unchanged."""
     try:
-        with FileLock(home.accounts, home.locks).held(_LOCK_WAIT):  # two imports at once would each see it absent
+        with FileLock(home.accounts, home.locks).held(_LOCK_WAIT):  # of two imports at once, each would find it absent
             _take(broker, home, check_again(offer, look()))
     except TokenferryError as fault:
         note(f"{tilde(offer.where)}: {fault}")
@@ -206,7 +206,7 @@ def _take(broker: Broker, home: Home, offer: Offer) -> None:
 
 
 def _imported(credential: Credential) -> Credential:
-    """The credential with its source: one that a refresh of ours made before it was exported is no grant of now."""
+    """The credential, marked as imported if its source is unknown or a refresh, which did not happen in this home."""
     if isinstance(credential, OAuthToken) and credential.source in {None, "refresh"}:
         return structs.replace(credential, source="imported")
     return credential
@@ -241,7 +241,7 @@ def _means(offer: Offer) -> str:
 
 
 def report(broker: Broker, offers: list[Offer], results: dict[int, Result], *, say_done: Callable[[str], None]) -> None:
-    """What was done, and what wasn't and why."""
+    """Print what was imported, and what was not and why."""
     taken = [offers[place] for place, result in results.items() if result == "imported"]
     for offer in taken:
         assert offer.account is not None
@@ -275,5 +275,5 @@ def _bills(broker: Broker) -> Callable[[Offer], bool]:
 
 
 def tilde(text: str) -> str:
-    """The text for people, with ~ for the home directory in front of paths."""
+    """The text for people: home directories at the start of paths become ~."""
     return re.sub(rf"(?<!\S){re.escape(str(Path.home()))}(?={re.escape(os.sep)})", "~", text)

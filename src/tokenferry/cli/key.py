@@ -115,7 +115,7 @@ def create(
     """
     if print_setup and role != "client":
         raise UsageError(f"--print-setup is for tools that call models, which a {role} key opens none of; leave it out")
-    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # lists don't need it
         OPERATOR,
         KeyLimits,
         KeyRequest,
@@ -144,7 +144,7 @@ def create(
             say_lines(setup_lines(key.name, secret, url))
         else:
             say(secret.reveal())
-    except OSError as fault:  # else it would open everything, and be known to no holder
+    except OSError as fault:  # a key that no one knows must not work
         with acting() as context:
             revoke_keys(context, OPERATOR, (key.id,))
         raise TokenferryError(
@@ -226,7 +226,7 @@ def revoke(
     as_json: JSON = False,
 ) -> None:
     """Revoke client keys for good, in running gateways within a second: all that are named, or none."""
-    from tokenferry.cli._actions import OPERATOR, acting, revoke_keys  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import OPERATOR, acting, revoke_keys  # noqa: PLC0415  # lists don't need it
 
     with acting() as context:
         revoked = revoke_keys(context, OPERATOR, names)
@@ -265,7 +265,7 @@ def rename(
     as_json: JSON = False,
 ) -> None:
     """Give a client key another name; it stays the same key."""
-    from tokenferry.cli._actions import OPERATOR, KeyChange, acting, change_key  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import OPERATOR, KeyChange, acting, change_key  # noqa: PLC0415  # lists don't need it
 
     with acting() as context:
         old = context.keys.get(name).name
@@ -319,7 +319,7 @@ def set_(
     given = given_rights(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
     if budgets and no_budget:
         raise UsageError("--budget and --no-budget contradict each other; give one of them")
-    from tokenferry.cli._actions import (  # noqa: PLC0415  # what lists don't need
+    from tokenferry.cli._actions import (  # noqa: PLC0415  # lists don't need it
         OPERATOR,
         KeyChange,
         KeyLimits,
@@ -355,7 +355,7 @@ def set_(
 
 def _span(text: str) -> int:
     """Seconds, from a number with its unit."""
-    seconds = None if text.isdecimal() else parse_duration(text)  # 90 would be seconds, and days may be meant
+    seconds = None if text.isdecimal() else parse_duration(text)  # 90 would be seconds, and the user may mean days
     if seconds is None:
         raise UsageError(f"{text[:80]!r} is no span of time; give a number and a unit of s m h d w, such as 90d")
     return int(seconds)
@@ -374,7 +374,7 @@ def _any(names: Sequence[str]) -> str:
 
 
 def _words(found: Sequence[ClientKey]) -> list[str]:
-    """The state of each, as people are shown it."""
+    """The state of each key, in words for people."""
     now = time.time()
     home, config = find()
     uses = budgets_now(home, config, [key for key in found if key.is_live(now) and key.role == "client"], now=now)

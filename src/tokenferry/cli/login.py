@@ -102,7 +102,7 @@ def login(
 
 
 def _check_kind(broker: Broker, provider: Provider, kind: Kind) -> None:
-    """Raise `UsageError` where a login at the provider can't become that."""
+    """Raise `UsageError` if the provider's logins can't become this kind of credential."""
     if kind == "setup-token" and _SETUP_SCOPE not in provider.oauth.scopes:
         raise UsageError(f"provider {provider.name!r} makes no setup tokens, which are for {_SETUP_SCOPE}")
     if kind == "api-key" and provider.oauth.api_key_url is None:
@@ -146,7 +146,7 @@ def _can_log_in(provider: Provider, *, device: bool) -> bool:
 
 
 def _endpoints(broker: Broker, provider: Provider, *, device: bool) -> tuple[OAuthEndpoints, bool]:
-    """Where to log in, and whether by a code: that is so, too, where an issuer knows no other way."""
+    """The provider's endpoints, and whether the login uses a device code: also if its issuer supports nothing else."""
     endpoints = broker.login_endpoints(provider, device=device)
     device = device or (
         endpoints.authorization_endpoint is None and endpoints.device_authorization_endpoint is not None
@@ -165,7 +165,7 @@ def _endpoints(broker: Broker, provider: Provider, *, device: bool) -> tuple[OAu
 
 
 def _tell_whose_client(provider: Provider) -> None:
-    """Say it of logins with the vendor's own client id, after offering the vendor's own way."""
+    """For a login with the vendor's own client id: name the vendor's own command first, then say whose id this is."""
     if not provider.uses_vendors_client:
         return
     own = (
@@ -185,7 +185,7 @@ def _tell_whose_client(provider: Provider) -> None:
 
 
 def _check_policy(home: Home, config: Config, provider: Provider) -> None:
-    """Have the policy stated before a subscription's login is made. Raises `PolicyRefused`, `ConfigError`."""
+    """Ask for the policy before a subscription's login is made. Raises `PolicyRefused`, `ConfigError`."""
     if provider.subscription and config.policy.subscriptions != "own-use" and not ask_for_own(home, config):
         raise PolicyRefused(
             "no login was made: without that statement a subscription is for Claude Code alone; log in with: "

@@ -95,7 +95,7 @@ def _set(value: str) -> None:
         if not ask_for_own(home, config):
             note("nothing was stated, so the policy stays claude-code-only")
             raise typer.Exit(1)
-        settle_default_provider(home)  # an account that was refused until now may be the first that serves
+        settle_default_provider(home)  # the policy may have kept an account from serving
         say("the policy is own-use now")
         return
     if config.policy.source == "config.toml" and config.policy.subscriptions == "own-use":

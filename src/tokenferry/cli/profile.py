@@ -147,7 +147,7 @@ def _publish_gateway(
 
 
 def _usage(publication: Publication) -> Iterator[str]:
-    """Which programs use it, and what keeps others from it."""
+    """The programs that use the profile, and the variables that keep others from it."""
     profile, folder = publication.profile, publication.folder
     try:
         active = folder.active(os.environ)

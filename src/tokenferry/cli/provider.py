@@ -181,7 +181,7 @@ def _preset(name: str, others: tuple[str, ...]) -> Preset:
 
 
 def _places(known: Preset, **given: str | None) -> dict[str, str]:
-    """What the preset's address depends on. Raises `UsageError` where that was not given, or something else was."""
+    """The parts of the preset's address. Raises `UsageError` for a missing or superfluous one."""
     for name, value in given.items():
         option, what = f"--{name.replace('_', '-')}", name.removesuffix("_id")
         fix = f"give {option}, as in {option} {PLACE_EXAMPLES[name]}"
@@ -203,7 +203,7 @@ def _variable(env: str | None) -> str | None:
 
 
 def _check_free(name: str, accounts: Iterable[str]) -> None:
-    """The account that the key makes, stored or out of a variable, has the provider's name."""
+    """Raise `UsageError` if an account has the provider's name, which the account of the new key needs."""
     taken = next((other for other in accounts if other.casefold() == name.casefold()), None)
     if taken is not None:
         raise UsageError(f"there is an account {taken} already, and the key's would have that name; give --name")

@@ -72,7 +72,7 @@ def run(
 
 
 class _Child:
-    """A process that our signals are meant for: TERM and HUP are passed on; the terminal has sent it INT already."""
+    """A process that gets our signals: it is sent TERM and HUP; the terminal sends it INT itself."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +88,7 @@ class _Child:
 
     def run(self, command: list[str], environment: dict[str, str]) -> int:
         try:
-            process = subprocess.Popen(command, env=environment)  # noqa: S603  # what the user asked for
+            process = subprocess.Popen(command, env=environment)  # noqa: S603  # the user's own command
         except (FileNotFoundError, NotADirectoryError):
             note(f"{command[0]!r} not found; check its name and PATH")
             return _NOT_FOUND
@@ -112,7 +112,7 @@ class _Child:
 
 @contextlib.contextmanager
 def _signals_for_this_thread() -> Iterator[None]:
-    """Keep our signals from threads begun in the block: one that such a thread takes doesn't wake this one."""
+    """Block our signals in threads started in the block: a signal that such a thread takes doesn't wake this one."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
     try:
         yield

@@ -23,7 +23,7 @@ app = new_app()
 
 
 def _drain_timeout(text: str) -> float:
-    """The option --drain, within the limits of `[server] drain_timeout`."""
+    """Parse --drain, within the limits of `[server] drain_timeout`."""
     seconds = parse_duration(text)
     if seconds is None or not 0 <= seconds <= LONGEST_DRAIN:
         raise typer.BadParameter(f'must be a time from 0s to {format_duration(LONGEST_DRAIN)}, as in "30s" or "5m"')
@@ -112,7 +112,7 @@ def serve(
     if tls_cert is not None and uds is not None and host is None and port is None:
         raise UsageError("TLS is for a TCP port, and --uds alone opens none; add --port, or leave --tls-cert out")
     if detach:
-        from tokenferry.cli._detach import begin_detached  # noqa: PLC0415  # few ask for it
+        from tokenferry.cli._detach import begin_detached  # noqa: PLC0415  # few users ask for it
 
         return begin_detached(context, home)
     asked = level_asked()
@@ -133,7 +133,7 @@ def serve(
         return replace(settings, server=server)
 
     def tell(line: str) -> None:
-        """A record of the log, whatever its level."""
+        """Write a log record, whatever its level."""
         logger.handle(logger.makeRecord(logger.name, logging.INFO, __file__, 0, line, (), None))
 
     def adopt(settings: Config) -> None:

@@ -150,7 +150,7 @@ def _carry_out(service: Service, plan: InstallPlan, *, dry_run: bool, shows: boo
 
 
 def _commands(plan: InstallPlan, undone: Undone | None, *, dry_run: bool) -> list[str]:
-    """The commands that were not run, as a shell reads them."""
+    """The commands that were not run, quoted for a shell."""
     left = [step.command for step in (*plan.first, *plan.then)] if dry_run else undone.commands if undone else ()
     return [shlex.join(command) for command in left]
 
@@ -172,7 +172,7 @@ def _say_undone(manager: Manager, undone: Undone, *, shows: bool = True) -> int:
 def _program(home: Home, *words: str) -> Program:
     environment, _ = passed_on(os.environ)
     if "TOKENFERRY_HOME" in environment:
-        environment["TOKENFERRY_HOME"] = str(home.path)  # "~" means nothing there
+        environment["TOKENFERRY_HOME"] = str(home.path)  # a service does not expand "~"
     if home.config_file is not None:
         environment["TOKENFERRY_CONFIG"] = str(home.config_file)
     return Program((*own_command(), *words), environment, serves=words == ("serve",))

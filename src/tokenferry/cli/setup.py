@@ -79,7 +79,7 @@ def setup(context: typer.Context, *, as_json: JSON = False) -> int | None:
         if as_json:
             raise UsageError("--json lists what the guide finds; leave it out when you name a tool")
         return None
-    from tokenferry.cli._guide import guide  # noqa: PLC0415  # reads other programs' formats, which no tool needs
+    from tokenferry.cli._guide import guide  # noqa: PLC0415  # it reads many formats, and a named tool needs none
 
     raise typer.Exit(guide(as_json=as_json))
 
@@ -217,7 +217,7 @@ def _path(machine: Machine, named: Path | None, *, project: bool) -> Path:
 
 
 def _directly(broker: Broker, home: Home, account: str | None) -> Mapping[Keys, str | None]:
-    """Settings that give Claude Code an API key. Raises `UsageError` for what its helper can't hand over."""
+    """Settings that give Claude Code an API key. Raises `UsageError` for a credential that its helper can't deliver."""
     name = broker.book.choose(account)
     document = broker.book.read(name)
     if document.account.kind != "api-key":
@@ -241,7 +241,7 @@ def _gateway_remarks(address: str, home: Home, config: Config) -> Iterator[str]:
 
 
 def _remarks(machine: Machine, path: Path, address: str | None) -> Iterator[str]:
-    """What keeps these settings from having their effect."""
+    """What keeps these settings from having an effect."""
     if path not in settings_files(machine):
         yield f"Claude Code reads {path} only with: claude --settings {shlex.quote(str(path))}"
         return
@@ -256,11 +256,11 @@ def _shadows(chain: Chain, path: Path, address: str | None) -> Iterator[str]:
                 yield f"the {_HELPER} in {source.where} overrides the one written; remove it there"
             break
         if source.state in {"used", "fails", "shadowed"}:
-            # Of a cloud provider the reason begins with the variable that asks for it.
+            # For a cloud provider the reason begins with the variable that selects it.
             name = source.name if source.name.isupper() else source.reason.partition(" ")[0]
             cure = f"unset {name}" if source.where == "the environment" else f"remove it from {source.where}"
             yield f"{name} in {source.where} overrides {_HELPER}, so this has no effect; {cure}"
-    # After a dry run the default may still be what counts; it goes before nothing.
+    # After a dry run the default may still be the winner; it overrides nothing.
     is_addressed = chain.base_url == address or chain.base_url_from in {str(path), CLAUDE_CODES_DEFAULT}
     if address is not None and chain.sends and not is_addressed:
         yield f"ANTHROPIC_BASE_URL in {chain.base_url_from} overrides the one written; remove it there"

@@ -29,7 +29,7 @@ def status(
     Warnings about the configuration go to stderr.
     """
     if watch:
-        from tokenferry.cli._live import watch_status  # noqa: PLC0415  # a screen that stays, for this option alone
+        from tokenferry.cli._live import watch_status  # noqa: PLC0415  # a full screen, for this option alone
 
         watch_status(as_json=as_json)
     else:

@@ -35,17 +35,17 @@ def stop(*, as_json: JSON = False) -> None:
 
 
 def _end(record: GatewayRecord) -> None:
-    """Tell the process that holds the record to end, and wait for it. Raises `TryLater` where that can't be known."""
+    """Ask the process that holds the record to end, and wait for it. Raises `TryLater` if it can't be found."""
     pid = record.pid
     try:
-        # The number is another process's only if the gateway is gone; from here on it can't change its meaning.
+        # If the gateway has ended, another process may have its number; a pidfd rules that out from here on.
         handle = None if pid is None or not hasattr(os, "pidfd_open") else os.pidfd_open(pid)
     except OSError:
         pid = handle = None
     try:
         if pid is None or not _holds(pid, record.path):
             if not record.path.exists():
-                return  # it has ended by itself
+                return  # it has just ended
             raise TryLater(
                 f"the gateway at {record} runs where its process can't be reached from here, as in another container; "
                 "stop it there"
@@ -57,14 +57,14 @@ def _end(record: GatewayRecord) -> None:
             signal.pidfd_send_signal(handle, signal.SIGTERM)
             select.select([handle], [], [])
     except ProcessLookupError:
-        pass  # it has ended by itself
+        pass  # it has just ended
     finally:
         if handle is not None:
             os.close(handle)
 
 
 def _holds(pid: int, path: Path) -> bool:
-    """Whether the process holds the record's lock, where this system shows who does."""
+    """Whether the process holds the record's lock, if the system shows the holders of locks."""
     try:
         locks, number = _LOCKS.read_text(encoding="ascii"), path.stat().st_ino
     except OSError:

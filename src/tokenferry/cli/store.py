@@ -107,7 +107,7 @@ def migrate(
             raise TryLater("a gateway of this home runs, and would miss what is changed; end it with: tokenferry stop")
         url = _typed(to if from_ == _FILES else from_)
         settings = replace(config.store, url=url or _settings().url)
-        is_shared = from_ == _FILES  # whether it goes to the database
+        is_shared = from_ == _FILES  # to the database
         with State(home.state) as files, open_state(home, settings) as shared:
             found = copy_state(files, shared) if is_shared else copy_state(shared, files)
         say(f"copied {found.keys} client keys and {found.cooldowns} cooldowns; {found.present} keys were there already")
@@ -188,7 +188,7 @@ def _connect(settings: StoreSettings, url: str = "") -> ConnectionPool:
 
 
 def _typed(url: str) -> str:
-    """A URL of the command line, which other users see. Raises `UsageError` for one with a password."""
+    """A URL from the command line, which other users see. Raises `UsageError` for one with a password."""
     if url and (fault := store_url_fault(url)):
         raise UsageError(f"the URL {fault.partition(';')[0]}; put a password into ~/.pgpass")
     return url

@@ -92,9 +92,9 @@ def token(
 
 
 def _meant(broker: Broker, config: Config, name: str | None) -> Account:
-    """The account that is meant: whichever stands in for it is of the same provider.
+    """The requested account. An account that stands in for it is of the same provider.
 
-    Raises `ConfigError` where a fault is about it, or may be the reason why it is missing.
+    Raises `ConfigError` if a fault in config.toml concerns the account, or may be the reason why it is missing.
     """
     try:
         meant = broker.book.read(broker.book.choose(name)).account
@@ -120,14 +120,14 @@ def _gateway_key(*, env: bool, as_json: bool) -> tuple[Secret, list[str]]:
 
 
 def _as_json(secret: Secret, expires_at: int | None, header: tuple[str, str]) -> list[str]:
-    """`header` is one line for `curl -H`; only an API key may be something else than a bearer token."""
+    """`header` is one line for `curl -H`. Any credential but an API key is a bearer token."""
     name, value = header
     name = "Authorization" if name == "authorization" else name
     return json_lines({"token": secret.reveal(), "expires_at": expires_at, "header": f"{name}: {value}"})
 
 
 def _will_be_handed_out_again(broker: Broker, document: Document, credential: Credential) -> bool:
-    """Whether the account's document alone decides that: no stand-in, no grant, no subscription, no Claude Code."""
+    """Whether the account's document alone decides the next answer: no stand-in, grant, subscription or Claude Code."""
     is_its_own = document.credential.secret == credential.secret and document.account.store != "claude-code"
     return (
         is_its_own and not broker.bills_subscription(document.account, credential) and not broker.publisher.has_healed
@@ -135,7 +135,7 @@ def _will_be_handed_out_again(broker: Broker, document: Document, credential: Cr
 
 
 def _sealed_in(store: Store, document: Document) -> tuple[str, ...]:
-    """The file of a sealed document and that of its key, which a keyring leaves empty; nothing for one in clear."""
+    """The files of a sealed document and of its key (empty for a keyring); none for a document in clear."""
     if document.account.store != "file" or not isinstance(store, Sealable):
         return ()
     header = store.header(document.account.name)
@@ -151,7 +151,7 @@ def _remember(
     notes: Iterable[str] = (),
     sealed: tuple[str, ...] = (),
 ) -> None:
-    """Keep the answer for the next call with these arguments, unless more was said, or they depend on a folder."""
+    """Cache the answer for the same arguments, unless something else was printed, or the answer depends on a folder."""
     command, *arguments = context.find_root().obj
     if command == "token" and not has_logged() and not any(one.startswith(("--config", "--home")) for one in arguments):
         stderr = "".join(map(noted, notes))

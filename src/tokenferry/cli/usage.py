@@ -31,7 +31,7 @@ app = new_app(
 )
 
 _DAYS: Final[dict[str, int]] = {"daily": 30, "weekly": 7 * 12, "monthly": 365, "session": 7, "blocks": 3}
-"""How many days are shown where nothing else is asked for."""
+"""Days shown by default."""
 _MOST_SESSIONS: Final = 40
 _MOST_BUDGETS: Final = 12
 
@@ -51,7 +51,7 @@ CSV: TypeAlias = Annotated[bool, typer.Option("--csv", help="Print comma-separat
 
 
 def _add_command(grain: str, sentence: str, *lines: str) -> None:
-    """Add a command that shows usage by days, weeks, months or sessions."""
+    """Add a command that reports usage by day, week, month or session."""
 
     def show(
         *,
@@ -195,7 +195,7 @@ def restore(
 
 @contextlib.contextmanager
 def _report() -> Iterator[UsageReport | None]:
-    """Read the ledger; None, and a note, while there is none."""
+    """The ledger's report; None, and a note, if there is no ledger yet."""
     home = Home.from_environment()
     if not has_ledger(home):
         note("nothing is written down yet; requests through tokenferry serve and tokenferry run are")
@@ -206,7 +206,7 @@ def _report() -> Iterator[UsageReport | None]:
 
 
 def _note_budgets() -> None:
-    """Say how much of each budget is used; `doctor` names what can't be read."""
+    """Note the used share of each budget. `doctor` reports what can't be read."""
     with contextlib.suppress(TokenferryError):
         home, config = find()
         for one in budgets_now(home, config)[:_MOST_BUDGETS]:
@@ -229,7 +229,7 @@ def _groups(by: list[str] | None) -> tuple[Dimension, ...]:
 
 
 def days_of(grain: str, since: str | None, until: str | None, zone: tzinfo) -> tuple[date, date]:
-    """The first and the last day that are asked for. Raises `UsageError`."""
+    """The first and the last day of the report. Raises `UsageError`."""
     today = datetime.fromtimestamp(time.time(), zone).date()
     last = today if until is None else _day(until, today)
     first = last - timedelta(days=_DAYS[grain] - 1) if since is None else _day(since, today)

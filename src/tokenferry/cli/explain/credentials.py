@@ -25,7 +25,7 @@ _CHAINS: Final = {"sdk": sdk_chain, "claude-code": claude_code_chain}
 )
 def credentials(
     *,
-    env: Annotated[bool, typer.Option("--env", hidden=True)] = False,  # noqa: ARG001  # what is done now anyway
+    env: Annotated[bool, typer.Option("--env", hidden=True)] = False,  # noqa: ARG001  # old; it always counts
     program: Annotated[
         Literal["sdk", "claude-code"] | None, typer.Option("--for", help="Explain this program alone.")
     ] = None,

@@ -15,7 +15,7 @@ from tokenferry.views import story_lines
 
 app = new_app()
 
-# Gateways write decisions down in batches, twice a second.
+# Gateways write decisions in batches, twice a second.
 _PATIENCE: Final = 1.5
 _POLL: Final = 0.1
 _LISTED: Final = 20

@@ -198,7 +198,7 @@ def _to_json(
 
 
 def _whole_seconds(value: Any) -> Any:
-    """The same with times as integers."""
+    """The value with its `reset` times as integers."""
     if isinstance(value, dict):
         return {
             key: int(one) if key == "reset" and one is not None else _whole_seconds(one) for key, one in value.items()

@@ -52,7 +52,7 @@ _OK: Final = 200
 )
 def route(
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,  # noqa: ARG001  # nothing is ever sent
+    dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,  # noqa: ARG001  # old; nothing is ever sent
     model: Annotated[
         str | None, typer.Option("--model", metavar="M", help="The model that is asked for.", show_default=False)
     ] = None,
@@ -124,7 +124,7 @@ def _by_records(home: Home, config: Config, facts: BodyFacts, asked: RouteQuesti
 
 
 def _client(state: State, name: str | None) -> ClientKey:
-    """The key; a stand-in for this machine's own, which the first `serve` makes."""
+    """The client key; without a name a stand-in for this machine's own, which the first `serve` creates."""
     try:
         return state.keys.get(name or ANYONE.name)
     except UnknownName:
@@ -149,7 +149,7 @@ def _facts(model: str | None, body: Path | None, *, is_geminis: bool) -> BodyFac
             raise UsageError(f"{body} can't be read: {fault.strerror}") from None
         if len(content) > _LIMIT:
             raise UsageError(f"the body is larger than {_LIMIT >> 20} MiB (the gateway would answer 413)")
-        if model is not None:  # where the address says it
+        if model is not None:  # some formats have the model in the address
             content, _ = with_members(content, {"model": model})
     facts = scan([content])
     if isinstance(facts, Malformed):
