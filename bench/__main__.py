@@ -1,4 +1,4 @@
-"""Run every benchmark, or those named: `python -m bench [NAME...]`."""
+"""Run all benchmarks, or the named ones: `python -m bench [NAME...]`."""
 
 import pkgutil
 import sys
@@ -14,7 +14,7 @@ def main() -> int:
     if unknown:
         print(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(names)}", file=sys.stderr)
         return 2
-    sys.argv[1:] = []  # each main reads its own arguments, of which there are none here
+    sys.argv[1:] = []  # each main parses its own arguments
     for name in wanted:
         print(f"== {name}", flush=True)
         import_module(f"bench.{name}").main()

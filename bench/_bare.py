@@ -1,8 +1,8 @@
-"""The least that a relay in Python can cost, in a process of its own: `python -m bench._bare PORT ORIGIN_PORT KEY`.
+"""A minimal relay in Python, as a lower bound: `python -m bench._bare PORT ORIGIN_PORT KEY`.
 
-Two `asyncio.Protocol`s, httptools and uvloop: heads are parsed and written anew with another key, a request's body is
-read to its end, an answer's passes as it came, framing included. Nothing is routed, checked, counted or logged, and
-whoever leaves early isn't noticed: what tokenferry costs above this is its own.
+Two `asyncio.Protocol`s with httptools and uvloop: heads are parsed and rewritten with another key, a request's body is
+read whole, and the response's body passes unchanged, framing included. It routes, checks, counts and logs nothing, and
+doesn't notice a client that disconnects: the rest of tokenferry's cost is its own.
 """
 
 import asyncio

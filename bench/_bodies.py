@@ -1,4 +1,4 @@
-"""Request bodies that cost as much as a body of their size can: `WORST[NAME](SIZE)` gives about so many bytes."""
+"""Request bodies at the worst cost for their size: `WORST[NAME](SIZE)` has about SIZE bytes."""
 
 from collections.abc import Callable, Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the origin answers and the load expects: both make it from the same few numbers."""
+"""The content of responses: the origin and the load generate the same bytes from a few numbers."""
 
 import re
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ STOP = (
 
 
 def document(size: int) -> bytes:
-    """JSON of this many bytes."""
+    """A JSON document of this many bytes."""
     frame = b'{"type":"message","fill":"%b"}'
     return frame % (b"x" * (size - len(frame) + 2))
 
 
 SENT_AT: Final = re.compile(rb'"text":"(\d{19}) ')
-"""When an event of a timed stream was sent, in nanoseconds of the system's monotonic clock."""
+"""The time in an event of a timed stream: nanoseconds of the system's monotonic clock."""
 
 
 def delta(seed: int, number: int, sent_at: int | None = None) -> bytes:
-    """The event of that number in the stream of that seed; no two are alike. A timed one says when it was sent."""
+    """An event by its number in the stream of a seed; all differ. A timed one contains its time of sending."""
     text = sha256(b"%d %d" % (seed, number)).hexdigest()
     if sent_at is not None:
         text = f"{sent_at:019} {text}"
@@ -38,7 +38,7 @@ def delta(seed: int, number: int, sent_at: int | None = None) -> bytes:
 
 
 def events(seed: int, count: int, *, is_timed: bool = False) -> Iterator[bytes]:
-    """A whole stream with this many deltas; those of a timed one were sent at 0."""
+    """A whole stream with this many deltas; in a timed one every time is 0."""
     yield START
     for number in range(count):
         yield delta(seed, number, 0 if is_timed else None)
@@ -46,7 +46,7 @@ def events(seed: int, count: int, *, is_timed: bool = False) -> Iterator[bytes]:
 
 
 def untimed(stream: bytes) -> bytes:
-    """A timed stream as if all of it had been sent at 0."""
+    """A timed stream with every time set to 0."""
     return SENT_AT.sub(b'"text":"%019d ' % 0, stream)
 
 

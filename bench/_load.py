@@ -1,14 +1,15 @@
-"""A load generator in a process of its own: `python -m bench._load` reads a job as JSON from stdin and prints figures.
+"""A load generator: `python -m bench._load` reads a job as JSON from stdin and prints figures.
 
-A job has `host` and `port`, `path`, `headers`, `connections`, `requests` in all, the `size` of each body, and the
-`answer` that the origin is asked for (see `_origin`), in which `SEED` becomes the request's number. With `fresh` each
-request has a connection of its own; with `name` each says that and its number in `x-id`. `arrives_as` is what the
-model is mapped to on its way. With `until_refused` it goes on until nobody listens. A connection that breaks is made
-anew and the request that was on it is not sent again.
-Times are in seconds from a request's first byte: `p50` and `p99` to the end of the answer, `first_byte` and
-`first_content` the medians to its first byte and to the first one of a stream behind `message_start`. Of timed streams
-`delay_p50` and `delay_p99` are from an event's sending to its arrival, without the first second's: many connections
-are made then. `cpu` is the CPU time of this process.
+A job has `host` and `port`, `path`, `headers`, `connections`, the total number of `requests`, the `size` of each body,
+and the `answer` to ask the origin for (see `_origin`), in which `SEED` becomes the request's number. With `fresh` each
+request opens a connection. With `name` each request sends that name and its number in `x-id`. `arrives_as` is the
+model's name at the origin. With `until_refused` the job runs until connections are refused. A broken connection is
+replaced; its request is not sent again.
+
+Times are in seconds from a request's first byte: `p50` and `p99` to the end of the response; `first_byte` and
+`first_content` are medians to its first byte, and to a stream's first event after `message_start`. For timed streams
+`delay_p50` and `delay_p99` measure from an event's sending to its arrival, without the first second, in which most
+connections open. `cpu` is this process's CPU time.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ MODEL: Final = b"claude-sonnet-5-5"
 
 @cache
 def expected(wish: str) -> str:
-    """The sha256 of the answer to a wish."""
+    """The sha256 of the expected response."""
     kind, *numbers = wish.split()
     if kind == "document":
         return sha256(document(int(numbers[0]))).hexdigest()
@@ -55,7 +56,7 @@ def _quantiles(times: list[float]) -> tuple[float, float]:
 
 
 class Load:
-    """The requests that are left, and what became of the others."""
+    """The remaining requests, and the results of the others."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
@@ -70,7 +71,7 @@ class Load:
         self.latencies: list[float] = []
         self.delays: list[float] = []
         self.delays_from = math.inf
-        """Since when delays count, by the monotonic clock."""
+        """The monotonic time from which delays count."""
         self.first_bytes: list[float] = []
         self.first_contents: list[float] = []
         self.over = asyncio.get_running_loop().create_future()
@@ -92,7 +93,7 @@ class Load:
         return self.is_refused or self.left == 0
 
     def request(self) -> tuple[int, str, list[bytes]]:
-        """Take the next number; give it, its wish, and what to write."""
+        """Take the next number; give it, the requested answer, and the bytes to write."""
         number = self.number
         self.number += 1
         self.left -= 1
@@ -144,7 +145,7 @@ class Load:
 
 
 class Client(asyncio.Protocol):
-    """One connection; requests follow one another."""
+    """A connection; requests follow one another."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -213,7 +214,7 @@ class Client(asyncio.Protocol):
             if "name" in self.load.job and not self.has_byte:
                 self.load.unanswered.append(f"{self.load.job['name']}{self.number}")
         loop = asyncio.get_running_loop()
-        loop.create_task(self.load.connect())  # noqa: RUF006  # the loop runs until the last of them
+        loop.create_task(self.load.connect())  # noqa: RUF006  # the loop outlives all of them
 
 
 async def main() -> None:

@@ -1,11 +1,10 @@
-"""A fake upstream in a process of its own that answers what each request asks for: `python -m bench._origin`.
+"""A fake upstream that answers as each request asks: `python -m bench._origin`. It prints its port.
 
-It prints its port. `x-answer` says what comes back: `document SIZE`, or `stream SEED COUNT RATE`, where COUNT 0 never
-ends and RATE is in events a second, 0 for all at once, or 0 MS for all of them so many milliseconds after
-`message_start`; ` held` behind it lets the answer begin and then wait for `GET /release`, and ` timed` has each event
-say when it was sent. `x-sum`, the crc32 of the
-body, is checked if it is there; `x-id` is noted when a request has arrived and when it was answered. `GET /figures`
-tells, `GET /reset` forgets.
+`x-answer` selects the response: `document SIZE`, or `stream SEED COUNT RATE`. COUNT 0 never ends. RATE is in events a
+second; 0 sends all at once, and `0 MS` sends all of them MS milliseconds after `message_start`. A suffix ` held` starts
+the response and then waits for `GET /release`; ` timed` adds the time of sending to each event. `x-sum`, if present, is
+checked against the body's crc32. `x-id` is recorded when a request arrives and when its response ends. `GET /figures`
+reads the counters, `GET /reset` clears them.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ NEVER = 1 << 62
 
 
 class Figures:
-    """What arrived. `lost` counts answers whose peer left before their end."""
+    """Counters. `lost` counts responses whose client disconnected before the end."""
 
     def __init__(self) -> None:
         self.held: list[Exchange] = []
@@ -41,7 +40,7 @@ class Figures:
         for exchange in held:
             exchange.go_on()
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         counted = ("requests", "answered", "wrong", "lost", "open", "most_open")
         return {name: getattr(self, name) for name in counted} | {
             "held": len(self.held),
@@ -64,12 +63,12 @@ def chunk(data: bytes) -> bytes:
 
 @lru_cache(maxsize=16)
 def burst(seed: int, count: int) -> bytes:
-    """So many events at once, a chunk for each."""
+    """Several events at once, one chunk each."""
     return b"".join(chunk(delta(seed, number)) for number in range(count))
 
 
 class Exchange:
-    """One answer."""
+    """One response."""
 
     def __init__(self, transport: asyncio.Transport, wish: list[bytes], name: str) -> None:
         self.transport = transport
@@ -177,10 +176,10 @@ class Connection(asyncio.Protocol):
 
     def answer(self, target: bytes, headers: dict[bytes, bytes], *, is_whole: bool) -> None:
         if target in {b"/figures", b"/reset", b"/release"}:
-            told = json.dumps(FIGURES.told()).encode()
+            body = json.dumps(FIGURES.to_json()).encode()
             if target != b"/figures":
                 getattr(FIGURES, target[1:].decode())()
-            self.transport.write(HEAD % (b"application/json", b"content-length: %d" % len(told)) + told)
+            self.transport.write(HEAD % (b"application/json", b"content-length: %d" % len(body)) + body)
             return
         FIGURES.wrong += not is_whole
         wish = headers.get(b"x-answer", b"document 2048").split()

@@ -1,4 +1,4 @@
-"""The parties of `gateway`: the origin, the load, and what stands between them, each in processes of its own."""
+"""The processes of `gateway`: the origin, the load, and the relays between them."""
 
 import json
 import os
@@ -62,7 +62,7 @@ name = "claude-sonnet-5-5"
 provider = "origin"
 actual_model = "{model}"
 """
-"""Of tokenferry: a mapped model; the access log is on by default, and goes to a file."""
+"""tokenferry's: a mapped model. The access log is on by default, and goes to a file."""
 
 HAPROXY = """
 global
@@ -86,25 +86,25 @@ backend origin
 
 @dataclass(frozen=True)
 class Relay:
-    """Where it listens, what to present to it, and the process whose CPU time counts, with its children."""
+    """A relay's address, the key to send to it, and the process whose CPU time counts, with its children."""
 
     name: str
     port: int
     pid: int | None = None
     key: str = ACCOUNT_KEY
     model: str = "claude-sonnet-5-5"
-    """What the load's model is called behind it."""
+    """The name of the load's model at this relay."""
 
     def cpu_seconds(self) -> float:
-        """User and system time used up to now, proc(5)."""
+        """User and system time in total (proc(5))."""
         return 0.0 if self.pid is None else sum(_cpu_seconds(pid) for pid in (self.pid, *_children(self.pid)))
 
     def running_seconds(self) -> float:
-        """Time on a processor up to now, to the nanosecond: of the threads that there are (proc(5), schedstat)."""
+        """Time on a processor in nanosecond resolution, of the present threads (proc(5), schedstat)."""
         return sum(int(one.read_text().split()[0]) for one in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
 
     def resident(self) -> float:
-        """Memory that it takes up, in MiB."""
+        """Resident memory in MiB."""
         return 0.0 if self.pid is None else sum(_resident(pid) for pid in (self.pid, *_children(self.pid)))
 
 
@@ -117,19 +117,19 @@ class Origin:
         return _cpu_seconds(self.pid)
 
     def ask(self, what: str) -> dict[str, Any]:
-        """`figures`, `reset` or `release`."""
+        """Send `figures`, `reset` or `release` to the origin."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{what}", timeout=PATIENCE) as answer:
-            told: dict[str, Any] = json.load(answer)
-            return told
+            figures: dict[str, Any] = json.load(answer)
+            return figures
 
 
 def load(relay: Relay, **job: Any) -> dict[str, Any]:
-    """Let a job run to its end; give its figures."""
+    """Run a job to its end; give its figures."""
     whole = {"host": "127.0.0.1", "port": relay.port, "headers": {"x-api-key": relay.key}}
     whole |= {"arrives_as": relay.model, **job}
     command = [sys.executable, "-m", "bench._load"]
-    told: dict[str, Any] = json.loads(subprocess.check_output(command, cwd=ROOT, input=json.dumps(whole).encode()))
-    return told
+    figures: dict[str, Any] = json.loads(subprocess.check_output(command, cwd=ROOT, input=json.dumps(whole).encode()))
+    return figures
 
 
 @contextmanager
@@ -145,11 +145,11 @@ def running_origin() -> Iterator[Origin]:
 
 @contextmanager
 def running_relays(origin: Origin, folder: Path) -> Iterator[list[Relay]]:
-    """The origin itself, nginx and haproxy as far as they are installed, a bare relay in Python, and tokenferry.
+    """The origin itself, nginx and haproxy if installed, a bare relay in Python, and tokenferry.
 
-    Each of those between runs on one core, the same.
+    All relays run on the same core.
     """
-    # Debian keeps both where only root's PATH looks.
+    # Debian installs both into folders of root's PATH.
     path = f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
     found: list[Relay] = [Relay("directly", origin.port)]
     begun: list[subprocess.Popen[bytes]] = []
@@ -180,7 +180,7 @@ def running_relays(origin: Origin, folder: Path) -> Iterator[list[Relay]]:
 
 
 def time_to_ready(origin: Origin, folder: Path) -> float:
-    """Start the gateway of `running_relays` once more, and end it; give the seconds until it answered."""
+    """Start the gateway of `running_relays` once more, and stop it; give the seconds until it answered."""
     port_file = folder / "again.port"
     port_file.unlink(missing_ok=True)
     started = time.monotonic()
@@ -196,7 +196,7 @@ def time_to_ready(origin: Origin, folder: Path) -> float:
 
 @contextmanager
 def running_gateways(origin: Origin, folder: Path, configs: dict[str, str]) -> Iterator[list[Relay]]:
-    """A tokenferry for each name, whose configuration begins with that; all on one core, the same."""
+    """One tokenferry per name, with the given beginning of its configuration; all on the same core."""
     begun: list[subprocess.Popen[bytes]] = []
     try:
         yield [_begin_tokenferry(origin, folder / name, begun, config) for name, config in configs.items()]
@@ -231,14 +231,14 @@ def _serve(port_file: Path) -> list[str]:
 
 
 def _environ(folder: Path) -> dict[str, str]:
-    # Compiled modules are kept, as those of an installed package are: the first start compiles them.
+    # Byte code stays, as for an installed package: the first start compiles it.
     present = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     places = {"TOKENFERRY_HOME": folder / "home", "HOME": folder, "PYTHONPYCACHEPREFIX": folder / "compiled"}
     return present | {name: str(place) for name, place in places.items()}
 
 
 def _begin(command: list[str], log: Path, environ: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
-    """Start a relay on the last of the processors that may be used; its threads stay there, too."""
+    """Start a relay on the last available processor; its threads stay there, too."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(before)})
     try:

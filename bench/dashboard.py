@@ -1,4 +1,4 @@
-"""How long each view of the dashboard takes on the server, with 200 accounts and a million requests."""
+"""Time and CPU of each dashboard view on the server, with 200 accounts and a million requests."""
 
 import asyncio
 import random
@@ -98,7 +98,7 @@ def _fill(home: Home, broker: Broker, state: State) -> None:
 
 
 async def _ask(application: Any, path: str, cookie: bytes) -> int:
-    """Ask for a page as a signed-in browser does; give its size."""
+    """Request a page as a signed-in browser does; give its size."""
     plain, _, query = path.partition("?")
     raw = f"/dashboard{plain}"
     scope = {

@@ -1,4 +1,4 @@
-"""What a request costs a gateway with accounts, state and ledger in PostgreSQL, beside one with files; CPU time."""
+"""CPU time per request of a gateway with accounts, state and ledger in PostgreSQL, compared with one in files."""
 
 import sys
 import tempfile
@@ -14,10 +14,10 @@ STORE = '[store]\nurl = "{url}"\nunsealed = true\n'
 
 
 def main() -> None:
-    """Print microseconds for each request, and the ratio of the two."""
+    """Print microseconds per request, and the ratio."""
     sys.path.insert(0, str(ROOT / "tests"))
     try:
-        from e2e.postgres import VERSIONS, running_postgres  # noqa: PLC0415  # not part of the benchmarks' environment
+        from e2e.postgres import VERSIONS, running_postgres  # noqa: PLC0415  # not in the benchmarks' environment
     except ImportError as fault:
         print(f"there is no PostgreSQL here: {fault}")
         return
@@ -28,11 +28,11 @@ def main() -> None:
             for number in range(ROUNDS):
                 for one in gateways if number % 2 else reversed(gateways):
                     costs[one].append(cost(one, origin))
-            tell(dict(zip(configs, costs.values(), strict=True)))
+            print_table(dict(zip(configs, costs.values(), strict=True)))
 
 
 def cost(gateway: Relay, origin: Origin) -> float:
-    """Microseconds of the gateway's CPU time for each request of a round."""
+    """The gateway's CPU time per request of a round, in microseconds."""
     origin.ask("reset")
     before = gateway.running_seconds()
     figures = load(gateway, connections=CONNECTIONS, requests=REQUESTS, size=2048, answer="document 2048")
@@ -40,8 +40,8 @@ def cost(gateway: Relay, origin: Origin) -> float:
     return (gateway.running_seconds() - before) / REQUESTS * 1e6
 
 
-def tell(costs: dict[str, list[float]]) -> None:
-    """The least of many rounds, which take turns, and a quarter of them: what disturbs one only ever adds."""
+def print_table(costs: dict[str, list[float]]) -> None:
+    """Print the minimum and the first quartile over rounds that alternate; disturbances only add time."""
     title = f"{CONNECTIONS} connections, {ROUNDS} rounds of {REQUESTS} requests"
     print(f"{title:<48}{'CPU us/request':>14}{'quartile':>10}{'median':>9}")
     found = {name: (min(one), *quantiles(one, n=4)[:2]) for name, one in costs.items()}

@@ -1,4 +1,4 @@
-"""What the gateway, and its first-content gate, add to the time until a stream's first byte and first content."""
+"""Time that the gateway and its first-content gate add before a stream's first byte and first content."""
 
 import tempfile
 from contextlib import ExitStack
@@ -16,7 +16,7 @@ SIZE = 2048
 
 GATED = "/v1/messages?beta=true"
 UNGATED = "/v1/messages/count_tokens?beta=true"
-"""What is no message isn't held, not even the stream that the origin answers with here."""
+"""A path that is not gated, not even for the stream that the origin returns here."""
 
 
 @dataclass(frozen=True)
@@ -43,44 +43,49 @@ def main() -> None:
     """Print a table for each case."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         origin = stack.enter_context(running_origin())
-        ways = ways_through(stack.enter_context(running_relays(origin, Path(name))))
+        paths = paths_through(stack.enter_context(running_relays(origin, Path(name))))
         for case in CASES:
-            tell(case, {title: best(runs) for title, runs in measure(case, origin, ways).items()})
+            print_table(case, {title: best(runs) for title, runs in measure(case, origin, paths).items()})
 
 
-def ways_through(relays: list[Relay]) -> dict[str, tuple[Relay, str]]:
-    """Relays with a path, by what a row is called."""
+def paths_through(relays: list[Relay]) -> dict[str, tuple[Relay, str]]:
+    """Relays with a path, by the row's title."""
     named = {relay.name: relay for relay in relays}
     gateway = named["tokenferry"]
-    # Without `option http-no-delay` haproxy sends a head together with what follows: its figures would mislead.
-    ways = {name: (named[name], GATED) for name in ("directly", "nginx") if name in named}
-    return ways | {"tokenferry, not gated": (gateway, UNGATED), "tokenferry, gated": (gateway, GATED)}
+    # Without `option http-no-delay` haproxy sends a head with the data after it, which distorts the figures.
+    paths = {name: (named[name], GATED) for name in ("directly", "nginx") if name in named}
+    return paths | {"tokenferry, not gated": (gateway, UNGATED), "tokenferry, gated": (gateway, GATED)}
 
 
-def measure(case: Case, origin: Origin, ways: dict[str, tuple[Relay, str]]) -> dict[str, list[Run]]:
-    """Run the case through each of them in turn, several times, one request after the other."""
-    found: dict[str, list[Run]] = {title: [] for title in ways}
+def measure(case: Case, origin: Origin, paths: dict[str, tuple[Relay, str]]) -> dict[str, list[Run]]:
+    """Run the case through each of them in turn, several times, one request at a time."""
+    found: dict[str, list[Run]] = {title: [] for title in paths}
     for _ in range(ROUNDS):
-        for title, (relay, path) in ways.items():
+        for title, (relay, path) in paths.items():
             origin.ask("reset")
-            told = load(relay, path=path, connections=1, requests=REQUESTS, size=SIZE, answer=case.answer)
-            check(told, origin.ask("figures"))
-            found[title].append(Run(told["first_byte"] * 1e3, told["first_content"] * 1e3))
+            figures = load(relay, path=path, connections=1, requests=REQUESTS, size=SIZE, answer=case.answer)
+            check(figures, origin.ask("figures"))
+            found[title].append(Run(figures["first_byte"] * 1e3, figures["first_content"] * 1e3))
     return found
 
 
-def check(told: dict[str, Any], seen: dict[str, Any]) -> None:
-    """Every request arrived once, every stream came back whole."""
-    assert told["whole"] == REQUESTS, told
-    assert (seen["requests"], seen["answered"], seen["wrong"], seen["lost"]) == (REQUESTS, REQUESTS, 0, 0), seen
+def check(figures: dict[str, Any], counted: dict[str, Any]) -> None:
+    """Check that every request arrived once, and every stream came back whole."""
+    assert figures["whole"] == REQUESTS, figures
+    assert (counted["requests"], counted["answered"], counted["wrong"], counted["lost"]) == (
+        REQUESTS,
+        REQUESTS,
+        0,
+        0,
+    ), counted
 
 
 def best(runs: list[Run]) -> Run:
-    """The least of each: what disturbs a run only ever adds."""
+    """The minimum of each figure; disturbances only add time."""
     return Run(min(run.first_byte for run in runs), min(run.content for run in runs))
 
 
-def tell(case: Case, rows: dict[str, Run]) -> None:
+def print_table(case: Case, rows: dict[str, Run]) -> None:
     columns = f"{'first byte ms':>15}{'added':>8}{'content ms':>13}{'added':>8}{'/ direct':>10}{'/ nginx':>9}"
     print(f"{case.title:<30}{columns}")
     direct, nginx = rows["directly"], rows.get("nginx")

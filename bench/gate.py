@@ -1,4 +1,4 @@
-"""What the first-content gate adds to a stream: its own work, until the first content has come; CPU time."""
+"""CPU time of the first-content gate per stream, up to the first content."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ CASES = {
 
 
 def main() -> None:
-    """Print microseconds for each stream."""
+    """Print microseconds per stream."""
     print(f"{'the beginning of a stream':<34}{'us':>8}")
     for title, reads in CASES.items():
         print(f"  {title:<32}{least(lambda reads=reads: through(reads)):>8.1f}", flush=True)  # type: ignore[misc]
@@ -29,13 +29,13 @@ def main() -> None:
 
 def through(reads: tuple[bytes, ...]) -> None:
     gate = FirstContentBuffer()
-    told = [gate.feed(read) for read in reads]
-    assert told[-1] == "open"
+    states = [gate.feed(read) for read in reads]
+    assert states[-1] == "open"
     b"".join(gate.held)
 
 
 def least(call: Callable[[], None]) -> float:
-    """The least of several runs: what disturbs one only ever adds."""
+    """The minimum over several runs; disturbances only add time."""
     runs = []
     for _ in range(ROUNDS):
         started = time.process_time()

@@ -1,4 +1,4 @@
-"""The gateway beside nginx, haproxy and a bare relay, in front of one fake upstream: CPU time, delay, memory, start."""
+"""The gateway beside nginx, haproxy and a bare relay before one fake upstream: CPU time, delay, memory, start."""
 
 import sys
 import tempfile
@@ -17,7 +17,7 @@ STREAM_EVENTS = 300
 STREAM_RATE = 100
 BURST = 50
 BUSY = 0.9
-"""Of a core: what makes or answers the load may be the limit from here on."""
+"""Share of a core from which the load or the origin may be the bottleneck."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Case:
     size: int = 2048
     answer: str = "document 2048"
     events: int = 0
-    """Of all streams together, where CPU time is counted by event."""
+    """In all streams together, if CPU time is counted per event."""
 
     @property
     def is_timed(self) -> bool:
-        """Whether it is the delay of each event that is measured."""
+        """Whether the case measures the delay of each event."""
         return self.answer.endswith("timed")
 
 
@@ -60,7 +60,7 @@ class Run:
     """Of one core."""
     rate: float
     p50: float
-    """Milliseconds to the end of an answer; of timed streams the delay of an event."""
+    """Milliseconds to the end of a response; for timed streams the delay of an event."""
     p99: float
     resident: float
     """MiB, after the run."""
@@ -68,7 +68,7 @@ class Run:
 
 
 def main() -> None:
-    """Print a table for each case, or for those whose title contains a word that is given."""
+    """Print a table for each case, or for the cases whose title contains one of the given words."""
     wanted = sys.argv[1:]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
@@ -76,63 +76,65 @@ def main() -> None:
         relays = stack.enter_context(running_relays(origin, folder))
         for case in CASES:
             if not wanted or any(word in case.title for word in wanted):
-                tell(case, {relay.name: best(runs) for relay, runs in measure(case, origin, relays).items()})
+                print_table(case, {relay.name: best(runs) for relay, runs in measure(case, origin, relays).items()})
         if not wanted or any(word in START for word in wanted):
             times = sorted(time_to_ready(origin, folder) for _ in range(STARTS))
             print(f"{START}: {median(times):.2f} s (median of {STARTS}; {times[0]:.2f} to {times[-1]:.2f})")
 
 
 def measure(case: Case, origin: Origin, relays: list[Relay]) -> dict[Relay, list[Run]]:
-    """Run the case through each of them in turn, several times."""
+    """Run the case through each relay in turn, several times."""
     found: dict[Relay, list[Run]] = {relay: [] for relay in relays}
     for _ in range(ROUNDS):
         for relay in relays:
             origin.ask("reset")
             before, origin_before = relay.cpu_seconds(), origin.cpu_seconds()
-            told = load(relay, connections=case.connections, requests=case.requests, size=case.size, answer=case.answer)
+            figures = load(
+                relay, connections=case.connections, requests=case.requests, size=case.size, answer=case.answer
+            )
             spent, origin_spent = relay.cpu_seconds() - before, origin.cpu_seconds() - origin_before
-            units, seconds = case.events or case.requests, told["seconds"]
+            units, seconds = case.events or case.requests, figures["seconds"]
             kind = "delay_" if case.is_timed else ""
             found[relay].append(
                 Run(
                     spent / units * 1e6,
                     spent / seconds,
                     units / seconds,
-                    told[f"{kind}p50"] * 1e3,
-                    told[f"{kind}p99"] * 1e3,
+                    figures[f"{kind}p50"] * 1e3,
+                    figures[f"{kind}p99"] * 1e3,
                     relay.resident(),
                     (
-                        *what_fell_short(case, told, origin.ask("figures")),
-                        *who_was_busy({"the load": told["cpu"] / seconds, "the origin": origin_spent / seconds}),
+                        *shortfalls(case, figures, origin.ask("figures")),
+                        *busy_processes({"the load": figures["cpu"] / seconds, "the origin": origin_spent / seconds}),
                     ),
                 )
             )
     return found
 
 
-def what_fell_short(case: Case, told: dict[str, Any], seen: dict[str, Any]) -> list[str]:
-    """What a relay could not hold. One that is fast because it is wrong has lost: no answer may be another's."""
-    assert not told["wrong"], told
-    assert not seen["wrong"], seen
+def shortfalls(case: Case, figures: dict[str, Any], counted: dict[str, Any]) -> list[str]:
+    """What a relay could not handle. A wrong response ends the benchmark: speed doesn't excuse it."""
+    assert not figures["wrong"], figures
+    assert not counted["wrong"], counted
     remarks = []
-    if told["whole"] != case.requests:
-        remarks.append(f"{told['whole']} of {case.requests} answered")
-    if case.events and seen["most_open"] != case.connections:
-        remarks.append(f"{seen['most_open']} of {case.connections} open")
+    if figures["whole"] != case.requests:
+        remarks.append(f"{figures['whole']} of {case.requests} answered")
+    if case.events and counted["most_open"] != case.connections:
+        remarks.append(f"{counted['most_open']} of {case.connections} open")
     return remarks
 
 
-def who_was_busy(shares: dict[str, float]) -> list[str]:
-    """Who of those that are not measured used nearly all of a core: figures beside it may be theirs."""
-    return [f"{who} used {share:.0%} of a core" for who, share in shares.items() if share > BUSY]
+def busy_processes(shares: dict[str, float]) -> list[str]:
+    """Other processes that used nearly all of a core, so that the figures may be theirs."""
+    return [f"{name} used {share:.0%} of a core" for name, share in shares.items() if share > BUSY]
 
 
 def best(runs: list[Run]) -> Run:
-    """The run of the least CPU time, else of the highest rate: what disturbs a run only ever adds."""
+    """The run with the least CPU time, else the highest rate; disturbances only add time."""
     return min(runs, key=lambda run: (run.cpu, -run.rate))
 
 
-def tell(case: Case, rows: dict[str, Run]) -> None:
+def print_table(case: Case, rows: dict[str, Run]) -> None:
     unit, times = "event" if case.events else "request", "delay" if case.is_timed else "ms"
     columns = f"{'CPU us/' + unit:>16}{'of a core':>11}{unit + 's/s':>12}{times + ' p50':>11}{'p99':>8}{'added':>8}"
     print(f"{case.title:<38}{columns}{'MiB':>7}{'/ nginx':>9}")

@@ -1,4 +1,4 @@
-"""A request through the gateway in the program's own process beside one of httpx2 alone: CPU, memory, import."""
+"""A request through the gateway in the program's own process, compared with httpx2: CPU, memory, import."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ HEADERS: Final = {"anthropic-version": "2023-06-01", "x-answer": f"document {SIZ
 
 
 def main() -> None:
-    """Print CPU per request, plain and on asyncio, then memory and the time of the imports."""
+    """Print CPU per request, in a plain program and on asyncio, then memory and import times."""
     with tempfile.TemporaryDirectory() as folder, running_origin() as origin:
         home = _home(Path(folder) / "home", origin)
         url = f"http://127.0.0.1:{origin.port}/v1/messages"
@@ -36,8 +36,8 @@ def main() -> None:
             for client in both.values():
                 client.post(url, json=BODY).raise_for_status()
             after = _resident()
-            _tell("Client", {name: min(_cpu(client, url) for _ in range(ROUNDS)) for name, client in both.items()})
-        _tell("AsyncClient, 16 at once", asyncio.run(_async_cpu(home, url)))
+            _print_row("Client", {name: min(_cpu(client, url) for _ in range(ROUNDS)) for name, client in both.items()})
+        _print_row("AsyncClient, 16 at once", asyncio.run(_async_cpu(home, url)))
     print(f"memory of the gateway in the process: {after - before:.1f} MiB")
     print(f"import and first client: {_import_seconds('import httpx2; httpx2.Client()'):.2f} s for httpx2", end=", ")
     print(f"{_import_seconds('import tokenferry; tokenferry.httpx_client()'):.2f} s for tokenferry.httpx_client()")
@@ -56,7 +56,7 @@ def _home(path: Path, origin: Origin) -> Home:
 
 
 def _cpu(client: httpx2.Client, url: str) -> float:
-    """Seconds of CPU a request, of all threads."""
+    """Seconds of CPU per request, over all threads."""
     began = time.process_time()
     for _ in range(REQUESTS):
         client.post(url, json=BODY)
@@ -79,7 +79,7 @@ async def _async_cpu(home: Home, url: str) -> dict[str, float]:
     return found
 
 
-def _tell(title: str, found: dict[str, float]) -> None:
+def _print_row(title: str, found: dict[str, float]) -> None:
     bare, ours = found.values()
     print(f"{title}: httpx2 {bare * 1e6:.0f} us, through tokenferry {ours * 1e6:.0f} us ({(ours - bare) * 1e6:+.0f})")
 

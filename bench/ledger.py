@@ -1,4 +1,4 @@
-"""What the ledger costs a request, and how long reports take over a million of them."""
+"""The ledger's cost per request, and the time of reports over a million of them."""
 
 import random
 import tempfile
@@ -57,9 +57,9 @@ def _prices() -> PriceTable:
 
 
 def _written(records: list[RequestRecord], path: Path) -> tuple[float, float]:
-    """Seconds of CPU for giving the records, and for writing them."""
+    """Seconds of CPU to hand over the records, and to write them."""
     writer: LedgerWriter[RequestRecord] = LedgerWriter(lambda: Ledger(path), entries_with(lambda *_: "plan"), _prices)
-    writer.guarded(writer._cycle)  # noqa: SLF001  # what its thread does
+    writer.guarded(writer._cycle)  # noqa: SLF001  # the work of its thread
     started = time.process_time()
     for record in records:
         writer.add(record)
@@ -69,7 +69,7 @@ def _written(records: list[RequestRecord], path: Path) -> tuple[float, float]:
 
 
 def _writing(folder: Path) -> None:
-    """Without threads, so that the loop's part and the rest are told apart."""
+    """Without threads, so that the loop's share is separate."""
     draw, now = random.Random(1), time.time()
     records = [_record(number, now + number / 1000, draw) for number in range(_REQUESTS)]
     runs = [_written(records, folder / str(run) / "ledger.db") for run in range(5)]
@@ -85,7 +85,7 @@ def _writing(folder: Path) -> None:
 
 
 def _budgeting() -> None:
-    """What two budgets cost a request on the event loop: reserving, the answer's headers, settling."""
+    """The cost of two budgets per request on the event loop: reserve, response headers, settle."""
     book = BudgetBook([Budget.of(BudgetSettings("all", limit)) for limit in ("100000usd/month", "100000usd/day")])
     key, now = ClientKey("key_1", "laptop", "client", 0, ""), time.time()
     counts, price = TokenCounts(9, 30, 5000, 0, 500), ModelPrice(UNKNOWN, is_plan=False)
@@ -106,7 +106,7 @@ def _budgeting() -> None:
                 budget_lines(found)
                 book.settle(found, counts)
             spent += time.process_time() - started
-            book.exchange({one.key: 0 for one in book.counters()}, {}, 1, numbers)  # on the ledger's thread
+            book.exchange({one.key: 0 for one in book.counters()}, {}, 1, numbers)  # the work of the ledger's thread
         best = min(best, spent)
     print(f"budgets, on the loop {best / _REQUESTS * 1e6:6.2f} us a request")
 
@@ -153,7 +153,7 @@ def _reading(ledger: Ledger) -> None:
 
 
 def main() -> None:
-    """Print what a request costs, then what reports over a million rows cost."""
+    """Print the cost of a request, then of reports over a million rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _writing(folder)

@@ -1,4 +1,4 @@
-"""Choosing an account, and a whole request's way through the pool: `python -m bench pool`."""
+"""Choosing an account, and a request's whole path through the pool: `python -m bench pool`."""
 
 import gc
 import timeit
@@ -19,7 +19,7 @@ STRATEGIES: Final[tuple[Strategy, ...]] = ("priority", "round-robin", "least-uti
 
 
 def make(size: int, settings: PoolSettings, *, cooling: float = 0.0) -> tuple[Pool, Target]:
-    """A pool of so many accounts, a share of which, the first in order, is passed over."""
+    """A pool of `size` accounts, of which the first ones, a share of `cooling`, are in cooldown."""
     group = AccountGroup("bench", tuple(PoolAccount(f"account-{number}", "bench") for number in range(size)))
     pool = Pool(settings)
     until = int(time()) + 3600
@@ -42,7 +42,7 @@ def travel(pool: Pool, targets: list[Target], criteria: Criteria) -> None:
 
 
 def measure(call: Callable[[], object]) -> float:
-    """The least nanoseconds of a call."""
+    """The minimum nanoseconds of a call."""
     timer = timeit.Timer("call()", globals={"call": call})
     return min(timer.timeit(CALLS) for _ in range(ROUNDS)) / CALLS * 1e9
 

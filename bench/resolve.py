@@ -1,4 +1,4 @@
-"""A warm `Broker.resolve`, beside what others do before each request: `python -m bench resolve`."""
+"""A warm `Broker.resolve`, compared with what other libraries do before each request: `python -m bench resolve`."""
 
 import gc
 import logging
@@ -28,7 +28,7 @@ THEIRS: Final = "anthropic: TokenCache.get_token()"
 
 
 def make_broker(folder: Path) -> Broker:
-    """One fresh login that is a fake, in the files of a home of its own."""
+    """A broker with one fresh fake login, in files of a home of its own."""
     home = Home(folder / "home")
     token = OAuthToken(Secret("fake-" + "a" * 100), Secret("fake-refresh"), expires_at=int(time.time()) + 28_800)
     document = Document(Account("bench", "sandbox", "oauth"), token, machine=machine_id())
@@ -37,7 +37,7 @@ def make_broker(folder: Path) -> Broker:
 
 
 def drive(make: Callable[[], object]) -> Callable[[], None]:
-    """Run a coroutine that never waits, without a loop: what an `await` of it costs."""
+    """Run a coroutine that never waits, without a loop: the cost of an `await`."""
 
     def call() -> None:
         try:
@@ -53,7 +53,7 @@ async def _never_asked_again(**_: bool) -> AccessToken:
 
 
 def google_valid() -> Callable[[], object] | None:
-    """google-auth's question before each request; None where it isn't installed, for nothing here needs it."""
+    """google-auth's check before each request; None if it isn't installed, because nothing here needs it."""
     try:
         module = import_module("google.oauth2.credentials")
     except ImportError:
@@ -65,10 +65,10 @@ def google_valid() -> Callable[[], object] | None:
     return lambda: credentials.valid
 
 
-def best(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The least seconds a call of each takes; their runs alternate."""
-    timers = {name: timeit.Timer("call()", globals={"call": call}) for name, call in ways.items()}
-    found = dict.fromkeys(ways, float("inf"))
+def best(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The minimum seconds per call of each; runs alternate."""
+    timers = {name: timeit.Timer("call()", globals={"call": call}) for name, call in calls.items()}
+    found = dict.fromkeys(calls, float("inf"))
     for _ in range(ROUNDS):
         for name, timer in timers.items():
             found[name] = min(found[name], timer.timeit(CALLS) / CALLS)
@@ -85,7 +85,7 @@ def main() -> None:
         through = TokenCache(given)
         async_cached = TokenCache(_never_asked_again)
         drive(async_cached.async_get_token)()
-        ways: dict[str, Callable[[], object]] = {
+        calls: dict[str, Callable[[], object]] = {
             OURS: lambda: broker.resolve("bench"),
             "Broker.aresolve(name)": drive(lambda: broker.aresolve("bench")),
             "anthropic_credentials()()": given,
@@ -94,9 +94,9 @@ def main() -> None:
             "the same over anthropic_credentials()": through.get_token,
         }
         if valid := google_valid():
-            ways["google-auth: Credentials.valid"] = valid
+            calls["google-auth: Credentials.valid"] = valid
         gc.disable()
-        figures = best(ways)
+        figures = best(calls)
         gc.enable()
         broker.drain(1)
     for name, seconds in figures.items():

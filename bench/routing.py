@@ -1,4 +1,4 @@
-"""What reading, routing and rewriting a request's body costs, beside other ways to do it: `python -m bench routing`."""
+"""Reading, routing and rewriting a request's body, compared with other ways to do it: `python -m bench routing`."""
 
 import json
 import time
@@ -25,7 +25,7 @@ MODELS: Final = [
 
 
 def body(size: int, *, ascii_only: bool) -> bytes:
-    """As Claude Code writes: compact, the model first, a tool that has a `model` of its own."""
+    """A body as Claude Code writes it: compact, the model first, a tool with a `model` of its own."""
     word = "some words \\n" if ascii_only else "some words — \\n"
     document: dict[str, Any] = {
         "model": "claude-sonnet-4-5",
@@ -64,21 +64,21 @@ def by_json(text: bytes) -> bytes:
 
 
 def by_msgspec(text: bytes) -> bytes:
-    """Without its members: what comes twice is lost, and nothing says where the model was."""
+    """Without the members: duplicates are lost, and the model's position is unknown."""
     document = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     document["model"] = msgspec.Raw(b'"up/main"')
     return msgspec.json.encode(document)
 
 
 def ask_all(text: bytes) -> None:
-    """Read it, and ask for everything that a rule may ask for."""
+    """Read it, and ask for every fact that a rule may need."""
     facts = scan([text])
     if isinstance(facts, BodyFacts):
         with suppress(TooComplex):
             _ = facts.stream, facts.thinking, facts.web_search, facts.tag
 
 
-def tell_worst() -> None:
+def print_worst() -> None:
     print(f"\nbodies of {LARGEST >> 20} MiB that cost the most{'':<9}{'ms':>6}{'MiB':>6}")
     for name, make in WORST.items():
         text = make(LARGEST)
@@ -99,7 +99,7 @@ def main() -> None:
     routing = Router(
         RouterSettings(default="main", background="small", think="deep", websearch="search"), MODELS, PROVIDERS
     )
-    ways: dict[str, Callable[[bytes], object]] = {
+    codecs: dict[str, Callable[[bytes], object]] = {
         "scan": facts_of,
         "scan, route, rewrite; nothing configured": lambda text: through(plain, text),
         "scan, route, rewrite; every built-in rule": lambda text: through(routing, text),
@@ -108,11 +108,11 @@ def main() -> None:
     }
     cases = {(size, kind): body(size, ascii_only=kind == "ASCII") for size in SIZES for kind in ("ASCII", "beyond")}
     print(f"us per body{'':<35}" + "".join(f"{len(text):>9} {kind:<6}" for (_, kind), text in cases.items()))
-    for name, way in ways.items():
+    for name, codec in codecs.items():
         figures = []
         for text in cases.values():
-            calls = max(1, 2_000_000 // len(text) // (20 if way is by_json else 1))
-            timer = timeit.Timer("way(text)", globals={"way": way, "text": text})
+            calls = max(1, 2_000_000 // len(text) // (20 if codec is by_json else 1))
+            timer = timeit.Timer("codec(text)", globals={"codec": codec, "text": text})
             figures.append(min(timer.timeit(calls) for _ in range(ROUNDS)) / calls * 1e6)
         print(f"{name:<46}" + "".join(f"{figure:>9.1f}{'':7}" for figure in figures))
-    tell_worst()
+    print_worst()

@@ -1,8 +1,7 @@
-"""Days of a gateway in minutes: memory, descriptors and threads under mixed load while the provider's clock runs.
+"""Days of a gateway in minutes: memory, descriptors and threads under mixed load while the provider's clock runs ahead.
 
-Each turn the sandbox's clock moves 8 hours, so every access token is refused and renewed once. Between the turns
-clients send, stream, leave in the middle and use bad keys; the provider fails, limits and cuts. SOAK_MINUTES=30 for
-longer.
+Each turn moves the sandbox's clock by 8 hours, so every access token is rejected and refreshed once. Between turns
+clients send, stream, disconnect and use bad keys; the provider fails, limits and cuts off. SOAK_MINUTES=30 runs longer.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ from bench._relays import ROOT, TOKENFERRY, _await_file, _environ
 MINUTES = float(os.environ.get("SOAK_MINUTES", "3"))
 CLIENTS = 12
 TURN = 75.0
-"""Seconds between two moves of the clock: a token that is less than a minute old isn't renewed again."""
+"""Seconds between moves of the clock. A token that is less than a minute old isn't refreshed again."""
 STEP = 8 * 3600
 PICTURE = ROOT / "docs" / "images" / "soak.svg"
 BODY = {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": [{"role": "user", "content": "hello " * 200}]}
@@ -97,7 +96,7 @@ async def soak(
 
 
 def plot(samples: list[tuple[float, float, int, int]]) -> str:
-    """Three lines over the provider's hours, each from zero to its most."""
+    """Three lines over the provider's hours, each from zero to its maximum."""
     width, height, gap = 680, 90, 34
     rows = []
     for number, (name, column) in enumerate((("memory, MiB", 1), ("descriptors", 2), ("threads", 3))):
@@ -149,7 +148,7 @@ def main() -> None:
         refreshes = sum(one["refreshes"] for one in control(sandbox, "counters")["accounts"].values())
     PICTURE.write_text(plot(samples))
     print(*(f"{number:8} {what}" for what, number in sorted(counts.items())), f"{refreshes:8} refreshes", sep="\n")
-    # What is warm counts: the first third fills pools and caches.
+    # The first third fills pools and caches.
     warm = samples[len(samples) // 3 :]
     half = len(warm) // 2
     for what, column in (("MiB", 1), ("descriptors", 2), ("threads", 3)):

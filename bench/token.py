@@ -43,7 +43,7 @@ min_bytes = 60000
 
 
 def cpu(command: list[str], environment: dict[str, str]) -> float:
-    """The user and system time of one run, in seconds."""
+    """User and system time of one run, in seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -51,7 +51,7 @@ def cpu(command: list[str], environment: dict[str, str]) -> float:
 
 
 def make_home(path: Path, config: str = "", *accounts: str) -> dict[str, str]:
-    """A home with fresh OAuth logins that are fakes; the environment that names it."""
+    """Create a home with fresh fake OAuth logins; give the environment that names it."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "TOKENFERRY_"))
     }
@@ -72,7 +72,7 @@ def run(environment: dict[str, str], *arguments: str, given: str = "") -> None:
 
 @contextlib.contextmanager
 def cases(folder: Path) -> Iterator[dict[str, tuple[list[str], dict[str, str]]]]:
-    """By name: a command and its environment."""
+    """A command and its environment, by title."""
     plain = make_home(folder / "plain")
     found = {
         BARE: ([PYTHON, "-c", "pass"], plain),
@@ -89,7 +89,7 @@ def cases(folder: Path) -> Iterator[dict[str, tuple[list[str], dict[str, str]]]]
     State(Home(folder / "used").state).close()
     found["token, one of three in use"] = [COMMAND, "token"], used
     sealed = make_home(folder / "sealed") | {"TOKENFERRY_SEAL_KEY_FILE": str(folder / "sealing-key")}
-    run(sealed | {"TMPDIR": "/var/tmp"}, "encryption", "enable")  # no secret belongs into the temporary folder
+    run(sealed | {"TMPDIR": "/var/tmp"}, "encryption", "enable")  # secrets don't belong in the temporary folder
     found["token, sealed by a key file"] = [COMMAND, "token"], sealed
     home = Home(folder / "plain")
     local_key(home)
@@ -107,7 +107,7 @@ def cases(folder: Path) -> Iterator[dict[str, tuple[list[str], dict[str, str]]]]
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, cases(Path(folder)) as found:
         for command, environment in found.values():
-            cpu(command, environment)  # which keeps the answer
+            cpu(command, environment)  # fills the cache
         rounds = [{name: cpu(*one) for name, one in found.items()} for _ in range(RUNS)]
     print(f"medians of {RUNS} rounds, in which each case ran once")
     for name in found:

@@ -1,4 +1,4 @@
-"""CPU per request of the gateway's HTTP client and of httpx2, 2 kB answers, in one run: `python -m bench.upstream`."""
+"""CPU per request of the gateway's HTTP client and of httpx2, for 2 kB responses: `python -m bench.upstream`."""
 
 import asyncio
 import subprocess
@@ -30,7 +30,7 @@ ROUNDS = 3
 
 
 class Server(asyncio.Protocol):
-    """Answers every 2 kB request, and looks at nothing but its length."""
+    """Answers every 2 kB request, checking only its length."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -51,7 +51,7 @@ async def serve() -> None:
 
 
 class Worker:
-    """Sends the next request from inside `on_end`, as a relay would."""
+    """Sends the next request from inside `on_end`, as the gateway does."""
 
     def __init__(self, upstream: UpstreamClient, count: int) -> None:
         self.upstream = upstream

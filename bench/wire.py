@@ -1,4 +1,4 @@
-"""What translating a request and a stream's events costs: `python -m bench wire`."""
+"""Cost of translating a request, and a stream's events: `python -m bench wire`."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ _EVENTS: Final = 10_000
 
 
 def body(size: int) -> bytes:
-    """A conversation as Claude Code has it: tools with schemas, a long prompt, and many calls with their results."""
+    """A conversation as Claude Code sends it: tools with schemas, a long prompt, many calls with their results."""
     fields = {f"p{number}": {"type": "string", "description": "what it is for"} for number in range(6)}
     schema = {"type": "object", "properties": fields, "required": ["p0"], "additionalProperties": False}
     tools = [{"name": f"tool_{n}", "description": "does a thing " * 40, "input_schema": schema} for n in range(TOOLS)]
@@ -54,7 +54,7 @@ def pair(client: WireFormat, upstream: WireFormat) -> Codec:
 
 
 def least(call: Callable[[], object], number: int) -> float:
-    """Seconds of CPU of one call."""
+    """Seconds of CPU per call."""
     return min(timeit.repeat(call, timer=time.process_time, number=number, repeat=ROUNDS)) / number
 
 
@@ -96,8 +96,8 @@ STREAMS: Final[tuple[tuple[str, WireFormat, WireFormat, bytes, bytes], ...]] = (
 
 
 def peers() -> Iterator[tuple[str, Callable[[bytes], object]]]:
-    """Other translators of Messages to Chat, from JSON to JSON as a gateway has it; those that are installed."""
-    with suppress(ImportError):  # it takes no anthropic as new as ours, so no requirement of ours can name it
+    """Other translators of Messages to Chat, from JSON to JSON; those that are installed."""
+    with suppress(ImportError):  # it can't be a requirement: it needs an older anthropic
         params = import_module("any_llm.types.messages").MessagesParams
         translate = import_module("any_llm.utils.messages_compat").messages_params_to_completion_params
         yield "any-llm", lambda text: json.dumps(translate(params(**json.loads(text))))
@@ -122,7 +122,7 @@ def peers() -> Iterator[tuple[str, Callable[[bytes], object]]]:
 
 
 def main() -> None:
-    warnings.simplefilter("ignore")  # of what the others leave out
+    warnings.simplefilter("ignore")  # about fields that the others drop
     logging.disable()
     for name, call in peers():
         for size in SIZES:

@@ -1,6 +1,8 @@
-"""Ask two vendors the same question with the same tools, in one loop, and print what it used.
+"""Ask two vendors the same question with the same tools, in one loop, and print the tokens used.
 
-python examples/two_vendors.py CLAUDE_MODEL CHAT_MODEL, such as: claude-sonnet-5-5 openai/gpt-5.1
+    python examples/two_vendors.py CLAUDE_MODEL CHAT_MODEL
+
+For example with the models claude-sonnet-5-5 and openai/gpt-5.1.
 """
 
 import sys
@@ -11,7 +13,7 @@ import tokenferry
 from tokenferry.tools import Registry
 
 Turn: TypeAlias = tuple[dict[str, Any], str, int, int]
-"""The model's message, its text, and the tokens it read and wrote."""
+"""The model's message, its text, and its input and output tokens."""
 
 registry = Registry()
 
@@ -30,9 +32,9 @@ def claude(model: str, messages: list[Any]) -> Turn:
             messages=messages,
             tools=registry.anthropic(),  # type: ignore[arg-type]
         )
-    said = found.to_dict()
+    reply = found.to_dict()
     text = "".join(block.text for block in found.content if block.type == "text")
-    answer = {"role": "assistant", "content": said["content"]}
+    answer = {"role": "assistant", "content": reply["content"]}
     return answer, text, found.usage.input_tokens, found.usage.output_tokens
 
 
@@ -50,7 +52,7 @@ def chat(model: str, messages: list[Any]) -> Turn:
 
 
 def converse(ask: Callable[[str, list[Any]], Turn], model: str, question: str) -> None:
-    """Go on until the model asks for no tool."""
+    """Go on until the model calls no tool."""
     messages: list[Any] = [{"role": "user", "content": question}]
     read = wrote = 0
     while True:

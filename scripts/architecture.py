@@ -1,7 +1,7 @@
-"""`make architecture`: draw the rooms of src/tokenferry and the imports between them as docs/architecture.svg.
+"""`make architecture`: draw the rooms of src/tokenferry and their imports as docs/architecture.svg.
 
-A room stands above all rooms that it imports. An arrow is left out where a longer way leads to the same room. The
-picture depends on the imports alone, and on `ROLES`.
+Each room is above the rooms that it imports. An import is not drawn if a longer path leads to the same room. The
+picture depends only on the imports and on `ROLES`.
 """
 
 import ast
@@ -16,34 +16,34 @@ PICTURE: Final = ROOT / "docs" / "architecture.svg"
 
 ROLES: Final = {
     "entry": (
-        "starts and manages",
+        "start and manage",
         (
             "cli serve in_process testing reloading actions admin dashboard config_changes background_refresh service "
             "views readiness sandbox"
         ),
     ),
-    "request": ("the way of a request", "gateway routing pool streaming upstream limits wire"),
+    "request": ("carry a request", "gateway routing pool streaming upstream limits wire"),
     "token": (
-        "the way of a token",
+        "obtain a token",
         (
             "integrations compat broker login accounts interchange clients claude_code refresh fleet "
             "oauth providers stores sealing"
         ),
     ),
     "ground": (
-        "settings, state and values",
+        "settings, state, values",
         (
             "background manifest config policy_statement state ledger postgres databases alerts budgets prices rates "
             "audit settings config_key credentials secret logfmt tools anthropic_beta moments units errors deferred"
         ),
     ),
 }
-"""What the colours mean. A room that is not named here is drawn as one of the last role."""
+"""Groups of rooms, each with a colour. A room missing here belongs to the last group."""
 
 Graph: TypeAlias = Mapping[str, frozenset[str]]
 Point: TypeAlias = tuple[int, int]
 
-_COLOURS: Final = {  # fill, border and text in the light; the same in the dark
+_COLOURS: Final = {  # fill, border and text for light mode, then for dark mode
     "entry": ("#f3ecff", "#8250df", "#4c1d95", "#2b2140", "#a98bf0", "#e6dcff"),
     "request": ("#e6f1ff", "#1f6feb", "#0b3d91", "#14283f", "#5aa2f5", "#d6e8ff"),
     "token": ("#e3f7ec", "#1a8f5a", "#0c4f31", "#12301f", "#46c285", "#d2f5e1"),
@@ -63,7 +63,7 @@ _SEPARATOR: Final = " · "
 
 
 class Node(NamedTuple):
-    """A room, or a bend of a long arrow: `width` tells how much of its row it takes."""
+    """A room, or a bend of a long arrow. `width` is the horizontal space that it takes."""
 
     name: str
     width: float
@@ -71,7 +71,7 @@ class Node(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Rows from the top, the x of every node's middle, and each arrow as the nodes that it passes."""
+    """Rows from the top, the x of each node's middle, and the nodes on each arrow's path."""
 
     rows: list[list[str]]
     nodes: dict[str, Node]
@@ -80,7 +80,7 @@ class Layout(NamedTuple):
 
 
 def rooms() -> dict[str, list[str]]:
-    """Each room with the packages inside it."""
+    """Each room with its inner packages."""
     found: dict[str, list[str]] = {}
     for path in sorted(SOURCE.iterdir()):
         if (path / "__init__.py").is_file():
@@ -117,7 +117,7 @@ def _imported(node: ast.AST) -> Iterator[str]:
 
 
 def reduced(graph: Graph) -> Graph:
-    """The graph without the arrows that a longer way makes superfluous."""
+    """The graph without arrows that a longer path makes superfluous."""
     below: dict[str, frozenset[str]] = {}
 
     def reach(name: str) -> frozenset[str]:
@@ -132,7 +132,7 @@ def reduced(graph: Graph) -> Graph:
 
 
 def heights(graph: Graph) -> dict[str, int]:
-    """The row of each room, counted from the bottom; with as short arrows as a room's neighbours allow."""
+    """The row of each room, counted from the bottom, with arrows as short as the neighbours allow."""
     height: dict[str, int] = {}
 
     def rise(name: str) -> int:
@@ -151,7 +151,7 @@ def heights(graph: Graph) -> dict[str, int]:
 
 
 def layout(graph: Graph, inner: Mapping[str, Sequence[str]]) -> Layout:
-    """Place rooms and bends so that few arrows cross and all are short."""
+    """Place rooms and bends so that arrows are short and few of them cross."""
     height = heights(graph)
     top = max(height.values())
     nodes = {name: Node(name, _width(name, inner[name]), is_room=True) for name in sorted(graph)}
@@ -177,7 +177,7 @@ def layout(graph: Graph, inner: Mapping[str, Sequence[str]]) -> Layout:
 
 
 def _ordered(rows: list[list[str]], up: Mapping[str, list[str]], down: Mapping[str, list[str]]) -> list[list[str]]:
-    """Order each row by the middle of its neighbours, up and down in turn; give the order with the fewest crossings."""
+    """Sort each row by its neighbours' mean position, upwards and downwards in turn, and keep the fewest crossings."""
     best, fewest = rows, _crossings(rows, down)
     rows = [list(row) for row in rows]
     for sweep in range(_ORDERINGS):
@@ -228,7 +228,7 @@ def _crossings(rows: list[list[str]], down: Mapping[str, list[str]]) -> int:
 def _middles(
     rows: list[list[str]], nodes: Mapping[str, Node], up: Mapping[str, list[str]], down: Mapping[str, list[str]]
 ) -> dict[str, float]:
-    """Move every node towards its neighbours, row by row, as near as the others of the row let it."""
+    """Move each node towards its neighbours, row by row, as far as the rest of its row allows."""
     middles = {name: 0.0 for row in rows for name in row}
     for row in rows:
         _settle(row, [0.0] * len(row), nodes, middles)
@@ -245,17 +245,17 @@ def _middles(
 
 
 def _pull(one: Node, other: Node) -> int:
-    """How much two neighbours want to stand above one another: the bends of a long arrow the most."""
+    """How strongly two neighbours align: bends of a long arrow most of all."""
     return (1, 2, 8)[2 - one.is_room - other.is_room]
 
 
 def _settle(row: list[str], wanted: list[float], nodes: Mapping[str, Node], middles: dict[str, float]) -> None:
-    """Give the nodes of a row the nearest places to the wanted ones that keep their order and distances."""
+    """Give the nodes of a row the places nearest to the wanted ones that keep their order and distances."""
     offsets = [0.0]
     for one, two in pairwise(row):
         gap = _GAP if nodes[one].is_room or nodes[two].is_room else 0
         offsets.append(offsets[-1] + (nodes[one].width + nodes[two].width) / 2 + gap)
-    blocks: list[tuple[float, int, int]] = []  # the weighted sum of wishes, the weight, how many nodes
+    blocks: list[tuple[float, int, int]] = []  # sum of wanted places times weight, weight, number of nodes
     for name, wish, offset in zip(row, wanted, offsets, strict=True):
         weight = 1 if nodes[name].is_room else _STIFF
         total, count = (wish - offset) * weight, 1
@@ -329,7 +329,7 @@ def _legend() -> list[str]:
 
 
 def _arrow(arrow: Sequence[str], drawn: Layout, y: Mapping[str, int]) -> str:
-    """One smooth line from a room's lower edge through its bends to another's upper edge."""
+    """A smooth line from a room's lower edge through the bends to the upper edge of another room."""
     start, end = arrow[0], arrow[-1]
     leaving = sorted((one for one in drawn.arrows if one[0] == start), key=lambda one: drawn.middles[one[1]])
     coming = sorted((one for one in drawn.arrows if one[-1] == end), key=lambda one: drawn.middles[one[-2]])
@@ -341,7 +341,7 @@ def _arrow(arrow: Sequence[str], drawn: Layout, y: Mapping[str, int]) -> str:
     path = f"M{points[0][0]} {points[0][1]}"
     for index, ((x, top), (to, bottom)) in enumerate(pairwise(points)):
         out, into = _slope(points, index), _slope(points, index + 1)
-        # Past the boxes of a row it goes straight.
+        # Straight past the boxes of a row.
         after, before = (_BOX // 2 if index else 0), (_BOX // 2 if index + 2 < len(points) else 0)
         x1, y1, x2, y2 = x + out * after, top + after, to - into * before, bottom - before
         reach = (y2 - y1) / 2
@@ -351,7 +351,7 @@ def _arrow(arrow: Sequence[str], drawn: Layout, y: Mapping[str, int]) -> str:
 
 
 def _slope(points: Sequence[Point], index: int) -> float:
-    """How far a line moves sideways for each step down at a point: not at all where it begins, ends or turns."""
+    """The sideways movement of a line per step down; 0 at an end or a turn."""
     if index in (0, len(points) - 1):
         return 0.0
     (x, top), (middle, at), (to, bottom) = points[index - 1 : index + 2]

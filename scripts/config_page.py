@@ -1,4 +1,4 @@
-"""Writes the tables of docs/config.md from the keys that tokenferry declares."""
+"""Write the tables of docs/config.md from the declared configuration keys."""
 
 import re
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from tokenferry.config import SECTIONS, Section  # this tree's, not an installed one
+from tokenferry.config import SECTIONS, Section  # this tree's package, not an installed one
 from tokenferry.config_key import ConfigKey  # as above
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
@@ -14,7 +14,7 @@ _TABLE = re.compile(r"(?<=<!-- keys: )(\S+) -->\n.*?(?=<!-- end -->)", re.DOTALL
 
 
 def page(text: str) -> str:
-    """The page with its tables as they must be: each between `<!-- keys: SECTION -->` and `<!-- end -->`."""
+    """The page with up-to-date tables, each between `<!-- keys: SECTION -->` and `<!-- end -->`."""
     sections = {section.header: section for section in SECTIONS}
     return _TABLE.sub(lambda found: f"{found[1]} -->\n{_table(sections[found[1]])}", text)
 

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/formats.md from what the codecs declare."""
+"""Write the tables of docs/formats.md from the codecs' declarations."""
 
 import re
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT  # this tree's, not an installed one
+from tokenferry.wire.chat._from_chat import TABLE as FROM_CHAT  # this tree's package, not an installed one
 from tokenferry.wire.chat._to_chat import TABLE as TO_CHAT
 from tokenferry.wire.gemini._from_gemini import TABLE as FROM_GEMINI
 from tokenferry.wire.gemini._to_gemini import TABLE as TO_GEMINI
@@ -26,7 +26,7 @@ _TABLES = {
 
 
 def page(text: str) -> str:
-    """Give the page with its tables replaced, each between `<!-- begin fields: NAME -->` and `<!-- end -->`."""
+    """The page with up-to-date tables, each between `<!-- begin fields: NAME -->` and `<!-- end -->`."""
     return _TABLE.sub(lambda found: f"{found[1]} -->\n{_table(found[1])}", text)
 
 

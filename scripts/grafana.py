@@ -1,6 +1,6 @@
 """`make grafana`: write contrib/grafana-dashboard.json from the table of panels below.
 
-It is for Grafana 10 or newer: Dashboards, New, Import. The data source is a variable, so that no name has to match.
+It needs Grafana 10 or newer (Dashboards, New, Import). The data source is a variable, so it fits any name.
 """
 
 import json
@@ -18,7 +18,7 @@ _HEIGHT: Final = 8
 
 
 class Panel(NamedTuple):
-    """One picture: its expressions by their legends, and how they are shown."""
+    """A panel: its expressions by legend, and its display options."""
 
     title: str
     expressions: dict[str, str]
@@ -27,13 +27,13 @@ class Panel(NamedTuple):
     text: str = ""
     width: int = 8
     most: float | None = None
-    """The end of the axis."""
+    """The upper end of the axis."""
 
 
 def _sum(
     metric: str, *by: str, only: str = _HERE, over: str = "$__rate_interval", per: Literal["rate", "increase"] = "rate"
 ) -> str:
-    """How fast a counter grows, or by how much, summed up but for some labels."""
+    """A counter's rate or increase, summed by the given labels."""
     labels = f" by ({', '.join(by)}) " if by else ""
     chosen = f"{{{only}}}" if only else ""
     return f"sum{labels}({per}({metric}{chosen}[{over}]))"
@@ -70,7 +70,7 @@ _SERVING: Final = (
         "Errors",
         {"{{provider}} {{error}}": _sum("tokenferry_errors_total", "provider", "error", only='provider=~"$provider|"')},
         "reqps",
-        text="The gateway's own have no provider.",
+        text="Responses of the gateway itself have no provider.",
     ),
     Panel("Requests by account", {"{{account}}": _sum("tokenferry_requests_total", "account")}, "reqps"),
     Panel("Accounts by state", {"{{state}}": "sum by (state) (tokenferry_accounts) > 0"}),
@@ -100,7 +100,7 @@ _LIMITS: Final = (
         "Refused for a rate",
         {"{{side}}": _sum("tokenferry_rate_refusals_total", "side", only="")},
         "reqps",
-        text="Client: by the rate of a client key. Upstream: by the rates of accounts and providers.",
+        text="Client: the rate of a client key. Upstream: the rate of an account or provider.",
     ),
     Panel(
         "Budgets used",
@@ -166,7 +166,7 @@ _LOGINS: Final = (
                 *("tokenferry_refreshes_total", "account", "outcome"), only=_OF_ACCOUNT, over="1h", per="increase"
             )
         },
-        text="Shared: another process had refreshed it.",
+        text="Shared: another process refreshed the token.",
     ),
     Panel(
         "Refreshes after a refused token, in an hour",
@@ -178,7 +178,7 @@ _LOGINS: Final = (
                 per="increase",
             )
         },
-        text="Capped: there were too many.",
+        text="Capped: the limit on such refreshes was reached.",
     ),
     Panel(
         "Since made or renewed",

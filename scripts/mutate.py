@@ -1,13 +1,13 @@
-"""Mutation testing: changes one thing of a room at a time, and runs the tests that reach it; one of them ought to fail.
+"""Mutation testing: change one thing of a room at a time, and run the tests that reach it; one of them should fail.
 
     python scripts/mutate.py refresh limits routing wire pool
     python scripts/mutate.py wire --sample 200 --seed 1
 
-A mutant is one changed comparison, operator, constant, condition or returned value. The script prints each survivor
-with its line: read it. It is a gap in the tests, or the change means nothing. Messages and annotations stay.
+A mutant is one changed comparison, operator, constant, condition or returned value. Messages and annotations stay. The
+script prints each survivor with its line. Read it: the tests have a gap, or the change makes no difference.
 
-The tests are collected once. Each mutant gets a fork in which the functions that it changed have its code, and only the
-tests that call one of them run, the fastest first. A mutant outside a function gets a process that imports it.
+Tests are collected once. Each mutant of a function runs in a fork: the function gets the changed code, and only the
+tests that call it run, the fastest first. A mutant outside a function gets a process that imports the changed file.
 """
 
 import argparse
@@ -34,7 +34,7 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "src" / "tokenferry"
 _BESIDE: Final = {"refresh": ["sim"]}
-"""Other folders of tests that hold a room."""
+"""Further test folders of a room."""
 _SWAPS: Final[dict[type, type]] = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -60,11 +60,11 @@ _MOST_SECONDS: Final = 120
 
 
 class Mutant(NamedTuple):
-    """One change of one file."""
+    """One change to one file."""
 
     file: Path
     number: int
-    """Of the changes of this file."""
+    """Its number among the changes to this file."""
     line: int
     before: str
     after: str
@@ -81,7 +81,7 @@ def mutants(file: Path) -> Iterator[Mutant]:
 
 
 def mutated(mutant: Mutant) -> types.CodeType:
-    """The code of the file with the change made; every line keeps its number."""
+    """The code of the file with the change; line numbers stay the same."""
     tree = ast.parse(mutant.file.read_text("utf-8"))
     _, change = list(_changes(tree))[mutant.number]
     change()
@@ -92,7 +92,7 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, Callable[[], 
     options = {one.value for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for one in node.keywords}
     for node in ast.walk(tree):
         match node:
-            case _ if node in options:  # such as frozen=True
+            case _ if node in options:  # options such as frozen=True
                 pass
             case ast.Compare(ops=[one]) if type(one) in _SWAPS:
                 yield node, lambda node=node, one=one: node.ops.__setitem__(0, _SWAPS[type(one)]())  # type: ignore[misc]
@@ -109,7 +109,7 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, Callable[[], 
 
 
 def _bare(node: ast.UnaryOp) -> None:
-    """`not x` becomes `not not x`."""
+    """Turn `not x` into `not not x`."""
     node.operand = ast.UnaryOp(ast.Not(), node.operand)
 
 
@@ -120,7 +120,7 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _inside(code: types.CodeType) -> Iterator[types.CodeType]:
-    """The code and everything defined in it, outer ones first."""
+    """The code and all code defined in it, outer before inner."""
     yield code
     for one in code.co_consts:
         if isinstance(one, types.CodeType):
@@ -132,12 +132,12 @@ def _key(code: types.CodeType) -> tuple[str, int]:
 
 
 def _own(code: types.CodeType) -> types.CodeType:
-    """The code without what is defined in it."""
+    """The code without the code defined in it."""
     return code.replace(co_consts=tuple(None if isinstance(one, types.CodeType) else one for one in code.co_consts))
 
 
 def changed(mutant: Mutant) -> Functions | None:
-    """The functions that get new code, by name and line; None if the mutant changes what only an import carries out."""
+    """The functions with new code, by name and line; None if the mutant changes code that runs on import."""
     module = mutated(mutant)
     original = compile(mutant.file.read_text("utf-8"), str(mutant.file), "exec", dont_inherit=True)
     old = {_key(one): one for one in _inside(original)}
@@ -149,7 +149,7 @@ def changed(mutant: Mutant) -> Functions | None:
 
 
 class Room:
-    """A plug-in of pytest: in place of one run of the tests that it collected, one for each mutant."""
+    """A pytest plugin: instead of running the collected tests once, run them for each mutant."""
 
     def __init__(self, found: Iterable[tuple[Mutant, Functions]], out: TextIO) -> None:
         self._mutants = list(found)
@@ -206,7 +206,7 @@ class Room:
 
 
 def _run(session: pytest.Session, tests: list[pytest.Item], file: Path | None, functions: Functions) -> int:
-    """Run tests with a mutant's code in place, until one fails; gives 1 if one does."""
+    """Run tests with a mutant's code until one fails; give 1 if one does."""
     for one in gc.get_objects():
         if isinstance(one, types.FunctionType) and one.__code__.co_filename == str(file):
             one.__code__ = functions.get(_key(one.__code__), one.__code__)
@@ -214,7 +214,7 @@ def _run(session: pytest.Session, tests: list[pytest.Item], file: Path | None, f
             one.cache_clear()
     for item in tests:
         if isinstance(item, pytest.Function):
-            item._initrequest()  # noqa: SLF001  # it has run once, and pytest has no other way
+            item._initrequest()  # noqa: SLF001  # pytest has no public way to run a test again
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         if session.testsfailed:
             return 1
@@ -222,7 +222,7 @@ def _run(session: pytest.Session, tests: list[pytest.Item], file: Path | None, f
 
 
 def _run_imported(folders: list[str], mutant: Mutant) -> int:
-    """Import the mutant, and run the room's tests; gives pytest's exit code."""
+    """Import the mutant and run the room's tests; give pytest's exit code."""
     code = mutated(mutant)
     loader = importlib.machinery.SourceFileLoader
     real = loader.get_code
@@ -235,7 +235,7 @@ def _run_imported(folders: list[str], mutant: Mutant) -> int:
 
 
 def _is_caught(run: Callable[[], int], seconds: float) -> bool:
-    """Whether the run, in a process of its own, fails or doesn't end in time."""
+    """Whether the run, in a process of its own, fails or exceeds the time."""
     child = os.fork()
     if child == 0:
         os.setsid()
@@ -259,7 +259,7 @@ def _is_caught(run: Callable[[], int], seconds: float) -> bool:
 
 
 def _end(group: int) -> None:
-    """End what a run has left behind."""
+    """Kill the processes that a run left behind."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
 
@@ -270,7 +270,7 @@ def _print(mutant: Mutant, why: str, out: TextIO) -> None:
 
 
 def _try_functions(folders: list[str], found: list[tuple[Mutant, Functions]]) -> int:
-    """Give how many mutants of functions survive."""
+    """Give the number of function mutants that survive."""
     room = Room(found, sys.stdout)
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         status = pytest.main([*_QUIET, *folders], plugins=[room])
@@ -280,7 +280,7 @@ def _try_functions(folders: list[str], found: list[tuple[Mutant, Functions]]) ->
 
 
 def _in_process(run: Callable[[], int]) -> int:
-    """Carry out a call in a process of its own, so that nothing it imports stays; gives its number."""
+    """Call in a process of its own, so that its imports don't stay; give the result."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -300,7 +300,7 @@ def _in_process(run: Callable[[], int]) -> int:
 
 
 def main() -> None:
-    """Try each room; end with 1 if its tests fail without a mutant."""
+    """Try each room; exit with 1 if its tests fail without a mutant."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("rooms", nargs="+")
     asked.add_argument("--sample", type=int, help="mutants of each room; all if left out")

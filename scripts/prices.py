@@ -1,7 +1,7 @@
-"""Writes src/tokenferry/prices/table.json from the package genai-prices: `make prices`.
+"""`make prices`: write src/tokenferry/prices/table.json from the package genai-prices.
 
-The package is installed into a folder of its own, and read in a process of its own: neither tokenferry nor its tests
-need it. Only what a text request can be billed for is taken over.
+The package is installed into a folder of its own and read by a child process: neither tokenferry nor its tests need it.
+Only prices that apply to text requests are taken.
 """
 
 import json
@@ -30,7 +30,7 @@ _RATES: Final = {
 
 
 def main() -> None:
-    """Write the table, or as a child process print it."""
+    """Write the table; in the child process, print it."""
     if "--child" in sys.argv:
         print(_table())
         return
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _table() -> str:
-    from importlib.metadata import version  # noqa: PLC0415  # of the child process alone
+    from importlib.metadata import version  # noqa: PLC0415  # only in the child process
 
     from genai_prices.data import providers  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415  # see above
 
@@ -63,7 +63,7 @@ def _table() -> str:
 
 
 def _model(model: Any) -> dict[str, Any] | None:
-    """A model's names and dated prices; None for one that is not billed by its tokens."""
+    """A model's names and dated prices; None if it is not billed by tokens."""
     conditional = model.prices if isinstance(model.prices, list) else [None]
     prices = []
     for one in conditional:
@@ -83,7 +83,7 @@ def _model(model: Any) -> dict[str, Any] | None:
 
 
 def _rates(price: Any) -> Iterator[tuple[str, Any]]:
-    """Dollars for a million tokens, or for a thousand searches; of tiers those that each begins with."""
+    """Dollars per million tokens, or per thousand searches; a tier's prices are listed with its start."""
     tiers: dict[str, dict[str, Any]] = {}
     for field, name in _RATES.items():
         value = getattr(price, field, None)
@@ -102,7 +102,7 @@ def _number(value: Any) -> float | int:
 
 
 def _names(clause: Any) -> Iterator[str]:
-    """The names that a rule declares. One that only says what a name holds declares none."""
+    """The names that a rule declares; a rule that only matches part of a name declares none."""
     for part in getattr(clause, "or_", ()):
         yield from _names(part)
     name = getattr(clause, "equals", None) or getattr(clause, "starts_with", "")

@@ -1,6 +1,6 @@
-"""Checks README.md, CHANGELOG.md, docs/ and comments: words to avoid, line length, links. Ends with 1 if it finds any.
+"""`make lint`: check README.md, CHANGELOG.md, docs/ and comments for words to avoid, long lines and broken links.
 
-`make lint` runs it. Links to other sites are not followed.
+Exits with 1 if it finds any. Links to other sites are not followed.
 """
 
 import io
@@ -28,9 +28,9 @@ WORDS: Final = {
     "told": "the active voice",
     "whom": "a shorter sentence",
 }
-"""Words of the old manner, and what to write instead."""
+"""Words to avoid, and what to write instead."""
 LONGEST: Final = 165
-"""Characters in a line of a page; tables, pictures and code may be longer. Ruff measures the lines of modules."""
+"""Characters in a line of a page. Tables, pictures and code may be longer; Ruff checks modules."""
 Fault: TypeAlias = tuple[int, str]
 
 _WORD: Final = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
@@ -41,7 +41,7 @@ _HEADING: Final = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
 def page_faults(page: Path) -> Iterator[Fault]:
-    """Of a page in Markdown: the number of the line, and what is wrong."""
+    """Faults of a Markdown page, with their line numbers."""
     is_code = False
     for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
         if _FENCE.match(line):
@@ -54,7 +54,7 @@ def page_faults(page: Path) -> Iterator[Fault]:
 
 
 def source_faults(file: Path) -> Iterator[Fault]:
-    """Of a module's comments and docstrings. Only a module with such a word is parsed, which keeps this quick."""
+    """Faults in a module's comments and docstrings. Only modules with such a word are parsed, which is quick."""
     text = file.read_text("utf-8")
     if not _WORD.search(text):
         return
@@ -82,7 +82,7 @@ def _link_faults(page: Path, line: str) -> Iterator[str]:
 
 @cache
 def _anchors(page: Path) -> frozenset[str]:
-    """As GitHub makes them of headings."""
+    """Anchors of a page's headings, by GitHub's rules."""
     headings = _HEADING.findall(page.read_text("utf-8"))
     return frozenset(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings)
 

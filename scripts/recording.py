@@ -1,7 +1,7 @@
-"""Records `tokenferry demo` in a terminal of its own, and draws it as docs/images/demo.svg.
+"""`make recording`: record `tokenferry demo` in a terminal, and draw it as docs/images/demo.svg.
 
-What differs between two runs is replaced: ports, times, durations, fingerprints and request ids. A line appears at its
-turn, at the pace of a reader; without animation all of them are there.
+Values that differ between runs are replaced: ports, times, durations, fingerprints and request ids. Lines appear at a
+reader's pace; without animation all of them show.
 """
 
 import fcntl
@@ -22,10 +22,10 @@ PICTURE: Final = Path(__file__).resolve().parents[1] / "docs" / "images" / "demo
 COMMAND: Final = "tokenferry demo"
 COLUMNS: Final = 100
 CELL: Final = (8.43, 19)
-"""Of a letter at 14 pixels, in pixels."""
+"""Width and height of a character at 14 pixels, in pixels."""
 MARGIN: Final = 16
 PACES: Final = {"": 0.9, "$": 0.7, "text": 0.35}
-"""Seconds until a line appears, after an empty one, for a command, for anything else."""
+"""Seconds before a line appears: after an empty line, for a command, for other lines."""
 VARYING: Final = {
     r"127\.0\.0\.1:\d+": "127.0.0.1:13456",
     r"tf_[0-9a-f]{24}": "tf_0f3a5c7e9b1d2f4a6c8e0b1d",
@@ -51,7 +51,7 @@ text { animation: show 0.01s both } @keyframes show { from { visibility: hidden 
 
 
 def recorded(command: list[str]) -> str:
-    """All that a command writes to a terminal of `COLUMNS`. Raises `CalledProcessError`."""
+    """The output of a command in a terminal of `COLUMNS`. Raises `CalledProcessError`."""
     ours, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 40, COLUMNS, 0, 0))
     with tempfile.TemporaryDirectory() as home:
@@ -70,12 +70,12 @@ def recorded(command: list[str]) -> str:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 4096)
-    except OSError:  # the other end is closed
+    except OSError:  # the other end closed
         return b""
 
 
 def steady(text: str) -> str:
-    """The same for each run."""
+    """The text with the values that differ between runs replaced."""
     for varying, fixed in VARYING.items():
         text = re.sub(varying, fixed, text)
     return text

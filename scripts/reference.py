@@ -1,4 +1,4 @@
-"""The site's reference: a page for each thing that users look up, made from the code that decides it."""
+"""The site's reference: pages generated from the code for things that users look up."""
 
 import ast
 import inspect
@@ -12,7 +12,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCE: Final = ROOT / "src" / "tokenferry"
 sys.path.insert(0, str(SOURCE.parent))
 
-import typer  # noqa: E402  # the tree of this file, not an installed one
+import typer  # noqa: E402  # this tree's package, not an installed one
 
 import tokenferry  # noqa: E402
 from tokenferry import errors  # noqa: E402
@@ -25,11 +25,11 @@ from tokenferry.providers import presets  # noqa: E402
 
 _NO_TEXT: Final = "…"
 _FEW: Final = 4
-"""Fewer letters in pairs are no sentence."""
+"""With fewer pairs of letters, a text is not a sentence."""
 
 
 def commands() -> str:
-    """Every command, with its options and examples, in the order of `tokenferry --help`."""
+    """Every command with its options and examples, in the order of `tokenferry --help`."""
     tree: Any = typer.main.get_command(app)
     context = tree.make_context("tokenferry", [], resilient_parsing=True)
     parts = [
@@ -69,7 +69,7 @@ def _plain(epilog: str) -> str:
 
 
 def codes() -> str:
-    """Exit codes, variables and files, as `tokenferry help reference` lists them."""
+    """Exit codes, variables and files, as in `tokenferry help reference`."""
     return "\n\n".join(
         [
             "# Exit codes, variables, files",
@@ -85,7 +85,7 @@ def codes() -> str:
 
 
 def rest() -> str:
-    """Every operation of the REST API, with what it takes and gives."""
+    """Every operation of the REST API, with its parameters and responses."""
     document = description()
     parts = ["# REST operations", "[The REST API](../api.md) shows how to use them. As data: `GET /openapi.json`."]
     failures: dict[str, tuple[str, str, str]] = {}
@@ -164,7 +164,7 @@ def _docstring(value: Any) -> str:
 
 
 def metric_names() -> str:
-    """Every family of `GET /metrics`, with its labels."""
+    """Every metric family of `GET /metrics`, with its labels."""
     return "\n\n".join(
         [
             "# Metric families",
@@ -190,13 +190,13 @@ def _calls(tree: ast.AST, names: Iterable[str]) -> Iterator[ast.Call]:
 
 def _evaluated(node: ast.expr, names: Mapping[str, Any]) -> Any:
     try:
-        return eval(compile(ast.Expression(node), "reference", "eval"), dict(names))  # this tree's own
+        return eval(compile(ast.Expression(node), "reference", "eval"), dict(names))  # this tree's own code
     except NameError:
         return None
 
 
 def troubleshooting() -> str:
-    """Every error's text, as it stands in the code, under its class: what a user pastes into the search."""
+    """Every error's text from the code, under its class, for users who search for a message."""
     parts = [
         "---\nhide: [toc]\nsearch: {boost: 4}\n---\n# Troubleshooting by error text",
         "Paste your message into the search. `…` stands for a name, a path or a number.",
@@ -258,7 +258,7 @@ def preset_table() -> str:
 
 
 def limit_rules() -> str:
-    """Every rule about an upstream's answer, in the order in which they are tried."""
+    """Every rule for an upstream's answer, in the order of matching."""
     return "\n\n".join(
         [
             "# Limit rules",
@@ -312,4 +312,4 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "reference/presets.md": preset_table,
     "reference/limits.md": limit_rules,
 }
-"""Each page's address with what makes it."""
+"""Each page's address, and the function that makes it."""

@@ -1,7 +1,7 @@
-"""`make release`: wheel and source distribution, built twice and compared, with all that belongs to them, in dist/.
+"""`make release`: build wheel and sdist twice, compare them, and put them with their companions into dist/.
 
-They are built from what is committed, so the same commit gives the same bytes on every machine. Then the wheel alone is
-installed, with its pinned and hashed requirements, on the oldest Python that is supported and the newest one here.
+The build uses only committed files, so a commit gives the same bytes on every machine. Then the wheel is installed with
+its pinned and hashed requirements, on the oldest supported Python and the newest one here.
 """
 
 import json
@@ -26,7 +26,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from wheels import check_installed, make_environment  # noqa: E402  # the tests' own way to try a wheel
+from wheels import check_installed, make_environment  # noqa: E402  # shared with the tests
 
 _BUILD: Final = (
     "import sys; from flit_core import buildapi; buildapi.build_wheel(sys.argv[1]); buildapi.build_sdist(sys.argv[1])"
@@ -38,11 +38,11 @@ _CYCLONEDX: Final = "1.6"
 
 
 def build(into: Path, *, commit: str = "HEAD", epoch: str) -> list[Path]:
-    """Build both from a commit, in a folder of another name each time."""
+    """Build wheel and sdist from a commit, in a new folder each time."""
     content = _run("git", "archive", "--format=tar", commit)
     with tempfile.TemporaryDirectory() as tree:
         with tarfile.open(fileobj=BytesIO(content)) as archive:
-            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # from 3.11.4 on
+            archive.extraction_filter = getattr(tarfile, "data_filter", None)  # since 3.11.4
             archive.extractall(tree)
         into.mkdir(parents=True, exist_ok=True)
         variables = os.environ | {"SOURCE_DATE_EPOCH": epoch}
@@ -51,7 +51,7 @@ def build(into: Path, *, commit: str = "HEAD", epoch: str) -> list[Path]:
 
 
 def bill_of_materials(version: str, wheel: bytes, epoch: int) -> str:
-    """The SBOM in CycloneDX's JSON: every pinned package that an installation may bring, and who needs it."""
+    """The SBOM in CycloneDX JSON: every pinned package of an installation, and the packages that need it."""
     digest = sha256(wheel).hexdigest()
     root = f"pkg:pypi/tokenferry@{version}"
     pins = dict(_pins())
@@ -92,7 +92,7 @@ def _component(name: str, pin: tuple[str, list[str]], reference: str) -> dict[st
         "name": name,
         "version": version,
         "purl": reference,
-        # One of these is installed: the wheel for the machine, or the source.
+        # Only one of them is installed: the machine's wheel, or the source.
         "properties": [{"name": "tokenferry:accepted-sha256", "value": one} for one in files],
     }
     if _is_here(name) and "License-Expression" in (about := metadata(name)):
@@ -109,7 +109,7 @@ def _pins() -> Iterator[tuple[str, tuple[str, list[str]]]]:
 def _is_here(name: str) -> bool:
     try:
         metadata(name)
-    except PackageNotFoundError:  # for another platform
+    except PackageNotFoundError:  # a package for another platform
         return False
     return True
 
@@ -121,7 +121,7 @@ def _needed(requirements: list[str] | None, references: Mapping[str, str]) -> li
 
 
 def notes(version: str) -> str:
-    """The version's section of the changelog. Raises `SystemExit` where there is none."""
+    """The version's section of the changelog. Raises `SystemExit` if there is none."""
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
     found = re.search(rf"^## {re.escape(version)}\b[^\n]*\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     if found is None:
@@ -130,7 +130,7 @@ def notes(version: str) -> str:
 
 
 def pythons() -> list[Path]:
-    """The oldest Python that is supported and the newest one that is on PATH or of pyenv."""
+    """The oldest supported Python and the newest one on PATH or from pyenv."""
     person = Path(pwd.getpwuid(os.getuid()).pw_dir)  # a test has another HOME
     found: dict[str, Path] = {}
     for minor in range(_OLDEST, _NEWEST):
@@ -146,7 +146,7 @@ def pythons() -> list[Path]:
 
 
 def install(python: Path, wheel: Path, version: str, folder: Path) -> str:
-    """Install the wheel alone, and run it; gives the version of the Python."""
+    """Install the wheel alone and run it; give the version of the Python."""
     inside = make_environment(folder / "venv", python=python, pip=True)
     pip = (str(inside), "-m", "pip", "--quiet", "--disable-pip-version-check", "install")
     _run(*pip, "--require-hashes", "--only-binary", ":all:", "-r", str(ROOT / "requirements" / "run.txt"))

@@ -1,4 +1,4 @@
-"""The site's hooks (mkdocs.yml): the pages at the root of the tree and the generated reference join those of docs/."""
+"""The site's hooks (mkdocs.yml): add the pages at the root of the tree and the generated reference to docs/."""
 
 import posixpath
 import re
@@ -12,7 +12,7 @@ from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import reference  # beside this file
+import reference  # in this folder
 
 ROOT_PAGES: Final = {
     "README.md": "index.md",
@@ -21,7 +21,7 @@ ROOT_PAGES: Final = {
     "SECURITY.md": "security-policy.md",
     "bench/README.md": "benchmarks.md",
 }
-"""Pages outside docs/ by their path in the tree, and what they are called in the site."""
+"""Pages outside docs/: their path in the tree, and their page in the site."""
 _LINK: Final = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -42,7 +42,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def _moved(text: str, path: str, name: str) -> str:
-    """The text of the file at `path` with its links as the page `name` needs them; what has no page is only named."""
+    """The text of the file at `path`, its links rewritten for the page `name`. A link without a page becomes text."""
 
     def link(found: re.Match[str]) -> str:
         picture, words, target, anchor = found.groups("")

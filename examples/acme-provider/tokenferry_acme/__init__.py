@@ -1,3 +1,3 @@
-"""Never imported by tokenferry: it reads tokenferry.toml, which lies beside this file."""
+"""Never imported: tokenferry only reads tokenferry.toml in this folder."""
 
 raise RuntimeError("tokenferry reads the declaration and imports nothing")

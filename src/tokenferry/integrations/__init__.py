@@ -1,6 +1,6 @@
-"""Credentials for the HTTP client and the SDKs that a program uses already. Each library is imported when it is needed.
+"""Credentials for a program's HTTP client or SDK. Each library is imported on first use.
 
-`broker` is the default one where none is given; `name` picks the account as in `Broker.resolve`.
+`broker` is the default broker unless one is given; `name` picks the account as in `Broker.resolve`.
 """
 
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tokenferry.integrations._openai import ApiKeyProvider, AsyncApiKeyProvider
 
 OLDEST_SDKS: Final = {"anthropic": "2.11", "google-genai": "3.6", "openai": "3"}
-"""The oldest version of each SDK that this works with."""
+"""The oldest supported version of each SDK."""
 _MODULES: Final = {"google-genai": "google.genai"}
 
 __all__ = [
@@ -47,10 +47,10 @@ __all__ = [
 
 
 def auth(name: str | None = None, *, broker: Broker | None = None) -> "Auth":
-    """An `httpx2.Auth` for clients of both kinds: `httpx2.Client(auth=tokenferry.auth("work"))`.
+    """An `httpx2.Auth` for synchronous and asynchronous clients: `httpx2.Client(auth=tokenferry.auth("work"))`.
 
-    The account's credential takes the place of any other in the request. A refused one (401) is renewed, and the
-    request sent once more if there is another and its body can be sent again; else the caller gets the 401.
+    It replaces every other credential in the request. After a 401 it refreshes the credential and sends the request
+    once more, if there is another credential and the body can be sent again; otherwise the caller gets the 401.
     """
     from tokenferry.integrations._httpx2 import Auth  # noqa: PLC0415  # httpx2 costs 80 ms
 
@@ -58,10 +58,10 @@ def auth(name: str | None = None, *, broker: Broker | None = None) -> "Auth":
 
 
 def anthropic_credentials(name: str | None = None, *, broker: Broker | None = None) -> "Credentials":
-    """What `Anthropic(credentials=...)` takes, for what its provider takes as a bearer token.
+    """Pass it as `Anthropic(credentials=...)`, for providers that take a bearer token.
 
-    The SDK sends what it gets here as one, so for a key that goes into `x-api-key` a request raises `UsageError`: give
-    that to `Anthropic(api_key=...)`. Raises `UsageError` where the SDK is missing.
+    The SDK sends every such credential as a bearer token. For a key that belongs in `x-api-key` a request raises
+    `UsageError`; pass that key as `Anthropic(api_key=...)`. Raises `UsageError` if the SDK is missing.
     """
     need_package("anthropic")
     from tokenferry.integrations._anthropic import Credentials  # noqa: PLC0415  # the SDK costs a second
@@ -70,7 +70,7 @@ def anthropic_credentials(name: str | None = None, *, broker: Broker | None = No
 
 
 def async_anthropic_credentials(name: str | None = None, *, broker: Broker | None = None) -> "AsyncCredentials":
-    """What `AsyncAnthropic(credentials=...)` takes. It takes the synchronous kind as well, at the cost of a thread."""
+    """Pass it as `AsyncAnthropic(credentials=...)`, which accepts the synchronous kind, too, on a thread."""
     need_package("anthropic")
     from tokenferry.integrations._anthropic import AsyncCredentials  # noqa: PLC0415  # the SDK costs a second
 
@@ -78,9 +78,9 @@ def async_anthropic_credentials(name: str | None = None, *, broker: Broker | Non
 
 
 def openai_api_key(name: str | None = None, *, broker: Broker | None = None) -> "ApiKeyProvider":
-    """What `OpenAI(api_key=...)` takes: it is asked before every request.
+    """Pass it as `OpenAI(api_key=...)`: the SDK calls it before every request.
 
-    That SDK does not tell of refused tokens; `auth` as the `auth` of its `http_client` would.
+    This SDK doesn't report rejected tokens. To refresh them, use `auth` as the `auth` of its `http_client`.
     """
     from tokenferry.integrations._openai import ApiKeyProvider  # noqa: PLC0415  # like its siblings
 
@@ -88,17 +88,17 @@ def openai_api_key(name: str | None = None, *, broker: Broker | None = None) -> 
 
 
 def async_openai_api_key(name: str | None = None, *, broker: Broker | None = None) -> "AsyncApiKeyProvider":
-    """What `AsyncOpenAI(api_key=...)` takes; see `openai_api_key`."""
+    """Pass it as `AsyncOpenAI(api_key=...)`; see `openai_api_key`."""
     from tokenferry.integrations._openai import AsyncApiKeyProvider  # noqa: PLC0415  # like its siblings
 
     return AsyncApiKeyProvider(broker or default_broker(), name)
 
 
 def need_package(package: str) -> None:
-    """Raise `UsageError`, which names the command that installs it, where an SDK is missing."""
+    """Raise `UsageError` if an SDK is missing, with the command that installs it."""
     try:
         is_there = find_spec(_MODULES.get(package, package)) is not None
-    except ModuleNotFoundError:  # of the package around it
+    except ModuleNotFoundError:  # the enclosing package is missing
         is_there = False
     if not is_there:
         raise UsageError(

@@ -8,8 +8,10 @@ from tokenferry.errors import TokenferryError, UsageError
 from tokenferry.integrations._sdk_errors import for_sdks
 
 _ASK_EVERY_TIME: Final = 0
-"""As `expires_at`: the SDK keeps no copy, so what other processes change counts here, too. A warm answer costs less
-than the SDK's own cache."""
+"""The value of `expires_at`: the SDK caches nothing, so changes by other processes take effect at once.
+
+A warm answer costs less than the SDK's own cache.
+"""
 
 
 class _Provider:
@@ -19,10 +21,10 @@ class _Provider:
         self._last: tuple[Credential, AccessToken] | None = None
 
     def _is_refused(self, credential: Credential) -> bool:
-        """Tell whether a 401 that the SDK saw means this credential, and if so the broker, which then renews it.
+        """Whether a 401 that the SDK saw means this credential. If so, the broker learns of it, and refreshes it.
 
-        The SDK doesn't say which token was refused, so a refusal may be about one before. It isn't about a token that
-        was not handed out yet, and one that was granted a moment ago is given the benefit of the doubt.
+        The SDK doesn't say which token was rejected; it may be an earlier one. A token that was not handed out yet
+        can't be the one, and one granted a moment ago is assumed to be valid.
         """
         last = self._last
         is_new_here = last is not None and last[0].secret != credential.secret
@@ -49,7 +51,7 @@ class Credentials(_Provider):
     """An `AccessTokenProvider` of the anthropic SDK."""
 
     def __call__(self, *, force_refresh: bool = False) -> AccessToken:
-        """Raises what `Broker.resolve` raises, as an `AnthropicError` besides, which the SDK lets pass."""
+        """Raises what `Broker.resolve` raises, also as an `AnthropicError`, which the SDK doesn't retry."""
         try:
             credential = self._broker.resolve(self._name)
             if force_refresh and self._is_refused(credential):
@@ -63,7 +65,7 @@ class AsyncCredentials(_Provider):
     """An `AsyncAccessTokenProvider` of the anthropic SDK."""
 
     async def __call__(self, *, force_refresh: bool = False) -> AccessToken:
-        """Raises what `Broker.aresolve` raises, as an `AnthropicError` besides, which the SDK lets pass."""
+        """Raises what `Broker.aresolve` raises, also as an `AnthropicError`, which the SDK doesn't retry."""
         try:
             credential = await self._broker.aresolve(self._name)
             if force_refresh and self._is_refused(credential):

@@ -1,4 +1,4 @@
-"""The variables that carry a credential into a program's environment."""
+"""The environment variables that carry a credential into a program."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tokenferry.secret import Secret
 
 ANTHROPIC_URL: Final = "https://api.anthropic.com"
 SOCKET_URL: Final = "http://gateway.local"
-"""What programs call a gateway that they reach by its socket alone; there any name will do."""
+"""The URL of a gateway behind a socket; any host name would do."""
 _ANTHROPIC_TYPES: Final = ("anthropic", "claude-max", "console", "sandbox")
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9]+")
 
@@ -22,10 +22,10 @@ Variables: TypeAlias = tuple[tuple[str, Secret | str], ...]
 
 
 def variables_of(provider: Provider, credential: Credential) -> Variables:
-    """Name the variables from which programs take this credential, and the address it belongs to.
+    """The variables with which programs take this credential, and its address.
 
-    A provider that declares none is given one made of its name. The address is set where programs would otherwise
-    send the credential to Anthropic.
+    A provider that declares none gets one made of its name. The address is set if programs would otherwise send the
+    credential to Anthropic.
     """
     is_key = credential.kind == "api-key"
     is_anthropics = provider.provider_type in _ANTHROPIC_TYPES
@@ -43,9 +43,9 @@ def variables_of(provider: Provider, credential: Credential) -> Variables:
 
 
 def variables_of_gateway(key: Secret, url: str | None, socket: Path | None = None) -> Variables:
-    """Name the variables that send a program's requests through the gateway.
+    """The variables that send a program's requests through the gateway.
 
-    Claude Code uses the socket where there is one; other programs need the URL. TLS is not spoken on the socket.
+    Claude Code uses the socket if there is one; other programs need the URL. The socket has no TLS.
     """
     variables: Variables = (("ANTHROPIC_AUTH_TOKEN", key), ("ANTHROPIC_BASE_URL", url or SOCKET_URL))
     if socket is None or (url is not None and url.startswith("https:")):
@@ -54,14 +54,14 @@ def variables_of_gateway(key: Secret, url: str | None, socket: Path | None = Non
 
 
 def assignments(variables: Iterable[tuple[str, Secret | str]]) -> list[str]:
-    """One `NAME=value` each, secrets revealed, quoted for a shell where that is needed."""
+    """`NAME=value` for each, with secrets revealed, quoted for a shell where needed."""
     return [
         f"{name}={shlex.quote(value.reveal() if isinstance(value, Secret) else value)}" for name, value in variables
     ]
 
 
 def sample_request(model: str) -> str:
-    """A command that asks the gateway one short question, in a shell that has the lines of `setup_lines`."""
+    """A command that sends the gateway one short question, for a shell with the lines of `setup_lines`."""
     question = {"model": model, "max_tokens": 32, "messages": [{"role": "user", "content": "Say hello."}]}
     return (
         'curl "$ANTHROPIC_BASE_URL/v1/messages" -H "authorization: Bearer $ANTHROPIC_AUTH_TOKEN" '
@@ -70,7 +70,7 @@ def sample_request(model: str) -> str:
 
 
 def setup_lines(name: str, key: Secret, url: str) -> list[str]:
-    """The lines to send to a colleague: with them in a shell, tools use the gateway with a client key of this name."""
+    """The lines to send to a colleague: in a shell with them, tools use the gateway with the client key `name`."""
     lines = [f"# tokenferry: client key {name}. Put these lines into your shell's profile, or run them before a tool."]
     lines += [f"export {line}" for line in assignments(variables_of_gateway(key, url))]
     if is_loopback(urlsplit(url).hostname):

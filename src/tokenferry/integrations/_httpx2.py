@@ -17,14 +17,14 @@ _FORBIDDEN: Final = 403
 
 
 class Auth(httpx2.Auth):
-    """Puts an account's credential into requests, and renews a refused one once."""
+    """Adds an account's credential to requests, and refreshes a rejected one once."""
 
     def __init__(self, broker: Broker, name: str | None) -> None:
         self._broker = broker
         self._name = name
 
     def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
-        """Raises what `Broker.resolve` raises, unless there is a refusal to give back instead."""
+        """Raises what `Broker.resolve` raises, unless it can return a rejection instead."""
         first = self._broker.resolve(self._name)
         response = yield _presenting(request, first.headers())
         if response.status_code == _FORBIDDEN:
@@ -59,17 +59,17 @@ class Auth(httpx2.Auth):
 
 
 def _is_refusal(response: httpx2.Response) -> bool:
-    """Whether it is about the credential: a 401, or a 403 that names an invalid or revoked token."""
+    """Whether the response rejects the credential: a 401, or a 403 that names an invalid or revoked token."""
     if response.status_code != _FORBIDDEN:
         return response.status_code == _UNAUTHORIZED
-    from tokenferry.limits import classify  # noqa: PLC0415  # few answers need it
+    from tokenferry.limits import classify  # noqa: PLC0415  # few responses need it
 
     headers = {name: value for name, value in response.headers.items() if name != "content-encoding"}
     return classify(_FORBIDDEN, headers, response.content, now=0.0, provider_format="anthropic").action == "refresh"
 
 
 def _presenting(request: httpx2.Request, presented: tuple[tuple[str, str], ...]) -> httpx2.Request:
-    """Make these the request's only credential; the beta names that it needs join those asked for."""
+    """Make these the request's only credential, and add the beta names that it needs."""
     headers = request.headers
     for name in _CREDENTIAL_HEADERS:
         headers.pop(name, None)
@@ -79,7 +79,7 @@ def _presenting(request: httpx2.Request, presented: tuple[tuple[str, str], ...])
 
 
 def _can_be_sent_again(request: httpx2.Request) -> bool:
-    """A body that is read as it is sent, from a file or an iterator, is used up."""
+    """Whether the body can be sent again: one read from a file or an iterator is used up."""
     try:
         return request.content is not None
     except httpx2.RequestNotRead:

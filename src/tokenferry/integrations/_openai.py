@@ -2,7 +2,7 @@ from tokenferry.broker import Broker
 
 
 class ApiKeyProvider:
-    """Gives the account's key or access token as it is now."""
+    """Gives the account's current key or access token."""
 
     def __init__(self, broker: Broker, name: str | None) -> None:
         self._broker = broker
@@ -14,7 +14,7 @@ class ApiKeyProvider:
 
 
 class AsyncApiKeyProvider:
-    """The same, awaited."""
+    """The asynchronous kind."""
 
     def __init__(self, broker: Broker, name: str | None) -> None:
         self._broker = broker

@@ -1,4 +1,4 @@
-"""Errors of ours that the vendors' SDKs let pass: they would retry any other, and call it "Connection error."."""
+"""Our errors in a form that the vendors' SDKs raise unchanged. They retry others and report "Connection error."."""
 
 import sys
 from functools import cache
@@ -10,7 +10,7 @@ _FAMILIES: Final = (("anthropic", "AnthropicError"), ("openai", "OpenAIError"))
 
 
 def for_sdks(fault: TokenferryError) -> TokenferryError:
-    """The same error, of the family of each SDK besides that this process has imported."""
+    """The same error, also of the family of each SDK that this process has imported."""
     families = tuple(getattr(sys.modules[name], error) for name, error in _FAMILIES if name in sys.modules)
     if not families:
         return fault
