@@ -2,6 +2,7 @@
 
     python scripts/mutate.py refresh limits routing wire pool
     python scripts/mutate.py wire --sample 200 --seed 1
+    python scripts/mutate.py wire/chat 'wire/_*.py'
 
 A mutant is one changed comparison, operator, constant, condition or returned value. Messages and annotations stay. The
 script prints each survivor with its line. Read it: the tests have a gap, or the change makes no difference.
@@ -300,17 +301,18 @@ def _in_process(run: Callable[[], int]) -> int:
 
 
 def main() -> None:
-    """Try each room; exit with 1 if its tests fail without a mutant."""
+    """Try each place; exit with 1 if its tests fail without a mutant."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("rooms", nargs="+")
-    asked.add_argument("--sample", type=int, help="mutants of each room; all if left out")
+    asked.add_argument("places", nargs="+", help="rooms, folders in them, or patterns of files")
+    asked.add_argument("--sample", type=int, help="mutants of each place; all if left out")
     asked.add_argument("--seed", type=int, default=1)
     options = asked.parse_args()
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))  # as `python -m pytest` does; tests import the package `bench` from there
-    for room in options.rooms:
+    for place in options.places:
+        room, files = place.split("/")[0], SOURCE.glob(f"{place}/**/*.py" if (SOURCE / place).is_dir() else place)
         folders = [str(ROOT / "tests" / one) for one in [room, *_BESIDE.get(room, ())]]
-        every = [one for file in sorted((SOURCE / room).rglob("*.py")) for one in mutants(file)]
+        every = [one for file in sorted(files) for one in mutants(file)]
         size = len(every) if options.sample is None else min(options.sample, len(every))
         sample = every if options.sample is None else random.Random(options.seed).sample(every, size)
         in_functions: list[tuple[Mutant, Functions]] = []
@@ -326,7 +328,7 @@ def main() -> None:
             if not _is_caught(partial(_run_imported, folders, mutant), _MOST_SECONDS):
                 alive += 1
                 _print(mutant, "at import", sys.stdout)
-        print(f"{room}: {size - alive} of {size} mutants caught, of {len(every)}", flush=True)
+        print(f"{place}: {size - alive} of {size} mutants caught, of {len(every)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -326,6 +326,13 @@ def test_text_between_two_calls_comes_between_or_after_them_whole() -> None:
     assert "".join(block.get("text", "") for block in built["content"]) == "so it is"
 
 
+def test_text_that_waited_for_a_call_precedes_reasoning_that_follows_the_call() -> None:
+    head, tail = fragment(0, id="a", name="a", arguments='{"x"'), fragment(0, arguments=": 1}")
+    deltas = [head, {"content": "1"}, tail, {"reasoning": "2"}, {"content": "3"}]
+    built = message(translated(*map(chunk, deltas), chunk(finish="stop"), DONE))
+    assert [block.get("thinking") or block.get("text") for block in built["content"]] == [None, "1", "2", "3"]
+
+
 @pytest.mark.parametrize(
     "delta",
     [

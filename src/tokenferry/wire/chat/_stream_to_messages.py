@@ -143,7 +143,7 @@ class ChatStreamToMessages(MessagesWriter):
                 return  # thinking within a call is left out: its block would have to precede the call
             self._write_calls()
             if kind == "text":
-                text, self._late = "".join(self._late), []
+                return
         if blocks.kind:
             self._out.append(blocks.stop(self._signature))
         if kind == "text":
@@ -217,7 +217,7 @@ class ChatStreamToMessages(MessagesWriter):
             self._out.append(blocks.arguments("".join(fragments)))
 
     def _write_calls(self) -> None:
-        """Write the rest of all calls."""
+        """Write the rest of all calls, and the text that waits for their end."""
         while self._open < len(self._calls):
             call = self._calls[self._open]
             if not call.name:
@@ -228,6 +228,9 @@ class ChatStreamToMessages(MessagesWriter):
                 raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are not a JSON object")
             self._write(call)
             self._end_call()
+        if self._late:
+            text, self._late = "".join(self._late), []
+            self._text(text, "text")
 
     def _end_call(self) -> None:
         """End the open call's block."""
@@ -244,8 +247,6 @@ class ChatStreamToMessages(MessagesWriter):
             for is_thought, part in self._tag.end():
                 self._text(part, "thinking" if is_thought else "text")
         self._write_calls()
-        if self._late:
-            self._text("".join(self._late), "text")
         if self._finish is None and self._blocks.is_empty:
             raise UnreadableAnswer("the upstream ended the answer before it was complete")
         self._out.append(self._blocks.stop(self._signature))
