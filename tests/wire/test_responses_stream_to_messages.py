@@ -272,6 +272,25 @@ def test_a_refusal_is_text_and_says_so() -> None:
     assert (texts(built), built["stop_reason"]) == (["no"], "refusal")
 
 
+def test_texts_that_come_in_one_piece_each_are_all_there() -> None:
+    def whole(kind: str, index: int, **fields: Any) -> bytes:
+        return named(f"response.{kind}.done", output_index=index, **fields)
+
+    pieces = [
+        added(0, **REASONING),
+        *(whole("reasoning_summary_text", 0, summary_index=number, text=f"hm {number}") for number in range(2)),
+        done(0, **REASONING),
+        added(1, **MESSAGE),
+        *(whole("output_text", 1, content_index=number, text=f"so {number}") for number in range(2)),
+        done(1, **MESSAGE),
+        added(2, **MESSAGE),
+        whole("refusal", 2, refusal="no"),
+        done(2, **MESSAGE),
+    ]
+    built = message(translated(CREATED, *pieces, COMPLETED))
+    assert (texts(built), built["stop_reason"]) == (["hm 0\n\nhm 1", "so 0so 1", "no"], "refusal")
+
+
 @given(
     given_tokens=st.integers(0, 10**6),
     cached=st.integers(0, 10**6),

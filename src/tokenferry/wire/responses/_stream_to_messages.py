@@ -95,8 +95,8 @@ class ResponsesStreamToMessages(MessagesWriter):
             self._take(event, event.item)
         elif (field := _WHOLE.get(kind)) is not None:
             item = self._by_key.get(_key(event, event.item_id))
-            if item is not None and not item.source and (text := getattr(event, field)):
-                self._append(item, text, kind)
+            if item is not None and item.source in {"", kind} and (text := getattr(event, field)):
+                self._append(item, text, kind, event.summary_index)
         elif kind in {"error", "response.failed"}:
             fault = None if event.response is None else fault_of(event.response)
             self._out.append(self._fail(fault or read_fault(_as_error(data)) or UNEXPLAINED))
@@ -118,17 +118,11 @@ class ResponsesStreamToMessages(MessagesWriter):
 
     def _add(self, event: ResponsesEvent, kind: _BlockKind) -> None:
         item = self._item(_key(event, event.item_id), kind)
-        source, text = event.type, event.delta
         if item.is_done:
             raise UnreadableAnswer("the upstream's answer adds to a complete item")
-        if source == "response.refusal.delta":
-            self._is_refused = True
-        elif item.source not in {"", source} and kind == "thinking":
+        if item.source not in {"", event.type} and kind == "thinking":
             return  # the reasoning itself beside its summary, or the other way round
-        if event.summary_index is not None and event.summary_index != item.summary:
-            item.summary = event.summary_index
-            text = f"\n\n{text}" if item.source else text
-        self._append(item, text, source)
+        self._append(item, event.delta, event.type, event.summary_index)
 
     def _take(self, event: ResponsesEvent, received: AnswerItem) -> None:
         """Handle the beginning or the end of an item."""
@@ -158,12 +152,17 @@ class ResponsesStreamToMessages(MessagesWriter):
         self._items.append(item)
         return item
 
-    def _append(self, item: _StreamedItem, text: Any, source: str) -> None:
+    def _append(self, item: _StreamedItem, text: Any, source: str, summary: int | None = None) -> None:
+        """Add a piece. `summary` is the index of the part of the summary that it belongs to."""
         if not isinstance(text, str):
             raise UnreadableAnswer("the upstream sent an event whose text is not a string")
         if not text:
             return
+        if summary is not None and summary != item.summary:
+            item.summary = summary
+            text = f"\n\n{text}" if item.source else text
         item.source = source
+        self._is_refused |= source.startswith("response.refusal.")
         if item.kind == "tool_use":
             self._hold(text)
             item.arguments.append(text)
