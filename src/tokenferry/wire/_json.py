@@ -45,15 +45,14 @@ class RequestReader(Generic[RequestT]):
         try:
             try:
                 return self._decoder.decode(body)
-            except msgspec.ValidationError as fault:
-                if self._complete is None and "unknown field" not in str(fault):
+            except msgspec.DecodeError as fault:
+                is_wrong = isinstance(fault, msgspec.ValidationError) and "unknown field" not in str(fault)
+                if is_wrong and self._complete is None:
                     raise
-                document = msgspec.json.decode(body)
+                document = _decoded(body)
                 if self._complete is not None:
                     self._complete(document)
                 return self._decoder.decode(encode(_prune(document, _shape(self._kind), left_out)))
-            except msgspec.DecodeError:
-                return self._decoder.decode(_without_halves(body))
         except RecursionError:
             raise Unfit("the request's body is nested too deeply") from None
         except ValueError as fault:  # msgspec's errors too
@@ -63,19 +62,20 @@ class RequestReader(Generic[RequestT]):
 def decode(part: bytes) -> Any:
     """Decode a part of a request that the structs left raw. Raises `Unfit`."""
     try:
-        try:
-            return msgspec.json.decode(part)
-        except msgspec.DecodeError:
-            return msgspec.json.decode(_without_halves(part))
+        return _decoded(part)
     except RecursionError:
         raise Unfit("a schema is nested too deeply") from None
     except ValueError as fault:  # msgspec's errors too
         raise Unfit(f"a schema can't be translated: {_shortened(str(fault))}") from None
 
 
-def _without_halves(text: bytes) -> bytes:
-    """Replace half surrogate pairs by "?": clients cut texts in the middle of a pair."""
-    return json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
+def _decoded(text: bytes) -> Any:
+    """Decode JSON. Half surrogate pairs become "?": clients cut texts in the middle of a pair."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        document = json.loads(bytes(text))
+        return msgspec.json.decode(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _shortened(reason: str) -> str:

@@ -14,6 +14,7 @@ from tokenferry.wire.gemini._spelling import camel
 
 _NUMBERS: Final = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 """Counts that the vendor writes as strings, since they may have 64 bits."""
+_MOST_DIGITS: Final = 19
 _DROPPED: Final = frozenset(("nullable", "propertyOrdering", "property_ordering", "example"))
 
 
@@ -46,7 +47,8 @@ def _keyword(name: str, value: Any) -> Any:
         return _converted(value)
     if name in {"anyOf", "oneOf", "allOf", "prefixItems"} and isinstance(value, list):
         return [_converted(one) for one in value]
-    return int(value) if name in _NUMBERS and isinstance(value, str) and value.isdecimal() else value
+    is_count = name in _NUMBERS and isinstance(value, str) and value.isdecimal() and len(value) <= _MOST_DIGITS
+    return int(value) if is_count else value
 
 
 def _type(value: Any) -> Any:
