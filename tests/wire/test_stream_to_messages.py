@@ -234,6 +234,8 @@ def test_a_conversation_that_proves_too_long_amid_the_stream_has_the_words_that_
         ({"type": "invalid_request_error"}, "invalid_request_error"),
         ({"code": "invalid_api_key"}, "authentication_error"),
         ({"code": 502}, "api_error"),
+        ({"code": "429"}, "rate_limit_error"),
+        ({"code": "9" * 5000}, "api_error"),
         ({"status": "UNAVAILABLE", "code": 503}, "overloaded_error"),
         ({"type": "of a new kind"}, "api_error"),
     ],

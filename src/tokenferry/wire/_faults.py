@@ -33,7 +33,7 @@ _TOO_LONG: Final = (
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
 _OVERLOADED_STATUS: Final = 529
-_STATUSES: Final = range(400, 600)
+_STATUSES: Final = {str(status): status for status in range(400, 600)}
 # Statuses with the meaning of another.
 _SAME: Final = {408: 504, 422: 400, 498: 529, 502: 500, 503: 529}
 _KNOWN: Final = frozenset((400, 401, 402, 403, 404, 413, 429, 500, 504, 529))
@@ -72,7 +72,7 @@ def read_fault(body: bytes, status: int | None = None) -> UpstreamFault | None:
     codes = [str(reported[name]) for name in _NAMES if isinstance(reported.get(name), str | int)]
     codes += _reasons(reported.get("details"))
     meant = next((_STATUS_OF[code] for code in codes if code in _STATUS_OF), _SERVER_ERROR)
-    known = status or next((int(code) for code in codes if code.isdecimal() and int(code) in _STATUSES), meant)
+    known = status or next((_STATUSES[code] for code in codes if code in _STATUSES), meant)
     if known >= _SERVER_ERROR and meant == _OVERLOADED_STATUS:
         known = meant
     elif _GOOGLES_REFUSAL in codes:

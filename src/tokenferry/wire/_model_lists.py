@@ -87,7 +87,6 @@ class ModelsCodec:
 
     def error(self, status: int, body: bytes, request_id: str) -> tuple[int, bytes]:
         found = read_fault(body, status)
-        assert found is not None  # with a status there is always one
         if self._client == "anthropic":
             return messages_error(found, request_id)
         return gemini_error(found) if self._client == "gemini" else openai_error(found)

@@ -78,9 +78,10 @@ class MessagesStreamToGemini(MessagesReader):
             )
 
     def _end_block(self, index: int) -> None:
-        block, self._open = self._open, None
+        block = self._open
         if block is None or index != self._block:
             return
+        self._open = None
         text = "".join(self._texts)
         match block.type:
             case "thinking":

@@ -83,8 +83,7 @@ class MessagesReader(EventTranslator):
                 self._inputs[index] = [] if given in EMPTY_INPUTS else [given.decode("utf-8", "replace")]
             self._begin(index, event.content_block)
         elif kind == "content_block_stop":
-            self._check_input(index)
-            self._end_block(index)
+            self._finish_block(index)
 
     def _hold(self, index: int, arguments: str) -> None:
         self._inputs[index].append(arguments)
@@ -92,9 +91,10 @@ class MessagesReader(EventTranslator):
         if self._held_inputs > _MOST_HELD:
             raise UnreadableAnswer(f"the upstream's tool calls have more than {_MOST_HELD:,} characters")
 
-    def _check_input(self, index: int) -> None:
+    def _finish_block(self, index: int) -> None:
         text = "".join(self._inputs.pop(index, ()))
         self._is_cut |= bool(text) and not is_object(text)
+        self._end_block(index)
 
     def _frame(self, event: AnswerEvent, data: bytes) -> None:
         """Handle an event that concerns the whole answer."""
@@ -105,14 +105,14 @@ class MessagesReader(EventTranslator):
                 self._start(event.message.id, event.message.model or self._sent.model)
             case "message_delta":
                 self.usage = read_usage(event.usage, self.usage)
-                self._stop = self._stop if event.delta is None else event.delta.stop_reason
+                self._stop = (event.delta and event.delta.stop_reason) or self._stop
             case "message_stop":
                 if not self._is_started:
                     raise UnreadableAnswer("the upstream's answer begins without message_start")
                 if self._stop is None:
                     raise UnreadableAnswer("the upstream ended the answer without a stop reason")
-                for index in list(self._inputs):
-                    self._check_input(index)
+                for index in list(self._inputs):  # calls whose end was left out
+                    self._finish_block(index)
                 if self._is_cut and self._stop not in _CUT_SHORT:
                     raise UnreadableAnswer("the arguments of the model's call are not a JSON object")
                 self._complete()
