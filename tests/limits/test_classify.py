@@ -92,6 +92,12 @@ def test_the_words_count_however_they_are_led_to(message: str, cause: str) -> No
     assert judge(400, content=body(message)).cause == cause
 
 
+@pytest.mark.parametrize("status", [-1, 0, 101, 302, 999, 1000, 2000])
+def test_a_status_that_means_nothing_here_is_returned_as_it_is(status: int) -> None:
+    verdict = judge(status)
+    assert (verdict.scope, verdict.action, verdict.hold) == ("request", "return", "none")
+
+
 def test_words_count_with_their_status_alone() -> None:
     assert judge(500, content=body("Your credit balance is too low")).scope == "provider"
     assert judge(404, content=body("out of extra usage")).cause == "not-found"
@@ -161,8 +167,10 @@ def test_a_body_that_cannot_be_read_counts_for_nothing(coding: str) -> None:
     assert judge(400, {"content-encoding": coding}, body("Your credit balance is too low")).cause == "invalid-request"
 
 
-def test_no_more_than_64_kib_are_inflated() -> None:
-    bomb = gzip.compress(b" " * (64 << 20))
+@pytest.mark.parametrize("first", [0, 40 << 10, 64 << 10])
+def test_no_more_than_64_kib_are_inflated(first: int) -> None:
+    """Of one member, and of several, wherever the limit is among them."""
+    bomb = gzip.compress(b" " * first) + gzip.compress(b" " * (8 << 20), 1)
     assert readable({"content-encoding": "gzip"}, bomb) == b" " * (64 << 10)
     padded = gzip.compress(body("Your credit balance is too low") + b" " * (1 << 20))
     assert judge(400, {"content-encoding": "gzip"}, padded).cause == "no-credit"
@@ -306,6 +314,7 @@ def test_a_date_counts_within_31_days_else_an_hour(date: str, hold: str, until: 
     ("reported", "hold", "until"),
     [
         ({"resets_in_seconds": 600}, "retry-after", NOW + 600),
+        ({"resets_in_seconds": 1}, "retry-after", NOW + 1),
         ({"resets_at": NOW + 700}, "retry-after", NOW + 700),
         ({"resets_in_seconds": 600, "resets_at": NOW + 700}, "retry-after", NOW + 600),
         ({"resets_in_seconds": 40 * 86_400}, "long", None),

@@ -63,6 +63,13 @@ def test_what_only_resembles_an_error_is_none(document: object) -> None:
     assert read_error(json.dumps(document).encode()) is None
 
 
+@pytest.mark.parametrize("shape", ["{}", '{{"type": "t", "message": {}}}'])
+def test_a_message_is_read_up_to_2000_characters(shape: str) -> None:
+    error = read_error(f'{{"error": {shape.format(json.dumps("x" * 5000))}}}'.encode())
+    assert error is not None
+    assert error.message == "x" * 2000
+
+
 def test_details_name_the_kind_as_well() -> None:
     body = {"error": {"type": "a", "message": "", "details": {"error_code": "enforced_spend_limit_reached", "code": 5}}}
     error = read_error(json.dumps(body).encode())
@@ -89,12 +96,17 @@ def test_a_page_is_known_as_one(body: bytes) -> None:
         b"[" * 100_000,
         b"\xff\xfe",
         b"data:",
-        b" " * 2_000_000 + b'{"error": "late"}',
         START + DELTA,
     ],
 )
 def test_a_body_without_an_error_tells_of_none(body: bytes) -> None:
     assert read_error(body) is None
+
+
+@pytest.mark.parametrize(("size", "message"), [(1 << 20, "late"), ((1 << 20) + 1, None)])
+def test_a_body_of_at_most_a_mebibyte_is_read(size: int, message: str | None) -> None:
+    error = read_error(b'{"error": "late"}'.rjust(size))
+    assert (error and error.message) == message
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
@@ -124,8 +136,9 @@ def test_an_error_in_a_stream_of_chat_completions_is_told_from_one_after_content
 
 
 def test_an_event_of_several_lines_and_unknown_ones_are_read() -> None:
-    body = b'event: error\ndata: {"error":\ndata: {"type": "x", "message": "y"}}\n\n'
+    body = b'event: error\ndata: {"error":\ndata:{"type": "x", "message": "y"}}\n\n'
     assert read_error(body) == AnswerError("x", "y", frozenset({"x"}))
+    assert read_error(body.replace(b"data: ", b"data:")) == read_error(body), "the blank is optional"
     unknown = b'event: new\ndata: {"type": "new_thing"}\n\n'
     error = read_error(unknown + body)
     assert error is not None

@@ -43,5 +43,7 @@ def test_junk_never_raises(body: bytes) -> None:
     read_usage(body)
 
 
-def test_what_is_very_long_is_not_looked_at() -> None:
-    assert read_usage(json.dumps({"five_hour": {"utilization": 1}, "x": "y" * 70_000}).encode()) is None
+@pytest.mark.parametrize(("size", "is_read"), [(64 << 10, True), ((64 << 10) + 1, False)])
+def test_an_answer_of_at_most_64_kib_is_read(size: int, *, is_read: bool) -> None:
+    body = json.dumps({"five_hour": {"utilization": 1}}).encode()
+    assert (read_usage(body.ljust(size)) is not None) == is_read

@@ -270,6 +270,7 @@ def test_a_dead_refresh_token_is_presented_once_and_a_new_login_clears_the_failu
         with pytest.raises(NeedsLogin, match="refresh token is dead"):
             ask(NAME)
     assert rig.endpoint.presented == ["refresh-0"]
+    assert first.journal.attempt(NAME) is None, "the failure says it for all"
     assert rig.store.read(NAME).credential == token(), "nothing is written over on failure"
     rig.put(token(number=50))
     rig.endpoint.extra = {"expires_in": LIFETIME}

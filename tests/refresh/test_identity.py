@@ -40,7 +40,7 @@ def test_it_is_read_from_a_variable_of_this_process(monkeypatch: pytest.MonkeyPa
         (b"", "must not be empty"),
         (b"two tokens", "without blanks"),
         (TOKEN.encode() + b"\xff", "printable ASCII"),
-        (TOKEN.encode() * 1000, "more than 16 KiB"),
+        (TOKEN.encode().ljust((16 << 10) + 1, b"x"), "more than 16 KiB"),
     ],
 )
 def test_what_is_no_token_is_reported_without_showing_it(tmp_path: Path, content: bytes, words: str) -> None:
@@ -50,6 +50,12 @@ def test_what_is_no_token_is_reported_without_showing_it(tmp_path: Path, content
         read_identity(Federation(str(path)))
     assert str(path) in str(caught.value)
     assert not leaks(caught.value, TOKEN)
+
+
+def test_a_token_of_16_kib_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text(TOKEN.ljust(16 << 10, "x"))
+    assert read_identity(Federation(str(path))).reveal() == path.read_text()
 
 
 def test_what_is_no_file_does_not_hang(tmp_path: Path) -> None:

@@ -5,23 +5,34 @@ from typing import Any
 
 import pytest
 
+from tokenferry.errors import Unfit
 from tokenferry.pool import AccountGroup, Target
 from tokenferry.providers import Provider
-from tokenferry.routing._codecs import codec_for, thinking_of
-from tokenferry.wire import WireFormat
+from tokenferry.routing._codecs import codec_for, count_codec_for, thinking_of
+from tokenferry.wire import Sent, WireFormat
+
+
+def sent(
+    provider: Provider, model: str, client: WireFormat, fields: dict[str, Any], content: Any = "hi", **target: Any
+) -> Sent:
+    """What is sent there for a request with these fields."""
+    codec = codec_for(provider, Target(AccountGroup("up", ()), model, **target), client)
+    assert codec is not None
+    turn = {"role": "user", "content": content}
+    return codec.request(json.dumps({"model": "m", "messages": [turn], "max_tokens": 30_000} | fields).encode(), model)
+
+
+def up(upstream: WireFormat, most: int | None = None) -> Provider:
+    return Provider("up", "openai", "http://up", wire_format=upstream, max_output_tokens=most)
 
 
 def document(
     upstream: WireFormat, model: str, client: WireFormat = "openai", temperature: float | None = None, **target: Any
 ) -> dict[str, Any]:
-    """What is sent there for a request with an effort."""
-    provider = Provider("up", "openai", "http://up", wire_format=upstream)
-    codec = codec_for(provider, Target(AccountGroup("up", ()), model, **target), client)
-    assert codec is not None
-    turn = {"role": "user", "content": "hi"}
-    asked = {"model": "m", "messages": [turn], "max_tokens": 30_000, "temperature": temperature}
+    """The body that is sent there for a request with an effort."""
     fields = {"output_config": {"effort": "high"}} if client == "anthropic" else {"reasoning_effort": "high"}
-    found: dict[str, Any] = json.loads(codec.request(json.dumps(asked | fields).encode(), model).body)
+    body = sent(up(upstream), model, client, fields | {"temperature": temperature}, **target).body
+    found: dict[str, Any] = json.loads(body)
     return found
 
 
@@ -109,6 +120,60 @@ def test_a_gemini_model_is_asked_to_think_as_its_generation_takes_it(
     """A level and a budget at once, or either at a model that doesn't know it, is a 400."""
     config = document(upstream, model, "anthropic", efforts=efforts)["generationConfig"]
     assert config.get("thinkingConfig") == thinking
+
+
+_OFF = {"thinking": {"type": "disabled"}}
+_FAR = {"thinking": {"type": "enabled", "budget_tokens": 99_000}, "max_tokens": 100_000}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "thinking"),
+    [
+        ("gemini-3-flash", {"output_config": {"effort": "medium"}}, {"thinkingLevel": "MEDIUM"}),
+        ("gemini-3-flash", _OFF, {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.1-pro", {"output_config": {"effort": "medium"}}, {"thinkingLevel": "MEDIUM"}),
+        ("gemini-3.1-pro", _OFF, {"thinkingLevel": "LOW"}),
+        ("gemini-3-pro", {"output_config": {"effort": "medium"}}, {"thinkingLevel": "LOW"}),
+        ("gemini-2.5-pro", _OFF, {"thinkingBudget": 128}),
+        ("gemini-2.5-pro", _FAR, {"includeThoughts": True, "thinkingBudget": 32_768}),
+        ("gemini-2.5-flash", _OFF, {"thinkingBudget": 0}),
+        ("gemini-2.5-flash", _FAR, {"includeThoughts": True, "thinkingBudget": 24_576}),
+    ],
+)
+def test_a_gemini_model_thinks_within_its_vendors_bounds(
+    model: str, fields: dict[str, Any], thinking: dict[str, Any]
+) -> None:
+    """Another level or budget than https://ai.google.dev/gemini-api/docs/thinking lists is a 400."""
+    assert json.loads(sent(up("gemini"), model, "anthropic", fields).body)["generationConfig"]["thinkingConfig"] == (
+        thinking
+    )
+
+
+@pytest.mark.parametrize(("own", "most"), [(None, 5000), (100, 100)])
+def test_a_mappings_output_limit_comes_before_the_providers(own: int | None, most: int) -> None:
+    body = sent(up("openai", 5000), "m", "anthropic", {}, max_output_tokens=own).body
+    assert json.loads(body)["max_tokens"] == most
+
+
+def test_gemini_takes_documents_which_others_need_declared() -> None:
+    source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+    content = [{"type": "document", "source": source}]
+    assert b"JVBERi0=" in sent(up("gemini"), "gemini-3-pro", "anthropic", {}, content).body
+    with pytest.raises(Unfit):
+        sent(up("openai"), "gpt", "anthropic", {}, content)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "place"), [("gemini", "/models/gemini-3-pro"), ("vertex", "/publishers/google/models/gemini-3-pro")]
+)
+def test_a_gemini_model_is_asked_and_counted_where_its_cloud_has_it(upstream: WireFormat, place: str) -> None:
+    provider, target = up(upstream), Target(AccountGroup("up", ()), "gemini-3-pro")
+    assert sent(provider, "gemini-3-pro", "anthropic", {}).path == f"{place}:generateContent"
+    counting = count_codec_for(provider, target)
+    assert counting is not None
+    asked = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode()
+    assert counting.request(asked, "gemini-3-pro").path == f"{place}:countTokens"
+    assert count_codec_for(up("openai"), target) is None
 
 
 def test_a_thought_signature_goes_back_to_the_account_and_model_that_it_came_from() -> None:

@@ -65,14 +65,13 @@ def default_targets_for(
         settings = replace(settings, account=rights.pin, providers=())
     served = {name: provider for name, provider in providers.items() if rights.allows_provider(name)}
     mine = [account for account in accounts if rights.names_account(account.name)]
-    if mine and (settings.account is None or rights.names_account(settings.account)):
-        found = default_targets(settings, served, mine, default_provider)
-        if isinstance(found, DefaultTargets):
-            return found if rights.pin is None else replace(found, rule="the client key is pinned to the account")
-        if settings.account is None and not settings.providers:
-            named = _groups(_named_by(key, served, mine), served, mine)
-            if named:
-                return DefaultTargets(named, "the client key names it")
+    found = default_targets(settings, served, mine, default_provider)
+    if isinstance(found, DefaultTargets):
+        return found if rights.pin is None else replace(found, rule="the client key is pinned to the account")
+    if settings.account is None and not settings.providers:
+        named = _groups(_named_by(key, served, mine), served, mine)
+        if named:
+            return DefaultTargets(named, "the client key names it")
     # The key's holder must not learn of other accounts.
     return no_account(f"no account that client key {key.name} may use can serve; see: tokenferry key show {key.name}")
 
