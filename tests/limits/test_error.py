@@ -41,7 +41,10 @@ def test_both_shapes_are_read() -> None:
             {"type": "response.failed", "response": {"error": {"code": "slow_down", "message": "No"}}},
             AnswerError("", "No", frozenset({"slow_down"})),
         ),
-        ({"error": {"code": 7, "message": "No"}}, AnswerError("", "No")),
+        *(
+            ({"error": {"code": code, "message": "No"}}, AnswerError("", "No", status=status))
+            for code, status in ((7, None), (399, None), (400, 400), (599, 599), (600, None))
+        ),
     ],
 )
 def test_other_vendors_shapes_are_read(document: object, error: AnswerError) -> None:

@@ -12,7 +12,7 @@ class Stopping(threading.Event):
         super().__init__()
         self.left = number
 
-    def wait(self, timeout: float | None = None) -> bool:  # noqa: ARG002
+    def wait(self, timeout: float | None = None) -> bool:
         self.left -= 1
         return self.left <= 0
 

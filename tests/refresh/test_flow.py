@@ -28,7 +28,7 @@ from tokenferry.errors import (
     StorageFailed,
 )
 from tokenferry.oauth import NotSent, TokenResponse, TokenResponseLost
-from tokenferry.refresh import FileJournal, RefreshAttempt, send
+from tokenferry.refresh import FileJournal, RefreshAttempt, RefreshRequest, send
 from tokenferry.refresh import _flow as flow
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, RefreshSettings
@@ -177,6 +177,29 @@ def test_a_failure_on_record_is_raised_without_waiting_for_the_lock(rig: Rig) ->
         broker.resolve(NAME)
     with rig.store.exclusive(NAME, 0), pytest.raises(NeedsLogin, match="refresh token is dead"):
         broker.resolve(NAME)
+
+
+@pytest.mark.parametrize("when", ["before", "during the wait", "under the lock"])
+def test_a_token_that_another_process_renewed_is_adopted_whenever_it_is_found(rig: Rig, when: str) -> None:
+    rig.put(token())
+    store = TellingStore(rig.home)
+    broker = rig.broker(store=store)
+    renewed = document(token(left=3600, number=7))
+    lock = rig.store.lock(NAME)
+    lock.acquire(0)
+    if when == "before":
+        rig.store.swap(NAME, 1, renewed)
+    flight = broker._engine.start(RefreshRequest(NAME, wait=0.2 if when == "during the wait" else PATIENCE))
+    if when != "before":
+        assert store.met.wait(PATIENCE)
+        rig.store.swap(NAME, 1, renewed)
+    if when == "under the lock":
+        lock.release()
+    found = flight.future.result(PATIENCE)
+    lock.release()
+    assert (found.document.credential, found.granted) == (renewed.credential, False)
+    statistics = broker.statistics(NAME)
+    assert (statistics.adopted, statistics.grants, rig.endpoint.requests) == (1, 0, 0)
 
 
 def test_an_early_refresh_waits_for_no_other(rig: Rig) -> None:
@@ -618,6 +641,28 @@ def test_a_token_that_still_waits_to_be_written_when_its_process_ends_is_publish
     assert value(rig.broker().resolve(NAME)) == "access-1"
     assert rig.store.read(NAME).generation == 2
     assert rig.endpoint.requests == 1
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_only_a_login_that_could_be_written_nowhere_is_reported_as_lost(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, is_lost: bool
+) -> None:
+    rig.put(token())
+    disk = FullDisk()
+
+    def send(*arguments: Any) -> Any:
+        disk.is_full = True
+        return rig.endpoint(*arguments)
+
+    def answer(*_: Any) -> None:
+        raise StorageFailed("the journal is on a disk that broke")
+
+    broker = rig.broker(store=FileStore(rig.home, disk=disk), send=send)
+    if is_lost:
+        monkeypatch.setattr(broker.journal, "answer", answer)
+    assert value(broker.resolve(NAME)) == "access-1"
+    assert broker.drain(PATIENCE)
+    assert ("could not be written anywhere and ends with this process; log in again with" in caplog.text) == is_lost
 
 
 def test_a_corrupt_journal_is_left_as_it_is_and_named(rig: Rig) -> None:

@@ -23,6 +23,7 @@ from tokenferry.errors import (
 from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenExchange, TokenRequest, TokenResponseLost
 from tokenferry.providers import Provider
 from tokenferry.secret import Secret
+from tokenferry.settings import RefreshSettings
 from tokenferry.stores import Account
 
 EXCHANGE = TokenExchange(
@@ -111,6 +112,9 @@ def test_a_refusal_needs_a_login_and_is_shared_until_somebody_asks_again(rig: Ri
             NeedsLogin, match=r"HTTP 403 \(Ask for a seat\); get another token with: tokenferry login wo"
         ):
             one.resolve(NAME)
+    hasty = broker(rig, exchanger, settings=RefreshSettings(wait=0.05))
+    with rig.store.exclusive(NAME, 0), pytest.raises(NeedsLogin, match="Ask for a seat"):
+        hasty.resolve(NAME)  # without waiting for the lock
     assert exchanger.presented == [SUBJECT]
     assert value(first.refresh(NAME)) == "api-2"
     assert value(second.resolve(NAME)) == "api-2"
