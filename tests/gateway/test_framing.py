@@ -1,5 +1,6 @@
 """Requests that two parsers could read differently: each is refused once, and nothing behind it is ever served."""
 
+import asyncio
 import json
 
 import pytest
@@ -13,6 +14,7 @@ SMUGGLED = b"GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n"
 POST = b"POST /v1/messages HTTP/1.1\r\nHost: HOST\r\nAuthorization: Bearer KEY\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 GET = b"GET /healthz HTTP/1.1\r\nHost: HOST\r\n"
+OFFER = POST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\n"
 
 HEADS = {
     "length and chunked": POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -72,7 +74,13 @@ HEADS = {
     "HTTP/1.10": b"GET /healthz HTTP/1.10\r\nHost: HOST\r\n\r\n",
     "HTTP/11": b"GET /healthz HTTP/11\r\nHost: HOST\r\n\r\n",
     "a version in lower case": b"GET /healthz http/1.1\r\nHost: HOST\r\n\r\n",
-    "an upgrade with a body": GET + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}",
+    "an upgrade with a body": GET + b"Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n\r\n{}",
+    "two offers of HTTP/2": GET + b"Connection: upgrade\r\nUpgrade: h2c\r\nUpgrade: h2c\r\n\r\n",
+    "an offer of HTTP/2 and of another": GET + b"Connection: upgrade\r\nUpgrade: h2c, websocket\r\n\r\n",
+    "an offer of HTTP/2 with two lengths": OFFER + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "an offer of HTTP/2 with length and chunked": OFFER
+    + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "an offer of HTTP/2 for a tunnel": OFFER.replace(b"POST /v1/messages", b"CONNECT HOST") + b"\r\n",
     "a preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00",
 }  # fmt: skip
@@ -210,3 +218,22 @@ async def test_headers_can_not_be_injected_through_the_target(gate: Gate, origin
         writer.write(b"GET /healthz\r\nset-cookie: a=b HTTP/1.1\r\n\r\n")
         assert b"set-cookie" not in await read_rest(reader)
     assert origin.seen == []
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
+)
+@pytest.mark.parametrize("size", [1, 7, 4096])
+async def test_an_offer_of_http_2_is_ignored_and_the_body_stays_the_request_s(
+    gate: Gate, origin: Origin, framing: bytes, size: int
+) -> None:
+    raw = shape(gate, (OFFER + framing) * 2 + SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    async with gate.open() as (reader, writer):
+        for start in range(0, len(raw), size):
+            writer.write(raw[start : start + size])
+            if size == 1:
+                await asyncio.sleep(0)
+        answer = await reader.read()
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert [seen.body for seen in origin.seen] == [b"{}"] * 2
+    assert not [name for seen in origin.seen for name, _ in seen.headers if name in {b"upgrade", b"http2-settings"}]

@@ -47,7 +47,7 @@ def connections(gate: Gate) -> list[ClientConnection]:
         (b"GET / HTTP/1.1\r\nHost: HOST\rX: 1\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: HOST\r\nX: a\0b\r\n\r\n", 400),
         (b"GET /\xc3\xa4 HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: HOST\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (b"GET / HTTP/1.1\r\nHost: HOST\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 400),
         (b"GET / HTTP/1.0\r\nHost: HOST\r\n\r\n", 505),
         (b"GET / HTTP/2.0\r\nHost: HOST\r\n\r\n", 505),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),

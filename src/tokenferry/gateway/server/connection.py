@@ -29,6 +29,7 @@ _SPARE: Final = 32
 _MANY: Final = 2
 _NEVER: Final = float("inf")
 _FRAGMENT: Final = ord("#")
+_OFFER: Final = (b"upgrade", b"h2c")
 
 _LARGE_HEAD: Final = f"the request's head is larger than {HEAD_LIMIT} bytes"
 _ENDING: Final = "the gateway is shutting down; send the request again when it is back"
@@ -89,9 +90,7 @@ class ClientConnection(asyncio.Protocol):
         self._gateway = gateway
         self._shared = shared
         self.loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
-        # Data after a request with "connection: close" is ignored, so that the request is answered.
-        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._parser = self._new_parser()
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._address: str | None = None
         self._handlers: deque[RequestHandler] = deque()
@@ -100,6 +99,8 @@ class ClientConnection(asyncio.Protocol):
         self._headers = HeaderList()
         self.is_ready = False
         """Whether it is scheduled to proceed with a request."""
+        self._is_offer = False
+        """Whether the request offers HTTP/2."""
         self.deadline = _NEVER
         self.idle_since = 0.0
         self._unread_deadline = _NEVER
@@ -158,8 +159,8 @@ class ClientConnection(asyncio.Protocol):
         # This also counts what the parser buffers or skips silently: an endless header, chunk extension or trailer.
         self._quiet_bytes += len(data)
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._feed(data)
+        except httptools.HttpParserError:
             self._break_off(self._fault)
             return
         if self._is_new:
@@ -194,6 +195,13 @@ class ClientConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         headers, url, parser = self._headers, self._url, self._parser
+        if parser.should_upgrade():
+            self._is_offer = parser.get_http_version() == "1.1" and [one for one in headers if one[0] == _OFFER[0]] == [
+                _OFFER
+            ]
+            if self._is_offer:
+                return  # `_feed` parses it again
+            self._stop(400, "this gateway can't upgrade connections; remove the Upgrade header")
         if len(headers) > HEADER_LIMIT:
             self._stop(431, f"the request has more than {HEADER_LIMIT} headers")
         if self._quiet_bytes > HEAD_LIMIT and self._head_size() > HEAD_LIMIT:
@@ -233,6 +241,8 @@ class ClientConnection(asyncio.Protocol):
             handler.take(body)
 
     def on_message_complete(self) -> None:
+        if self._is_offer:
+            return
         self._in_message = False
         self._quiet_bytes = 0
         self.deadline = _NEVER
@@ -243,6 +253,32 @@ class ClientConnection(asyncio.Protocol):
             handler.complete()
         elif not self._handlers:
             self._become_idle()
+
+    # The parser.
+
+    def _new_parser(self) -> httptools.HttpRequestParser:
+        parser = httptools.HttpRequestParser(self)
+        # Data after a request with "connection: close" is ignored, so that the request is answered.
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        return parser
+
+    def _feed(self, data: bytes) -> None:
+        """Parse data.
+
+        An offer of HTTP/2 (h2c) is ignored (RFC 9110, 7.8): the parser would skip its body, so the request is parsed
+        again without it. Java's client makes it by default, and `curl --http2`.
+        """
+        while data:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                method, url, headers = self._parser.get_method(), self._url, self._headers
+                self._parser, self._is_offer = self._new_parser(), False
+                lines = (b"%b: %b\r\n" % header for header in headers if header != _OFFER)
+                self._parser.feed_data(b"".join((b"%b %b HTTP/1.1\r\n" % (method, url), *lines, b"\r\n")))
+                data = data[stop.args[0] :]
+            else:
+                return
 
     # Events of the transport.
 
@@ -421,7 +457,7 @@ class ClientConnection(asyncio.Protocol):
         raise _Stop
 
 
-def _fault(  # noqa: PLR0911  # one return per rule
+def _fault(  # one return per rule
     head: RequestHead, url: bytes, parser: httptools.HttpRequestParser
 ) -> tuple[int, str] | None:
     """Give the status and message for an invalid head that the parser accepted; None for a valid one."""
@@ -435,7 +471,4 @@ def _fault(  # noqa: PLR0911  # one return per rule
         return 400, "the request's target must be a path with an optional query"
     if len(head.hosts) != 1:
         return 400, "the request must have exactly one Host header"
-    if parser.should_upgrade():
-        # The parser would read a following body as the next request.
-        return 400, "this gateway can't upgrade connections; remove the Upgrade header"
     return None
