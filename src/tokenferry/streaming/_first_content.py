@@ -29,8 +29,9 @@ class FirstContentBuffer:
         self.held.append(chunk)
         self._size += len(chunk)
         events, start = self._events.feed(chunk), 0
+        has_cr = b"\r" in events
         while start < len(events):  # of what one read brings the first few decide
-            event, start = next_event(events, start)
+            event, start = next_event(events, start, has_cr=has_cr)
             if b"data" not in event and b"event" not in event:  # a comment
                 continue
             name, data = parse(event)

@@ -35,6 +35,8 @@ class GeminiUsageReader:
         if self.model is None or self.is_complete or any(mark in events for mark in _MARKS):
             self.close()
             for number, event in enumerate(split(events)):
+                if b"data" not in event:  # a comment, or blank lines
+                    continue
                 self._note(event)
                 if self.error is not None:
                     return end_of(events, number)

@@ -31,6 +31,8 @@ class ResponsesUsageReader:
         """Read whole events. Give how many bytes may pass: up to an error event."""
         if self.model is None or any(mark in events for mark in _MARKS):
             for number, event in enumerate(split(events)):
+                if b"data" not in event:  # a comment, or blank lines
+                    continue
                 self._note(event)
                 if self.error is not None:
                     return end_of(events, number)

@@ -179,14 +179,15 @@ class SseUsageReader:
     def read(self, events: bytes) -> int:
         """Read whole events. Give how many bytes may pass: up to an error event."""
         if _USAGE in events or b"error" in events or b"message_stop" in events or self.is_complete:
-            start = 0
+            start, has_cr = 0, b"\r" in events
+            no_content = _NO_CONTENT_OF_ANY if has_cr else _NO_CONTENT
             while start < len(events):
                 if events.startswith(_CONTENT, start):  # nearly all events, as Anthropic writes them
                     self.is_complete = False
-                    other = (_NO_CONTENT if events.find(b"\r") < 0 else _NO_CONTENT_OF_ANY).search(events, start)
+                    other = no_content.search(events, start)
                     start = len(events) if other is None else other.end()
                     continue
-                event, start = next_event(events, start)
+                event, start = next_event(events, start, has_cr=has_cr)
                 self._note(event)
                 if self.error is not None:
                     return start
@@ -246,6 +247,8 @@ def error_type(document: dict[str, Any]) -> str | None:
 
 def json_object(data: bytes) -> dict[str, Any]:
     """Decode a JSON object; give an empty one for any other data."""
+    if not data:
+        return {}
     try:
         return _object.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -9,6 +9,7 @@ _BLANK_LINES: Final = (b"\n\n", b"\n\r\n", b"\r\r")
 _LONGEST: Final = max(map(len, _BLANK_LINES))
 _DATA: Final = b"data: "
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}")
+_NEWLINES: Final = re.compile(rb"[\r\n]*")
 
 
 class EventBoundary:
@@ -82,9 +83,14 @@ def split(events: bytes) -> list[bytes]:
     return found
 
 
-def next_event(events: bytes, start: int) -> tuple[bytes, int]:
-    """Give the event that begins at `start`, as `split` does, and where the one behind it begins."""
-    if events.find(b"\r", start) < 0:
+def next_event(events: bytes, start: int, *, has_cr: bool) -> tuple[bytes, int]:
+    """Give the first event from `start` on, as `split` does, and where the one behind it begins.
+
+    Blank lines before it are passed over at once. `has_cr` says whether there is a CR in `events`.
+    """
+    if events[start] in b"\r\n":
+        start = _end_of_newlines(events, start)
+    if not has_cr:
         end = events.find(b"\n\n", start)
         behind = end + 2
     else:
@@ -117,6 +123,12 @@ def data_of(event: bytes) -> bytes:
     if event.startswith(_DATA) and b"\n" not in event and b"\r" not in event:
         return event[len(_DATA) :]
     return parse(event)[1]
+
+
+def _end_of_newlines(events: bytes, start: int) -> int:
+    found = _NEWLINES.match(events, start)
+    assert found is not None
+    return found.end()
 
 
 def _end_of_last(events: bytes | bytearray, start: int) -> int:
