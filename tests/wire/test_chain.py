@@ -1,5 +1,6 @@
 """Clients of one of OpenAI's formats before upstreams of the other, through the Messages API."""
 
+import itertools
 import json
 from typing import Any
 
@@ -13,11 +14,13 @@ from wire.rig import (
     DONE,
     THIRD,
     USAGE,
+    ask,
     chat_ask,
     chunk,
     chunks,
     events,
     fragment,
+    gemini_ask,
     gemini_event,
     named,
     responses_ask,
@@ -233,3 +236,48 @@ def test_an_error_keeps_its_kind() -> None:
                 "why",
                 code,
             )
+
+
+REASONED: dict[WireFormat, dict[str, Any]] = {
+    "anthropic": {
+        "id": "msg_1",
+        "content": [],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 5, "output_tokens": 20, "output_tokens_details": {"thinking_tokens": 15}},
+    },
+    "openai": {
+        "choices": [{"message": {"content": "so"}, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": 5,
+            "completion_tokens": 20,
+            "completion_tokens_details": {"reasoning_tokens": 15},
+        },
+    },
+    "openai-responses": {
+        "status": "completed",
+        "output": [],
+        "usage": {"input_tokens": 5, "output_tokens": 20, "output_tokens_details": {"reasoning_tokens": 15}},
+    },
+    "gemini": {
+        "candidates": [{"content": {"parts": [{"text": "so"}]}, "finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 5, "thoughtsTokenCount": 15},
+    },
+}
+REQUEST_OF: dict[WireFormat, bytes] = {
+    "anthropic": ask(),
+    "openai": CHAT,
+    "openai-responses": RESPONSES,
+    "gemini": gemini_ask(),
+}
+
+
+@pytest.mark.parametrize(("client", "upstream"), [pair for pair in itertools.permutations(REASONED, 2)])
+def test_the_tokens_of_reasoning_are_a_part_of_the_output_in_each_format(
+    client: WireFormat, upstream: WireFormat
+) -> None:
+    using = codec(client, upstream, Quirks(), domain=DOMAIN)
+    assert using is not None
+    found, counted = using.answer(json.dumps(REASONED[upstream]).encode(), using.request(REQUEST_OF[client], "m"))
+    assert (counted.output, counted.thinking) == (20, 15)
+    field = "usageMetadata" if client == "gemini" else "usage"
+    assert json.loads(found)[field].items() >= REASONED[client][field].items()

@@ -27,6 +27,7 @@ COUNTED = {
     "cache_creation_input_tokens": 0,
     "cache_read_input_tokens": 60,
     "output_tokens": 27,
+    "output_tokens_details": {"thinking_tokens": 7},
 }
 
 

@@ -11,6 +11,7 @@ from wire.rig import (
     from_responses,
     gemini_ask,
     responses_ask,
+    sent,
     to_chat,
     to_gemini,
     to_messages,
@@ -56,3 +57,10 @@ def test_a_number_of_too_many_digits_is_refused_or_passes(number: str) -> None:
         except Unfit as fault:
             reason = str(fault)
         assert len(reason) < 400
+
+
+@pytest.mark.parametrize("value", [None, False, [], {}])
+def test_an_unknown_field_that_asks_for_nothing_is_not_named(value: object) -> None:
+    """The SDKs give `"annotations": null` in each answer, and take it back."""
+    answer = {"role": "assistant", "content": "hi", "annotations": value}
+    assert sent(chat_ask(SAID, answer, SAID), to_messages())[1].left_out == ()

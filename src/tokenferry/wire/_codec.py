@@ -52,18 +52,23 @@ class Tokens(Struct, kw_only=True):
     output: int | None = None
     cache_read: int | None = None
     cache_creation: int | None = None
+    thinking: int | None = None
+    """The part of `output` spent on reasoning."""
 
 
 _MOST_TOKENS: Final = 10**9  # no request has more
 
 
-def tokens_with_cache(given: int | None, output: int | None, read: int | None, written: int | None) -> Tokens:
+def tokens_with_cache(
+    given: int | None, output: int | None, read: int | None, written: int | None, thinking: int | None
+) -> Tokens:
     """Give the counts of a format whose input includes what the cache read and wrote."""
-    given, output, read, written = (
-        count if count is not None and 0 <= count <= _MOST_TOKENS else None for count in (given, output, read, written)
+    given, output, read, written, thinking = (
+        count if count is not None and 0 <= count <= _MOST_TOKENS else None
+        for count in (given, output, read, written, thinking)
     )
     plain = None if given is None else max(given - (read or 0) - (written or 0), 0)
-    return Tokens(input=plain, output=output, cache_read=read, cache_creation=written)
+    return Tokens(input=plain, output=output, cache_read=read, cache_creation=written, thinking=thinking)
 
 
 class StreamTranslator(Protocol):

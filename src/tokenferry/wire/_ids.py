@@ -36,8 +36,12 @@ def tool_name(name: str, longest: int) -> str:
     """Give the name of a tool in at most `longest` letters, digits, `_` and `-`. A changed name ends with a digest."""
     if len(name) <= longest and _ID.fullmatch(name):
         return name
-    plain = _ODD.sub("_", name)
-    return f"{plain[: longest - _DIGEST - 1]}_{_digest(name, _DIGEST)}"
+    return with_digest(name, longest)
+
+
+def with_digest(name: str, longest: int) -> str:
+    """Give a changed name in at most `longest` letters, digits, `_` and `-`, which no other name becomes."""
+    return f"{_ODD.sub('_', name)[: longest - _DIGEST - 1]}_{_digest(name, _DIGEST)}"
 
 
 def changed_names(names: Iterable[str], longest: int) -> dict[str, str]:
@@ -48,6 +52,21 @@ def changed_names(names: Iterable[str], longest: int) -> dict[str, str]:
 def made_up_id(answer: str, number: int) -> str:
     """Give an id for a call that came without one, by the id of the answer and the number of the call."""
     return f"call_{_digest(f'{answer} {number}', 24)}"
+
+
+class AnswerIds:
+    """The ids of an answer's calls for a client of the Messages API: each in its letters, and none twice."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def give(self, answer: str, known: str | None) -> str:
+        """Give the id of the next call, by its id at the upstream, if it has one, and the id of the answer."""
+        found = call_id(known, "any") if known else ""
+        if not found or found in self._given:
+            found = made_up_id(answer, len(self._given))
+        self._given.add(found)
+        return found
 
 
 class PendingCalls:

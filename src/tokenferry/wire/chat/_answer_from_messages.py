@@ -64,4 +64,5 @@ def usage_object(counted: Tokens) -> dict[str, Any]:
         "completion_tokens": output,
         "total_tokens": prompt + output,
         "prompt_tokens_details": {"cached_tokens": read},
+        **({} if counted.thinking is None else {"completion_tokens_details": {"reasoning_tokens": counted.thinking}}),
     }

@@ -8,7 +8,7 @@ from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import read_fault
-from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire._json import encode
 from tokenferry.wire._think_tag import ThinkTag
 from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
@@ -38,10 +38,10 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str, *, think_tag: bool)
     if said.function_call is not None:
         calls.append(CalledTool(function=said.function_call))
     is_cut = choice.finish_reason == "length"
-    for place, call in enumerate(calls):
+    ids = AnswerIds()
+    for call in calls:
         function = call.function or CalledFunction()
-        call_id = call.id or made_up_id(known, place)
-        blocks.append(tool_use_block(call_id, function.name, function.arguments, sent, is_cut=is_cut))
+        blocks.append(tool_use_block(ids.give(known, call.id), function.name, function.arguments, sent, is_cut=is_cut))
     counted = Tokens() if answer.usage is None else tokens(answer.usage)
     reason = stop_reason(choice.finish_reason, has_calls=bool(calls), is_refused=bool(said.refusal))
     return encode(message_document(known, answer.model or sent.model, blocks, reason, counted)), counted

@@ -11,7 +11,7 @@ from tokenferry.wire._field_handling import FieldHandlings, FieldTable, ignored,
 from tokenferry.wire._ids import changed_names, tool_name
 from tokenferry.wire._json import RequestReader, encode, is_object
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import EMPTY_SCHEMA, closed
+from tokenferry.wire._schema import closed, object_schema
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
@@ -113,7 +113,7 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
     chat.ResponseFormat: {"type": translated(), "json_schema": translated()},
     chat.JsonSchema: {
         "name": ignored(),
-        "schema": translated("every object gets `additionalProperties: false`"),
+        "schema": translated("every object but a map gets `additionalProperties: false`"),
         "strict": ignored("the schema is always enforced"),
         "description": ignored(),
     },
@@ -249,7 +249,7 @@ def _tool(tool: chat.ChatTool) -> messages.FunctionTool:
     return messages.FunctionTool(
         name=tool_name(spec.name, LONGEST_NAME),
         description=spec.description,
-        input_schema=EMPTY_SCHEMA if spec.parameters is UNSET else spec.parameters,
+        input_schema=object_schema(spec.parameters),
         strict=spec.strict or None,
     )
 

@@ -19,7 +19,8 @@ def tokens(usage: ChatUsage) -> Tokens:
     """Give the token counts."""
     details = usage.prompt_tokens_details or PromptDetails()
     read = usage.prompt_cache_hit_tokens if details.cached_tokens is None else details.cached_tokens
-    return tokens_with_cache(usage.prompt_tokens, usage.completion_tokens, read, details.cache_write_tokens)
+    thinking = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
+    return tokens_with_cache(usage.prompt_tokens, usage.completion_tokens, read, details.cache_write_tokens, thinking)
 
 
 def reasoning(delta: ChatDelta) -> str:

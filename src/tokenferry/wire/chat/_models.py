@@ -174,10 +174,15 @@ class PromptDetails(Struct, kw_only=True):
     cache_write_tokens: int | None = None
 
 
+class CompletionDetails(Struct, kw_only=True):
+    reasoning_tokens: int | None = None
+
+
 class ChatUsage(Struct, kw_only=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
     prompt_cache_hit_tokens: int | None = None
     """DeepSeek's name for cached tokens."""
 

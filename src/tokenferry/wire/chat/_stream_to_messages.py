@@ -8,7 +8,7 @@ from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
-from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire._json import is_object
 from tokenferry.wire._think_tag import ThinkTag
 from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
@@ -65,6 +65,7 @@ class ChatStreamToMessages(MessagesWriter):
         """Whether an event had neither choices nor usage: an error of unknown form, unless a finish reason follows."""
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
+        self._ids = AnswerIds()
         self._open = 0
         """The index of the first call that is not completely written."""
         self._late: list[str] = []
@@ -209,7 +210,7 @@ class ChatStreamToMessages(MessagesWriter):
             call.is_written = True
             if blocks.kind:
                 self._out.append(blocks.stop(self._signature))
-            known = call.id or made_up_id(self._id, self._calls.index(call))
+            known = self._ids.give(self._id, call.id)
             name = self._sent.names.get(call.name, call.name)
             self._out.append(blocks.start("tool_use", id=known, name=name, input={}))
         if fragments := call.arguments[call.written :]:

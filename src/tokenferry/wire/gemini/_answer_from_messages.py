@@ -111,10 +111,11 @@ def _usage_object(counted: Tokens) -> dict[str, int]:
     """Give the `usageMetadata`. Its prompt includes what the cache read and wrote."""
     read, output = counted.cache_read or 0, counted.output or 0
     prompt = (counted.input or 0) + read + (counted.cache_creation or 0)
-    cached = {"cachedContentTokenCount": read} if read else {}
+    thoughts = min(counted.thinking or 0, output)
     return {
         "promptTokenCount": prompt,
-        "candidatesTokenCount": output,
+        "candidatesTokenCount": output - thoughts,
         "totalTokenCount": prompt + output,
-        **cached,
+        **({"cachedContentTokenCount": read} if read else {}),
+        **({"thoughtsTokenCount": thoughts} if thoughts else {}),
     }

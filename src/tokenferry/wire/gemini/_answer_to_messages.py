@@ -8,7 +8,7 @@ from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import read_fault
-from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire._json import encode, is_object
 from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer
@@ -77,13 +77,13 @@ def _blocks(parts: list[AnswerPart], known: str, sent: Sent, domain: str) -> lis
     """Give the blocks that `GeminiStreamToMessages` would write."""
     blocks: list[dict[str, Any]] = []
     thought = seal(domain)
-    calls = 0
+    ids = AnswerIds()
     for part in parts:
         if part.function_call is not None:
             if part.thought_signature:
                 _thinking(blocks, thought)["signature"] = seal(domain, part.thought_signature)
-            blocks.append(_call(part.function_call, made_up_id(known, calls), sent))
-            calls += 1
+            given = ids.give(known, client_id(part.function_call.id))
+            blocks.append(_call(part.function_call, given, sent))
         elif part.text and part.thought:
             _thinking(blocks, thought)["thinking"] += part.text
         elif part.text and blocks and blocks[-1]["type"] == "text":
@@ -100,8 +100,7 @@ def _thinking(blocks: list[dict[str, Any]], thought: str) -> dict[str, Any]:
     return blocks[-1]
 
 
-def _call(call: AnswerCall, made_up: str, sent: Sent) -> dict[str, Any]:
+def _call(call: AnswerCall, known: str, sent: Sent) -> dict[str, Any]:
     name, arguments = called(call)
     given = msgspec.Raw(arguments.encode())
-    known = client_id(call.id) or made_up
     return {"type": "tool_use", "id": known, "name": sent.names.get(name, name), "input": given}

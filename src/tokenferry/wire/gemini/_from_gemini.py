@@ -14,7 +14,7 @@ from tokenferry.wire._field_handling import FieldHandlings, FieldTable, left_out
 from tokenferry.wire._ids import changed_names, made_up_id, tool_name
 from tokenferry.wire._json import RequestReader, decode, encode
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import EMPTY_SCHEMA, closed
+from tokenferry.wire._schema import closed, object_schema
 from tokenferry.wire.gemini import _models as gemini
 from tokenferry.wire.gemini._openapi_schema import json_schema
 from tokenferry.wire.gemini._spelling import complete
@@ -152,7 +152,7 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
             "text; JSON by its schema, or by an instruction if there is no schema; any other type is unfit"
         ),
         "response_json_schema": translated(
-            "becomes `output_config.format`; every object gets `additionalProperties: false`"
+            "becomes `output_config.format`; every object but a map gets `additionalProperties: false`"
         ),
         "response_schema": translated("becomes JSON Schema in `output_config.format`"),
         "response_format": _OTHER_MEDIA,
@@ -420,14 +420,14 @@ _SERVERS: Final = {
 
 
 def _function(declaration: gemini.FunctionDeclaration) -> messages.FunctionTool:
-    if declaration.parameters_json_schema is not UNSET:
-        schema = declaration.parameters_json_schema
-    elif declaration.parameters is not UNSET and bytes(declaration.parameters) != b"null":
+    schema = declaration.parameters_json_schema
+    if schema is UNSET and declaration.parameters is not UNSET:
         schema = json_schema(declaration.parameters)
-    else:
-        schema = EMPTY_SCHEMA
-    name = tool_name(declaration.name, LONGEST_NAME)
-    return messages.FunctionTool(name=name, description=declaration.description or None, input_schema=schema)
+    return messages.FunctionTool(
+        name=tool_name(declaration.name, LONGEST_NAME),
+        description=declaration.description or None,
+        input_schema=object_schema(schema),
+    )
 
 
 def _choice(

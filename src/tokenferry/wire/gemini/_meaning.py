@@ -110,5 +110,6 @@ def tokens(usage: "UsageMetadata | None") -> Tokens:
     if usage is None or usage.prompt_token_count is None:
         return Tokens()
     given = usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0)
-    output = (usage.candidates_token_count or 0) + (usage.thoughts_token_count or 0)
-    return tokens_with_cache(given, output, usage.cached_content_token_count or 0, 0)
+    thinking = usage.thoughts_token_count or 0
+    output = (usage.candidates_token_count or 0) + thinking
+    return tokens_with_cache(given, output, usage.cached_content_token_count or 0, 0, thinking)

@@ -8,7 +8,7 @@ from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
-from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire.gemini._answer_to_messages import called
 from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer, UsageMetadata
@@ -36,6 +36,7 @@ class GeminiStreamToMessages(MessagesWriter):
         self._counts: UsageMetadata | None = None
         """The latest token counts."""
         self._calls = 0
+        self._ids = AnswerIds()
 
     def _ended(self) -> None:
         if self._finish is None:
@@ -96,7 +97,7 @@ class GeminiStreamToMessages(MessagesWriter):
         if signature:
             self._open("thinking")
             self._out.append(blocks.stop(seal(self._domain, signature)))
-        known = client_id(call.id) or made_up_id(self._id, self._calls)
+        known = self._ids.give(self._id, client_id(call.id))
         self._calls += 1
         self._out += [
             blocks.stop(self._thought),

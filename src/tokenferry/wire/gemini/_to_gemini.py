@@ -7,7 +7,7 @@ from tokenferry.errors import Unfit
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import opened
 from tokenferry.wire._field_handling import FieldTable, changed, left_out, translated, unfit
-from tokenferry.wire._ids import tool_name
+from tokenferry.wire._ids import tool_name, with_digest
 from tokenferry.wire._json import RequestReader, encode
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.gemini import _models as gemini
@@ -165,7 +165,7 @@ def _request(asked: messages.MessagesRequest, quirks: Quirks, domain: str, left:
     return gemini.WrittenRequest(
         contents=history.contents,
         system_instruction=gemini.WrittenContent(parts=[gemini.WrittenPart(text=system)]) if system else None,
-        tools=[gemini.GeminiTool(function_declarations=[*map(_declaration, functions)])] if functions else None,
+        tools=_tools(functions, quirks),
         tool_config=None if choice is None else _tool_config(choice, quirks),
         generation_config=_generation(asked, quirks, left, has_tools=bool(functions)),
     )
@@ -241,7 +241,7 @@ class _History(Conversation[gemini.WrittenPart]):
                 known, name, _ = self._call(block)
                 if self._is_gemini_3 and not self._calls:
                     signature = signature or NO_SIGNATURE
-                call = gemini.WrittenCall(name=_function_name(name), args=block.input, id=issued_id(block.id))
+                call = gemini.WrittenCall(name=_function_name(name, self._quirks), args=block.input, id=issued_id(block.id))
                 self._calls[known] = call
                 parts.append(gemini.WrittenPart(function_call=call, thought_signature=signature))
                 signature = None
@@ -264,18 +264,23 @@ def _blob(url: str, noun: str) -> gemini.Blob:
     return gemini.Blob(mime_type=kind, data=data)
 
 
-def _function_name(name: str) -> str:
+def _function_name(name: str, quirks: Quirks) -> str:
     """Give a name that begins with a letter or an underscore, as Gemini demands."""
-    return name if name[:1].isalpha() or name.startswith("_") else f"_{name}"
+    return name if name[:1].isalpha() or name.startswith("_") else with_digest(f"_{name}", quirks.name_length)
 
 
 def _name(name: str, quirks: Quirks) -> str:
-    return _function_name(tool_name(name, quirks.name_length))
+    return _function_name(tool_name(name, quirks.name_length), quirks)
 
 
-def _declaration(function: OfferedFunction) -> gemini.FunctionDeclaration:
+def _tools(functions: list[OfferedFunction], quirks: Quirks) -> list[gemini.GeminiTool] | None:
+    declared = [_declaration(one, quirks) for one in functions]
+    return [gemini.GeminiTool(function_declarations=declared)] if declared else None
+
+
+def _declaration(function: OfferedFunction, quirks: Quirks) -> gemini.FunctionDeclaration:
     return gemini.FunctionDeclaration(
-        name=_function_name(function.name),
+        name=_function_name(function.name, quirks),
         description=function.description,
         parameters_json_schema=allowed_schema(function.schema),
     )

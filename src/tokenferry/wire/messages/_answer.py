@@ -62,6 +62,7 @@ def read_usage(usage: MessagesUsage | None, before: Tokens | None = None) -> Tok
         output=_later(usage.output_tokens, before.output),
         cache_read=_later(usage.cache_read_input_tokens, before.cache_read),
         cache_creation=_later(usage.cache_creation_input_tokens, before.cache_creation),
+        thinking=_later(usage.output_tokens_details and usage.output_tokens_details.thinking_tokens, before.thinking),
     )
 
 
@@ -69,11 +70,12 @@ def _later(count: int | None, before: int | None) -> int | None:
     return before if count is None or count < 0 else count
 
 
-def usage_object(counted: Tokens) -> dict[str, int]:
+def usage_object(counted: Tokens) -> dict[str, Any]:
     """Give the `usage` of an answer."""
     return {
         "input_tokens": counted.input or 0,
         "cache_creation_input_tokens": counted.cache_creation or 0,
         "cache_read_input_tokens": counted.cache_read or 0,
         "output_tokens": counted.output or 0,
+        **({} if counted.thinking is None else {"output_tokens_details": {"thinking_tokens": counted.thinking}}),
     }

@@ -182,11 +182,16 @@ class MessagesRequest(RequestPart):
 # Answers may gain fields at any time, so unknown ones are skipped.
 
 
+class ThinkingDetails(Struct, kw_only=True):
+    thinking_tokens: int | None = None
+
+
 class MessagesUsage(Struct, kw_only=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
+    output_tokens_details: ThinkingDetails | None = None
 
 
 class AnswerBlock(Struct, kw_only=True):

@@ -7,7 +7,7 @@ from tokenferry.errors import Unfit
 from tokenferry.wire._field_handling import FieldTable
 from tokenferry.wire._ids import tool_name
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import EMPTY_SCHEMA, is_closed
+from tokenferry.wire._schema import is_closed, object_schema
 from tokenferry.wire.messages import _models as messages
 
 
@@ -43,7 +43,7 @@ def offered_functions(
 
 
 def _function(tool: messages.FunctionTool, quirks: Quirks, left: set[str]) -> OfferedFunction:
-    schema = EMPTY_SCHEMA if tool.input_schema is UNSET else tool.input_schema
+    schema = object_schema(tool.input_schema)
     is_strict = bool(tool.strict) and is_closed(schema)
     if tool.strict and not is_strict:
         left.add("strict")

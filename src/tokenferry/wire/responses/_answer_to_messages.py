@@ -6,7 +6,7 @@ import msgspec
 
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
-from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire._json import encode
 from tokenferry.wire.messages._answer import message_document, tool_use_block
 from tokenferry.wire.responses._meaning import fault_of, is_cut, message_text, reasoning_text, stop_reason, tokens
@@ -28,8 +28,8 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tok
         raise UnreadableAnswer("the upstream's answer has no output")
     known = f"msg_{answer.id or ''}"
     blocks: list[dict[str, Any]] = []
-    is_refused = False
-    for place, item in enumerate(answer.output):
+    ids, is_refused = AnswerIds(), False
+    for item in answer.output:
         if item.type == "message":
             text, is_refusal = message_text(item)
             is_refused |= is_refusal
@@ -41,7 +41,7 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tok
                 mark = sealed_item(domain, item.id, item.encrypted_content)
                 blocks.append({"type": "thinking", "thinking": thoughts, "signature": mark})
         elif item.type == "function_call":
-            call = item.call_id or item.id or made_up_id(known, place)
+            call = ids.give(known, item.call_id or item.id)
             blocks.append(tool_use_block(call, item.name, item.arguments, sent, is_cut=is_cut(answer)))
     counted = tokens(answer.usage)
     has_calls = any(block["type"] == "tool_use" for block in blocks)

@@ -13,7 +13,7 @@ from tokenferry.wire._field_handling import FieldHandlings, FieldTable, ignored,
 from tokenferry.wire._ids import tool_name
 from tokenferry.wire._json import RequestReader, encode, is_object
 from tokenferry.wire._quirks import Quirks
-from tokenferry.wire._schema import EMPTY_SCHEMA, closed
+from tokenferry.wire._schema import closed, object_schema
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
 from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, document_block, image_block, text_blocks
@@ -163,7 +163,7 @@ FIELD_HANDLINGS: Final[FieldHandlings] = {
     responses.TextFormat: {
         "type": translated(),
         "name": ignored(),
-        "schema": translated("every object gets `additionalProperties: false`"),
+        "schema": translated("every object but a map gets `additionalProperties: false`"),
         "strict": ignored("the schema is always enforced"),
         "description": ignored(),
     },
@@ -368,13 +368,10 @@ class _Tools:
         if client != ClientTool(name):
             self.changed[name] = client
         words = [about, tool.description, _grammar(tool.format)]
-        schema = tool.parameters
-        if schema is UNSET or bytes(schema) == b"null":
-            schema = EMPTY_SCHEMA
         self.found[name] = messages.FunctionTool(
             name=name,
             description="\n\n".join(filter(None, words)) or None,
-            input_schema=_TEXT_SCHEMA if client.is_custom else schema,
+            input_schema=_TEXT_SCHEMA if client.is_custom else object_schema(tool.parameters),
             strict=True if tool.strict and not client.is_custom else None,
         )
 

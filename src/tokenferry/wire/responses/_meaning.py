@@ -38,7 +38,10 @@ def tokens(usage: ResponsesUsage | None) -> Tokens:
     if usage is None:
         return Tokens()
     details = usage.input_tokens_details or InputDetails()
-    return tokens_with_cache(usage.input_tokens, usage.output_tokens, details.cached_tokens, details.cache_write_tokens)
+    thinking = usage.output_tokens_details and usage.output_tokens_details.reasoning_tokens
+    return tokens_with_cache(
+        usage.input_tokens, usage.output_tokens, details.cached_tokens, details.cache_write_tokens, thinking
+    )
 
 
 def message_text(item: AnswerItem) -> tuple[str, bool]:

@@ -217,10 +217,15 @@ class InputDetails(Struct, kw_only=True):
     cache_write_tokens: int | None = None
 
 
+class OutputDetails(Struct, kw_only=True):
+    reasoning_tokens: int | None = None
+
+
 class ResponsesUsage(Struct, kw_only=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: InputDetails | None = None
+    output_tokens_details: OutputDetails | None = None
 
 
 class AnswerItem(Struct, kw_only=True):

@@ -109,6 +109,6 @@ def _usage_object(counted: Tokens) -> dict[str, Any]:
         "input_tokens": given,
         "input_tokens_details": {"cached_tokens": read, "cache_write_tokens": written},
         "output_tokens": output,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": counted.thinking or 0},
         "total_tokens": given + output,
     }

@@ -7,7 +7,7 @@ import msgspec
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
-from tokenferry.wire._ids import made_up_id
+from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire._json import encode, is_object
 from tokenferry.wire.messages._streams import MessagesWriter
 from tokenferry.wire.responses._meaning import fault_of, message_text, reasoning_text, stop_reason, tokens
@@ -76,6 +76,7 @@ class ResponsesStreamToMessages(MessagesWriter):
         self._domain = domain
         self._items: list[_StreamedItem] = []
         self._by_key: dict[int | str | None, _StreamedItem] = {}
+        self._ids = AnswerIds()
         self._open = 0
         """The index of the first item that is not completely written."""
         self._held = 0
@@ -237,7 +238,7 @@ class ResponsesStreamToMessages(MessagesWriter):
             self._out.append(blocks.start("thinking", thinking="", signature=""))
         else:
             self._has_calls = True
-            known = item.id or made_up_id(self._id, self._open)
+            known = self._ids.give(self._id, item.id)
             name = self._sent.names.get(item.name, item.name)
             self._out.append(blocks.start("tool_use", id=known, name=name, input={}))
 
