@@ -10,7 +10,21 @@ from openai.types.responses import Response
 
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire import Quirks, WireFormat, chat_error_event, codec, openai_envelope
-from wire.rig import USAGE, ask, chat_ask, from_responses, responses_ask, to_chat, to_messages, to_responses
+from wire.rig import (
+    DONE,
+    USAGE,
+    Built,
+    ask,
+    chat_ask,
+    chunk,
+    events,
+    from_responses,
+    responses_ask,
+    to_chat,
+    to_messages,
+    to_responses,
+    translated,
+)
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at": "x"}'}}
 
@@ -42,6 +56,40 @@ def test_a_think_tag_and_a_refusal() -> None:
     assert [block.get("thinking") or block.get("text") for block in document["content"]] == ["hm", "so"]
     document = answered(completion({"content": None, "refusal": "no"}))
     assert (document["content"], document["stop_reason"]) == ([{"type": "text", "text": "no"}], "refusal")
+
+
+@pytest.mark.parametrize("arguments", ['{"at": "x"}', {"at": "x"}, "", None, {}])
+def test_arguments_are_a_text_an_object_or_none(arguments: Any) -> None:
+    """Some servers give the object itself."""
+    function = {"name": "look", "arguments": arguments}
+    call = {"id": "call_1", "type": "function", "function": function}
+    block = answered(completion({"tool_calls": [call]}))["content"][0]
+    assert block["input"] == ({"at": "x"} if arguments else {})
+    streamed = translated(chunk({"tool_calls": [{"index": 0, **call}]}), chunk({}, "tool_calls", usage=USAGE), DONE)
+    built = Built()
+    for event in events(streamed):
+        built.take(event)
+    assert built.message["content"][0]["input"] == block["input"]
+
+
+ODD = {"prompt_tokens": 5.5, "input_tokens": "5", "promptTokenCount": -1, "prompt_tokens_details": []}
+
+
+@pytest.mark.parametrize("usage", [[], {}, "5", 5, ODD])
+def test_an_answer_is_not_refused_for_an_odd_usage(usage: Any) -> None:
+    answers: dict[WireFormat, dict[str, Any]] = {
+        "openai": {"choices": [{"message": {"content": "so"}, "finish_reason": "stop"}], "usage": usage},
+        "openai-responses": {"status": "completed", "output": [], "usage": usage},
+        "gemini": {
+            "candidates": [{"content": {"parts": [{"text": "so"}]}, "finishReason": "STOP"}],
+            "usageMetadata": usage,
+        },
+    }
+    for upstream, answer in answers.items():
+        using = codec("anthropic", upstream, Quirks(), domain="d")
+        assert using is not None
+        found, counted = using.answer(json.dumps(answer).encode(), using.request(ask(), "m"))
+        assert (counted.input, json.loads(found)["stop_reason"]) == (None, "end_turn")
 
 
 def bad_call(arguments: str) -> dict[str, Any]:
@@ -174,7 +222,7 @@ def test_an_answer_of_responses_as_the_sdk_of_the_messages_api_reads_it() -> Non
         ({"status": "cancelled"}, "failed"),
         ({"output": [{"type": "function_call", "arguments": "{}"}]}, "name"),
         ({"output": [{"type": "function_call", "name": "look", "arguments": "["}]}, "'look'"),
-        ({"output": [{"type": "function_call", "name": "look", "arguments": {"x": 1}}]}, "'look'"),
+        ({"output": [{"type": "function_call", "name": "look", "arguments": [1]}]}, "'look'"),
         ({"output": [{"type": "message", "content": "x"}]}, "parts"),
         ({"output": 1}, "output"),
     ],

@@ -271,7 +271,7 @@ REQUEST_OF: dict[WireFormat, bytes] = {
 }
 
 
-@pytest.mark.parametrize(("client", "upstream"), [pair for pair in itertools.permutations(REASONED, 2)])
+@pytest.mark.parametrize(("client", "upstream"), list(itertools.permutations(REASONED, 2)))
 def test_the_tokens_of_reasoning_are_a_part_of_the_output_in_each_format(
     client: WireFormat, upstream: WireFormat
 ) -> None:

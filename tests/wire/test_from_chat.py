@@ -122,6 +122,9 @@ CALLED = {"role": "assistant", "tool_calls": [CALL]}
         (chat_ask(user("a"), CALLED, user("b"), {"role": "tool", "tool_call_id": "call_2", "content": ""}), "call_2"),
         (chat_ask(user("a"), {"role": "tool", "tool_call_id": "call_1", "content": ""}), "call_1"),
         (chat_ask(user("")), "empty"),
+        (chat_ask({"role": "system", "content": "s"}, user("")), "only a system prompt"),
+        (chat_ask(tool_choice="required"), "tool_choice"),
+        (chat_ask(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "other"}}), "tool_choice"),
         (chat_ask(response_format={"type": "json_schema"}), "response_format"),
         (chat_ask(system="be brief"), "system"),
         (chat_ask(instructions="be brief"), "instructions"),
@@ -130,6 +133,19 @@ CALLED = {"role": "assistant", "tool_calls": [CALL]}
 )
 def test_a_part_that_cannot_be_translated_is_unfit_and_named(body: bytes, word: str) -> None:
     assert word in unfit(body)
+
+
+@pytest.mark.parametrize(
+    ("url", "source"),
+    [
+        ("data:image/JPG;base64,AA", {"type": "base64", "media_type": "image/jpeg", "data": "AA"}),
+        ("DATA:image/png;name=a.png;base64,AA", {"type": "base64", "media_type": "image/png", "data": "AA"}),
+        ("HTTPS://host/a.png", {"type": "url", "url": "HTTPS://host/a.png"}),
+    ],
+)
+def test_images_are_found_in_urls_however_they_are_spelled(url: str, source: dict[str, str]) -> None:
+    found = document(chat_ask(user([{"type": "image_url", "image_url": {"url": url}}])))
+    assert found["messages"][0]["content"][0]["source"] == source
 
 
 @pytest.mark.parametrize("arguments", ["[1]", "{", "x", "null"])

@@ -361,7 +361,7 @@ def test_arguments_that_are_no_object_are_an_error(arguments: str) -> None:
         named(
             "response.output_item.done",
             output_index=0,
-            item={"type": "function_call", "arguments": {"x": 1}, "name": "x"},
+            item={"type": "function_call", "arguments": [1], "name": "x"},
         ),
         named("response.output_item.done", output_index=0, item={"type": "function_call", "arguments": "{}"}),
         done(0, **call(1, "{}")) + argument_delta(0, "{}"),

@@ -46,7 +46,7 @@ def test_closing_changes_objects_but_neither_maps_nor_values() -> None:
         ({"$defs": {"enum": {"type": "object"}}}, False),
     ],
 )
-def test_a_schema_is_closed_if_each_of_its_objects_is(schema: dict[str, Any], expected: bool) -> None:
+def test_a_schema_is_closed_if_each_of_its_objects_is(schema: dict[str, Any], expected: object) -> None:
     assert is_closed(raw(schema)) is expected
 
 

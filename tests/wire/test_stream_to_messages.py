@@ -401,7 +401,7 @@ def test_nothing_is_parsed_for_a_client_of_the_upstreams_own_format() -> None:
         b'data: {"choices": {}}\n\n',
         b'data: {"choices": [{"delta": {"content": 1}}]}\n\n',
         b'data: {"choices": [{"delta": {"tool_calls": [{"index": "0"}]}}]}\n\n',
-        b'data: {"usage": {"prompt_tokens": "many"}}\n\n',
+        b'data: {"choices": [{"finish_reason": 1}]}\n\n',
         b"data: " + b"[" * 200_000 + b"\n\n",
         b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n',
     ],

@@ -1,6 +1,6 @@
 """The interface of codecs."""
 
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
@@ -59,14 +59,20 @@ class Tokens(Struct, kw_only=True):
 _MOST_TOKENS: Final = 10**9  # no request has more
 
 
+def table(value: Any) -> dict[str, Any]:
+    """Give the value if it is an object; otherwise an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def count(value: Any) -> int | None:
+    """Give a count of tokens; None if it is none. An answer is not refused for an odd count."""
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
+
+
 def tokens_with_cache(
     given: int | None, output: int | None, read: int | None, written: int | None, thinking: int | None
 ) -> Tokens:
     """Give the counts of a format whose input includes what the cache read and wrote."""
-    given, output, read, written, thinking = (
-        count if count is not None and 0 <= count <= _MOST_TOKENS else None
-        for count in (given, output, read, written, thinking)
-    )
     plain = None if given is None else max(given - (read or 0) - (written or 0), 0)
     return Tokens(input=plain, output=output, cache_read=read, cache_creation=written, thinking=thinking)
 

@@ -115,6 +115,11 @@ def _may_be(value: Any, shape: inspect.Type) -> bool:
     return shape.tag_field is None or value.get(shape.tag_field) == shape.tag
 
 
+def json_text(arguments: Any) -> Any:
+    """Give a call's arguments as text. Some servers give the object itself, or none."""
+    return encode(arguments).decode() if isinstance(arguments, dict) else arguments or "{}"
+
+
 def is_object(text: str | bytes) -> bool:
     """Tell whether a text is a JSON object. It never raises."""
     try:

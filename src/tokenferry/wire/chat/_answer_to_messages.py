@@ -42,7 +42,7 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str, *, think_tag: bool)
     for call in calls:
         function = call.function or CalledFunction()
         blocks.append(tool_use_block(ids.give(known, call.id), function.name, function.arguments, sent, is_cut=is_cut))
-    counted = Tokens() if answer.usage is None else tokens(answer.usage)
+    counted = tokens(answer.usage)
     reason = stop_reason(choice.finish_reason, has_calls=bool(calls), is_refused=bool(said.refusal))
     return encode(message_document(known, answer.model or sent.model, blocks, reason, counted)), counted
 

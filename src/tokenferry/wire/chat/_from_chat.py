@@ -15,6 +15,7 @@ from tokenferry.wire._schema import closed, object_schema
 from tokenferry.wire.chat import _models as chat
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
+from tokenferry.wire.messages._tools import check_choice
 from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, document_block, image_block, text_blocks
 
 _MARK: Final = left_out("it is a hint for prompt caches")
@@ -143,13 +144,15 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool
         history.turns.instruct(_JSON_ONLY)
     stops = [asked.stop] if isinstance(asked.stop, str) else asked.stop or []
     tools = [_tool(tool) for tool in asked.tools or ()]
+    choice = _choice(asked)
+    check_choice(choice, {tool.name for tool in tools})
     request = messages.MessagesRequest(
         model=model,
         messages=turns,
         max_tokens=quirks.output_limit(asked.max_completion_tokens or asked.max_tokens or None),
         system=system or None,
         tools=tools or None,
-        tool_choice=_choice(asked) if tools else None,
+        tool_choice=choice if tools else None,
         stop_sequences=[stop for stop in stops if stop.strip()] or None,
         stream=asked.stream or None,
         temperature=asked.temperature,

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from tokenferry.wire._codec import Tokens, tokens_with_cache
-from tokenferry.wire.chat._models import ChatDelta, ChatUsage, PromptDetails
+from tokenferry.wire._codec import Tokens, count, table, tokens_with_cache
+from tokenferry.wire.chat._models import ChatDelta
 
 _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
 
@@ -15,12 +15,18 @@ def stop_reason(finish: str | None, *, has_calls: bool, is_refused: bool) -> str
     return _STOP_REASONS.get(finish or "") or ("tool_use" if has_calls else "end_turn")
 
 
-def tokens(usage: ChatUsage) -> Tokens:
-    """Give the token counts."""
-    details = usage.prompt_tokens_details or PromptDetails()
-    read = usage.prompt_cache_hit_tokens if details.cached_tokens is None else details.cached_tokens
-    thinking = usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens
-    return tokens_with_cache(usage.prompt_tokens, usage.completion_tokens, read, details.cache_write_tokens, thinking)
+def tokens(usage: Any) -> Tokens:
+    """Give the token counts of a `usage` object."""
+    reported = table(usage)
+    details, more = table(reported.get("prompt_tokens_details")), table(reported.get("completion_tokens_details"))
+    read = count(details.get("cached_tokens"))
+    return tokens_with_cache(
+        count(reported.get("prompt_tokens")),
+        count(reported.get("completion_tokens")),
+        count(reported.get("prompt_cache_hit_tokens")) if read is None else read,  # DeepSeek's name
+        count(details.get("cache_write_tokens")),
+        count(more.get("reasoning_tokens")),
+    )
 
 
 def reasoning(delta: ChatDelta) -> str:

@@ -169,27 +169,10 @@ class ChatRequest(RequestPart):
 # Answers may gain fields at any time, so unknown ones are skipped.
 
 
-class PromptDetails(Struct, kw_only=True):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class CompletionDetails(Struct, kw_only=True):
-    reasoning_tokens: int | None = None
-
-
-class ChatUsage(Struct, kw_only=True):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: PromptDetails | None = None
-    completion_tokens_details: CompletionDetails | None = None
-    prompt_cache_hit_tokens: int | None = None
-    """DeepSeek's name for cached tokens."""
-
-
 class CalledFunction(Struct, kw_only=True):
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None
+    """A JSON object as text; some servers give the object itself."""
 
 
 class CalledTool(Struct, kw_only=True):
@@ -223,7 +206,7 @@ class ChatAnswer(Struct, kw_only=True):
     id: str | None = None
     model: str | None = None
     choices: list[ChatChoice] | None = None
-    usage: ChatUsage | None = None
+    usage: Any = None
     error: Any = None
     base_resp: dict[str, Any] | None = None
     """MiniMax's field for errors with status 200."""

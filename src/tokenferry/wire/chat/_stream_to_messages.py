@@ -9,7 +9,7 @@ from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import AnswerIds
-from tokenferry.wire._json import is_object
+from tokenferry.wire._json import is_object, json_text
 from tokenferry.wire._think_tag import ThinkTag
 from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
 from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
@@ -158,14 +158,15 @@ class ChatStreamToMessages(MessagesWriter):
         function = given.function or CalledFunction()
         call = self._called(given, function)
         if call.is_ended:
-            if function.arguments and not function.arguments.isspace():
+            if function.arguments and not json_text(function.arguments).isspace():
                 raise UnreadableAnswer("the upstream's answer adds to a complete tool call")
             return
         call.id = call.id or given.id or ""
         call.name = call.name or function.name or ""
         if function.arguments:
-            self._hold(function.arguments)
-            call.arguments.append(function.arguments)
+            arguments = json_text(function.arguments)
+            self._hold(arguments)
+            call.arguments.append(arguments)
         first = self._calls[self._open]
         if call is not first and first.is_whole:
             self._write(first)

@@ -21,7 +21,7 @@ from tokenferry.wire.gemini._spelling import complete
 from tokenferry.wire.gemini._thoughts import NO_SIGNATURES, opened_thoughts
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
-from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, text_blocks
+from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, base64_source, text_blocks
 
 _VENDORS: Final = translated("images and PDF documents by http URL; any other file is unfit")
 _HINT: Final = left_out("it says how the vendor reads the file")
@@ -366,8 +366,8 @@ def _result_text(response: msgspec.Raw) -> tuple[str, bool]:
 
 
 def _blob(blob: gemini.Blob) -> messages.Content:
-    kind = blob.mime_type.partition(";")[0].strip().lower()
-    source = messages.Base64Source(media_type=kind, data=blob.data)
+    source = base64_source(blob.mime_type.partition(";")[0].strip(), blob.data)
+    kind = source.media_type
     if kind.startswith("image/"):
         return messages.ImageContent(source=source)
     if kind == _PDF:

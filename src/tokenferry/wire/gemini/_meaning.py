@@ -2,13 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
-from tokenferry.wire._codec import Tokens, tokens_with_cache
+from tokenferry.wire._codec import Tokens, count, table, tokens_with_cache
 from tokenferry.wire._faults import UpstreamFault
-
-if TYPE_CHECKING:
-    from tokenferry.wire.gemini._models import UsageMetadata
 
 _ENDS: Final = {"STOP": "end_turn", "MAX_TOKENS": "max_tokens", "CONTINUATION": "max_tokens"}
 _FILTERED: Final = frozenset(
@@ -71,7 +68,7 @@ def unusable_end(answer: Mapping[str, Any]) -> UpstreamFault | None:
     """
     candidate = _first(answer.get("candidates"))
     if not candidate:
-        feedback = _table(answer.get("promptFeedback"))
+        feedback = table(answer.get("promptFeedback"))
         reason = feedback.get("blockReason")
         return prompt_fault(reason, feedback.get("blockReasonMessage")) if isinstance(reason, str) and reason else None
     finish = candidate.get("finishReason")
@@ -91,25 +88,28 @@ def gemini_stage(event: Mapping[str, Any]) -> GeminiStage:
 
 
 def _has_content(candidate: Mapping[str, Any]) -> bool:
-    parts = _table(candidate.get("content")).get("parts")
+    parts = table(candidate.get("content")).get("parts")
     return isinstance(parts, list) and any(
         value for part in parts if isinstance(part, dict) for name, value in part.items() if name not in _MARKS
     )
 
 
 def _first(value: object) -> dict[str, Any]:
-    return _table(value[0]) if isinstance(value, list) and value else {}
+    return table(value[0]) if isinstance(value, list) and value else {}
 
 
-def _table(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def tokens(usage: Any) -> Tokens:
+    """Give the token counts of a `usageMetadata` object.
 
-
-def tokens(usage: "UsageMetadata | None") -> Tokens:
-    """Give the token counts. The vendor leaves out zeros, so a missing count beside others is 0."""
-    if usage is None or usage.prompt_token_count is None:
+    The vendor leaves out zeros, so a missing count beside others is 0. The prompt includes cached tokens; the
+    candidates exclude thoughts.
+    """
+    reported = table(usage)
+    given = count(reported.get("promptTokenCount"))
+    if given is None:
         return Tokens()
-    given = usage.prompt_token_count + (usage.tool_use_prompt_token_count or 0)
-    thinking = usage.thoughts_token_count or 0
-    output = (usage.candidates_token_count or 0) + thinking
-    return tokens_with_cache(given, output, usage.cached_content_token_count or 0, 0, thinking)
+    cached, thoughts, tools, output = [
+        count(reported.get(f"{name}TokenCount")) or 0
+        for name in ("cachedContent", "thoughts", "toolUsePrompt", "candidates")
+    ]
+    return tokens_with_cache(given + tools, output + thoughts, cached, 0, thoughts)

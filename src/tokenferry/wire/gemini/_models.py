@@ -260,16 +260,6 @@ class Candidate(Struct, kw_only=True, rename="camel"):
     finish_message: str | None = None
 
 
-class UsageMetadata(Struct, kw_only=True, rename="camel"):
-    """Token counts of the answer so far. The prompt includes cached tokens; candidates exclude thoughts."""
-
-    prompt_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-
-
 class PromptFeedback(Struct, kw_only=True, rename="camel"):
     block_reason: str | None = None
     block_reason_message: str | None = None
@@ -280,7 +270,7 @@ class GenerateContentAnswer(Struct, kw_only=True, rename="camel"):
 
     candidates: list[Candidate] | None = None
     prompt_feedback: PromptFeedback | None = None
-    usage_metadata: UsageMetadata | None = None
+    usage_metadata: Any = None
     model_version: str | None = None
     response_id: str | None = None
     error: Any = None

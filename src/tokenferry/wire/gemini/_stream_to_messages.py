@@ -1,6 +1,6 @@
 """Translates a streamed Gemini answer to the events of the Messages API."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -11,7 +11,7 @@ from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire.gemini._answer_to_messages import called
 from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
-from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer, UsageMetadata
+from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer
 from tokenferry.wire.messages._streams import MessagesWriter
 
 _MOST_CALLS: Final = 1000
@@ -33,7 +33,7 @@ class GeminiStreamToMessages(MessagesWriter):
         self._thought = seal(domain)
         self._finish: str | None = None
         self._finish_message: str | None = None
-        self._counts: UsageMetadata | None = None
+        self._counts: Any = None
         """The latest token counts."""
         self._calls = 0
         self._ids = AnswerIds()

@@ -241,7 +241,9 @@ class _History(Conversation[gemini.WrittenPart]):
                 known, name, _ = self._call(block)
                 if self._is_gemini_3 and not self._calls:
                     signature = signature or NO_SIGNATURE
-                call = gemini.WrittenCall(name=_function_name(name, self._quirks), args=block.input, id=issued_id(block.id))
+                call = gemini.WrittenCall(
+                    name=_function_name(name, self._quirks), args=block.input, id=issued_id(block.id)
+                )
                 self._calls[known] = call
                 parts.append(gemini.WrittenPart(function_call=call, thought_signature=signature))
                 signature = None

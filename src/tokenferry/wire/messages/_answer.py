@@ -5,9 +5,9 @@ from typing import Any, Final
 import msgspec
 
 from tokenferry.errors import UnreadableAnswer
-from tokenferry.wire._codec import Sent, Tokens
-from tokenferry.wire._json import is_object
-from tokenferry.wire.messages._models import MessagesAnswer, MessagesUsage
+from tokenferry.wire._codec import Sent, Tokens, count, table
+from tokenferry.wire._json import is_object, json_text
+from tokenferry.wire.messages._models import MessagesAnswer
 
 _decode: Final = msgspec.json.Decoder(MessagesAnswer).decode
 
@@ -43,7 +43,7 @@ def tool_use_block(known: str, name: str | None, arguments: object, sent: Sent, 
     """
     if not name:
         raise UnreadableAnswer("the upstream's answer calls a tool without its name")
-    arguments = arguments or "{}"
+    arguments = json_text(arguments)
     if not isinstance(arguments, str) or not is_object(arguments):
         if not is_cut:
             raise UnreadableAnswer(f"the arguments of the model's call of {name[:80]!r} are not a JSON object")
@@ -52,22 +52,21 @@ def tool_use_block(known: str, name: str | None, arguments: object, sent: Sent, 
     return {"type": "tool_use", "id": known, "name": name, "input": msgspec.Raw(arguments.encode())}
 
 
-def read_usage(usage: MessagesUsage | None, before: Tokens | None = None) -> Tokens:
-    """Give the token counts. A count that the usage lacks stays as `before`."""
-    before = before or Tokens()
-    if usage is None:
-        return before
+def read_usage(usage: Any, before: Tokens | None = None) -> Tokens:
+    """Give the token counts of a `usage` object. A count that it lacks stays as `before`."""
+    before, reported = before or Tokens(), table(usage)
+    details = table(reported.get("output_tokens_details"))
     return Tokens(
-        input=_later(usage.input_tokens, before.input),
-        output=_later(usage.output_tokens, before.output),
-        cache_read=_later(usage.cache_read_input_tokens, before.cache_read),
-        cache_creation=_later(usage.cache_creation_input_tokens, before.cache_creation),
-        thinking=_later(usage.output_tokens_details and usage.output_tokens_details.thinking_tokens, before.thinking),
+        input=_later(reported.get("input_tokens"), before.input),
+        output=_later(reported.get("output_tokens"), before.output),
+        cache_read=_later(reported.get("cache_read_input_tokens"), before.cache_read),
+        cache_creation=_later(reported.get("cache_creation_input_tokens"), before.cache_creation),
+        thinking=_later(details.get("thinking_tokens"), before.thinking),
     )
 
 
-def _later(count: int | None, before: int | None) -> int | None:
-    return before if count is None or count < 0 else count
+def _later(value: Any, before: int | None) -> int | None:
+    return before if (known := count(value)) is None else known
 
 
 def usage_object(counted: Tokens) -> dict[str, Any]:

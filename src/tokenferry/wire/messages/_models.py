@@ -1,6 +1,6 @@
 """Requests and answers of the Messages API. A field that only passes, like a schema, stays raw bytes."""
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Raw, Struct
 
@@ -182,18 +182,6 @@ class MessagesRequest(RequestPart):
 # Answers may gain fields at any time, so unknown ones are skipped.
 
 
-class ThinkingDetails(Struct, kw_only=True):
-    thinking_tokens: int | None = None
-
-
-class MessagesUsage(Struct, kw_only=True):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    output_tokens_details: ThinkingDetails | None = None
-
-
 class AnswerBlock(Struct, kw_only=True):
     type: str
     id: str | None = None
@@ -210,7 +198,7 @@ class MessagesAnswer(Struct, kw_only=True):
     content: list[AnswerBlock]
     model: str = ""
     stop_reason: str | None = None
-    usage: MessagesUsage | None = None
+    usage: Any = None
 
 
 class AnswerDelta(Struct, kw_only=True):
@@ -230,7 +218,7 @@ class AnswerFault(Struct, kw_only=True):
 class AnswerStart(Struct, kw_only=True):
     id: str = ""
     model: str = ""
-    usage: MessagesUsage | None = None
+    usage: Any = None
 
 
 class AnswerEvent(Struct, kw_only=True):
@@ -241,5 +229,5 @@ class AnswerEvent(Struct, kw_only=True):
     message: AnswerStart | None = None
     content_block: AnswerBlock | None = None
     delta: AnswerDelta | None = None
-    usage: MessagesUsage | None = None
+    usage: Any = None
     error: AnswerFault | None = None

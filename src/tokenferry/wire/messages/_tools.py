@@ -1,7 +1,9 @@
 """Reads the tools of a Messages request, for formats that have only functions."""
 
+from collections.abc import Collection
+
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from tokenferry.errors import Unfit
 from tokenferry.wire._field_handling import FieldTable
@@ -26,20 +28,27 @@ def offered_functions(
 ) -> list[OfferedFunction]:
     """Give the functions of a request. Raises `Unfit` for server tools, and for a choice of a tool that is not sent."""
     found: list[OfferedFunction] = []
+    names: set[str] = set()
     for tool in asked.tools or ():
         if tool.type in {None, "custom"}:
             table.apply(tool, left)
             found.append(_function(tool, quirks, left))
+            names.add(tool.name)
         elif quirks.drop and str(tool.type).startswith(quirks.drop):
             left.add(str(tool.type)[:64])
         else:
             raise Unfit(
                 f"the server runs the tool {str(tool.type)[:80]!r}; list it in the mapping's drop to leave it out"
             )
-    choice = asked.tool_choice
-    if choice is not None and not _can_choose(choice, found, quirks):
-        raise Unfit("tool_choice demands a call of a tool that is not sent")
+    check_choice(asked.tool_choice, names)
     return found
+
+
+def check_choice(choice: messages.ToolChoice | None, names: Collection[str]) -> None:
+    """Raise `Unfit` for the choice of a tool that is none of those with these names."""
+    kind = None if choice is None else choice.type
+    if (kind == "any" and not names) or (choice is not None and kind == "tool" and choice.name not in names):
+        raise Unfit("tool_choice demands a call of a tool that is not sent")
 
 
 def _function(tool: messages.FunctionTool, quirks: Quirks, left: set[str]) -> OfferedFunction:
@@ -48,11 +57,3 @@ def _function(tool: messages.FunctionTool, quirks: Quirks, left: set[str]) -> Of
     if tool.strict and not is_strict:
         left.add("strict")
     return OfferedFunction(tool_name(tool.name, quirks.name_length), tool.description or None, schema, is_strict)
-
-
-def _can_choose(choice: messages.ToolChoice, functions: list[OfferedFunction], quirks: Quirks) -> bool:
-    """Whether the tools allow the choice."""
-    if choice.type == "tool":
-        name = tool_name(choice.name or "", quirks.name_length)
-        return any(one.name == name for one in functions)
-    return choice.type != "any" or bool(functions)

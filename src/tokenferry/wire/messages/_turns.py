@@ -11,8 +11,10 @@ from tokenferry.wire.messages import _models as messages
 
 LONGEST_NAME: Final = 128
 """The longest name of a tool, in characters."""
-_DATA_URL: Final = re.compile(r"data:([a-z]+/[a-z0-9.+-]+);base64,")
-_WEB: Final = ("https://", "http://")
+_DATA_URL: Final = re.compile(r"data:([a-z]+/[a-z0-9.+-]+)(?:;[^;,]{0,80}){0,4};base64,", re.IGNORECASE)
+_WEB_URL: Final = re.compile(r"https?://", re.IGNORECASE)
+_MEDIA_TYPES: Final = {"image/jpg": "image/jpeg"}
+"""Claude's names of types by others that clients use."""
 _THOUGHTS: Final = (messages.ThinkingContent, messages.RedactedThinkingContent)
 
 
@@ -28,7 +30,8 @@ class TurnWriter:
         """Give the system prompt and the turns. Raises `Unfit` if a call has no result."""
         self.check()
         if not self._turns:
-            raise Unfit("every message of the request is empty")
+            only = "the request has only a system prompt; add a message of the user"
+            raise Unfit(only if self._system else "every message of the request is empty")
         last = self._turns[-1]
         if last.role == "assistant" and isinstance(block := last.content[-1], messages.TextContent):
             block.text = block.text.rstrip()
@@ -102,14 +105,14 @@ def text_blocks(texts: list[str]) -> list[messages.Content]:
 
 def image_block(url: str) -> messages.ImageContent:
     """Give the block for an image by http or data URL. Raises `Unfit`."""
-    if url.startswith(_WEB):
+    if _WEB_URL.match(url):
         return messages.ImageContent(source=messages.UrlSource(url=url))
     return messages.ImageContent(source=_data(url, "an image's URL"))
 
 
 def document_block(name: str | None, url: str) -> messages.DocumentContent:
     """Give the block for a PDF document by http or data URL. Raises `Unfit`."""
-    if url.startswith(_WEB):
+    if _WEB_URL.match(url):
         return messages.DocumentContent(source=messages.UrlSource(url=url), title=name)
     source = _data(url, "a file")
     if source.media_type != "application/pdf":
@@ -121,4 +124,10 @@ def _data(url: str, noun: str) -> messages.Base64Source:
     found = _DATA_URL.match(url)
     if found is None:
         raise Unfit(f"{noun} is neither an http URL nor base64 data")
-    return messages.Base64Source(media_type=found[1], data=url[found.end() :])
+    return base64_source(found[1], url[found.end() :])
+
+
+def base64_source(media_type: str, data: str) -> messages.Base64Source:
+    """Give the source of a file that is sent as data."""
+    kind = media_type.lower()
+    return messages.Base64Source(media_type=_MEDIA_TYPES.get(kind, kind), data=data)

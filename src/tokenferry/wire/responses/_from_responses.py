@@ -16,6 +16,7 @@ from tokenferry.wire._quirks import Quirks
 from tokenferry.wire._schema import closed, object_schema
 from tokenferry.wire.messages import _models as messages
 from tokenferry.wire.messages._sampling import ask_for_thinking, limit_sampling
+from tokenferry.wire.messages._tools import check_choice
 from tokenferry.wire.messages._turns import LONGEST_NAME, TurnWriter, document_block, image_block, text_blocks
 from tokenferry.wire.responses import _models as responses
 from tokenferry.wire.responses._reasoning import opened_thinking
@@ -176,7 +177,6 @@ _TEXT_SCHEMA: Final = msgspec.Raw(
 )
 _JSON_ONLY: Final = "Answer with one JSON object and with nothing else."
 _REASONING: Final = "reasoning.encrypted_content"
-_NOT_SENT: Final = "tool_choice demands a call of a tool that is not sent"
 
 
 def _with_types(document: Any) -> None:
@@ -214,6 +214,7 @@ def from_responses(body: bytes, model: str, quirks: Quirks, domain: str, at: int
     config = _output(asked.text, history.turns, left)
     system, turns = history.turns.end()
     choice = _choice(asked, tools)
+    check_choice(choice, tools.found)
     request = messages.MessagesRequest(
         model=model,
         messages=turns,
@@ -398,8 +399,6 @@ def _choice(asked: responses.ResponsesRequest, tools: _Tools) -> messages.ToolCh
     if isinstance(choice, responses.ResponsesToolChoice):
         if choice.type in {"function", "custom"}:
             name = tool_name(choice.name or "", LONGEST_NAME)
-            if name not in tools.found:
-                raise Unfit(_NOT_SENT)
             return messages.ToolChoice(type="tool", name=name, disable_parallel_tool_use=alone)
         if choice.type != "allowed_tools":
             raise Unfit(f"tool_choice demands the tool {choice.type[:80]!r}, which the server runs")
@@ -408,8 +407,6 @@ def _choice(asked: responses.ResponsesRequest, tools: _Tools) -> messages.ToolCh
     if choice is None and alone is None:
         return None
     kind = _CHOICES[choice or "auto"]
-    if kind == "any" and not tools.found:
-        raise Unfit(_NOT_SENT)
     return messages.ToolChoice(type=kind, disable_parallel_tool_use=None if kind == "none" else alone)
 
 

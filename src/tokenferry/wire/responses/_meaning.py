@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 from tokenferry.errors import UnreadableAnswer
-from tokenferry.wire._codec import Tokens, tokens_with_cache
+from tokenferry.wire._codec import Tokens, count, table, tokens_with_cache
 from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
 from tokenferry.wire._json import encode
-from tokenferry.wire.responses._models import AnswerItem, InputDetails, ResponsesAnswer, ResponsesUsage
+from tokenferry.wire.responses._models import AnswerItem, ResponsesAnswer
 
 _REASONS: Final = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
 _FAILED: Final = frozenset(("failed", "cancelled"))
@@ -33,14 +33,16 @@ def is_cut(answer: ResponsesAnswer) -> bool:
     return answer.status == "incomplete"
 
 
-def tokens(usage: ResponsesUsage | None) -> Tokens:
-    """Give the token counts."""
-    if usage is None:
-        return Tokens()
-    details = usage.input_tokens_details or InputDetails()
-    thinking = usage.output_tokens_details and usage.output_tokens_details.reasoning_tokens
+def tokens(usage: Any) -> Tokens:
+    """Give the token counts of a `usage` object."""
+    reported = table(usage)
+    details, more = table(reported.get("input_tokens_details")), table(reported.get("output_tokens_details"))
     return tokens_with_cache(
-        usage.input_tokens, usage.output_tokens, details.cached_tokens, details.cache_write_tokens, thinking
+        count(reported.get("input_tokens")),
+        count(reported.get("output_tokens")),
+        count(details.get("cached_tokens")),
+        count(details.get("cache_write_tokens")),
+        count(more.get("reasoning_tokens")),
     )
 
 

@@ -212,22 +212,6 @@ class ResponsesRequest(RequestPart):
 # or event may use with another type is of any type here.
 
 
-class InputDetails(Struct, kw_only=True):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class OutputDetails(Struct, kw_only=True):
-    reasoning_tokens: int | None = None
-
-
-class ResponsesUsage(Struct, kw_only=True):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: InputDetails | None = None
-    output_tokens_details: OutputDetails | None = None
-
-
 class AnswerItem(Struct, kw_only=True):
     type: str
     id: str | None = None
@@ -250,7 +234,7 @@ class ResponsesAnswer(Struct, kw_only=True):
     model: str | None = None
     status: str | None = None
     output: list[AnswerItem] | None = None
-    usage: ResponsesUsage | None = None
+    usage: Any = None
     incomplete_details: IncompleteDetails | None = None
     error: Any = None
 

@@ -8,7 +8,7 @@ from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import AnswerIds
-from tokenferry.wire._json import encode, is_object
+from tokenferry.wire._json import encode, is_object, json_text
 from tokenferry.wire.messages._streams import MessagesWriter
 from tokenferry.wire.responses._meaning import fault_of, message_text, reasoning_text, stop_reason, tokens
 from tokenferry.wire.responses._models import AnswerItem, ResponsesAnswer, ResponsesEvent
@@ -200,7 +200,7 @@ class ResponsesStreamToMessages(MessagesWriter):
             case "thinking":
                 return reasoning_text(received)
             case "tool_use":
-                return received.arguments or "{}"
+                return json_text(received.arguments)
         return ""
 
     def _write(self) -> None:
