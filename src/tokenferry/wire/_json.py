@@ -12,8 +12,6 @@ from tokenferry.errors import Unfit
 _MOST_OBJECTS: Final = 200_000
 _SMALL: Final = 1024 * 1024
 _LONGEST_REASON: Final = 200
-_EMPTY: Final[tuple[Any, ...]] = (None, False, [], {})
-"""Values that ask for nothing."""
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -99,12 +97,17 @@ def _prune(value: Any, shape: inspect.Type, unknown: set[str]) -> Any:
         return value
     fields = {field.encode_name: field.type for field in shape.fields}
     known = {*fields, shape.tag_field}
-    unknown.update(name[:64] for name in value.keys() - known if value[name] not in _EMPTY)
+    unknown.update(name[:64] for name in value.keys() - known if _asks(value[name]))
     return {
         name: _prune(one, fields[name], unknown) if name in fields else one
         for name, one in value.items()
         if name in known
     }
+
+
+def _asks(value: Any) -> bool:
+    """Whether the value of an unknown field may ask for something."""
+    return value not in (None, [], {}) and value is not False
 
 
 def _may_be(value: Any, shape: inspect.Type) -> bool:

@@ -45,7 +45,7 @@ def offered_functions(
 
 
 def check_choice(choice: messages.ToolChoice | None, names: Collection[str]) -> None:
-    """Raise `Unfit` for the choice of a tool that is none of those with these names."""
+    """Raise `Unfit` for the choice of a tool whose name is not among these."""
     kind = None if choice is None else choice.type
     if (kind == "any" and not names) or (choice is not None and kind == "tool" and choice.name not in names):
         raise Unfit("tool_choice demands a call of a tool that is not sent")
