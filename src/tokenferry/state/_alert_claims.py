@@ -2,13 +2,13 @@ from tokenferry.state._database import Database
 
 
 class AlertClaims:
-    """Alerts that were sent, so that of several processes one sends each. Thread-safe; it waits for the disk."""
+    """Records sent alerts, so that only one of several processes sends each. Thread-safe; writes wait for the disk."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def claim(self, cause: str, now: float, until: float) -> bool:
-        """Whether the caller sends the alert; no other process does before `until` (seconds since 1970 UTC).
+        """Claim an alert until `until` (seconds since 1970 UTC). Gives False if another process has claimed it.
 
         Raises `StorageFailed`, `CorruptFile`.
         """
@@ -22,6 +22,6 @@ class AlertClaims:
             )
 
     def set_end(self, cause: str, until: float) -> None:
-        """Allow the alert again from then on. Raises `StorageFailed`, `CorruptFile`."""
+        """Let the alert be claimed again from `until` on. Raises `StorageFailed`, `CorruptFile`."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE alerts SET until = ? WHERE cause = ?", (int(until), cause))

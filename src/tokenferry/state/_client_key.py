@@ -17,7 +17,7 @@ from tokenferry.stores import ACCOUNT_NAME, MOST_LABELS, check_label
 _Value = TypeVar("_Value")
 
 Role: TypeAlias = Literal["client", "admin", "viewer", "metrics"]
-"""`client` opens inference, `admin` the admin API and `/metrics`; `viewer` reads these, `metrics` the second alone."""
+"""`client`: inference. `admin`: the admin API and `/metrics`. `viewer`: reads both. `metrics`: reads `/metrics`."""
 PREFIXES: Final[Mapping[str, str]] = MappingProxyType(dict(zip(get_args(Role), CLIENT_KEY_PREFIXES, strict=True)))
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -42,11 +42,11 @@ class ClientKey(Struct, frozen=True):
     labels: Mapping[str, str] = NO_LABELS
     rights: Rights = EVERYTHING
     budgets: tuple[str, ...] = ()
-    """How much it may use, as `SpendingLimit` reads each: `20usd/day`."""
+    """Its limits of use, in the form that `SpendingLimit` reads: `20usd/day`."""
     caps: Caps = NO_CAPS
-    """How much may be asked with it."""
+    """Its limits of requests and tokens per minute, and of requests at a time."""
     fault: str | None = None
-    """What of its record can't be understood; such a key opens nothing."""
+    """Which part of its record is invalid; such a key is refused."""
 
     @property
     def admin(self) -> bool:
@@ -64,12 +64,12 @@ class ClientKey(Struct, frozen=True):
         return "expired" if self.is_expired(now) else "live"
 
     def is_live(self, now: float) -> bool:
-        """Whether it opens anything, at `now` in seconds since 1970 UTC."""
+        """Whether the gateway accepts it at `now` (seconds since 1970 UTC)."""
         return self.state(now) == "live"
 
 
 def client_key(row: Row) -> ClientKey:
-    """Read a row of the table. What can't be understood of it is left out and named as the key's `fault`."""
+    """Read a row of the table. An invalid part is left out, and becomes the key's `fault`."""
     faults: list[str] = []
 
     def read(column: str, read: Callable[[Any], _Value], otherwise: _Value) -> _Value:
@@ -109,7 +109,7 @@ def _name(text: str) -> str:
 
 
 def _role(admin: int) -> Callable[[str], Role]:
-    """Reads a role; `admin` is what the table said of it before there were others, and must agree."""
+    """Read a role. The older column `admin` must agree with it."""
 
     def read(text: str) -> Role:
         if text not in PREFIXES or admin != (text == "admin"):
@@ -132,7 +132,7 @@ def _time(seconds: int | None) -> int | None:
 
 
 def _shown(seconds: int | None) -> int | None:
-    """A time that decides nothing; None for one that can't be."""
+    """Read a time that is only displayed; None if it is invalid."""
     try:
         return _time(seconds)
     except ValueError:
@@ -159,7 +159,7 @@ def _budgets(text: str) -> tuple[str, ...]:
 
 
 def write_budgets(limits: Sequence[str]) -> str:
-    """Give limits as the table stores them, one for each period and unit. Raises `UsageError` for bad ones."""
+    """Give limits as the table stores them, one for each period and unit. Raises `UsageError` for invalid ones."""
     if not limits:
         return "[]"
     from tokenferry.budgets import SpendingLimit  # noqa: PLC0415  # few keys have a budget
@@ -199,7 +199,7 @@ def write_caps(caps: Caps) -> str:
 
 
 def check_key_name(name: str) -> None:
-    """Raise `UsageError` unless it may be a client key's name."""
+    """Raise `UsageError` unless this is a valid name of a client key."""
     if not ACCOUNT_NAME.fullmatch(name):
         raise UsageError(
             f"{name[:80]!r} can't be a client key's name: use 1 to 64 of A-Z a-z 0-9 . _ @ + -, a letter or digit first"
@@ -213,7 +213,7 @@ def check_expiry(expires_at: int | None, now: float) -> None:
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
-    """Raise `UsageError` for labels that a client key can't have."""
+    """Raise `UsageError` unless these are valid labels of a client key."""
     for name, value in labels.items():
         check_label(name, value)
     if len(labels) > MOST_LABELS:

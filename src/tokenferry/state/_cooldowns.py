@@ -18,13 +18,13 @@ _PUT: Final = (
 )
 
 _ROUNDED: Final = 1
-"""Ends are whole seconds, rounded up: two that are less than a second apart may differ by one."""
+"""Ends are stored in whole seconds, rounded up, so equal ends may differ by less than this."""
 _SLIGHTLY: Final = 0.05
 _A_WHILE: Final = 30
 
 
 class Scope(Struct, frozen=True):
-    """What is passed over: an account, an organization or a provider, for all models or those of one family."""
+    """What a cooldown excludes: an account, an organization or a provider, for all models or one family."""
 
     kind: ScopeKind
     name: str
@@ -32,16 +32,16 @@ class Scope(Struct, frozen=True):
 
 
 class Cooldown(Struct, frozen=True):
-    """Why something is passed over, and until when. Times are seconds since 1970 UTC.
+    """Why something isn't used, and until when. There is one cooldown for each scope and cause.
 
-    There is one for each scope and cause. `source` is who says so, `evidence` what they saw, without any secret.
+    Times are seconds since 1970 UTC. `source` is who reported it, and `evidence` what they saw, without secrets.
     """
 
     scope: Scope
     cause: str
     source: str
     until: int | None = None
-    """None where no end is known."""
+    """None if the end is unknown."""
     evidence: str = ""
     noted_at: int = 0
 
@@ -50,7 +50,7 @@ class Cooldown(Struct, frozen=True):
 
 
 class Cooldowns:
-    """The cooldowns of this machine, with those that are over until they are cleared. Thread-safe.
+    """The cooldowns of this machine; ended ones stay until they are pruned. Thread-safe.
 
     `now` gives seconds since 1970 UTC.
     """
@@ -66,9 +66,9 @@ class Cooldowns:
             self._reload()
 
     def list(self) -> "tuple[Cooldown, ...]":
-        """Every cooldown on record, whichever process noted it, oldest first. Raises `StorageFailed`.
+        """Give every stored cooldown, oldest first. Raises `StorageFailed`.
 
-        Fit for an event loop: while the database is unchanged it costs a few microseconds.
+        An event loop may call it: while the database is unchanged it takes a few microseconds.
         """
         if not self._is_followed and self._database.revision("cooldowns") != self._revision:
             self._reload()
@@ -81,11 +81,11 @@ class Cooldowns:
             self._known, self._revision = tuple(map(_cooldown, rows)), revision
 
     def put(self, cooldown: Cooldown, *, is_better_informed: bool = False) -> Cooldown:
-        """Record it, and give the cooldown on record then: of two ends of one cause the later one.
+        """Store a cooldown, and give the one that is stored afterwards. Raises `StorageFailed`.
 
-        A known end counts before an unknown one while it lies ahead. What is better informed, as is a probe that
-        succeeded or a person who says so, takes the place of what was known. Only news is written, for each process
-        that an upstream refuses reports it. Raises `StorageFailed`.
+        Of two ends for one cause the later one is kept. An end that is known and in the future is preferred to an
+        unknown one. A cooldown from a better source, such as a successful probe or a person, replaces the stored one. A
+        cooldown that says nothing new isn't written, because each process that was refused reports it.
         """
         now = int(self._now())
         new = replace(cooldown, noted_at=now)
@@ -107,7 +107,7 @@ class Cooldowns:
         return new
 
     def clear(self, scope: Scope, cause: str | None = None) -> int:
-        """Delete the cooldowns of exactly this scope, of one cause or of all. Gives their number."""
+        """Delete the cooldowns of exactly this scope, of one cause or of all. Give how many were deleted."""
         with self._database.transaction() as connection:
             return connection.execute(
                 "DELETE FROM cooldowns WHERE kind = ? AND name = ? AND family = ? AND cause = coalesce(?, cause)",
@@ -115,9 +115,9 @@ class Cooldowns:
             ).rowcount
 
     def claim(self, cooldown: Cooldown) -> bool:
-        """Take it upon oneself to find out whether it still holds; of several processes one may.
+        """Claim the check of whether a cooldown still applies. Only one of several processes gets True.
 
-        To the others it was noted just now, so that they leave it alone for a while.
+        The claim makes the cooldown look new to the others, so that they wait before they check.
         """
         scope = cooldown.scope
         with self._database.transaction() as connection:
@@ -129,13 +129,13 @@ class Cooldowns:
         return bool(changed)
 
     def prune(self, before: float) -> None:
-        """Delete the cooldowns that were over before then (seconds since 1970 UTC)."""
+        """Delete the cooldowns that ended before a time (seconds since 1970 UTC)."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM cooldowns WHERE until < ?", (int(before),))
 
 
 def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
-    """The one of two of one scope and cause that counts: the later end; a known future end before an unknown one."""
+    """Choose between two cooldowns of one scope and cause: the later end; a known future end before an unknown one."""
     if old.until is None:
         return new
     if new.until is None:
@@ -144,11 +144,11 @@ def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
 
 
 def _is_news(old: Cooldown, new: Cooldown, now: float) -> bool:
-    """Whether the second of one scope and cause counts, and differs by more than a little.
+    """Whether the second cooldown of one scope and cause says something new that is worth a write.
 
-    A little is an end later by less than a second and by less than 5 % of what is left. A known end says it all;
-    where none is known, source and evidence count: they say whose credential it was. What was noted a while ago is
-    noted again, for that puts off every process's next probe.
+    An end that is later by less than a second, or by less than 5 % of the remaining time, is not new. Without a known
+    end, another source or other evidence is new, because it names another credential. A cooldown that was noted long
+    ago is noted again, which delays the next probe of every process.
     """
     if later(old, new, now) is old:
         return False

@@ -22,22 +22,22 @@ _COLUMNS: Final = {
 
 
 class StateCopy(Struct, frozen=True):
-    """What was copied."""
+    """The result of a copy."""
 
     keys: int
     cooldowns: int
     present: int
-    """Client keys that were there already."""
+    """Client keys that the target had already."""
     left: tuple[str, ...]
-    """Names of client keys that another key has there; rename one of each two, and copy again."""
+    """Names of client keys that belong to another key in the target. Rename one of each two, and copy again."""
 
 
 def copy_state(source: State, target: State) -> StateCopy:
-    """Copy client keys with their digests, cooldowns and organizations; what is there already stays as it is.
+    """Copy client keys with their digests, cooldowns and organizations. Raises `StorageFailed`, `CorruptFile`.
 
-    So it can be repeated after it was cut short. But a key that is revoked at the source is revoked there, too. A
-    machine's own key is left out: each machine makes one. What was written is read back before it counts. Raises
-    `StorageFailed`, `CorruptFile`.
+    What the target has already is kept, so an interrupted copy can be repeated. A key that is revoked in the source
+    becomes revoked in the target, too. A machine's local key isn't copied, because each machine makes its own. The copy
+    is read back before it counts as done.
     """
     rows = source.database.rows("SELECT * FROM client_keys ORDER BY number")
     keys = [row for row in rows if not is_local_key(client_key(row))]

@@ -1,4 +1,4 @@
-"""What state and ledger need of a database. Their statements are those that SQLite and PostgreSQL both understand."""
+"""The interface of a database for state and ledger, whose statements both SQLite and PostgreSQL understand."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,19 +15,19 @@ class BulkInsert(Struct, frozen=True):
 
     table: str
     columns: tuple[tuple[str, str, str], ...]
-    """Each with its type, and what is written: `?` stands for the value."""
+    """The columns with their types, and the expression for each value; `?` is the value."""
     end: str
-    """Such as `ON CONFLICT DO NOTHING`."""
+    """The end of the statement, such as `ON CONFLICT DO NOTHING`."""
 
     def statement(self, rows: int) -> str:
-        """The one for so many rows."""
+        """Give the statement for this number of rows."""
         row = f"({', '.join(written for _, _, written in self.columns)})"
         names = ", ".join(name for name, _, _ in self.columns)
         return f"INSERT INTO {self.table} ({names}) VALUES {', '.join([row] * rows)} {self.end}"  # noqa: S608  # names of ours
 
 
 class Row(Protocol):
-    """A row: its values by column name, by position, and in order."""
+    """A row: its values in order, by column name and by position."""
 
     def __getitem__(self, column: str | int, /) -> Any: ...
 
@@ -37,11 +37,11 @@ class Row(Protocol):
 
 
 class Cursor(Protocol):
-    """What a statement gave."""
+    """The result of a statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows it changed."""
+        """How many rows the statement changed."""
 
     def fetchone(self) -> Any: ...
 
@@ -51,7 +51,7 @@ class Cursor(Protocol):
 
 
 class Transaction(Protocol):
-    """What writes. `?` stands for each value, whatever the engine writes in its place."""
+    """Runs statements that write. `?` is the place of a value in every engine."""
 
     def execute(self, statement: str, values: Values = ..., /) -> Cursor: ...
 
@@ -63,7 +63,7 @@ class Database(Protocol):
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """The database's name in messages."""
 
     @property
     def is_shared(self) -> bool:
@@ -71,47 +71,48 @@ class Database(Protocol):
 
     @property
     def size(self) -> int:
-        """In bytes; 0 where that isn't known."""
+        """The size in bytes; 0 if it is unknown."""
 
     def revision(self, table: str) -> int:
-        """A number that differs after each change of this table. May be called on an event loop."""
+        """Give a number that differs after each change of this table. An event loop may call it."""
 
     def version(self) -> int:
-        """A number that differs whenever anything was changed. Fit for an event loop."""
+        """Give a number that differs after any change. An event loop may call it."""
 
     def follow(self, table: str, read: Callable[[], object], forget: Callable[[], object] | None = None) -> bool:
-        """Whether `read` will be called, on another thread, after each change of the table.
+        """Ask for `read` to be called after each change of a table. Gives False if that isn't supported.
 
-        If so its reader needn't ask, and may not on an event loop. `forget` is called once what was read is too old.
+        It is called on another thread. If it is supported, the reader must not ask on an event loop. `forget` is called
+        once when what was read is too old.
         """
 
     def away_for(self) -> float:
-        """For how many seconds it hasn't answered those who follow it; 0 while it does."""
+        """Give for how many seconds the database hasn't answered its followers; 0 while it answers."""
 
     def rows(self, query: str, values: Values = (), *, seconds: float | None = None) -> Sequence[Row]:
-        """Every row of a query. Raises `TryLater` if it takes longer than `seconds`."""
+        """Give every row of a query. Raises `TryLater` if it takes longer than `seconds`."""
 
     def read_back(self, query: str, values: Values = ()) -> Sequence[Row]:
-        """The same, by a connection of its own: what others see."""
+        """Give every row of a query over a new connection, as other processes see them."""
 
     def transaction(self, *, overwrites: bool = False) -> AbstractContextManager[Transaction]:
-        """Write: all of the block or nothing of it; no other process writes until it ends.
+        """Run a block as one transaction. No other process writes until it ends.
 
-        With `overwrites` what is deleted is overwritten, where the engine can. Raises `Conflict` where a row was to be
-        unique and another one has the same value.
+        `overwrites` makes the engine overwrite deleted content, if it can. Raises `Conflict` if a unique value exists
+        already.
         """
 
     def insert(self, transaction: Transaction, into: BulkInsert, values: Sequence[Value]) -> None:
-        """Insert rows in the engine's cheapest way. All their values follow one another in the order of the columns."""
+        """Insert rows in the engine's cheapest way. `values` holds all their values in the order of the columns."""
 
     def vacuum(self, pages: int) -> int:
-        """Give free pages back to the disk, so many at most; give how many are left."""
+        """Return up to this many free pages to the disk; give how many are left."""
 
     def keep_days(self, today: int, oldest: int) -> None:
-        """Where tables are cut by day: make those to come, and drop those before `oldest`, in days since 1970."""
+        """If tables are split by day, create the coming ones, and drop those before `oldest` (days since 1970)."""
 
     def now(self, transaction: Transaction) -> float | None:
-        """Seconds by a clock that all hosts see; None where the machine's own will do."""
+        """Give seconds of a clock that all hosts share; None if the machine's own clock is enough."""
 
     def close(self) -> None:
-        """Harmless when it is closed."""
+        """Close it; a second call does nothing."""

@@ -1,6 +1,6 @@
-"""Which gateways of a home run: a record of each in the home, held under a flock while its gateway lives.
+"""The gateways of a home that run: each has a record, and holds a lock (flock) on it while it lives.
 
-A port proves nothing: on a shared machine any user can take that of a gateway that has ended.
+A port isn't enough: on a shared machine another user can take the port of a gateway that has ended.
 """
 
 import contextlib
@@ -26,26 +26,26 @@ _HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # nothing is
 
 
 def reachable_url(host: str, port: int, scheme: str = "http") -> str:
-    """The URL by which this machine reaches what listens on an address, also where that stands for all addresses."""
+    """Give the URL by which this machine reaches a listening address, also if it means all addresses."""
     host = _HERE.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class GatewayRecord(Struct, frozen=True):
-    """Where a gateway of this home listens, and whether it runs; if not, the record is stale: it was killed."""
+    """Where a gateway of this home listens, and whether it runs. A record that is stale belongs to a killed one."""
 
     path: Path
     is_running: bool
     pid: int | None = None
     url: str | None = None
-    """Where this machine reaches it by TCP."""
+    """The URL by which this machine reaches it over TCP."""
     socket: Path | None = None
     dashboard: str | None = None
     """The origin of its dashboard."""
 
     @property
     def address(self) -> str:
-        """Its socket as `unix:PATH`, which no other user can take, else its URL."""
+        """Give its socket as `unix:PATH`, which no other user can take, else its URL."""
         return f"unix:{self.socket}" if self.socket is not None else self.url or "an unknown address"
 
     def __str__(self) -> str:
@@ -56,10 +56,10 @@ class GatewayRecord(Struct, frozen=True):
 
 
 class GatewayRegistration:
-    """The record of a gateway of this process, until `end`, or until the process dies however it may.
+    """The record of this process's gateway, valid until `end` or until the process dies.
 
-    Children don't hold it: neither forked workers nor programs that are started. Removes the records of gateways that
-    were killed. Raises `UnsafeFile`, `StorageFailed`.
+    Children don't inherit it: neither forked workers nor started programs. It removes the records of killed gateways.
+    Raises `UnsafeFile`, `StorageFailed`.
     """
 
     def __init__(
@@ -90,14 +90,14 @@ class GatewayRegistration:
             raise StorageFailed(f"the gateway's record {self.path} can't be written: {reason_of(fault)}") from None
 
     def end(self) -> None:
-        """Remove the record; to be called before the gateway gives up its port. Harmless when called again."""
+        """Remove the record. Call it before the gateway closes its port. A second call does nothing."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink()
             self.forget()
 
     def forget(self) -> None:
-        """Close the descriptor. In a forked child that leaves the lock to the parent."""
+        """Close the descriptor: a forked child leaves the lock to its parent."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
@@ -105,13 +105,13 @@ class GatewayRegistration:
 
 
 def gateway_records(home: Home) -> list[GatewayRecord]:
-    """Every gateway of the home on record, running or stale, oldest first. Raises `UnsafeFile`."""
+    """Give the records of all gateways of the home, running or stale, oldest first. Raises `UnsafeFile`."""
     found = [(path.lstat().st_mtime_ns, path) for path in _paths(home.gateways)]
     return [record for _, path in sorted(found) if (record := _read(path)) is not None]
 
 
 def running_gateway(home: Home) -> GatewayRecord:
-    """The gateway of the home that has run for longest. Raises `TryLater` if none runs, `UnsafeFile`."""
+    """Give the home's gateway that has run longest. Raises `TryLater` if none runs, `UnsafeFile`."""
     records = gateway_records(home)
     for record in records:
         if record.is_running:
@@ -130,7 +130,7 @@ def _paths(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> GatewayRecord | None:
-    """None if its gateway has ended and removed it since."""
+    """Read a record; None if its gateway has ended and removed it."""
     try:
         raw = read_private_file(path)
         is_running = _is_locked(path)

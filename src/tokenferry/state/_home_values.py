@@ -18,23 +18,23 @@ _LOCK_TIMEOUT: Final = 10.0
 
 
 def gateway_id(home: Home) -> str:
-    """The id by which this home's gateways recognize a request that returns to them: 64 random bits in hexadecimal.
+    """Give the id by which this home's gateways recognize their own requests: 64 random bits in hexadecimal.
 
-    It isn't a secret: upstreams see it. Where it can't be read or stored, this process has an id of its own.
+    It isn't a secret: upstreams see it. If it can't be read or stored, this process uses an id of its own.
     """
     return _made_once(home, home.gateway_id, _ID_BYTES, "requests that come back are known to this process alone")
 
 
 def login_secret(home: Home) -> Secret:
-    """The secret with which one gateway of this home can finish a login that another has begun.
+    """Give the secret with which one gateway of this home can finish a login that another has begun.
 
-    Where it can't be read or stored, this process and its workers have one of their own.
+    If it can't be read or stored, this process and its workers use one of their own.
     """
     return Secret(_made_once(home, home.login_secret, _SECRET_BYTES, "a login can be finished by this process alone"))
 
 
 def _made_once(home: Home, path: Path, length: int, otherwise: str) -> str:
-    """`length` random bytes in hexadecimal, made once for a home. `otherwise` is logged where they can't be stored."""
+    """Give `length` random bytes in hexadecimal, made once for a home. Logs `otherwise` if they can't be stored."""
     try:
         with FileLock(path, home.locks).held(_LOCK_TIMEOUT):
             with contextlib.suppress(FileNotFoundError):

@@ -43,10 +43,10 @@ class _Known(NamedTuple):
 
 
 class ClientKeys:
-    """The gateway's client keys: only their sha256 is stored. Thread-safe.
+    """The gateway's client keys, of which only the sha256 is stored. Thread-safe.
 
-    `monotonic` and `now` give seconds: for the age of cached keys, and for recorded times. Methods that write raise
-    `StorageFailed` and `CorruptFile`, and waits for the disk. A key is named by its name or its id.
+    A key is named by its name or its id. Methods that write wait for the disk, and raise `StorageFailed` and
+    `CorruptFile`. `monotonic` gives seconds for the age of cached keys, and `now` the times to store.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ClientKeys:
         self._now = now
         self._reading = Lock()
         self._known: dict[bytes, _Known] = {}
-        """What isn't revoked, expired keys too, by digest."""
+        """The keys that aren't revoked, with the expired ones, by digest."""
         self._used: dict[str, int] = {}
         self._listed: tuple[int | None, Sequence[ClientKey]] = (None, ())
         self._look_again = monotonic() + _POLL
@@ -85,9 +85,9 @@ class ClientKeys:
         caps: Caps = NO_CAPS,
         secret: Secret | None = None,
     ) -> tuple[ClientKey, Secret]:
-        """Make a key and give it this once.
+        """Make a key, and give its secret, which can't be read again.
 
-        Raises `UsageError` for a bad name, label, expiry, right or budget, `Conflict` for a name in use.
+        Raises `UsageError` for an invalid name, label, expiry, right or budget, and `Conflict` for a name in use.
         """
         now = self._now()
         check_key_name(name)
@@ -111,9 +111,9 @@ class ClientKeys:
         return client_key(made), secret
 
     def revoke(self, *names: str) -> tuple[ClientKey, ...]:
-        """Make live keys worthless for good: all of these, or none.
+        """Revoke live keys for good: all of these, or none. Raises `UnknownName`, `StorageFailed`.
 
-        That they are is read back from the file before it is reported. Raises `UnknownName`, `StorageFailed`.
+        The file is read back before the keys are reported as revoked.
         """
         with self._database.transaction() as connection:
             rows = {row["id"]: row for row in [_find(connection, name) for name in names]}
@@ -133,9 +133,9 @@ class ClientKeys:
         return tuple(revoked)
 
     def prune(self, *, spared: Secret | None = None) -> tuple[ClientKey, ...]:
-        """Delete the keys that were revoked or have expired, and give them.
+        """Delete the revoked and expired keys, and give them. Raises `StorageFailed`.
 
-        `spared` stays: it would be registered again if its revocation were forgotten. Raises `StorageFailed`.
+        `spared` is kept: a key whose revocation is forgotten would be registered again.
         """
         digest = b"" if spared is None else bytes.fromhex(spared.sha256)
         with self._database.transaction() as connection:
@@ -147,7 +147,7 @@ class ClientKeys:
         return tuple(map(client_key, rows))
 
     def rename(self, name: str, new: str) -> ClientKey:
-        """Give a live key another name. Raises `UsageError`, `UnknownName`, `Conflict`."""
+        """Rename a live key. Raises `UsageError`, `UnknownName`, `Conflict`."""
         check_key_name(new)
         try:
             with self._database.transaction() as connection:
@@ -161,7 +161,7 @@ class ClientKeys:
         return client_key(row)
 
     def label(self, name: str, changes: Mapping[str, str | None]) -> ClientKey:
-        """Set labels of a live key, and remove those given as None. Raises `UsageError`, `UnknownName`."""
+        """Set labels of a live key; remove those whose value is None. Raises `UsageError`, `UnknownName`."""
         with self._database.transaction() as connection:
             found = _sound(_find(connection, name))
             merged = {**found.labels, **changes}
@@ -173,7 +173,7 @@ class ClientKeys:
         return client_key(row)
 
     def restrict(self, name: str, change: Callable[[Rights], Rights]) -> ClientKey:
-        """Give a live key the rights that `change` makes of those it has.
+        """Replace a live key's rights by the result of `change`.
 
         Raises `UsageError`, `UnknownName`, and what `change` raises.
         """
@@ -188,7 +188,7 @@ class ClientKeys:
         return client_key(row)
 
     def allot(self, name: str, budgets: Sequence[str]) -> ClientKey:
-        """Give a live key these budgets in place of those that it has. Raises `UsageError`, `UnknownName`."""
+        """Replace the budgets of a live key. Raises `UsageError`, `UnknownName`."""
         written = write_budgets(budgets)
         with self._database.transaction() as connection:
             found = _sound(_find(connection, name))
@@ -200,7 +200,7 @@ class ClientKeys:
         return client_key(row)
 
     def limit(self, name: str, change: Callable[[Caps], Caps]) -> ClientKey:
-        """Give a live key the caps that `change` makes of those it has.
+        """Replace a live key's caps by the result of `change`.
 
         Raises `UsageError`, `UnknownName`, and what `change` raises.
         """
@@ -215,7 +215,7 @@ class ClientKeys:
         return client_key(row)
 
     def get(self, name: str) -> ClientKey:
-        """Give the live key of this name or id, else the one that was revoked last. Raises `UnknownName`."""
+        """Give the live key with this name or id, else the one that was revoked last. Raises `UnknownName`."""
         rows = self._database.rows(_LIVE, (name, name, name)) or self._database.rows(
             "SELECT * FROM client_keys WHERE lower(name) = lower(?) OR id = ? "
             "ORDER BY coalesce(revoked_at, 0) DESC LIMIT 1",
@@ -226,7 +226,7 @@ class ClientKeys:
         return client_key(rows[0])
 
     def bound_to(self, account: str) -> tuple[str, ...]:
-        """The names of the live keys that this account alone may serve: pinned to it, or limited to it."""
+        """Give the names of the live keys that only this account may serve."""
         now = self._now()
         return tuple(
             key.name
@@ -235,22 +235,22 @@ class ClientKeys:
         )
 
     def list(self) -> "list[ClientKey]":
-        """Every key that ever was, revoked ones too, oldest first."""
+        """Give every key, with the revoked ones, oldest first."""
         return [client_key(row) for row in self._database.rows("SELECT * FROM client_keys ORDER BY created_at, number")]
 
     def listed(self) -> "Sequence[ClientKey]":
-        """The same as `list`, and the same object again until a key is changed."""
+        """Give the same as `list`, and the same object until a key changes."""
         revision = self._database.revision("client_keys")
         if revision != self._listed[0]:
             self._listed = revision, self.list()
         return self._listed[1]
 
     def verify(self, presented: str) -> ClientKey | None:
-        """Give the live key this is, if it is one.
+        """Give the live key with this secret; None if it is unknown.
 
-        Fit for an event loop: a known key costs a look into a dict, and twice a second, as an unknown one always does,
-        the few microseconds of asking the database whether anything changed; only if so the table is read, some ten
-        microseconds for each key. Nothing is waited for: while the database can't be asked, what was known last counts.
+        An event loop may call it. A known key costs a look into a dict. Twice a second, and for each unknown key, the
+        database is asked for changes, which takes a few microseconds; only after a change is the table read again. It
+        never waits: while the database is unavailable, the last known keys count.
         """
         digest = _digest(presented)
         if digest is None:
@@ -268,13 +268,13 @@ class ClientKeys:
         return known.key
 
     def expired(self, presented: str) -> ClientKey | None:
-        """Give the key this was until it expired, if it was not revoked."""
+        """Give the expired key with this secret, unless it was revoked."""
         digest = _digest(presented)
         known = None if digest is None else self._known.get(digest)
         return known.key if known is not None and known.key.is_expired(self._now()) else None
 
     def is_sole(self) -> bool:
-        """Tell whether there is exactly one live key that inference may be asked for with."""
+        """Tell whether this is the only live key with which inference may be requested."""
         now = self._now()
         live = 0
         for _, key in self._known.values():
@@ -285,13 +285,13 @@ class ClientKeys:
         return live == 1
 
     def revoked(self, secret: Secret) -> bool:
-        """Tell whether this secret is a revoked or expired key."""
+        """Tell whether this is the secret of a revoked or expired key."""
         digest = bytes.fromhex(secret.sha256)
         rows = self._database.rows("SELECT * FROM client_keys WHERE digest = ?", (digest,))
         return any(not client_key(row).is_live(self._now()) for row in rows)
 
     def record_use(self) -> None:
-        """Write down when keys were last used. It waits for the disk: not for an event loop."""
+        """Record when keys were last used. It waits for the disk, so don't call it on an event loop."""
         used, self._used = self._used, {}
         rows = [(when, key, when) for key, when in list(used.items())]
         if not rows:
@@ -308,17 +308,17 @@ class ClientKeys:
             raise
 
     def look(self) -> None:
-        """Read the keys if another host has made one since. It waits for the database: not for an event loop."""
+        """Read the keys again if another host has made one. It waits, so don't call it on an event loop."""
         ((newest,),) = self._database.rows("SELECT max(number) FROM client_keys WHERE revoked_at IS NULL")
         if newest != self._newest:
             self._reload()
 
     def is_away(self) -> bool:
-        """Whether the database can't be asked, so that a key which isn't known may be good all the same."""
+        """Tell whether the database is unavailable, so that an unknown key may be valid."""
         return self._database.away_for() > 0
 
     def by_id(self, id_: str) -> ClientKey | None:
-        """Give the key of this id. May be called on an event loop where the table is followed."""
+        """Give the key with this id. An event loop may call it if the table is followed."""
         if self._is_followed:
             return next((key for _, key in self._known.values() if key.id == id_), None)
         try:
@@ -327,12 +327,12 @@ class ClientKeys:
             return None
 
     def _forget(self) -> None:
-        """Refuse every key, since any may have been revoked meanwhile."""
+        """Refuse every key, because each may have been revoked."""
         with self._reading:
             self._known = {}
 
     def _refresh(self) -> None:
-        """Read the table if it was changed since the last time."""
+        """Read the table if it has changed since the last time."""
         self._look_again = math.inf if self._is_followed else self._monotonic() + _POLL
         if self._is_followed:
             return
@@ -363,7 +363,7 @@ class ClientKeys:
 
 
 def damage(key: ClientKey) -> str:
-    """What is wrong with a key that has a fault, and the cure."""
+    """Say what is wrong with a key that has a fault, and how to fix it."""
     return (
         f"client key {key.name} opens nothing, because {key.fault}, as if a newer tokenferry or a fault of the disk "
         f"wrote them; revoke it with: tokenferry key revoke {key.id}; and make another"
@@ -371,7 +371,7 @@ def damage(key: ClientKey) -> str:
 
 
 def _sound(row: Row) -> ClientKey:
-    """The key. Raises `CorruptFile` for one that can't be understood."""
+    """Give the key. Raises `CorruptFile` if it has a fault."""
     key = client_key(row)
     if key.fault is not None:
         raise CorruptFile(damage(key))
@@ -386,7 +386,7 @@ def _check_use(name: str, role: Role, rights: Rights, budgets: Sequence[str], ca
 
 
 def _digest(presented: str) -> bytes | None:
-    """The sha256 of a text that has the form of a client key."""
+    """Give the sha256 of a text that has the form of a client key."""
     if len(presented) != KEY_LENGTH or not presented.isascii():
         return None
     return sha256(presented.encode("ascii")).digest()

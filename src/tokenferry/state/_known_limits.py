@@ -9,7 +9,7 @@ from tokenferry.state._database import Database
 
 
 class KnownLimits:
-    """The limits of each account by the last answers to any process. Thread-safe."""
+    """The limits of each account by the latest answer to any process. Thread-safe."""
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -22,13 +22,13 @@ class KnownLimits:
             self._reload()
 
     def all(self) -> Mapping[str, LimitState]:
-        """By account; the same mapping while nothing has changed. Raises `StorageFailed`."""
+        """Give the limits by account; the same mapping while nothing has changed. Raises `StorageFailed`."""
         if not self._is_followed and self._database.revision("limits") != self._revision:
             self._reload()
         return self._known
 
     def put(self, account: str, state: LimitState) -> None:
-        """Raises `StorageFailed`."""
+        """Store the limits of an account. Raises `StorageFailed`."""
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO limits (account, state, noted_at) VALUES (?, ?, ?) "
@@ -37,7 +37,7 @@ class KnownLimits:
             )
 
     def prune(self, before: float) -> None:
-        """Delete the limits that were noted before then (seconds since 1970 UTC)."""
+        """Delete the limits noted before a time (seconds since 1970 UTC)."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM limits WHERE noted_at < ?", (int(before),))
 
@@ -50,7 +50,7 @@ class KnownLimits:
 
 
 def _state(text: str) -> LimitState | None:
-    """None for one that can't be read: another version may write others."""
+    """Read stored limits; None if another version wrote them and they can't be read."""
     try:
         return msgspec.json.decode(text, type=LimitState)
     except msgspec.DecodeError:

@@ -22,15 +22,16 @@ _LOCK_TIMEOUT: Final = 10.0
 
 
 def local_key_name(home: Home, state: State) -> str:
-    """The name of this home's local key: with the host and the home behind it where several share the state.
+    """Give the name of this home's local key.
 
-    Two homes of one host, or two containers of one host name, would revoke each other's key otherwise.
+    In a shared database the name includes the host and the home, since two homes with one name would revoke each
+    other's key.
     """
     return f"{LOCAL_KEY_NAME}@{_host()}+{gateway_id(home)[:_ID_LENGTH]}" if state.is_shared else LOCAL_KEY_NAME
 
 
 def is_local_key(key: ClientKey) -> bool:
-    """Whether it is some machine's local key, which is for that machine's user alone."""
+    """Tell whether it is the local key of some machine, which serves that machine's user alone."""
     return key.name == LOCAL_KEY_NAME or _HOST_LABEL in key.labels
 
 
@@ -39,7 +40,7 @@ def _host() -> str:
 
 
 def read_local_key(home: Home) -> Secret | None:
-    """The key in the file, whether the gateway still takes it or not; None if there is no file.
+    """Read the key in the file, whether it is still valid or not; None without a file.
 
     Raises `UnsafeFile`, `CorruptFile`.
     """
@@ -57,9 +58,10 @@ def read_local_key(home: Home) -> Secret | None:
 
 
 def local_key(home: Home, state: State | None = None) -> Secret:
-    """The client key of this machine's user: the file's, if the gateway takes it, else a new one in its place.
+    """Give the client key of this machine's user: the file's if it is valid, else a new one.
 
-    A file whose key the state has never heard of (the state was lost) is registered again; a revoked one is replaced.
+    If the database doesn't know the file's key, for example after its loss, the key is registered again. A revoked key
+    is replaced.
     """
     if state is None:
         with State(home.state) as opened:

@@ -16,10 +16,10 @@ _STATE_BYTES: Final = 32
 
 
 class StartedLogin(Struct, frozen=True):
-    """A login that was begun at a provider and is not finished. Times are seconds since 1970 UTC.
+    """A login that was begun at a provider and isn't finished. Times are seconds since 1970 UTC.
 
-    `redirect_uri` is the address that its code comes through, `account` the name it is to be stored under, if one was
-    wanted, `client` the id of the key that began it.
+    `redirect_uri` is the address to which the provider sends the code. `account` is the name to store the login under,
+    if one was given. `client` is the id of the key that began it.
     """
 
     provider: str
@@ -31,14 +31,14 @@ class StartedLogin(Struct, frozen=True):
 
 
 class StartedLogins:
-    """The logins under way, each known by its `state` (RFC 6749, 10.12); only its sha256 is stored. Thread-safe.
+    """The unfinished logins, each found by its `state` (RFC 6749, 10.12), of which only the sha256 is stored.
 
-    Any process that shares the file can finish one. The PKCE verifier isn't here, nor is anything it could be made
-    from. `now` gives seconds since 1970 UTC.
+    Thread-safe. Any process with the file can finish one. Neither the PKCE verifier nor anything to derive it from is
+    stored here. `now` gives seconds since 1970 UTC.
     """
 
     lifetime: Final = _LIFETIME
-    """For how many seconds a login waits."""
+    """How many seconds a login stays valid."""
 
     def __init__(self, database: Database, *, now: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -47,10 +47,10 @@ class StartedLogins:
     def begin(
         self, provider: str, session: Secret, *, redirect_uri: str = "", account: str | None = None, client: str = ""
     ) -> Secret:
-        """Give the `state` of a new login, good once, for 10 minutes, and in this session alone.
+        """Give the `state` of a new login. It works once, for 10 minutes, and in this session only.
 
-        Of more than 100 logins of a session, and of more than 1000 in all, the oldest are deleted. The state is
-        hexadecimal: some pages change other characters. Raises `StorageFailed`, `CorruptFile`.
+        Beyond 100 logins of a session, or 1000 in all, the oldest are deleted. The state is hexadecimal, because some
+        pages change other characters. Raises `StorageFailed`, `CorruptFile`.
         """
         state = Secret(secrets.token_hex(_STATE_BYTES))
         now = int(self._now())
@@ -75,17 +75,17 @@ class StartedLogins:
         return state
 
     def find(self, state: Secret) -> StartedLogin | None:
-        """Give the login of this state without using it up; None if there is none. Raises `StorageFailed`."""
+        """Give the login with this state and keep it; None if it is unknown. Raises `StorageFailed`."""
         rows = self._database.rows("SELECT * FROM logins WHERE state = ?", (_digest(state),))
         return self._login(rows[0]) if rows else None
 
     def pending(self, session: Secret) -> list[StartedLogin]:
-        """Those that this session has begun and that wait, oldest first. Raises `StorageFailed`."""
+        """Give the unfinished logins of this session, oldest first. Raises `StorageFailed`."""
         rows = self._database.rows("SELECT * FROM logins WHERE session = ? ORDER BY number", (_digest(session),))
         return [login for row in rows if (login := self._login(row)) is not None]
 
     def take(self, state: Secret, session: Secret) -> StartedLogin | None:
-        """Give the login that this `state` was made for, once; None if there is none, or it is another session's.
+        """Give the login with this `state` once; None if it is unknown, or of another session.
 
         Presenting a state uses it up. Raises `StorageFailed`, `CorruptFile`.
         """
@@ -95,9 +95,9 @@ class StartedLogins:
         return self._login(row)
 
     def bind(self, state: Secret, browser: Secret) -> StartedLogin | None:
-        """Bind a login to the browser that leads a person to the provider, and give it.
+        """Bind a login to the browser that a person uses at the provider, and give it; None if it is unknown.
 
-        None if there is none; one that is already bound to another browser is deleted. Raises as `take` does.
+        A login that is bound to another browser is deleted. Raises as `take` does.
         """
         if self.find(state) is None:
             return None
@@ -111,9 +111,9 @@ class StartedLogins:
         return self._login(rows[0]) if rows else None
 
     def take_bound(self, state: Secret, browser: Secret) -> StartedLogin | None:
-        """Give the login of this state once, in the browser that it is bound to; in another it stays.
+        """Give the login with this state once, if it is bound to this browser.
 
-        Raises as `take` does.
+        In another browser the login is kept. Raises as `take` does.
         """
         rows = self._database.rows("SELECT browser FROM logins WHERE state = ?", (_digest(state),))
         if not rows or not hmac.compare_digest(rows[0]["browser"] or b"", _digest(browser)):
@@ -131,7 +131,7 @@ class StartedLogins:
         return rows[0] if rows else None
 
     def _login(self, row: Row) -> StartedLogin | None:
-        """The login of a row, unless it has expired, or the clock was set back."""
+        """Give the login of a row; None if it has expired or the clock was set back."""
         if not row["started_at"] - _LIFETIME <= self._now() < row["expires_at"]:
             return None
         return StartedLogin(

@@ -216,4 +216,4 @@ STATE_SCHEMA: Final = Schema(
     pragmas=("synchronous = FULL",),
     cure="then create the client keys again with: tokenferry key create NAME",
 )
-"""Of `state.db`: small and precious, so each transaction is on disk before it is believed."""
+"""The schema of `state.db`. It is small and precious, so each transaction is flushed to disk."""

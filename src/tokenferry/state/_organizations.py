@@ -4,18 +4,21 @@ from tokenferry.state._database import Database
 
 
 class Organizations:
-    """Which organization each account's answers named: accounts of one share its limits. Thread-safe."""
+    """The organization of each account, as answers named it. Accounts of one organization share its limits.
+
+    Thread-safe.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def all(self) -> Mapping[str, str]:
-        """By account. Raises `StorageFailed`."""
+        """Give the organizations by account. Raises `StorageFailed`."""
         rows = self._database.rows("SELECT account, organization FROM organizations")
         return {row["account"]: row["organization"] for row in rows}
 
     def put(self, account: str, organization: str) -> None:
-        """Raises `StorageFailed`."""
+        """Store the organization of an account. Raises `StorageFailed`."""
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO organizations (account, organization) VALUES (?, ?) "
@@ -24,6 +27,6 @@ class Organizations:
             )
 
     def forget(self, account: str) -> None:
-        """Raises `StorageFailed`."""
+        """Delete the organization of an account. Raises `StorageFailed`."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM organizations WHERE account = ?", (account,))

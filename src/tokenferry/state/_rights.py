@@ -20,13 +20,13 @@ class Rights(Struct, frozen=True):
     """What a client key may be used for. An empty list allows everything of its kind."""
 
     models: tuple[str, ...] = ()
-    """Names as clients ask for them; `*` stands for any characters, `?` for one. Case counts."""
+    """Model names as clients write them, case-sensitive; `*` matches any characters, `?` one."""
     providers: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     pin: str | None = None
-    """The one account that serves this key, whatever else would have chosen."""
+    """The only account that serves this key, whatever the routes say."""
     is_everything: bool = False
-    """Whether there is nothing to ask; it follows from the rest."""
+    """Whether nothing is limited; computed from the other fields."""
 
     def __post_init__(self) -> None:
         is_everything = not (self.models or self.providers or self.accounts or self.pin)
@@ -34,23 +34,23 @@ class Rights(Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """All of it in a cell of a table; a dash for everything."""
+        """All rights in one cell of a table; a dash if nothing is limited."""
         parts = [f"{name}={'|'.join(names)}" for name in _LISTS if (names := getattr(self, name))]
         return ",".join([*parts, *([] if self.pin is None else [f"pin={self.pin}"])]) or "-"
 
     def allows_model(self, name: str | None) -> bool:
-        """Tell whether a model may be asked for by this name; None is a request that names none."""
+        """Tell whether this model name may be requested; None is a request without a model."""
         return not self.models or (name is not None and _pattern(self.models).fullmatch(name) is not None)
 
     def allows_provider(self, name: str) -> bool:
         return not self.providers or name in self.providers
 
     def names_account(self, name: str) -> bool:
-        """Tell whether an account is one that the key's holder may be served by, and may know of."""
+        """Tell whether the holder of the key may be served by this account, and see its name."""
         return (self.pin is None or name == self.pin) and (not self.accounts or name in self.accounts)
 
     def allows_account(self, name: str, provider: str) -> bool:
-        """Tell whether an account may serve the key's holder at a provider."""
+        """Tell whether an account of this provider may serve the holder of the key."""
         return self.names_account(name) and self.allows_provider(provider)
 
 
@@ -58,7 +58,7 @@ EVERYTHING: Final = Rights()
 
 
 def read_rights(text: str) -> Rights:
-    """Read what the table stores. Raises `ValueError` for a right that isn't known: it may limit the key."""
+    """Read rights as the table stores them. Raises `ValueError` for an unknown right, since it may limit the key."""
     if text == "{}":
         return EVERYTHING
     stored = json.loads(text)
@@ -80,7 +80,7 @@ def read_rights(text: str) -> Rights:
 
 
 def write_rights(rights: Rights) -> str:
-    """Give rights as the table stores them. Raises `UsageError` for those that can't be."""
+    """Give rights as the table stores them. Raises `UsageError` for invalid ones."""
     for pattern in rights.models:
         if not _PATTERN.fullmatch(pattern):
             raise UsageError(
@@ -104,7 +104,7 @@ def write_rights(rights: Rights) -> str:
 
 @lru_cache(maxsize=1024)
 def _pattern(models: Sequence[str]) -> re.Pattern[str]:
-    """One expression for all of them. What `*` stands for is never tried twice: a name can't make it slow."""
+    """Give one expression for all patterns, which matches in linear time whatever the name is."""
     return re.compile("|".join(map(_glob, models)), re.DOTALL)
 
 

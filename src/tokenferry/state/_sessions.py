@@ -14,11 +14,11 @@ from tokenferry.state._database import Database, Row, Transaction
 from tokenferry.state._keys import ClientKeys
 
 SignInWay: TypeAlias = Literal["key", "command", "proxy"]
-"""`key`: a key was typed; `command`: `tokenferry dashboard` opened it; `proxy`: a trusted proxy named the user."""
+"""`key`: a key was entered. `command`: `tokenferry dashboard` opened it. `proxy`: a trusted proxy named the user."""
 
 _IDLE: Final = 12 * 3600
 SESSION_LIFETIME: Final = 7 * 86_400
-"""The longest that somebody stays signed in at the dashboard, in seconds."""
+"""The longest life of a dashboard session, in seconds."""
 _CODE_LIFETIME: Final = 60
 _CODE_MEMORY: Final = 86_400
 _SEEN: Final = 60
@@ -30,10 +30,9 @@ _ROLES: Final = frozenset(get_args(Role))
 
 
 class DashboardSession(Struct, frozen=True):
-    """Somebody who is signed in at the dashboard. Times are seconds since 1970 UTC.
+    """A person who is signed in at the dashboard. Times are seconds since 1970 UTC.
 
-    `name` is that of the key, of the user as the proxy names them, or `dashboard`. `key` is the key's id; empty for
-    those who came in without one.
+    `name` is the key's, the user's as the proxy gives it, or `dashboard`. `key` is the key's id; empty without a key.
     """
 
     id: str
@@ -52,10 +51,10 @@ class DashboardSession(Struct, frozen=True):
 
 
 class DashboardSessions:
-    """Who is signed in at the dashboard: of each session's secret only the sha256 is stored. Thread-safe.
+    """The sessions of the dashboard. Only the sha256 of each session's secret is stored. Thread-safe.
 
-    A session ends 12 hours after it was last seen, seven days after it began, and with its key. `now` gives seconds
-    since 1970 UTC. What writes raises `StorageFailed` and `CorruptFile`, and waits for the disk.
+    A session ends after 12 hours without use, after seven days, and with its key. Methods that write wait for the disk,
+    and raise `StorageFailed` and `CorruptFile`. `now` gives seconds since 1970 UTC.
     """
 
     def __init__(self, database: Database, keys: ClientKeys, *, now: Callable[[], float] = time.time) -> None:
@@ -63,13 +62,13 @@ class DashboardSessions:
         self._keys = keys
         self._now = now
         self._known: dict[bytes, Row] = {}
-        """By digest, where the table is followed."""
+        """The sessions by digest, if the table is followed."""
         self._is_followed = database.follow("sessions", self._reload)
         if self._is_followed:
             self._reload()
 
     def label(self) -> str:
-        """What the dashboard's host name begins with: 13 characters at random, made once for this home."""
+        """The first label of the dashboard's host name: 13 random characters, made once for this home."""
         query = "SELECT label FROM dashboard_labels ORDER BY label LIMIT 1"
         if not (rows := self._database.rows(query)):
             made = b32encode(secrets.token_bytes(_LABEL_BYTES)).decode("ascii").lower()[:_LABEL_LENGTH]
@@ -82,16 +81,19 @@ class DashboardSessions:
     def begin(
         self, *, name: str, role: Role, way: SignInWay, key: str = "", address: str = ""
     ) -> tuple[DashboardSession, Secret]:
-        """Begin a session and give what its cookie holds, this once. Of more than 1000 the oldest end."""
+        """Begin a session, and give the value of its cookie, which can't be read again.
+
+        Beyond 1000 sessions the oldest are ended.
+        """
         secret = Secret(secrets.token_urlsafe(_BYTES))
         with self._database.transaction() as connection:
             row = self._insert(connection, secret, name=name, role=role, way=way, key=key, address=address)
         return _session(row), secret
 
     def find(self, secret: Secret) -> DashboardSession | None:
-        """Give the session of this cookie; None if there is none, it has ended, or its key isn't valid any more.
+        """Give the session of this cookie; None if it is unknown or ended, or its key is no longer valid.
 
-        Fit for an event loop. Raises `StorageFailed`, `CorruptFile`.
+        An event loop may call it. Raises `StorageFailed`, `CorruptFile`.
         """
         digest = _digest(secret)
         if self._is_followed:
@@ -104,34 +106,34 @@ class DashboardSessions:
         self._known = {row["digest"]: row for row in self._database.rows("SELECT * FROM sessions")}
 
     def seen(self, session: DashboardSession) -> None:
-        """Note that it is in use; written once a minute."""
+        """Record that the session is in use; written once a minute."""
         now = int(self._now())
         if now - session.seen_at >= _SEEN:
             with self._database.transaction() as connection:
                 connection.execute("UPDATE sessions SET seen_at = ? WHERE id = ?", (now, session.id))
 
     def get(self, id: str) -> DashboardSession | None:  # noqa: A002  # as its field is called
-        """Give the session of this id; None as `find` does."""
+        """Give the session with this id; None as `find` does."""
         rows = self._database.rows("SELECT * FROM sessions WHERE id = ?", (id,))
         return self._living(rows[0]) if rows else None
 
     def list(self) -> "list[DashboardSession]":
-        """Those that are signed in now, oldest first."""
+        """Give the present sessions, oldest first."""
         rows = self._database.rows("SELECT * FROM sessions ORDER BY number")
         return [session for row in rows if (session := self._living(row)) is not None]
 
     def end(self, id: str) -> bool:  # noqa: A002  # see above
-        """End a session; tells whether there was one."""
+        """End a session; tell whether it existed."""
         with self._database.transaction() as connection:
             return connection.execute("DELETE FROM sessions WHERE id = ?", (id,)).rowcount > 0
 
     def leave_notice(self, id: str, text: str) -> None:  # noqa: A002  # see above
-        """Have the session's next page show a sentence."""
+        """Store a sentence that the session's next page shows."""
         with self._database.transaction() as connection:
             connection.execute("UPDATE sessions SET notice = ? WHERE id = ?", (text, id))
 
     def take_notice(self, id: str) -> str:  # noqa: A002  # see above
-        """Give the sentence that the session is to show, once; empty if there is none."""
+        """Give the session's sentence once; empty without one."""
         rows = self._database.rows("SELECT notice FROM sessions WHERE id = ?", (id,))
         if not rows or not rows[0]["notice"]:
             return ""
@@ -139,7 +141,7 @@ class DashboardSessions:
         return str(rows[0]["notice"])
 
     def make_code(self, *, role: Role = "admin") -> Secret:
-        """Give a code that begins one session within a minute, for who may write here: this home's owner."""
+        """Give a code that begins one session within a minute. Only the home's owner can make one."""
         code, now = Secret(secrets.token_urlsafe(_BYTES)), int(self._now())
         row = (_digest(code), role, now + _CODE_LIFETIME)
         with self._database.transaction() as connection:
@@ -148,9 +150,9 @@ class DashboardSessions:
         return code
 
     def redeem(self, code: Secret, *, address: str = "") -> tuple[DashboardSession, Secret] | None:
-        """Begin the session that a code is for, once; None if it has expired, is unknown, or was used.
+        """Begin the session that a code is for, once; None if it is unknown, expired or used.
 
-        Who presents a used code may have stolen it, or been robbed of it: the session that it began ends, too.
+        A code that is presented twice may be stolen, so the session that it began ends.
         """
         digest = _digest(code)
         if not self._database.rows("SELECT 1 FROM sign_in_codes WHERE digest = ?", (digest,)):
@@ -195,7 +197,7 @@ class DashboardSessions:
         return row
 
     def _living(self, row: Row) -> DashboardSession | None:
-        """The session of a row, with its key's present name; None if it has ended or can't be understood."""
+        """Give the session of a row with its key's present name; None if it has ended or is invalid."""
         now, session = self._now(), _session(row)
         if session.role not in _ROLES or not session.created_at - _IDLE <= now < session.expires_at:
             return None
@@ -210,7 +212,7 @@ class DashboardSessions:
 
 
 def csrf_token(secret: Secret) -> str:
-    """What a form of the session must hold: HMAC-SHA256 by the session's secret, in hexadecimal."""
+    """Give the token that each form of the session must contain: HMAC-SHA256 with its secret, in hexadecimal."""
     return hmac.digest(secret.reveal().encode("ascii", "replace"), b"csrf", "sha256").hex()
 
 

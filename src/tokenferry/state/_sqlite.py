@@ -30,31 +30,30 @@ _FAULTS: Final = {
     sqlite3.SQLITE_IOERR: "its disk took or gave no data; look whether it is full or failing",
 }
 _WRITER_CACHE: Final = 512
-"""KiB. SQLite's own 2 MiB would fill with pages of rows that are never read again."""
+"""KiB. SQLite's default of 2 MiB would fill with pages that are never read again."""
 _ROWS_A_STATEMENT: Final = (128, 16, 1)
-"""Few sizes, because statements are cached, and one of many rows takes up a megabyte."""
+"""Only a few sizes: statements are cached, and a statement of many rows takes a megabyte."""
 _PRIMARY: Final = 0xFF
 _STEPS_A_LOOK: Final = 20_000
-"""So many instructions of SQLite's, some milliseconds, pass between two looks at the clock."""
+"""How many instructions of SQLite run, in some milliseconds, between two looks at the clock."""
 
 
 class Schema(Struct, frozen=True):
-    """What a file holds, and how it is written."""
+    """The tables of a file, and how it is written."""
 
     migrations: tuple[str, ...]
-    """Each brings a file one version further; `PRAGMA user_version` counts them. They are never edited."""
+    """Each brings a file to the next version, which `PRAGMA user_version` counts. They are never edited."""
     pragmas: tuple[str, ...]
-    """For each connection, before the first byte is written."""
+    """Run on each connection before the first write."""
     cure: str
-    """What to do once a file that can't be understood is moved away."""
+    """What to do after a corrupt file was moved away."""
 
 
 class SqliteDatabase:
-    """One 0600 SQLite file in WAL mode, with a connection that reads and one that writes.
+    """A SQLite file (0600) in WAL mode, with a connection to read and one to write. Thread-safe.
 
-    Both may be used from any thread. The reading one never waits for others: in WAL mode readers need no lock, and
-    where SQLite wants one all the same (recovery after a crash) it gives up at once.
-    Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    The reading one never waits: in WAL mode readers need no lock, and where SQLite wants one, in a recovery after a
+    crash, it gives up at once. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
 
     def __init__(self, path: Path, schema: Schema) -> None:
@@ -94,10 +93,10 @@ class SqliteDatabase:
         return 0
 
     def revision(self, table: str) -> int:
-        """A number that differs after each change of this table by any process.
+        """Give a number that differs after each change of this table by any process.
 
-        Takes microseconds, so it may be called on an event loop. Without the table's own number it is the file's.
-        Raises `StorageFailed`, `CorruptFile`.
+        It takes microseconds, so an event loop may call it. A table without a number of its own has the file's. Raises
+        `StorageFailed`, `CorruptFile`.
         """
         with self._faults(), self._read_lock:
             (version,) = self._reader.execute("PRAGMA data_version").fetchone()
@@ -114,12 +113,12 @@ class SqliteDatabase:
         return 0.0
 
     def version(self) -> int:
-        """A number that differs whenever anything in the file was changed. Microseconds; raises as `revision` does."""
+        """Give a number that differs after any change of the file, in microseconds; raises as `revision` does."""
         with self._faults(), self._read_lock:
             return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
 
     def rows(self, query: str, values: Values = (), *, seconds: float | None = None) -> list[sqlite3.Row]:
-        """Every row of a query. Raises `StorageFailed`, `CorruptFile`; `TryLater` if it takes longer than `seconds`."""
+        """Give every row of a query. Raises `StorageFailed`, `CorruptFile`; `TryLater` after `seconds`."""
         with self._faults(), self._read_lock:
             if seconds is None:
                 return self._reader.execute(query, values).fetchall()
@@ -137,7 +136,7 @@ class SqliteDatabase:
                 self._reader.set_progress_handler(None, 0)
 
     def read_back(self, query: str, values: Values = ()) -> list[sqlite3.Row]:
-        """Every row of a query, of the file that other processes open now: by a connection of its own.
+        """Give every row of a query over a new connection, as other processes see the file now.
 
         Raises `StorageFailed`, `CorruptFile`.
         """
@@ -149,9 +148,9 @@ class SqliteDatabase:
 
     @contextlib.contextmanager
     def transaction(self, *, overwrites: bool = False) -> Iterator[sqlite3.Connection]:
-        """Write: all of the block or nothing of it. Waits 5 s at most for other writers.
+        """Run a block as one transaction. It waits up to 5 s for other writers.
 
-        Raises `StorageFailed`, `CorruptFile`, `Conflict` for a second row of one that must be unique.
+        Raises `StorageFailed`, `CorruptFile`, and `Conflict` if a unique value exists already.
         """
         with self._faults(), self._write_lock:
             if overwrites:
@@ -166,7 +165,7 @@ class SqliteDatabase:
                 raise
 
     def insert(self, transaction: Transaction, into: BulkInsert, values: Sequence[Value]) -> None:
-        """Insert rows, many in a statement. All their values follow one another in the order of the columns."""
+        """Insert rows, many in a statement. `values` holds all their values in the order of the columns."""
         at = 0
         for rows in _ROWS_A_STATEMENT:
             step = rows * len(into.columns)
@@ -175,7 +174,10 @@ class SqliteDatabase:
                 at += step
 
     def vacuum(self, pages: int) -> int:
-        """Give so many free pages back to the disk; give how many are left. Needs `auto_vacuum = INCREMENTAL`."""
+        """Return up to this many free pages to the disk; give how many are left.
+
+        Needs `auto_vacuum = INCREMENTAL`.
+        """
         with self._faults(), self._write_lock:
             self._writer.execute(f"PRAGMA incremental_vacuum({pages})").fetchall()
             (left,) = self._writer.execute("PRAGMA freelist_count").fetchone()
@@ -184,18 +186,18 @@ class SqliteDatabase:
             return int(left)
 
     def keep_days(self, today: int, oldest: int) -> None:
-        """No table is cut by day."""
+        """Do nothing: no table is split by day."""
 
     def now(self, transaction: object) -> None:  # noqa: ARG002  # every process has the same clock
         return None
 
     def copy_to(self, target: Path) -> None:
-        """Write a whole copy into an empty file. Raises `StorageFailed`, `CorruptFile`."""
+        """Write a complete copy into an empty file. Raises `StorageFailed`, `CorruptFile`."""
         with self._faults(), contextlib.closing(_connect(self.path, self._schema)) as connection:
             connection.execute("VACUUM INTO ?", (str(target),))
 
     def copy_from(self, source: Path) -> None:
-        """Take over another file's whole content, as one transaction. Raises `StorageFailed`, `CorruptFile`."""
+        """Replace the content by another file's, in one transaction. Raises `StorageFailed`, `CorruptFile`."""
         with (
             self._faults(),
             contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as other,
@@ -209,7 +211,7 @@ class SqliteDatabase:
         self._migrate()
 
     def close(self) -> None:
-        """Close both connections; harmless when they are closed."""
+        """Close both connections; a second call does nothing."""
         with self._read_lock, self._write_lock, self._door.held(_BUSY_SECONDS):
             self._reader.close()
             self._writer.close()
@@ -266,10 +268,7 @@ def _statement(into: BulkInsert, rows: int) -> str:
 
 
 def _create(path: Path) -> None:
-    """Make the file 0600 from its first moment, or look at who else could read it.
-
-    SQLite gives its side files the mode of the file itself.
-    """
+    """Create the file with mode 0600, or check who else can read it. SQLite gives its other files the same mode."""
     try:
         os.close(DISK.create(path))
     except FileExistsError:
@@ -298,6 +297,6 @@ def _connect(path: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def _read_as(connection: sqlite3.Connection) -> None:
-    """Give rows by their columns' names. Text that is not UTF-8 is escaped, or its row would hide all others."""
+    """Give rows with column names. Text that isn't UTF-8 is escaped; otherwise its row would hide all others."""
     connection.row_factory = sqlite3.Row
     connection.text_factory = partial(str, encoding="utf-8", errors="backslashreplace")

@@ -20,9 +20,9 @@ from tokenferry.state._sqlite import SqliteDatabase
 
 
 class State:
-    """Everything but credentials that processes share: in a file on one machine, in a database for several hosts.
+    """Everything but credentials that processes share: a file on one machine, or a database for several hosts.
 
-    A file is made if it is missing. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
+    A missing file is created. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`.
     """
 
     def __init__(
@@ -60,18 +60,18 @@ class State:
         return self.database.is_shared
 
     def follow(self, table: str, read: Callable[[], object], forget: Callable[[], object] | None = None) -> bool:
-        """Have `read` called after changes by others, if the database supports that; returns whether it does.
+        """Ask for `read` to be called after changes by others. Gives False if the database doesn't support that.
 
-        `forget` is called once what was read is too old.
+        `forget` is called once when what was read is too old.
         """
         return self.database.follow(table, read, forget)
 
     def away_for(self) -> float:
-        """For how many seconds the database hasn't answered; 0 while it does, and of a file."""
+        """Give for how many seconds the database hasn't answered; 0 while it answers, and for a file."""
         return self.database.away_for()
 
     def version(self) -> int:
-        """A number that differs whenever anything here was changed. Raises `StorageFailed`, `CorruptFile`."""
+        """Give a number that differs after any change of the state. Raises `StorageFailed`, `CorruptFile`."""
         return self.database.version()
 
     def close(self) -> None:

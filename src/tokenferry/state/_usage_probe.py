@@ -1,4 +1,4 @@
-"""Asks usage endpoints whether limited subscriptions have recovered, for selection alone could never learn it."""
+"""Asks usage endpoints whether limited accounts have recovered, which can't be learned from requests alone."""
 
 import logging
 import math
@@ -31,10 +31,10 @@ def _on_a_thread(work: Callable[[], None]) -> None:
 
 
 class UsageProbe:
-    """Looks at cooldowns, and asks where that is due: of each account once in 3 to 5 minutes at most, and one process.
+    """Checks cooldowns, and asks usage endpoints about accounts: each once in 3 to 5 minutes, by one process.
 
-    `look` returns at once: asking is left to `start`, by default a thread of its own. `watched` gives accounts that are
-    asked about though nothing blocks them; one that has used up a window gets a cooldown.
+    `look` returns at once, since `start` runs the questions, by default on a thread. `watched` gives accounts to ask
+    about although nothing limits them; one that has used up a window gets a cooldown.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class UsageProbe:
         self._is_asking = False
 
     def look(self, cooldowns: tuple[Cooldown, ...]) -> None:
-        """Ask the usage endpoints of the accounts that are due."""
+        """Start to ask about the accounts that are due."""
         now = self._now()
         limited: dict[str, list[Cooldown]] = {}
         for one in cooldowns:
@@ -129,7 +129,7 @@ class UsageProbe:
         return state
 
     def _judge(self, cooldown: Cooldown, state: LimitState) -> None:
-        """What the endpoint says is better informed than the answer that limited the account."""
+        """Apply the endpoint's answer, which is better informed than the response that limited the account."""
         full = [window for window in state.rejected if window.is_of_family == bool(cooldown.scope.family)]
         name = cooldown.scope.name
         if not full:
@@ -141,6 +141,6 @@ class UsageProbe:
             self._cooldowns.put(found, is_better_informed=True)
 
     def _fuzzed(self, windows: list[Window]) -> int | None:
-        """When the last of them ends, and a little later: all who wait for it shall not come at once."""
+        """Give when the last of them ends, plus a random delay, so that waiting requests don't return at once."""
         end = max((window.reset for window in windows if window.reset is not None), default=None)
         return None if end is None else math.ceil(end + self._rng.uniform(*_FUZZ))
