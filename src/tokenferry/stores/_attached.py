@@ -25,27 +25,27 @@ _PROFILE_LABEL: Final = "profile"
 
 
 class Moves(Protocol):
-    """What is known of a move between this store and another program's that was cut short."""
+    """An interrupted move of a login between this store and another program's."""
 
     def concerns(self, name: str) -> bool:
-        """Whether there is one, and this account is in it."""
+        """Tell whether there is an interrupted move of this account."""
         ...
 
     def recover(self, timeout: float) -> None:
-        """Bring it to an end, waiting `timeout` seconds at most for locks. Raises `LockTimeout`, `StorageFailed`."""
+        """Finish the move, waiting up to `timeout` seconds for locks. Raises `LockTimeout`, `StorageFailed`."""
         ...
 
     def held_off(self, timeout: float) -> AbstractContextManager[None]:
-        """Bring it to an end, and let none begin for a block. Only for who holds no account's lock."""
+        """Finish the move, and let no other begin during a block. The caller must hold no account's lock."""
         ...
 
 
 class AttachedStore:
-    """A `Store` over the files of a home, in which an account's credential may be stored by another program.
+    """A `Store` over the files of a home, in which another program may store an account's credential.
 
-    A 0600 document in `folder` names that store for such an account; `open_store` opens it. An account that was
-    moved there has a document of its own, too: a copy, unused while the other one is there. No program gets the
-    lock of an account whose move was cut short before that is brought to its end.
+    Such an account has a 0600 document in `folder` that names the other store; `open_store` opens it. An account that
+    was moved there has a second document, an unused copy. An interrupted move is finished before anybody gets the lock
+    of its account.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class AttachedStore:
 
     @property
     def files(self) -> FileStore:
-        """The documents that lie in the home."""
+        """The documents in the home."""
         return self._files
 
     @property
@@ -75,7 +75,7 @@ class AttachedStore:
         return self._files.seal
 
     def header(self, name: str) -> Header | None:
-        """What is in clear of a sealed document; None for one that isn't sealed, or doesn't lie here."""
+        """Give the unencrypted part of a sealed document; None if it isn't sealed or isn't stored here."""
         return None if self.is_attached(name) else self._files.header(name)
 
     def attach(self, account: Account) -> None:
@@ -91,11 +91,11 @@ class AttachedStore:
             self._attachments.put(account)
 
     def amend(self, account: Account) -> None:
-        """Replace the data of an attached account. Only for the holder of `exclusive(name)`. `StorageFailed`."""
+        """Replace the data of an attached account. Needs `exclusive(name)`. Raises `StorageFailed`."""
         self._attachments.put(account)
 
     def detach(self, name: str) -> None:
-        """Forget an attached account; the login itself stays as it is. Raises `StorageFailed`, `LockTimeout`."""
+        """Remove an attached account; its login stays valid. Raises `StorageFailed`, `LockTimeout`."""
         with self._no_move(), self._files.exclusive(name, _LOCK_WAIT):
             remove_file(self._files.path(name), disk=self._disk)  # the copy that a move left; alone it would count
             self._attachments.remove(name)
@@ -107,7 +107,7 @@ class AttachedStore:
             return True
 
     def names(self) -> list[str]:
-        """The accounts, sorted; those whose document is corrupt or unsafe are among them."""
+        """Give the accounts, sorted, including those with a corrupt or unsafe document."""
         return sorted({*self._files.names(), *self._attachments.names()})
 
     def place(self, name: str) -> str:
@@ -128,17 +128,17 @@ class AttachedStore:
         self._store_of(name).swap(name, expected, new)
 
     def check_replaceable(self, name: str) -> None:
-        """Raise `StorageFailed` or `UnsafeFile`, with the cure, where the document can't be replaced."""
+        """Raise `StorageFailed` or `UnsafeFile`, with the fix, if the document can't be replaced."""
         store = self._store_of(name)
         if isinstance(store, Replacing):
             store.check_replaceable(name)
 
     def discard(self, name: str) -> None:
-        """Remove a document that can't be read. Only for who holds `exclusive(name)`."""
+        """Remove a document that can't be read. Needs `exclusive(name)`."""
         self._store_of(name).discard(name)
 
     def lock(self, name: str) -> Lock:
-        """A new lock object for the account, not yet held."""
+        """Give a new lock of the account, not yet held."""
         return _Lock(name, self._store_of, self._moves)
 
     def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
@@ -146,7 +146,7 @@ class AttachedStore:
         return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
-        """By account, a value that changes whenever its document does."""
+        """Give, by account, a value that changes whenever its document does."""
         stamps: dict[str, Hashable] = dict(self._files.stamps())
         for file, stamp in self._disk.stamps(self._folder).items():
             name = file.removesuffix(_SUFFIX)
@@ -157,7 +157,7 @@ class AttachedStore:
         return stamps
 
     def _no_move(self) -> AbstractContextManager[None]:
-        """Hold the lock of attachments: no login moves meanwhile, and one process at a time changes them."""
+        """Hold the lock of attachments, under which no login moves and only one process changes them."""
         return contextlib.nullcontext() if self._moves is None else self._moves.held_off(_LOCK_WAIT)
 
     def _store_of(self, name: str) -> Store:
@@ -170,7 +170,7 @@ class AttachedStore:
         return store
 
     def _completed(self, name: str, document: Document) -> Document:
-        """The document, with further fields of the copy left here. Raises `NeedsLogin` if it is about another one."""
+        """Give the document with the other fields of the copy here. Raises `NeedsLogin` if their accounts differ."""
         try:
             copy = self._files.read(name)
         except (UnknownAccount, CorruptFile, UnsafeFile):
@@ -188,7 +188,7 @@ class AttachedStore:
 
 
 class _Lock:
-    """The lock of the store that the account is stored in by the time it is held, with no move left half done."""
+    """The lock of the store that has the account when the lock is held. An interrupted move is finished first."""
 
     def __init__(self, name: str, store_of: Callable[[str], Store], moves: Moves | None) -> None:
         self._name = name
@@ -197,7 +197,7 @@ class _Lock:
         self._lock = store_of(name).lock(name)
 
     def acquire(self, timeout: float) -> None:
-        """Wait `timeout` seconds at most. Raises `LockTimeout` naming the holder, and what a recovery raises."""
+        """Wait up to `timeout` seconds. Raises `LockTimeout` with the holder, and what a recovery raises."""
         deadline = time.monotonic() + timeout
         while True:
             store = self._store_of(self._name)
@@ -222,13 +222,13 @@ class _Lock:
 
 
 def are_different(one: OAuthToken, other: OAuthToken) -> bool:
-    """Whether two logins are known to be of different accounts."""
+    """Tell whether two logins are known to belong to different accounts."""
     pairs = ((one.account_id, other.account_id), (one.organization_id, other.organization_id))
     return any(left and right and left != right for left, right in pairs)
 
 
 def _is_one_place(one: Account, other: Account) -> bool:
-    """Whether the logins of two attached accounts are in the same place; an account without a place shares any."""
+    """Tell whether two attached accounts have the same place. One without a place counts as the same."""
     folders, profiles = ([each.labels.get(label) for each in (one, other)] for label in (_FOLDER_LABEL, _PROFILE_LABEL))
     are_one_folder = not all(folders) or len({os.path.realpath(folder) for folder in folders if folder}) == 1
     return one.store == other.store and are_one_folder and (not all(profiles) or profiles[0] == profiles[1])

@@ -11,9 +11,9 @@ _SUFFIX: Final = ".json"
 
 
 class Attachments:
-    """Accounts whose logins another program stores: a 0600 document for each in a folder, without any secret.
+    """Accounts whose logins another program stores: a 0600 document for each, without secrets.
 
-    While the document is there, the account's login is the one in that store. Written only under the lock of the
+    While the document exists, the account's login is the one in that store. It is written under the lock of the
     account's own document.
     """
 
@@ -29,7 +29,7 @@ class Attachments:
         return self._folder / f"{check_account_name(name)}{_SUFFIX}"
 
     def read(self, name: str) -> Account | None:
-        """The account if it is attached. Raises `CorruptFile`, `UnsafeFile`."""
+        """Give the account if it is attached. Raises `CorruptFile`, `UnsafeFile`."""
         path = self.path(name)
         try:
             fields = parse_object(self._disk.read(path))
@@ -44,12 +44,12 @@ class Attachments:
         raise CorruptFile(f"{path} can't be understood: {reason}; remove it with: tokenferry account remove {name}")
 
     def put(self, account: Account) -> None:
-        """Say that the account's login is stored in `account.store` from now on. Raises `StorageFailed`."""
+        """Record that the account's login is stored in `account.store`. Raises `StorageFailed`."""
         fields = {"version": VERSION, "store": account.store, **account_to_json(account)}
         path = self.path(account.name)
         remove_leftovers(path, disk=self._disk)
         replace_private_file(path, json.dumps(fields, indent=1).encode("ascii") + b"\n", disk=self._disk)
 
     def remove(self, name: str) -> None:
-        """Say that it is no longer stored there. Raises `StorageFailed`."""
+        """Record that the login is no longer stored there. Raises `StorageFailed`."""
         remove_file(self.path(name), disk=self._disk)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 @cache
 def boot_id() -> str:
-    """What tells this run of the machine from others; empty where the system doesn't say."""
+    """Give the id of the present boot; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:

@@ -24,7 +24,7 @@ VERSION: Final = 1
 WRITTEN_BY_NEWER: Final = (
     "written by a newer tokenferry; install that one again, or see how to go back: tokenferry help server"
 )
-"""What is said of a file that this version is too old for."""
+"""The message for a file that a newer version wrote."""
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 _LONGEST_VALUE: Final = 256
 _CURE: Final = "restore it from a backup, or move it away and run: tokenferry account add NAME"
@@ -47,7 +47,7 @@ _KEYS: Final = (
 
 
 def check_account_name(name: str) -> str:
-    """Give the name back if it can be an account's; raise `UsageError` otherwise."""
+    """Return the name if it is valid for an account. Raises `UsageError`."""
     if not ACCOUNT_NAME.fullmatch(name):
         raise UsageError(
             f"{name[:80]!r} can't be an account's name: use 1 to 64 of A-Z a-z 0-9 . _ @ + -, a letter or digit first"
@@ -66,7 +66,7 @@ def check_label(name: str, value: str) -> None:
 
 
 def refuse_twin(name: str, names: Iterable[str]) -> None:
-    """Raise `UsageError` if the name of another account differs from this one in case alone."""
+    """Raise `UsageError` if another account's name differs from this one only in case."""
     if twin := next((other for other in names if other.casefold() == name.casefold() and other != name), None):
         raise UsageError(f"account {twin!r} exists, and {name!r} differs in case alone; use another name")
 
@@ -74,7 +74,7 @@ def refuse_twin(name: str, names: Iterable[str]) -> None:
 class Account(Struct, frozen=True):
     """An account without its secret. `created_at` is in seconds since 1970 UTC.
 
-    `max_age` is how many seconds old a key or setup token may become; None for no limit.
+    `max_age` is the greatest allowed age of a key or setup token in seconds; None for no limit.
     """
 
     name: str
@@ -87,18 +87,18 @@ class Account(Struct, frozen=True):
     created_at: int = 0
     max_age: int | None = None
     paused: bool = False
-    """Its owner has taken it out of service: no gateway uses it."""
+    """Whether its owner has paused it: no gateway uses it."""
     paused_until: int | None = None
-    """When a pause ends by itself, in seconds since 1970 UTC; None for when it is resumed."""
+    """When a pause ends by itself, in seconds since 1970 UTC; None if only `resume` ends it."""
     in_use: bool = False
-    """Whether `use` picked it, so that it comes first in its provider's pool; lists say so, documents don't."""
+    """Whether `use` selected it, which puts it first in its provider's pool. Documents don't store this."""
 
     def __hash__(self) -> int:
         return hash(self.name)
 
 
 class Document(Struct, frozen=True):
-    """An account with its credential, as one store holds it. Every write makes the generation one higher."""
+    """An account with its credential. Every write increments the generation."""
 
     account: Account
     credential: Credential
@@ -110,7 +110,7 @@ class Document(Struct, frozen=True):
         return hash((self.account, self.generation))
 
     def to_bytes(self) -> bytes:
-        """The document as JSON, secrets revealed."""
+        """Give the document as JSON, secrets revealed."""
         fields = Fields(
             version=VERSION,
             generation=self.generation,
@@ -123,14 +123,14 @@ class Document(Struct, frozen=True):
 
     @classmethod
     def from_bytes(cls, raw: bytes, name: str, place: str) -> "Document":
-        """Read the document of this account as `to_bytes` wrote it. Raises `CorruptFile`, naming the place it is in."""
+        """Read the document of this account as `to_bytes` wrote it. Raises `CorruptFile` with its path."""
         fields = parse_object(raw)
         del raw  # a traceback shows the locals of this frame
         return cls.from_fields(fields, name, place)
 
     @classmethod
     def from_fields(cls, fields: Fields | None, name: str, place: str) -> "Document":
-        """Read a document that is parsed already; None stands for one that wasn't a JSON object."""
+        """Read a parsed document; None means that it wasn't a JSON object."""
         if fields is None:
             raise CorruptFile(f"{place} isn't a JSON object; {_CURE}")
         try:
@@ -152,7 +152,7 @@ class Document(Struct, frozen=True):
 
 
 def account_to_json(account: Account) -> dict[str, Any]:
-    """The account that a document describes, for any store of its credential."""
+    """Give the account as a document describes it, wherever its credential is stored."""
     optional = {"max_age": account.max_age, "paused": account.paused or None, "paused_until": account.paused_until}
     return {
         "name": account.name,
@@ -167,7 +167,7 @@ def account_to_json(account: Account) -> dict[str, Any]:
 
 
 def account_from_json(fields: Fields, name: str, *, store: str = "file") -> Account:
-    """Read what `account_to_json` gave of the account of this name. Raises `UsageError`, naming the field."""
+    """Read the result of `account_to_json` for the account of this name. Raises `UsageError` with the field."""
     version = _checked(fields, "version", int)
     if version > VERSION:
         raise UsageError(f"it is of version {version}, {WRITTEN_BY_NEWER}")

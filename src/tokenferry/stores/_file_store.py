@@ -22,7 +22,7 @@ _SUFFIX: Final = ".json"
 
 
 class FileStore:
-    """One 0600 JSON document per account in a 0700 folder, sealed where the home is."""
+    """Stores one 0600 JSON document per account in a 0700 folder; sealed if the home is."""
 
     def __init__(self, home: Home, *, disk: Disk = DISK, seal: Seal | None = None) -> None:
         self._home = home
@@ -35,7 +35,7 @@ class FileStore:
         return self._seal
 
     def names(self) -> list[str]:
-        """The accounts it holds, sorted; those whose document is corrupt or unsafe are among them."""
+        """Give the accounts, sorted, including those with a corrupt or unsafe document."""
         names = (name for name in self._disk.names(self._home.accounts) if not name.startswith("."))
         return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
 
@@ -49,12 +49,12 @@ class FileStore:
     def read(self, name: str) -> Document:
         """Give the current document.
 
-        Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `SealKeyLost`; `NeedsUnlock` while its key can't be had.
+        Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `SealKeyLost`; `NeedsUnlock` while its key is unavailable.
         """
         return self._read(name)[0]
 
     def header(self, name: str) -> Header | None:
-        """What is in clear of a sealed document; None for one that isn't sealed. Raises what `read` does."""
+        """Give the unencrypted part of a sealed document; None if it isn't sealed. Raises what `read` does."""
         path = self.path(name)
         raw = self._raw(name, path)
         fields = parse_object(raw)
@@ -64,7 +64,8 @@ class FileStore:
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
         """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`.
 
-        In a sealed home it is sealed. Of a new account `NeedsUnlock` may be raised, `SealKeyLost`, and `UsageError`.
+        In a sealed home the document is sealed. A new account may also raise `NeedsUnlock`, `SealKeyLost` and
+        `UsageError`.
         """
         path = self.path(name)
         found: int | None = None
@@ -85,13 +86,14 @@ class FileStore:
             self._write_new(name, replace(new, generation=1))
 
     def check_replaceable(self, name: str) -> None:
-        """Raise `StorageFailed`, with the cure, where the document can't be replaced. Nothing is written."""
+        """Raise `StorageFailed`, with the fix, if the document can't be replaced. Writes nothing."""
         self._disk.check_replaceable(self.path(name))
 
     def rewrite(self, name: str, key: SealKey | None, *, accept_clear: bool = False) -> None:
-        """Seal the document with this key, or write it in clear. For sealing alone, which holds `exclusive(name)`.
+        """Seal the document with this key, or write it unencrypted. Needs `exclusive(name)`.
 
-        Raises what `read` does, but for a document in clear where all are sealed if that is accepted; `StorageFailed`.
+        Only `encryption` calls this. Raises what `read` does, except for an unencrypted document in a sealed home if
+        that is accepted; `StorageFailed`.
         """
         document, _ = self._read(name, accept_clear=accept_clear)
         path = self.path(name)
@@ -99,14 +101,17 @@ class FileStore:
         self._write(path, replace(document, generation=document.generation + 1), key)
 
     def _write_new(self, name: str, document: Document) -> None:
-        """Write what a process that seals the home, or takes another key, can't have seen yet."""
+        """Write a new document, which a process that changes the home's sealing can't have seen."""
         self._seal.for_new()
         with self.naming(name):
             self._write(self.path(name), document, self._seal.for_new())
 
     @contextlib.contextmanager
     def naming(self, name: str) -> Iterator[None]:
-        """Hold, for a block, the one lock under which accounts get their names. `UsageError` for a twin's name."""
+        """Hold the one lock under which accounts are named.
+
+        Raises `UsageError` for a name that differs from another only in case.
+        """
         with self._seal.held():
             refuse_twin(name, [*self.names(), *Attachments(self._home.attached, disk=self._disk).names()])
             yield
@@ -116,7 +121,7 @@ class FileStore:
         replace_private_file(path, data, disk=self._disk)
 
     def _read(self, name: str, *, accept_clear: bool = False) -> tuple[Document, SealKey | None]:
-        """The document, and the key it is sealed with."""
+        """Give the document, and the key that sealed it."""
         path = self.path(name)
         raw = self._raw(name, path)
         fields = parse_object(raw)
@@ -152,14 +157,14 @@ class FileStore:
             raise UnknownAccount.among("account", name, self.names(), "tokenferry account list") from None
 
     def discard(self, name: str) -> None:
-        """Remove a document that can't be read. Only for who holds `exclusive(name)`."""
+        """Remove a document that can't be read. Needs `exclusive(name)`."""
         with contextlib.suppress(UnknownAccount, CorruptFile, UnsafeFile):
             self.read(name)
             raise Conflict(f"{self.path(name)} can be read; remove it by its generation")
         remove_file(self.path(name), disk=self._disk)
 
     def lock(self, name: str) -> FileLock:
-        """A new lock object for the account, not yet held."""
+        """Give a new lock of the account, not yet held."""
         return FileLock(self.path(name), self._home.locks)
 
     def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
@@ -167,7 +172,7 @@ class FileStore:
         return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
-        """By account, a value that changes whenever its document does."""
+        """Give, by account, a value that changes whenever its document does."""
         stamps = self._disk.stamps(self._home.accounts)
         return {
             name.removesuffix(_SUFFIX): stamp

@@ -1,4 +1,4 @@
-"""Reading and writing files that hold secrets, on POSIX systems."""
+"""Reads and writes files that hold secrets, on POSIX systems."""
 
 import contextlib
 import errno
@@ -20,7 +20,7 @@ _PRIVATE: Final = 0o600
 
 
 def reason_of(fault: OSError) -> str:
-    """Why something could not be written, with a cure where the system's words have none."""
+    """Say why a write failed, with a fix if the system's message has none."""
     if fault.errno == errno.EROFS:
         return f"{fault.strerror} (mount it writable, or name another home with TOKENFERRY_HOME)"
     return str(fault.strerror)
@@ -29,8 +29,8 @@ def reason_of(fault: OSError) -> str:
 def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes: int = MAX_BYTES) -> bytes:
     """Read a file that only its owner may read and write.
 
-    Raises `FileNotFoundError` if there is none, `UnsafeFile` for a symlink, a FIFO or other non-file, another owner,
-    and modes that let others read it (or only write it, with `readable_by_others`) or replace it in its folder.
+    Raises `FileNotFoundError`, and `UnsafeFile` for a symlink, a FIFO or another non-file, another owner, and modes
+    that let others read it (or only write it, with `readable_by_others`) or replace it in its folder.
     """
     check_folder(path.parent)
     depend_on("file", path)
@@ -94,7 +94,7 @@ def check_folder(path: Path) -> None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make the folder 0700, and those above it, if they are missing. Raises `UnsafeFile`, `StorageFailed`."""
+    """Make the folder with mode 0700, and missing ones above it. Raises `UnsafeFile`, `StorageFailed`."""
     missing = [path]
     try:
         while not missing[-1].parent.exists():
@@ -109,9 +109,9 @@ def make_private_folder(path: Path) -> None:
 
 
 class Disk:
-    """The operations a store and the journal need of a file system, one system call each.
+    """The file operations of a store and of the journal, one system call each.
 
-    A simulation puts another one in its place to lose, delay or refuse them.
+    A simulation replaces it by one that loses, delays or refuses them.
     """
 
     def read(self, path: Path) -> bytes:
@@ -122,7 +122,7 @@ class Disk:
         make_private_folder(path)
 
     def create(self, path: Path) -> int:
-        """Create a file that is 0600 from its first moment, whatever the umask; give its descriptor."""
+        """Create a file with mode 0600, whatever the umask; give its descriptor."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         os.fchmod(descriptor, 0o600)
         return descriptor
@@ -146,7 +146,7 @@ class Disk:
         os.close(descriptor)
 
     def check_replaceable(self, path: Path) -> None:
-        """Raise `StorageFailed`, with the cure, where a rename could not replace the file. Nothing is written."""
+        """Raise `StorageFailed`, with the fix, if a rename can't replace the file. Writes nothing."""
         check_replaceable(path)
 
     def rename(self, old: Path, new: Path) -> None:
@@ -156,23 +156,23 @@ class Disk:
         path.unlink()
 
     def make_directory(self, path: Path) -> None:
-        """Make a directory that must not be there yet."""
+        """Make a directory that must not exist yet."""
         path.mkdir()
 
     def remove_directory(self, path: Path) -> None:
         path.rmdir()
 
     def open_directory(self, path: Path) -> int:
-        """Hold a directory by a descriptor, which keeps its inode number from being used again."""
+        """Open a directory; while the descriptor is open, its inode number isn't used again."""
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def touch(self, descriptor: int) -> None:
-        """Set the modification time to now, by the wall clock."""
+        """Set the modification time to the present wall clock."""
         now = time.time_ns()
         os.utime(descriptor, ns=(now, now))
 
     def status(self, what: Path | int) -> os.stat_result:
-        """The status of a path, without following links, or of a descriptor's file."""
+        """Give the status of a path, without following links, or of a descriptor's file."""
         return os.fstat(what) if isinstance(what, int) else os.lstat(what)
 
     def sync_folder(self, path: Path) -> None:
@@ -184,7 +184,7 @@ class Disk:
             os.close(descriptor)
 
     def names(self, folder: Path) -> list[str]:
-        """The names in a folder, sorted; none if it is missing. Raises `StorageFailed`."""
+        """Give the names in a folder, sorted; empty if it is missing. Raises `StorageFailed`."""
         depend_on("listing", folder)
         try:
             return sorted(os.listdir(folder))
@@ -194,7 +194,7 @@ class Disk:
             raise StorageFailed(f"the folder {folder} can't be listed: {fault.strerror}") from None
 
     def stamps(self, folder: Path) -> dict[str, tuple[int, ...]]:
-        """What changes when a file of this folder is replaced, by name."""
+        """Give, by name, a value that changes when a file of this folder is replaced."""
         stamps: dict[str, tuple[int, ...]] = {}
         try:
             with os.scandir(folder) as entries:
@@ -211,10 +211,10 @@ DISK: Final = Disk()
 
 
 def replace_private_file(path: Path, data: bytes, *, mode: int = _PRIVATE, disk: Disk = DISK) -> None:
-    """Put a file in place: afterwards the old or the new content is there, whole and on disk, whatever happens.
+    """Replace a file atomically and durably: afterwards the old or the new content is there, whole.
 
-    It is 0600 until it is whole, and has its mode then. Raises `StorageFailed` (full, read-only); then the old content
-    stands, unless the message says otherwise.
+    It has mode 0600 until it is complete, then its final mode. Raises `StorageFailed` if the disk is full or read-only;
+    then the old content remains, unless the message says otherwise.
     """
     content = HiddenBytes(data)
     del data  # a traceback shows the locals of this frame
@@ -246,7 +246,7 @@ def replace_private_file(path: Path, data: bytes, *, mode: int = _PRIVATE, disk:
 
 
 def remove_file(path: Path, *, disk: Disk = DISK) -> None:
-    """Remove a file durably; one that is missing is fine. Raises `StorageFailed`."""
+    """Remove a file durably; do nothing if it is missing. Raises `StorageFailed`."""
     try:
         disk.unlink(path)
         disk.sync_folder(path.parent)

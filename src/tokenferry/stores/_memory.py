@@ -10,7 +10,7 @@ from tokenferry.stores._store import held
 
 
 class MemoryStore:
-    """Documents in this process alone: for tests, and for programs that keep their credentials elsewhere."""
+    """Documents in this process only: for tests, and for programs that store their credentials elsewhere."""
 
     def __init__(self, *documents: Document) -> None:
         self._documents = {document.account.name: document for document in documents}
@@ -20,7 +20,7 @@ class MemoryStore:
         self._guard = threading.Lock()
 
     def names(self) -> list[str]:
-        """The accounts it holds, sorted."""
+        """Give the accounts, sorted."""
         return sorted(self._documents)
 
     def read(self, name: str) -> Document:
@@ -51,7 +51,7 @@ class MemoryStore:
         raise Conflict(f"account {name!r} can be read; remove it by its generation")
 
     def lock(self, name: str) -> "_ThreadLock":
-        """A new lock object for the account, not yet held."""
+        """Give a new lock of the account, not yet held."""
         with self._guard:
             return _ThreadLock(name, self._locks.setdefault(name, threading.Lock()))
 
@@ -60,7 +60,7 @@ class MemoryStore:
         return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
-        """By account, which change of this store it was that made its document."""
+        """Give, by account, the number of the change that made its document."""
         return self._stamps.copy()
 
 

@@ -8,9 +8,9 @@ from tokenferry.stores._files import DISK, Disk, reason_of
 
 
 def create_private_file(path: Path, data: bytes, *, disk: Disk = DISK) -> None:
-    """Make a 0600 file that isn't there yet: afterwards it is there whole and on disk, or not at all.
+    """Create a 0600 file that doesn't exist yet, complete and durable, or not at all.
 
-    Raises `UsageError` if something of that name is there, `UnsafeFile`, `StorageFailed`.
+    Raises `UsageError` if the name exists, `UnsafeFile`, `StorageFailed`.
     """
     content = HiddenBytes(data)
     del data  # a traceback shows the locals of this frame

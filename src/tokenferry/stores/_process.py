@@ -1,4 +1,4 @@
-"""Who a process is, so that a record can tell its death from its sleep."""
+"""The identity of a process, by which a record can tell whether it has ended or only sleeps."""
 
 import os
 from pathlib import Path
@@ -12,9 +12,9 @@ _START_FIELD: Final = 19  # of what follows the command name in proc(5) stat: fi
 
 
 class ProcessIdentity(Struct, frozen=True):
-    """A process of one boot: a reused pid has another start, a restarted machine another boot id.
+    """The identity of a process: a reused pid has another start, a restarted machine another boot id.
 
-    `instance` is what a store that several hosts share knows it by; empty for a process of this machine alone.
+    `instance` is its name in a store that several hosts share; empty for a process of this machine only.
     """
 
     pid: int
@@ -27,7 +27,7 @@ class ProcessIdentity(Struct, frozen=True):
         return cls(os.getpid(), _start(os.getpid()), boot_id())
 
     def is_gone(self) -> bool:
-        """True only when the process provably runs no more."""
+        """Tell whether the process has provably ended."""
         if self.boot != boot_id():
             return True
         try:

@@ -1,4 +1,4 @@
-"""Whether a file can be replaced by a rename, found out without writing anything."""
+"""Finds out whether a rename can replace a file, without writing anything."""
 
 import os
 import re
@@ -19,10 +19,10 @@ _APPEND_ONLY: Final = 0x20
 
 
 def check_replaceable(path: Path, *, mount_table: Path = Path("/proc/self/mountinfo")) -> None:
-    """Raise `StorageFailed`, with the cure, where no rename can put another file in this one's place.
+    """Raise `StorageFailed`, with the fix, if no rename can replace this file.
 
-    A bind-mounted, immutable or read-only file, a folder that may not be written or is sticky and another's, and a file
-    system without room for a temporary file. What can't be found out is no reason. The file itself may be missing.
+    Reasons are a bind-mounted, immutable or read-only file, a folder that may not be written or is sticky and another
+    user's, and a full file system. What can't be found out isn't a reason. The file may be missing.
     """
     if fault := next(_faults(path, mount_table), None):
         raise StorageFailed(f"{path} can't be replaced: {fault}")
@@ -57,7 +57,7 @@ def _faults(path: Path, mount_table: Path) -> Iterator[str]:
 
 
 def _is_mounted(path: Path, status: os.stat_result, above: os.stat_result, mount_table: Path) -> bool:
-    """Whether the file itself is a mount point; a bind mount of the same file system has no device of its own."""
+    """Tell whether the file is a mount point, which its device number doesn't show for a bind mount."""
     if status.st_dev != above.st_dev:
         return True
     try:
@@ -70,12 +70,12 @@ def _is_mounted(path: Path, status: os.stat_result, above: os.stat_result, mount
 
 
 def unescaped(point: bytes) -> bytes:
-    """A mount point without the octal escapes of proc_pid_mountinfo(5)."""
+    """Give a mount point without the octal escapes of proc_pid_mountinfo(5)."""
     return re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8) & 0xFF,)), point)
 
 
 def _flags(path: Path) -> int:
-    """The file's attributes that forbid to replace it; 0 where there are none, or they can't be asked for."""
+    """Give the file's attributes that forbid to replace it; 0 without any, or if they are unknown."""
     if sys.platform != "linux":
         flags = getattr(os.lstat(path), "st_flags", 0)
         immutable = stat.UF_IMMUTABLE | stat.SF_IMMUTABLE | stat.UF_APPEND | stat.SF_APPEND

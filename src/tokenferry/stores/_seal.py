@@ -1,4 +1,4 @@
-"""Whether a home is sealed, and its keys: read once, and in memory from then on."""
+"""Whether a home is sealed, and its keys, which are read once and then held in memory."""
 
 import contextlib
 import logging
@@ -30,10 +30,9 @@ _shared: Final[dict[Path, "Seal"]] = {}
 
 
 class Seal:
-    """The sealing of one home, for all its stores and journals in this process: `Seal.of(home)` gives that one.
+    """The sealing of one home, shared by all stores and journals of this process through `Seal.of(home)`.
 
-    Whoever has opened something sealed can write it again without asking for a key: what was read once stays readable
-    while the process lives, and nothing is asked of a keyring between a grant and its publication.
+    A key that was used once stays in memory, so that no keyring is asked between a grant and the write of its token.
     """
 
     def __init__(
@@ -63,11 +62,11 @@ class Seal:
 
     @classmethod
     def of(cls, home: Home) -> Self:
-        """The one of this home in this process."""
+        """Give the one of this home in this process."""
         return _shared.setdefault(home.path, cls(home))  # type: ignore[return-value]  # it has no subclass
 
     def marker(self) -> Marker | None:
-        """What the home says of being sealed, unchecked. Raises `CorruptFile`, `UnsafeFile`."""
+        """Read the home's marker, without checking it. Raises `CorruptFile`, `UnsafeFile`."""
         raw = self._raw()
         return None if raw is None else self._parsed(raw)
 
@@ -87,13 +86,11 @@ class Seal:
         return marker
 
     def checked(self) -> Marker | None:
-        """The marker, if its keys vouch for every word of it.
+        """Read the marker and check the signatures of its keys.
 
-        One of version 1, which has no signatures, is taken once, if it names one key and that opens every document;
-        then it is signed.
-
-        Raises `CorruptFile` for one that was written without the keys, `NeedsUnlock`, `SealKeyLost`, and what `marker`
-        does.
+        A marker of version 1 has no signatures. It is accepted once, if it names one key that opens every document, and
+        is signed then. Raises `CorruptFile` for a marker written without the keys, `NeedsUnlock`, `SealKeyLost`, and
+        what `marker` does.
         """
         while (raw := self._raw()) is not None and raw != self._vouched:
             marker = self._parsed(raw)
@@ -115,7 +112,7 @@ class Seal:
         return None if raw is None else self._parsed(raw)
 
     def _doubt(self, marker: Marker) -> str | None:
-        """Why the marker can't be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
+        """Say why the marker can't be trusted. Raises `NeedsUnlock`, `SealKeyLost`."""
         for _, key_place in marker.keys:
             if key_place.path is not None and key_place.path.resolve().is_relative_to(self.path.parent.resolve()):
                 return f"it names a key file in the folder that it seals, {key_place.path}"
@@ -129,7 +126,7 @@ class Seal:
         return self._doubt_unsigned(marker, documents)
 
     def _doubt_unsigned(self, marker: Marker, documents: Iterable[tuple[str, SealedDocument | None]]) -> str | None:
-        """Why a marker of version 1 can't be trusted."""
+        """Say why a marker of version 1 can't be trusted."""
         if marker.is_opening or len(marker.keys) > 1:
             return "it has no signature"
         key = self.key(marker.current)
@@ -143,17 +140,20 @@ class Seal:
         return None
 
     def _sign(self, raw: bytes, marker: Marker) -> None:
-        """Sign a marker of version 1, unless another process changes it now or the home is read-only."""
+        """Sign a marker of version 1, unless another process is changing it or the home is read-only."""
         with contextlib.suppress(TokenferryError), FileLock(self.path, self._locks).held(0):
             if self._raw() == raw:
                 self.mark(self.signed(marker))
 
     def signed(self, marker: Marker) -> Marker:
-        """The marker with the signatures of its keys. Raises what `key` does."""
+        """Give the marker with the signatures of its keys. Raises what `key` does."""
         return marker.signed([self.key(key) for key, _ in marker.keys])
 
     def documents(self) -> Iterator[tuple[str, SealedDocument | None]]:
-        """What each account's document is sealed as; None for one in clear. Those that can't be read are left out."""
+        """Give the sealed form of each account's document; None for an unencrypted one.
+
+        Unreadable documents are left out.
+        """
         for name in self._disk.names(self._accounts):
             if name.endswith(".json") and not name.startswith("."):
                 path = self._accounts / name
@@ -163,16 +163,16 @@ class Seal:
                         yield str(path), parse_sealed(raw, fields, path.stem, str(path))
 
     def refuses_clear(self) -> bool:
-        """Whether everything is sealed here, so that another program wrote a document in clear.
+        """Tell whether an unencrypted document must come from another program, since the home is sealed.
 
-        So it is beside sealed documents whose marker is gone: our own programs remove it last. Raises what `checked`
-        does.
+        The same holds beside sealed documents without a marker, since our commands remove the marker last. Raises what
+        `checked` does.
         """
         marker = self.checked()
         return self.has_sealed() if marker is None else marker.is_complete and not marker.is_opening
 
     def has_sealed(self) -> bool:
-        """Whether any account's document is sealed, as of the last change in their folder."""
+        """Tell whether any document was sealed at the last change of their folder."""
         try:
             changed = self._accounts.stat().st_mtime_ns
         except OSError:
@@ -182,7 +182,7 @@ class Seal:
         return self._sealed_at[1]
 
     def mark(self, marker: Marker | None) -> None:
-        """Replace the marker. Only for who holds `held`. Raises `StorageFailed`."""
+        """Replace the marker. Needs `held`. Raises `StorageFailed`."""
         remove_leftovers(self.path, disk=self._disk)
         if marker is None:
             remove_file(self.path, disk=self._disk)
@@ -190,21 +190,21 @@ class Seal:
             replace_private_file(self.path, marker.to_bytes(), disk=self._disk)
 
     def held(self) -> AbstractContextManager[None]:
-        """Keep the marker as it is for a block. Taken for moments alone, after an account's lock. `LockTimeout`."""
+        """Lock the marker for a short block, after an account's lock. Raises `LockTimeout`."""
         return FileLock(self.path, self._locks).held(_LOCK_WAIT)
 
     @property
     def keys(self) -> tuple[SealKey, ...]:
-        """Those in memory."""
+        """Give the keys in memory."""
         return tuple(self._keys.values())
 
     def know(self, key: SealKey) -> None:
-        """Keep a key in memory."""
+        """Hold a key in memory."""
         self._keys[key.id] = key
         self._faults.pop(key.id, None)
 
     def key(self, key: str) -> SealKey:
-        """The key of that id. Raises `NeedsUnlock`, `SealKeyLost`, and `UnsafeFile` for a key file that isn't safe."""
+        """Give the key with that id. Raises `NeedsUnlock`, `SealKeyLost`, and `UnsafeFile` for an unsafe key file."""
         known = self._keys.get(key)
         if known is not None:
             return known
@@ -223,23 +223,23 @@ class Seal:
             return found
 
     def used(self, name: str) -> SealKey | None:
-        """The key that the account's document was sealed with when this process read it last."""
+        """Give the key that sealed the account's document when this process last read it."""
         return self._used.get(name)
 
     def note_used(self, name: str, key: SealKey | None) -> None:
-        """Note with which key the account's document is sealed; None for in clear."""
+        """Note the key that seals the account's document; None if it is unencrypted."""
         if key is None:
             self._used.pop(name, None)
         else:
             self._used[name] = key
 
     def for_writing(self, used: SealKey | None, *, is_new: bool) -> SealKey | None:
-        """With which key something is to be written that was sealed with `used`; None for in clear.
+        """Give the key for something that was sealed with `used`; None to write it unencrypted.
 
-        What was sealed stays so, whatever the marker says: `encryption disable` alone writes it in clear. What is new
-        isn't written without the home's key: `NeedsUnlock` and `CorruptFile` are raised while nothing can be lost.
-        What is replaced is written in any case, as it was: it may be a grant's, and what seals the home, or takes
-        another key, comes to it when its lock is free.
+        What was sealed stays sealed, whatever the marker says: only `encryption disable` writes it unencrypted. New
+        content needs the home's key, so `NeedsUnlock` and `CorruptFile` are raised while nothing can be lost. A
+        replacement is always written as it was, because it may hold a grant; a command that changes the sealing
+        rewrites it once its lock is free.
         """
         try:
             marker = self.checked()
@@ -255,9 +255,9 @@ class Seal:
             return used
 
     def for_new(self) -> SealKey | None:
-        """With which key a new account is to be written; None for in clear.
+        """Give the key for a new account; None to write it unencrypted.
 
-        Raises what `for_writing` does, and `CorruptFile` where the marker is gone and accounts are sealed.
+        Raises what `for_writing` does, and `CorruptFile` if accounts are sealed but the marker is missing.
         """
         key = self.for_writing(None, is_new=True)
         if key is None and self.marker() is None and self.has_sealed():
@@ -274,7 +274,7 @@ class Seal:
             logger.warning("%s", fault)
 
     def try_again(self) -> int:
-        """For a watcher: ask again for keys that weren't to be had a while ago; gives what changes when one came."""
+        """Ask again for keys that were unavailable a while ago. Gives a value that changes when one is found."""
         for key, (failed_at, kind, _) in list(self._faults.items()):
             if issubclass(kind, NeedsUnlock) and self._now() - failed_at >= _TRY_AGAIN:
                 try:
@@ -284,13 +284,13 @@ class Seal:
         return len(self._keys)
 
     def _forget_guard(self) -> None:
-        """In a forked child: a thread that held it isn't here."""
+        """Replace the lock in a forked child, where the thread that held it doesn't exist."""
         self._guard = threading.Lock()
 
     # -- where keys rest
 
     def new_key(self, place: KeyPlace) -> SealKey:
-        """Make a key and store it durably, beside the present ones.
+        """Make another key and store it durably.
 
         Raises `ConfigError`, `NeedsUnlock`, `UnsafeFile`, `CorruptFile`, `StorageFailed`.
         """
@@ -303,14 +303,14 @@ class Seal:
         return key
 
     def present_key(self, place: KeyPlace) -> SealKey | None:
-        """The key to seal with that is stored in a file already, if there is one."""
+        """Give the key to seal with that a file already holds; None without one."""
         keys = [] if place.path is None else self._read_key_file(place.path)
         if keys:
             self.know(keys[0])
         return keys[0] if keys else None
 
     def drop_key(self, key: str, place: KeyPlace) -> None:
-        """Take a key out of its place, for good; one that is missing is fine. Raises what `new_key` does."""
+        """Delete a key from its place for good; do nothing if it is missing. Raises what `new_key` does."""
         if place.path is None:
             self._keyring.remove(key)
             return
@@ -324,7 +324,7 @@ class Seal:
             remove_file(place.path, disk=self._disk)
 
     def keyring_name(self) -> str:
-        """What the system's keyring is called. Raises `ConfigError`, `NeedsUnlock`."""
+        """Give the name of the system's keyring. Raises `ConfigError`, `NeedsUnlock`."""
         return self._keyring.name()
 
     def _load(self, key: str) -> SealKey:
@@ -347,7 +347,7 @@ class Seal:
         )
 
     def finds(self, key: str, place: KeyPlace | None = None) -> bool:
-        """Whether the key of that id can be found now, whatever is in memory: in that place, or where it may rest."""
+        """Tell whether the key with that id can be read now, from this place or its other ones, not from memory."""
         for one in self._places(key) if place is None else (place, *self._places(key)):
             with contextlib.suppress(TokenferryError):
                 if (found := self._look(key, one)) is not None:
@@ -356,7 +356,7 @@ class Seal:
         return False
 
     def _places(self, key: str) -> list[KeyPlace]:
-        """The places of the key: the file that the environment names, and the place that the home names."""
+        """Give the places of the key: the file that the environment names, and the place that the home names."""
         named = os.environ.get(KEY_FILE)
         marker = self.marker()
         said = None if marker is None else marker.place_of(key)
@@ -365,7 +365,7 @@ class Seal:
         return list(dict.fromkeys(places)) or [KeyPlace()]
 
     def where(self, key: str) -> KeyPlace:
-        """The place where the key is found now. Raises what `key` does."""
+        """Give the place where the key is now. Raises what `key` does."""
         for place in self._places(key):
             with contextlib.suppress(NeedsUnlock, UnsafeFile, CorruptFile):
                 if self._look(key, place) is not None:
@@ -388,7 +388,10 @@ class Seal:
             ) from None
 
     def _read_key_file(self, path: Path, *, is_needed: bool = False) -> list[SealKey]:
-        """The keys in a file, one a line. Raises `UnsafeFile`, `CorruptFile`; `FileNotFoundError` if it `is_needed`."""
+        """Read the keys of a file, one a line.
+
+        Raises `UnsafeFile`, `CorruptFile`; `FileNotFoundError` if it `is_needed`.
+        """
         try:
             lines = self._disk.read(path).split(b"\n")
         except FileNotFoundError:
@@ -411,7 +414,7 @@ class Seal:
 
 
 def key_place() -> KeyPlace | None:
-    """The file that TOKENFERRY_SEAL_KEY_FILE names, as the place of a key; None where it names none."""
+    """Give the file that TOKENFERRY_SEAL_KEY_FILE names, as the place of a key; None if it isn't set."""
     named = os.environ.get(KEY_FILE)
     return KeyPlace(_absolute(named)) if named else None
 

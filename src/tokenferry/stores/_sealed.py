@@ -1,4 +1,4 @@
-"""An account's document when it is sealed: what listings need in clear, all else in one box bound to that."""
+"""A sealed document of an account: an unencrypted header for listings, and a box that is bound to it."""
 
 import json
 from typing import Any, Final, get_args
@@ -18,10 +18,10 @@ _CURE: Final = "restore it from a backup, or remove the account and log in again
 
 
 class Header(Struct, frozen=True):
-    """What of a sealed document is in clear. Until the document is opened, it may be false."""
+    """The unencrypted part of a sealed document. Until the document is opened, it may be forged."""
 
     account: Account
-    """Without its labels, which are sealed."""
+    """The account without its labels, which are sealed."""
     generation: int
     fingerprint: str
     expires_at: int | None
@@ -71,7 +71,7 @@ class Header(Struct, frozen=True):
 
 
 class SealedDocument(Struct, frozen=True):
-    """A header and the box that belongs to it."""
+    """A header and its box."""
 
     header: Header
     box: str
@@ -82,7 +82,7 @@ class SealedDocument(Struct, frozen=True):
         return cls(header, close_box(key, document.to_bytes(), _PURPOSE, header.to_json()))
 
     def open(self, key: SealKey, place: str) -> Document:
-        """The document. Raises `CorruptFile` if a program without the key changed it."""
+        """Give the document. Raises `CorruptFile` if a program without the key changed it."""
         try:
             plain = open_box(key, self.box, _PURPOSE, self.header.to_json())
         except BrokenSeal as fault:
@@ -96,10 +96,10 @@ class SealedDocument(Struct, frozen=True):
 
 
 class Resealed:
-    """The sealed documents that this process saw replaced. None of them comes back by itself.
+    """The sealed documents that this process saw replaced.
 
-    No box is made twice, so one that was seen before and then wasn't there is an older document, put back by a program
-    that restores files or by somebody who can't write a new one.
+    No box is made twice, so one that returns is an older document, which a restored backup or somebody without the key
+    has put back.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Resealed:
         self._past: dict[str, set[str]] = {}
 
     def check(self, place: str, sealed: SealedDocument) -> None:
-        """Raise `CorruptFile` for an older document than one that was here before."""
+        """Raise `CorruptFile` if this document was replaced before."""
         mark = sealed.box[:_MARK]
         before = self._present.get(place)
         if mark == before:
@@ -125,7 +125,7 @@ class Resealed:
 
 
 def parse_sealed(raw: HiddenBytes, fields: Fields, name: str, place: str) -> SealedDocument | None:
-    """Read the account's document as `to_bytes` wrote it; None for one in clear. Raises `CorruptFile`."""
+    """Read the account's document as `to_bytes` wrote it; None if it is unencrypted. Raises `CorruptFile`."""
     if "sealed" not in fields:
         return None
     try:

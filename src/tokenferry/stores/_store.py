@@ -10,24 +10,24 @@ if TYPE_CHECKING:
 
 
 class Lock(Protocol):
-    """An exclusive lock on one account's document, for all who share the store."""
+    """An exclusive lock of one account's document, for all users of the store."""
 
     def acquire(self, timeout: float) -> None:
-        """Wait `timeout` seconds at most. Raises `LockTimeout` naming the holder."""
+        """Wait up to `timeout` seconds. Raises `LockTimeout` with the holder."""
         ...
 
     def is_still_ours(self) -> bool:
-        """Whether it is held, and no other process took it over or removed its file."""
+        """Tell whether it is held, and no other process took it over or removed its file."""
         ...
 
     def release(self) -> None:
-        """Let go; harmless when it isn't held."""
+        """Release it; do nothing if it isn't held."""
         ...
 
 
 @contextmanager
 def held(lock: Lock, timeout: float) -> Iterator[None]:
-    """Hold a lock for a block. Raises what taking it does, `LockTimeout` among that."""
+    """Hold a lock for a block. Raises what `acquire` does."""
     lock.acquire(timeout)
     try:
         yield
@@ -37,41 +37,41 @@ def held(lock: Lock, timeout: float) -> Iterator[None]:
 
 @runtime_checkable
 class Replacing(Protocol):
-    """A store that can tell, before a refresh token is used up, whether its successor could be written."""
+    """A store that can tell before a refresh whether the new token could be written."""
 
     def check_replaceable(self, name: str) -> None:
-        """Raise what keeps the account's document from being replaced, with the cure. Nothing is written."""
+        """Raise the reason why the document can't be replaced, with the fix. Writes nothing."""
         ...
 
 
 @runtime_checkable
 class Publishing(Protocol):
-    """A store where an equal generation doesn't mean an equal document."""
+    """A store in which two documents with one generation may differ."""
 
     def publish(self, name: str, expected: int, new: Document, presented: str) -> None:
-        """Replace the document as `swap` does, if it holds the refresh token that was presented (sha256)."""
+        """Replace the document as `swap` does, if it holds the presented refresh token (sha256)."""
         ...
 
 
 @runtime_checkable
 class Sealable(Protocol):
-    """A store whose documents may be sealed, with a header in clear."""
+    """A store whose documents may be sealed, with an unencrypted header."""
 
     @property
     def seal(self) -> "Seal": ...
 
     def header(self, name: str) -> "Header | None":
-        """Give the unencrypted header of a sealed document; None for one that isn't sealed. Raises what `read` does."""
+        """Give the unencrypted header of a sealed document; None if it isn't sealed. Raises what `read` does."""
         ...
 
     def place(self, name: str) -> str:
-        """The place of the account's document, for people."""
+        """Give the document's place, for people."""
         ...
 
 
 @runtime_checkable
 class Attaching(Protocol):
-    """A store to which accounts can be added whose credentials another program stores."""
+    """A store that can attach accounts whose credentials another program stores."""
 
     @property
     def files(self) -> "Store":
@@ -85,9 +85,9 @@ class Attaching(Protocol):
 
 
 class Follow(Protocol):
-    """Has a reader called whenever a table has changed, and `forget` once the table can't be read for too long.
+    """Asks for a call of the reader after each change of a table, and of `forget` once the table is out of date.
 
-    Tells whether it does, which not every database can.
+    Gives False if the database doesn't support that.
     """
 
     def __call__(self, table: str, read: Callable[[], object], forget: Callable[[], object], /) -> bool: ...
@@ -95,17 +95,18 @@ class Follow(Protocol):
 
 @runtime_checkable
 class Mirror(Protocol):
-    """The documents as this process knows them, a moment behind. Its methods raise what those of the store do.
+    """The documents as this process knows them, a moment behind the database.
 
-    Reading it waits for no database, and raises `StoreAway` once what it knows is too old.
+    Its methods raise what those of the store do. Reading it never waits, and raises `StoreAway` once its content is too
+    old.
     """
 
     def follow(self, follow: Follow) -> None:
-        """Have `follow` say when they have changed, so that no caller has to ask."""
+        """Let `follow` report changes, so that no caller has to ask."""
         ...
 
     def notify(self, changed: Callable[[], object]) -> None:
-        """Have `changed` called after each change, on another thread."""
+        """Ask for a call of `changed`, on another thread, after each change."""
         ...
 
     def names(self) -> list[str]: ...
@@ -116,17 +117,17 @@ class Mirror(Protocol):
 
 @runtime_checkable
 class Mirrored(Protocol):
-    """A store that several hosts share, so that reading it takes its time."""
+    """A store that several hosts share, so that reading it may wait."""
 
     @property
     def mirror(self) -> Mirror: ...
 
 
 class Store(Protocol):
-    """Stores credentials. Any object with these methods will do."""
+    """Stores credentials. An object with these methods is enough."""
 
     def names(self) -> list[str]:
-        """The accounts it holds, sorted."""
+        """Give the accounts, sorted."""
         ...
 
     def read(self, name: str) -> Document:
@@ -134,20 +135,19 @@ class Store(Protocol):
         ...
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
-        """Replace the document if its generation is still `expected`; None stands for "there is none".
+        """Replace the document if its generation is still `expected`; None means "no document".
 
-        Only for the holder of `exclusive(name)`. It is durable on return. Raises `Conflict` (nothing was written),
-        `StorageFailed` (the old document is unchanged), and `UsageError` for a new account whose name differs from
-        another's in case alone.
+        Needs `exclusive(name)`. Durable on return. Raises `Conflict` (nothing was written), `StorageFailed` (the old
+        document is unchanged), and `UsageError` for a new name that differs from another only in case.
         """
         ...
 
     def discard(self, name: str) -> None:
-        """Remove an unreadable document; for the holder of `exclusive(name)`. Raises `Conflict` for a readable one."""
+        """Remove an unreadable document. Needs `exclusive(name)`. Raises `Conflict` for a readable one."""
         ...
 
     def lock(self, name: str) -> Lock:
-        """A new lock object for the account, not yet held."""
+        """Give a new lock of the account, not yet held."""
         ...
 
     def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
@@ -155,5 +155,5 @@ class Store(Protocol):
         ...
 
     def stamps(self) -> Mapping[str, Hashable]:
-        """By account, a value that changes whenever its document does; cheap enough to ask twice a second."""
+        """Give, by account, a value that changes whenever its document does. Cheap enough for two calls a second."""
         ...

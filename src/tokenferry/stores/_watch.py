@@ -10,10 +10,10 @@ Stamps: TypeAlias = Callable[[], Mapping[str, Hashable]]
 
 
 class Watch:
-    """Reports which documents were changed, on a thread of its own.
+    """Reports changed documents, on a daemon thread that compares their stamps every `interval` seconds.
 
-    A daemon thread asks for their stamps every `interval` seconds; it doesn't keep its `Watch` alive. A forked child
-    has all of them reported once, and watches from the next `ensure_running`.
+    The thread doesn't keep its `Watch` alive. In a forked child all documents are reported once, and the next
+    `ensure_running` watches again.
     """
 
     def __init__(self, stamps: Stamps, interval: float, changed: Callable[[frozenset[str]], None]) -> None:
@@ -24,11 +24,11 @@ class Watch:
         after_fork_in_child(self._report_all)
 
     def ensure_running(self) -> None:
-        """Begin to watch; what happened before this call isn't reported."""
+        """Start to watch; earlier changes aren't reported."""
         self._thread.start(self._begin)
 
     def wake(self) -> None:
-        """Look at once: whoever calls it knows of a change."""
+        """Look at once, because the caller knows of a change."""
         self._thread.wake()
 
     def stop(self) -> None:
@@ -47,7 +47,7 @@ class Watch:
         self._changed(frozenset(self._look() or ()))
 
     def _look(self) -> Mapping[str, Hashable] | None:
-        """The stamps, or None when the store can't be looked at: that is no news of its documents."""
+        """Give the stamps; None if the store can't be read, which isn't a change."""
         try:
             return self._stamps()
         except Exception as fault:  # noqa: BLE001  # whatever somebody's own store raises must not end the watch

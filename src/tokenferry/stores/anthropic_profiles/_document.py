@@ -12,7 +12,7 @@ from tokenferry.secret import Fields, HiddenBytes, Secret, parse_object
 from tokenferry.stores._document import Owner
 
 SDK_URL: Final = "https://api.anthropic.com"
-"""The host the SDKs call when a profile names none."""
+"""The host that the SDKs call if a profile names none."""
 
 _TYPES: Final = ("user_oauth", "oidc_federation")
 _CREDENTIALS_TYPE: Final = "oauth_token"
@@ -23,7 +23,7 @@ _KNOWN: Final = ("version", "type", "access_token", "refresh_token", "expires_at
 
 
 class ProfileConfig(Struct, frozen=True):
-    """How a profile authenticates. `credentials_path` is as written there, before `~` is replaced."""
+    """How a profile authenticates. `credentials_path` is as written, with `~`."""
 
     type: str
     client_id: str | None = None
@@ -34,7 +34,7 @@ class ProfileConfig(Struct, frozen=True):
 
     @property
     def owner(self) -> Owner:
-        """What renews its token: `ant` and the SDKs where they know the client, else the writer of the file."""
+        """The program that renews its token: `ant` and the SDKs for clients they know, else the file's writer."""
         return "ant" if self.type == "user_oauth" and self.client_id else "external"
 
 
@@ -123,7 +123,7 @@ def _secret(fields: Fields, key: str) -> Secret | None:
 
 
 def _expiry(fields: Fields) -> int | None:
-    """Seconds since 1970; the SDKs take digits in a string as well."""
+    """Read seconds since 1970. The SDKs also accept digits in a string."""
     try:
         if _is_digits(fields.get("expires_at")):
             fields = Fields(expires_at=int(fields["expires_at"]))
@@ -139,7 +139,7 @@ def _is_digits(value: object) -> bool:
 
 
 def _text(fields: Fields, key: str) -> str | None:
-    """A field; None for an empty one, which the SDKs take for unset."""
+    """Read a text field; None if it is empty, which the SDKs treat as missing."""
     value = fields.get(key)
     if value is not None and not isinstance(value, str):
         raise UsageError(f'"{key}" must be a string')
@@ -147,7 +147,7 @@ def _text(fields: Fields, key: str) -> str | None:
 
 
 def render_config(base_url: str) -> bytes:
-    """A profile without a client id, whose token the SDKs read again and never renew."""
+    """Write a profile without a client id, whose token the SDKs read again but never renew."""
     fields: dict[str, Any] = {"authentication": {"type": "user_oauth"}}
     if base_url.rstrip("/") != SDK_URL:
         fields["base_url"] = base_url.rstrip("/")
@@ -155,7 +155,7 @@ def render_config(base_url: str) -> bytes:
 
 
 def render_credentials(secret: Secret, expires_at: int | None) -> bytes:
-    """Its access token alone. `expires_at` in seconds since 1970 UTC; the SDKs keep a token without one for ever."""
+    """Write its access token only. `expires_at` is in seconds since 1970 UTC; without it the SDKs never read again."""
     fields = Fields(version=_VERSION, type=_CREDENTIALS_TYPE, access_token=secret.reveal())
     if expires_at is not None:
         fields["expires_at"] = expires_at

@@ -1,4 +1,4 @@
-"""Where the profiles of the official SDKs and of the `ant` command lie, and what they may be called."""
+"""The folder of the profiles of the official SDKs and the `ant` command, and the rules for their names."""
 
 import sys
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _SUFFIX: Final = ".json"
 
 
 def check_profile_name(name: str, source: str = "a profile's name") -> str:
-    """Give the name back if the SDKs take it; raise `UsageError` otherwise. `source` is where it was read."""
+    """Return the name if the SDKs accept it. Raises `UsageError`; `source` is where it was read."""
     if not name:
         fault = "must not be empty"
     elif name != name.strip():
@@ -41,9 +41,9 @@ class ProfileFolder(Struct, frozen=True):
     def from_environment(
         cls, environ: Mapping[str, str], home: Path, *, platform: str = sys.platform
     ) -> "ProfileFolder":
-        """The folder a program of this environment uses; `home` is the person's home directory.
+        """Give the folder for programs in this environment; `home` is the home directory.
 
-        Raises `ConfigError` for a value that makes the folder depend on where a program is started.
+        Raises `ConfigError` for a relative path, which would depend on where a program starts.
         """
         if named := environ.get(FOLDER_VARIABLE):
             if not Path(named).is_absolute():
@@ -57,20 +57,20 @@ class ProfileFolder(Struct, frozen=True):
         return cls(home / ".config" / "anthropic")
 
     def config(self, profile: str) -> Path:
-        """Holds how the profile authenticates, and no secret. Raises `UsageError`, `UnsafeFile`."""
+        """The file with the profile's way to authenticate, without secrets. Raises `UsageError`, `UnsafeFile`."""
         return self._inside(self.path / "configs" / f"{check_profile_name(profile)}{_SUFFIX}")
 
     def credentials(self, profile: str) -> Path:
-        """Holds the profile's tokens. Raises `UsageError`, `UnsafeFile`."""
+        """The file with the profile's tokens. Raises `UsageError`, `UnsafeFile`."""
         return self._inside(self.path / "credentials" / f"{check_profile_name(profile)}{_SUFFIX}")
 
     @property
     def pointer(self) -> Path:
-        """Holds the name of the active profile."""
+        """The file with the name of the active profile."""
         return self.path / "active_config"
 
     def pointed(self) -> str | None:
-        """The profile that `active_config` names; None if it is missing or blank."""
+        """Give the profile that `active_config` names; None if it is missing or blank."""
         try:
             if not self.pointer.is_file():  # opening a FIFO would wait for its other end
                 return None
@@ -79,7 +79,7 @@ class ProfileFolder(Struct, frozen=True):
             return None
 
     def active(self, environ: Mapping[str, str]) -> str:
-        """The profile a program of this environment uses: ANTHROPIC_PROFILE, else `active_config`, else `default`.
+        """Give the profile of this environment: ANTHROPIC_PROFILE, else `active_config`, else `default`.
 
         Raises `UsageError` for a name that the SDKs refuse.
         """
@@ -89,7 +89,7 @@ class ProfileFolder(Struct, frozen=True):
         return DEFAULT_PROFILE if pointed is None else check_profile_name(pointed, f"the name in {self.pointer}")
 
     def profiles(self) -> list[str]:
-        """The profiles that have a configuration, sorted."""
+        """Give the profiles that have a configuration, sorted."""
         try:
             return sorted(path.stem for path in (self.path / "configs").glob(f"[!.]*{_SUFFIX}"))
         except OSError:

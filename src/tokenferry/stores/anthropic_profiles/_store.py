@@ -25,10 +25,10 @@ _GENERATION_DIGITS: Final = 12
 
 
 class AnthropicProfileStore:
-    """One profile of the official SDKs as a store of one account: read, and never written.
+    """One profile of the official SDKs as a read-only store of one account.
 
-    The account's labels say which profile of which folder it is, so that every process means the same one. Its owner
-    is what the profile says, at every read. The generation of a document is made of its token's sha256.
+    The account's labels name the folder and the profile, so that every process reads the same one. Its owner is read
+    each time. The generation comes from the token's sha256.
     """
 
     def __init__(self, account: Account, folder: ProfileFolder, profile: str, locks: Path) -> None:
@@ -39,7 +39,7 @@ class AnthropicProfileStore:
 
     @classmethod
     def of(cls, account: Account, locks: Path) -> "AnthropicProfileStore":
-        """The store that an attached account names. Raises `CorruptFile` when its labels don't."""
+        """Give the store that an attached account names. Raises `CorruptFile` if its labels are incomplete."""
         folder, profile = (account.labels.get(label) for label in (FOLDER_LABEL, PROFILE_LABEL))
         if not folder or not profile:
             raise CorruptFile(
@@ -49,7 +49,7 @@ class AnthropicProfileStore:
         return cls(account, ProfileFolder(Path(folder)), profile, locks)
 
     def names(self) -> list[str]:
-        """The account, if the profile is there or if that can't be known."""
+        """Give the account, if the profile exists or that can't be found out."""
         try:
             self.config()
         except NeedsLogin:
@@ -59,7 +59,7 @@ class AnthropicProfileStore:
         return [self._account.name]
 
     def config(self) -> ProfileConfig:
-        """How the profile authenticates. Raises `NeedsLogin` if there is none, `UnsafeFile`, `CorruptFile`."""
+        """Read how the profile authenticates. Raises `NeedsLogin` if it is missing, `UnsafeFile`, `CorruptFile`."""
         path = self.folder.config(self.profile)
         depend_on("link", path)
         try:
@@ -73,10 +73,10 @@ class AnthropicProfileStore:
         return parse_config(raw, str(path))
 
     def read(self, name: str) -> Document:
-        """Give the profile's token as it is now.
+        """Give the profile's present token.
 
-        Raises `UnknownAccount` for another name, `NeedsLogin` when there is no token, `UnsafeFile`, `CorruptFile`,
-        `ConfigError` when its token is for another host.
+        Raises `UnknownAccount` for another name, `NeedsLogin` without a token, `UnsafeFile`, `CorruptFile`, and
+        `ConfigError` if its token is for another host.
         """
         self._check_name(name)
         config = self.config()
@@ -93,16 +93,16 @@ class AnthropicProfileStore:
         return Document(account, token, _generation(token))
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:  # noqa: ARG002  # the protocol's
-        """Refuse: it is another program's. Raises `UsageError`."""
+        """Refuse, because the profile belongs to another program. Raises `UsageError`."""
         self.discard(name)
 
     def discard(self, name: str) -> None:
-        """Refuse: it is another program's. Raises `UsageError`."""
+        """Refuse, because the profile belongs to another program. Raises `UsageError`."""
         self._check_name(name)
         raise UsageError(f"account {name!r} is the profile {self.profile!r} of another program, which alone changes it")
 
     def lock(self, name: str) -> FileLock:
-        """A new lock object for the account, not yet held; it holds off tokenferry alone."""
+        """Give a new lock of the account, not yet held. It excludes tokenferry only."""
         self._check_name(name)
         return FileLock(self.folder.path / "credentials" / f"{self.profile}.json", self._locks)
 
@@ -111,7 +111,7 @@ class AnthropicProfileStore:
         return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Hashable]:
-        """By account, what changes when one of the profile's files is replaced."""
+        """Give, by account, a value that changes when one of the profile's files is replaced."""
         paths = [self.folder.path / "configs" / f"{self.profile}.json"]
         with contextlib.suppress(TokenferryError):
             paths.append(self._credentials(self.config()))
@@ -119,7 +119,7 @@ class AnthropicProfileStore:
         return {self._account.name: stamps} if any(stamp is not None for stamp in stamps) else {}
 
     def _credentials(self, config: ProfileConfig) -> Path:
-        """Where the tokens lie. Raises `CorruptFile` for a place that depends on where a program is started."""
+        """Give the path of the tokens. Raises `CorruptFile` for a relative one."""
         if config.credentials_path is None:
             return self.folder.credentials(self.profile)
         with contextlib.suppress(RuntimeError):
@@ -131,7 +131,7 @@ class AnthropicProfileStore:
         )
 
     def _check_host(self, config: ProfileConfig) -> None:
-        """Raise `ConfigError` if the profile sends its token elsewhere than when the account was attached."""
+        """Raise `ConfigError` if the profile sends its token to another host than when it was attached."""
         known, wanted = self._account.labels.get(URL_LABEL), config.base_url or SDK_URL
         if known is not None and known != wanted:
             raise ConfigError(
@@ -162,7 +162,7 @@ class AnthropicProfileStore:
 def profile_account(
     name: str, provider: str, folder: ProfileFolder, profile: str, *, created_at: int, base_url: str | None = None
 ) -> Account:
-    """An account that stands for a profile, whose token is for `base_url`; `created_at` in seconds since 1970 UTC."""
+    """Make the account of a profile, whose token is for `base_url`; `created_at` is in seconds since 1970 UTC."""
     labels = {PROFILE_LABEL: profile, FOLDER_LABEL: str(folder.path)} | ({URL_LABEL: base_url} if base_url else {})
     return Account(
         name,
