@@ -56,16 +56,17 @@ class Home(Struct, frozen=True):
 
     path: Path
     config_file: Path | None = None
-    """None for the config.toml in the folder."""
+    """The named configuration; None for config.toml in the folder."""
     is_config_named: bool = False
-    """Whether TOKENFERRY_CONFIG names the file, so that it must be there."""
+    """Whether TOKENFERRY_CONFIG names the file, so that it must exist."""
 
     @classmethod
     def from_environment(cls) -> "Home":
-        """TOKENFERRY_HOME for everything, else the places of the XDG base directory specification.
+        """Give the home that the environment names.
 
-        TOKENFERRY_CONFIG names another configuration. Raises `ConfigError` for a relative TOKENFERRY_HOME, without a
-        home directory, and if the accounts are still in the default folder of former versions.
+        TOKENFERRY_HOME is the folder of everything; without it the places of the XDG base directory specification are
+        used. TOKENFERRY_CONFIG names another configuration. Raises `ConfigError` for a relative TOKENFERRY_HOME,
+        without a home directory, and if the accounts are still in the default folder of former versions.
         """
         try:
             named = os.environ.get("TOKENFERRY_CONFIG")
@@ -94,32 +95,32 @@ class Home(Struct, frozen=True):
 
     @property
     def attached(self) -> Path:
-        """Holds the accounts whose credential is stored in another program's store."""
+        """The folder of accounts whose credential another program stores."""
         return self.path / "attached"
 
     @property
     def published(self) -> Path:
-        """Holds a record of each profile of the official SDKs that is ours."""
+        """The folder with a record of each profile of the official SDKs that we wrote."""
         return self.path / "published"
 
     @property
     def renewer(self) -> Path:
-        """The file that names the renewer's lock; its time is that of the last `refresh --due`."""
+        """The file that names the renewer's lock; its modification time is that of the last `refresh --due`."""
         return self.path / "keeper"
 
     @property
     def gateway_id(self) -> Path:
-        """Holds the id that the home's gateways add to `Via`."""
+        """The file with the id that the home's gateways add to `Via`."""
         return self.path / "gateway-id"
 
     @property
     def login_secret(self) -> Path:
-        """Holds the secret that finishes the logins started at its gateways."""
+        """The file with the secret that finishes logins begun at another gateway of the home."""
         return self.path / "login-secret"
 
     @property
     def setup(self) -> Path:
-        """Holds what `setup` replaced in the settings of other programs."""
+        """The folder with the content that `setup` replaced in other programs' settings."""
         return self.path / "setup"
 
     @property
@@ -128,22 +129,22 @@ class Home(Struct, frozen=True):
 
     @property
     def spill(self) -> Path:
-        """Attempts of this host to refresh logins that several hosts share."""
+        """The folder with this host's attempts to refresh logins that several hosts share."""
         return self.path / "spill"
 
     @property
     def move_to_claude_code(self) -> Path:
-        """The record of a move into Claude Code's store that is under way, or was interrupted."""
+        """The record of a running or interrupted move into Claude Code's store."""
         return self.path / "moves" / "claude-code.json"
 
     @property
     def statement(self) -> Path:
-        """What the operator stated about the use of their subscription, with the date."""
+        """The file with the operator's dated statement about the use of their subscription."""
         return self.path / "policy.json"
 
     @property
     def seal(self) -> Path:
-        """Says that the documents are sealed, and where the key is stored; missing if they aren't."""
+        """The file that says that the documents are sealed, and where the key is; missing if they aren't."""
         return self.path / "seal.json"
 
     @property
@@ -174,17 +175,17 @@ class Home(Struct, frozen=True):
 
     @property
     def gateways(self) -> Path:
-        """Holds a record of each gateway that runs."""
+        """The folder with a record of each running gateway."""
         return self.path / "gateways"
 
     @property
     def active(self) -> Path:
-        """Holds the name of the account in `use`."""
+        """The file with the name of the account in `use`."""
         return self.path / "active"
 
     @property
     def default_provider(self) -> Path:
-        """Holds the name of the provider that serves models which nothing maps."""
+        """The file with the name of the provider that serves unmapped models."""
         return self.path / "default-provider"
 
 
@@ -193,13 +194,13 @@ XDG_VARIABLES: Final = ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
 
 
 def _xdg(variable: str, default: str) -> Path:
-    """Our folder below a base directory. A relative base directory is ignored, as the specification says."""
+    """Give our folder below a base directory. A relative base directory is ignored, as the specification says."""
     base = Path(os.environ.get(variable, ""))
     return (base if base.is_absolute() else Path.home() / default) / "tokenferry"
 
 
 def _refuse_former(path: Path, former: Path) -> None:
-    """Raise `ConfigError` if the home is still empty, and there are accounts in the former default folder."""
+    """Raise `ConfigError` if the home is empty and the former default folder has accounts."""
     try:
         if path == former or (path.is_dir() and any(path.iterdir())):
             return
@@ -229,7 +230,7 @@ _FORMER_POLICIES: Final = MappingProxyType({"off": "claude-code-only", "own": "o
 
 
 class ServerSettings(Struct, frozen=True):
-    """`[server]`: where clients connect."""
+    """`[server]`: the addresses on which the gateway listens."""
 
     host: Annotated[str, ConfigKey("The address or name of this machine to listen on.")] = "127.0.0.1"
     port: Annotated[int, ConfigKey("The port to listen on; 0 takes a free one.", 0, 65_535)] = 13456
@@ -254,13 +255,13 @@ class ServerSettings(Struct, frozen=True):
         tuple[str, ...], ConfigKey('Addresses, networks and "unix": only these may send X-Forwarded-For.')
     ] = ()
     tcp: bool = True
-    """Whether it listens on `host` and `port`; where `uds` is set only if one of those is, too."""
+    """Whether it listens on `host` and `port`; with `uds` only if one of those is set, too."""
     tls_by_option: bool = False
-    """Whether the command line named them, so that an error names the option."""
+    """Whether the command line named the files, so that an error names the option."""
 
     @property
     def host_names(self) -> tuple[str, ...]:
-        """The `Host` values to answer to beside the listener's own."""
+        """Give the `Host` values that it accepts besides the listener's own."""
         return self.allowed_hosts + (() if self.public_url is None else (self.public_url.partition("//")[2],))
 
 
@@ -276,11 +277,11 @@ class LogSettings(Struct, frozen=True):
         ),
     ] = "auto"
     file: Annotated[Path | None, ConfigKey("A file to append the log to, opened again when it was moved.")] = None
-    """None is stderr."""
+    """None for stderr."""
 
 
 class PolicySettings(Struct, frozen=True):
-    """`[policy]`: what Claude subscriptions may be used for."""
+    """`[policy]`: the permitted use of Claude subscriptions."""
 
     subscriptions: Annotated[
         Subscriptions,
@@ -291,7 +292,7 @@ class PolicySettings(Struct, frozen=True):
     ] = "claude-code-only"
     source: Literal["default", "config.toml", "statement"] = "default"
     stated_at: int | None = None
-    """When it was stated with `tokenferry policy set`, in seconds since 1970 UTC."""
+    """When `tokenferry policy set` recorded it, in seconds since 1970 UTC."""
 
     def __eq__(self, other: object) -> bool:
         """Whether the same is allowed, wherever it was stated."""
@@ -320,10 +321,7 @@ class UpstreamSettings(Struct, frozen=True):
 
 
 class Caps(Struct, frozen=True):
-    """The most that is asked of one account or provider, or with one client key; 0 is no limit.
-
-    Several workers share it.
-    """
+    """Limits of one account, provider or client key; 0 is no limit. Several workers share them."""
 
     requests_per_minute: Annotated[float, ConfigKey("Evenly spread. 0 is no limit.", 0, 60_000_000)] = 0.0
     tokens_per_minute: Annotated[
@@ -349,7 +347,7 @@ NO_CAPS: Final = Caps()
 
 
 class AccountSettings(Caps, frozen=True):
-    """`[accounts.NAME]`: what goes before what `account set` stored, and its own limits in place of `[pool]`'s."""
+    """`[accounts.NAME]`: overrides what `account set` stored, and the limits of `[pool]`."""
 
     priority: Annotated[
         int | None, ConfigKey("In place of the stored one; lower serves first.", -1000, 1000, example="10")
@@ -370,7 +368,7 @@ class AccountSettings(Caps, frozen=True):
 
 
 class PoolSettings(Struct, frozen=True):
-    """`[pool]`: which account serves, and how hard a request is tried."""
+    """`[pool]`: how accounts are selected and requests are retried."""
 
     strategy: Annotated[Strategy, ConfigKey("The order in which accounts are tried.")] = "priority"
     max_attempts: Annotated[int, ConfigKey("How often one request is sent at most.", 1, 100)] = 10
@@ -387,15 +385,15 @@ class PoolSettings(Struct, frozen=True):
     ] = "allow"
     quota_warning: Annotated[float, ConfigKey("Log once when this share of a window is used. 0 is never.", 0, 1)] = 0.9
     caps: Caps = NO_CAPS
-    """Of each account."""
+    """The limits of each account."""
     accounts: Mapping[str, AccountSettings] = MappingProxyType({})
-    """What is different for single accounts, by name."""
+    """Different settings for single accounts, by name."""
     providers: Mapping[str, Caps] = MappingProxyType({})
-    """What all accounts of a provider have together, by its name; no entry is no limit."""
+    """The limits of all accounts of a provider together, by its name; a missing one has none."""
 
 
 class LedgerSettings(Struct, frozen=True):
-    """`[ledger]`: how long what was used is kept, in seconds, and what holds without it. Daily sums stay."""
+    """`[ledger]`: how long usage is stored, in seconds, and what happens without the ledger. Daily sums are kept."""
 
     keep_requests: Annotated[float, ConfigKey("How long each request is kept.", 3600, 36_500 * 86_400, "duration")] = (
         90 * 86_400.0
@@ -414,7 +412,7 @@ class LedgerSettings(Struct, frozen=True):
 
 
 class DashboardSettings(Struct, frozen=True):
-    """`[dashboard]`: the page for people, and who may see it."""
+    """`[dashboard]`: the pages for people, and who may see them."""
 
     enabled: Annotated[bool, ConfigKey("Whether there is a dashboard.")] = True
     origin: Annotated[
@@ -465,11 +463,11 @@ class StoreSettings(Struct, frozen=True):
 
 
 class AlertSettings(Concealing, frozen=True):
-    """`[alerts]`: what the operator hears of at once."""
+    """`[alerts]`: the events that are reported to the operator."""
 
     hidden = ("webhook",)
     webhook: Secret | None = None
-    """Where each alert is posted. Its path may be a secret."""
+    """The URL that gets each alert. Its path may be a secret."""
     secret_file: Annotated[
         Path | None, ConfigKey("A 0600 file whose content signs each POST: x-tokenferry-signature.")
     ] = None
@@ -481,7 +479,7 @@ class AlertSettings(Concealing, frozen=True):
 
 
 class MetricsSettings(Struct, frozen=True):
-    """`[metrics]`: what GET /metrics tells beyond the usual."""
+    """`[metrics]`: what GET /metrics reports beyond the default."""
 
     client_keys: Annotated[
         bool, ConfigKey("Whether requests, tokens and cost are counted by client key as well, for 100 keys.")
@@ -501,7 +499,7 @@ _PRICE: Final = 1_000_000.0
 
 
 class PriceSettings(Struct, frozen=True):
-    """`[[prices]]`: what the operator pays, in place of a list price or as a percentage of it."""
+    """`[[prices]]`: the operator's own prices, in place of list prices or as a percentage of them."""
 
     model: Annotated[str, ConfigKey("A model's name, or a pattern with *.", example='"glm-5"')]
     provider: Annotated[str | None, ConfigKey("The provider; all if left out.")] = None
@@ -526,11 +524,11 @@ class PriceSettings(Struct, frozen=True):
         None
     )
     since: str = ""
-    """The key `from`: the day from which it holds, UTC, as an ISO date; empty for always."""
+    """The key `from`: the first day of the price, UTC, as an ISO date; empty for always."""
 
 
 class BudgetSettings(Struct, frozen=True):
-    """`[[budgets]]`: how much may be used in a period, and what happens then."""
+    """`[[budgets]]`: how much may be used in a period, and what happens when it is used up."""
 
     subject: Annotated[str, ConfigKey("key:NAME, group:NAME (of the keys with the label group=NAME), or all.")] = "all"
     limit: Annotated[str, ConfigKey("usd or tokens per day, week, month or in total.", example='"200usd/month"')] = ""
@@ -559,7 +557,7 @@ class BudgetSettings(Struct, frozen=True):
 
 
 class ModelMapping(Struct, frozen=True):
-    """`[[models.mappings]]`: a provider, and the name under which it has the model."""
+    """`[[models.mappings]]`: a provider, and its name for the model."""
 
     provider: Annotated[str, ConfigKey("The provider that has it.", example='"z.ai"')]
     actual_model: Annotated[str, ConfigKey("What the provider calls it.", example='"glm-5"')]
@@ -572,7 +570,7 @@ class ModelMapping(Struct, frozen=True):
         tuple[str, ...],
         ConfigKey("Server tools that translated requests go without; else they go to the next mapping."),
     ] = ()
-    """By the beginnings of their types: `web_search`."""
+    """Tools to leave out, by the prefixes of their types: `web_search`."""
     efforts: Annotated[
         tuple[str, ...] | None,
         ConfigKey(
@@ -583,16 +581,16 @@ class ModelMapping(Struct, frozen=True):
 
 
 class ModelSettings(Struct, frozen=True):
-    """`[[models]]`: a name that clients ask for, and who serves it."""
+    """`[[models]]`: a model name that clients use, and who serves it."""
 
     name: Annotated[str, ConfigKey("What clients ask for.", example='"fast"')]
     mappings: tuple[ModelMapping, ...]
-    """In the order in which they are tried: by `priority`, then as written."""
+    """In the order of use: by `priority`, then as written."""
     display_name: Annotated[str | None, ConfigKey("What lists show; the name if left out.")] = None
 
 
 class RuleSettings(Struct, frozen=True):
-    """`[[router.rules]]`: requests that meet every condition it names go to a model."""
+    """`[[router.rules]]`: sends requests that meet all its conditions to a model."""
 
     name: Annotated[str, ConfigKey("What logs call the rule.", example='"large"')]
     model: Annotated[str, ConfigKey("Where such requests go.", example='"fast"')]
@@ -653,34 +651,34 @@ class RouterSettings(Struct, frozen=True):
 
 
 class RefreshSettings(Struct, frozen=True):
-    """When our own token families are refreshed, and how long callers wait. All in seconds."""
+    """When our own token families are refreshed, and how long callers wait. In seconds."""
 
     advisory: float = 300.0
-    """Less left than this: one caller refreshes, the others use the old token."""
+    """With less left than this, one caller refreshes and the others use the old token."""
     mandatory: float = 30.0
-    """Less left than this: callers wait for the refresh."""
+    """With less left than this, callers wait for the refresh."""
     wait: float = 60.0
-    """The longest that a caller waits for a refresh, its own or another's."""
+    """How long a caller waits for a refresh, its own or another's."""
     timeout: float = 30.0
-    """The longest one grant request takes."""
+    """How long one grant request may take."""
     settle: float = 60.0
-    """A refused token isn't refreshed again if our own grant issued it more recently than this."""
+    """A refused token that our own grant issued more recently than this isn't refreshed again."""
     watch: float = 0.5
     """How often a long-lived process looks for documents changed by others."""
     orphan_wait: float = 120.0
-    """How long after the access token's expiry a host that was cut off during a refresh may return with its answer."""
+    """How long after the token's expiry a host that was cut off in a refresh may still return with the answer."""
 
 
 class BackgroundRefreshSettings(Struct, frozen=True):
     """When the renewer renews logins that no request uses. All in seconds, but `idle`."""
 
     ahead: float = 600.0
-    """A published account is renewed when its token has less left; programs keep the old one until 120 are left."""
+    """A published account's token is renewed with less left; programs use the old one until 120 are left."""
     refresh_life: float = 30 * 86_400.0
     """The assumed life of a refresh token if the provider doesn't say."""
     idle: float = 2 / 3
-    """The share of a refresh token's life after which an unused login is renewed."""
+    """The part of a refresh token's life after which an unused login is renewed."""
     look: float = 0.5
     """How often it checks for changes and due renewals."""
     sweep: float = 60.0
-    """How often it checks profiles and moves that other processes left behind."""
+    """How often it looks for profiles and moves that other processes left unfinished."""

@@ -50,7 +50,7 @@ _ENTERPRISES: Final = (
     "device_authorization_endpoint",
     "redirect_uri",
 )
-"""What an authorization server of one's own has in the place of the vendor's."""
+"""The parts of the vendor's addresses that differ at an enterprise's own authorization server."""
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _HEADER_VALUE: Final = re.compile(r"[!-~]+(?: [!-~]+)*")
 _OWN_HEADERS: Final = frozenset(
@@ -61,10 +61,10 @@ _NOT_DECLARED: Final = frozenset({"user-agent", "host", "content-length", "conte
 _NOT_FIXED: Final = frozenset(
     {"user-agent", "x-api-key", "api-key", "x-goog-api-key", "cookie", "accept-encoding", "connection", "via"}
 )
-"""Headers of requests that no declaration fixes: credentials, and what tells one client from another."""
+"""Headers that no declaration may set: credentials, and those that identify a client."""
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FORMER_TYPES: Final = {"vertex-ai": "vertex"}
-"""What claude-code-mux calls types."""
+"""The names of types in claude-code-mux."""
 _SUBSCRIPTION_TYPE: Final = "claude-max"
 _VENDOR_HOSTS: Final = ("anthropic.com",)
 _VENDOR_PREFIXES: Final = ("sk-ant-",)
@@ -99,7 +99,7 @@ ENTERPRISE_URL: Final = ConfigKey(
 
 @cache
 def builtin_providers() -> Mapping[str, Provider]:
-    """The providers that need no declaration, by name."""
+    """Give the providers that need no declaration, by name."""
     text = Path(__file__).with_name("builtin.toml").read_text(encoding="utf-8")
     reading = Reading()
     declared: dict[str, Provider] = {}
@@ -114,14 +114,15 @@ def builtin_providers() -> Mapping[str, Provider]:
 
 
 def key_shapes() -> tuple[str, ...]:
-    """The regular expressions that the API keys of known vendors match whole."""
+    """Give the regular expressions that the API keys of known vendors match as a whole."""
     return (_VENDOR_KEY, *(one.key_shape for one in presets().values() if one.key_shape))
 
 
 def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
-    """Read one `[[providers]]` table. `base` holds what it may amend (by name) or derive from (by provider_type).
+    """Read one `[[providers]]` table.
 
-    Faults are noted in the table; None when there is no usable name or base_url.
+    `base` holds the providers that it may change (by name) or start from (by provider_type). Faults are noted in the
+    table. Gives None without a usable name or base_url.
     """
     if _is_printable(table.raw("name")):
         table.path = f"providers.{table.raw('name')}"
@@ -162,12 +163,15 @@ def declare(table: Table, base: Mapping[str, Provider]) -> Provider | None:
 
 
 def names_place(name: str, value: str) -> bool:
-    """Whether a region, resource, project or location (`name`) is valid and can't change the address it goes into."""
+    """Tell whether a region, resource, project or location (`name`) is valid.
+
+    A valid one can't change the rest of the address.
+    """
     return len(value) <= _LONGEST_NAME and _PLACES[name].fullmatch(value) is not None
 
 
 def _at_its_place(table: Table, base_url: str) -> str:
-    """The address with the region, resource, project or location that the table names, where it depends on one."""
+    """Give the address with the region, resource, project or location that the table names."""
     needed = places_in(base_url)
     for name in PLACES:
         if name in table and name not in needed:
@@ -188,7 +192,7 @@ def _is_printable(name: object) -> bool:
 
 
 def _start(table: Table, name: str | None, base: Mapping[str, Provider]) -> Provider:
-    """The provider that a table starts from: the one it changes, or the one of its type."""
+    """Give the provider that a table starts from: the one it changes, or the one of its type."""
     inherited = base.get(name or "")
     provider_type = table.get(_KEYS["provider_type"], inherited.provider_type if inherited else name)
     if provider_type == "anthropic" and "oauth_provider" in table and table.raw("auth_type") == "oauth":
@@ -225,7 +229,7 @@ def _check(table: Table, provider: Provider) -> None:
 
 
 def _key_shape(base_url: str) -> str | None:
-    """What the API keys of a known vendor's host look like, whatever the provider there calls itself."""
+    """Give the form of API keys at a known vendor's host, whatever the provider is called here."""
     if on_host(base_url, _VENDOR_HOSTS):
         return _VENDOR_KEY
     return next((one.key_shape for one in presets().values() if on_host(base_url, one.hosts)), None)
@@ -237,7 +241,7 @@ def _preset(name: str | None) -> Provider | None:
 
 
 def _accounts(table: Table, accounts: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """`accounts`, or its older spelling `oauth_provider = NAME` for exactly one."""
+    """Read `accounts`, or its older spelling `oauth_provider = NAME` for exactly one."""
     alias = table.get(_OAUTH_PROVIDER, None) if table.ignore(_OAUTH_PROVIDER.name) else None
     if alias is None:
         return accounts
@@ -247,13 +251,13 @@ def _accounts(table: Table, accounts: tuple[str, ...] | None) -> tuple[str, ...]
 
 
 def _base_url(url: str, wire_format: str) -> str:
-    """Without what a request's path begins with: other programs' settings ask for it."""
+    """Give the URL without `/v1` and the like, which other programs' settings include."""
     base_url = url.rstrip("/")
     return _API_PATH.sub("", base_url) if wire_format == "anthropic" else base_url
 
 
 def _check_own_url(table: Table, key: str, template: str | None, base_url: str) -> None:
-    """`{base_url}` stands for the provider's own. The credential is sent there, so it must be the same host."""
+    """Check that `{base_url}` leads to the provider's own host, since the credential is sent there."""
     if template is None:
         return
     url = template.replace("{base_url}", base_url)
@@ -296,9 +300,9 @@ def _endpoints(declared: Table, default: OAuthEndpoints, base_url: str) -> OAuth
 
 
 def _at_enterprise(endpoints: OAuthEndpoints, enterprise: str) -> OAuthEndpoints:
-    """The endpoints of a provider at an enterprise's own host, under the paths they have.
+    """Give the endpoints at an enterprise's own host, with the same paths.
 
-    An exchange at the host of the logins, or below it, moves along.
+    An exchange at the host of the logins, or below it, moves with them.
     """
 
     def moved(url: str | None) -> str | None:
@@ -321,7 +325,7 @@ def _at_enterprise(endpoints: OAuthEndpoints, enterprise: str) -> OAuthEndpoints
 
 
 def _token_exchange(table: Table, default: TokenExchange | None, base_url: str) -> TokenExchange | None:
-    """What `[providers.token_exchange]` says; None where nothing does."""
+    """Read `[providers.token_exchange]`; None if it is missing."""
     exchange = table.read(default or TokenExchange())
     if default is None and not table.names():
         return None

@@ -1,4 +1,4 @@
-"""Which proxy the environment names for a host, and which hosts NO_PROXY exempts from it."""
+"""Finds the proxy that the environment names for a host, and the hosts that NO_PROXY exempts."""
 
 import re
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ class ProxyExemption(NamedTuple):
 
 
 def proxy_variable(scheme: str, environ: Mapping[str, str]) -> str | None:
-    """The variable that names the proxy for URLs of this scheme; None if no proxy is set.
+    """Give the variable that names the proxy for URLs of this scheme; None if no proxy is set.
 
-    HTTPS_PROXY or HTTP_PROXY, else ALL_PROXY; in lower case they win, as they do everywhere. A CGI program
-    (REQUEST_METHOD is set) ignores HTTP_PROXY, which a client sets there by a `Proxy` header.
+    HTTPS_PROXY or HTTP_PROXY, else ALL_PROXY; lower-case names are preferred, as in other programs. A CGI program
+    (REQUEST_METHOD is set) ignores HTTP_PROXY, because a client can set it with a `Proxy` header.
     """
     for name in (f"{scheme}_proxy".upper(), "ALL_PROXY"):
         variable = name.lower() if name.lower() in environ else name
@@ -43,7 +43,7 @@ def proxy_variable(scheme: str, environ: Mapping[str, str]) -> str | None:
 
 
 def proxy_exemptions(environ: Mapping[str, str]) -> list[ProxyExemption]:
-    """Read NO_PROXY. An entry that can't be read exempts nothing."""
+    """Read NO_PROXY. An invalid entry exempts nothing."""
     found: list[ProxyExemption] = []
     for entry in re.split(r"[,\s]+", environ.get("no_proxy", environ.get("NO_PROXY", "")).lower()):
         if network := _network(entry):

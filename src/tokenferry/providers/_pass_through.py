@@ -1,4 +1,4 @@
-"""Which provider a client's own credential may be passed on to: its vendor's, and no other."""
+"""Decides to which provider a client's own credential may go: only to its vendor's."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -11,8 +11,9 @@ from tokenferry.providers._provider import Provider
 def may_pass_through(provider: Provider, credential: str) -> bool:
     """Tell whether a client's own credential may go to this provider.
 
-    What a vendor's credentials begin with decides, where that is known. Others go where no such beginning is known, of
-    which configuration allows one vendor only (`indistinct`). Anything may go to a provider on this machine.
+    The credential's prefix decides if its vendor is known by it. Others go to providers whose vendor has no known
+    prefix; the configuration allows only one such vendor (`indistinct`). A provider on this machine gets any
+    credential.
     """
     if not provider.passthrough or not provider.is_at_vendor:
         return False
@@ -24,7 +25,7 @@ def may_pass_through(provider: Provider, credential: str) -> bool:
 
 
 def indistinct(providers: Iterable[Provider]) -> tuple[str, ...]:
-    """The names of providers of several vendors that have credentials of the same form."""
+    """Give the names of the providers whose vendors have credentials of the same form."""
     doubtful = [one for one in providers if one.passthrough and not one.key_prefixes and not one.is_local]
     if doubtful:
         _known_prefixes()  # read from files once, here, and not while a request waits

@@ -12,7 +12,7 @@ from tokenferry.credentials import KeyHeader
 from tokenferry.providers._provider import Provider, WireFormat
 
 PLACES: Final = ("region", "resource", "project_id", "location")
-"""What an address may depend on: each stands in it as `{NAME}`."""
+"""The variables of an address, each written in it as `{NAME}`."""
 _MULTI_REGIONS: Final = ("us", "eu")
 
 KEY_HEADERS: Final[Mapping[WireFormat, KeyHeader]] = {
@@ -23,11 +23,11 @@ KEY_HEADERS: Final[Mapping[WireFormat, KeyHeader]] = {
     "vertex": "authorization",
     "vertex-anthropic": "authorization",
 }
-"""Where an API takes a key, unless something else is said."""
+"""The header that takes a key, unless a preset or a declaration names another."""
 
 
 class Preset(Struct, frozen=True):
-    """An upstream that can be declared by its name alone, and where its vendor documents it."""
+    """An upstream that can be declared by name only, with the vendor's page that describes it."""
 
     name: str
     title: str
@@ -36,28 +36,28 @@ class Preset(Struct, frozen=True):
     wire_format: WireFormat
     env_var: str | None
     hosts: tuple[str, ...]
-    """The vendor's: a client's own key of this vendor goes to none but these, and to what is below them."""
+    """The vendor's hosts. A client's own key goes only to these and their subdomains."""
     prefixes: tuple[str, ...]
-    """Of its keys, where they tell the vendor."""
+    """The prefixes of its keys, if they identify the vendor."""
     key_shape: str | None
-    """A regular expression that its keys match whole."""
+    """A regular expression that its keys match as a whole."""
     check_url: str | None
-    """A GET that costs nothing and needs a valid key."""
+    """The URL of a free GET request that needs a valid key."""
     slash_names: bool
-    """Whether its models' names have slashes."""
+    """Whether its model names contain slashes."""
     google: bool
-    """Whether Google's credentials take the place of a key."""
+    """Whether Google's credentials can replace a key."""
     placeholder_key: str | None
-    """What stands for a key, at servers that ask for none."""
+    """The key for servers that ask for none."""
     source: str
     second_hand: bool
     """Whether the page isn't the vendor's own, or doesn't print the address."""
     checked: date
-    """When the page was looked at."""
+    """When the page was last read."""
 
     @property
     def places(self) -> tuple[str, ...]:
-        """What its address depends on, by the names of the provider's keys."""
+        """Give the variables of its address, by the names of the provider's keys."""
         return places_in(self.base_url)
 
     @property
@@ -78,12 +78,12 @@ class Preset(Struct, frozen=True):
 
 
 def places_in(address: str) -> tuple[str, ...]:
-    """What an address depends on, by the names of the provider's keys."""
+    """Give the variables of an address, by the names of the provider's keys."""
     return tuple(name for name in PLACES if f"{{{name}}}" in address)
 
 
 def filled(address: str, places: Mapping[str, str]) -> str:
-    """The address with what it depends on. Vertex AI has a host for each location, and others for groups of them."""
+    """Give the address with these values. Vertex AI has a host for each location, and others for multi-regions."""
     for name, value in places.items():
         if value == "global" or value in _MULTI_REGIONS:
             host = "aiplatform" if value == "global" else f"aiplatform.{value}.rep"
@@ -94,20 +94,20 @@ def filled(address: str, places: Mapping[str, str]) -> str:
 
 @cache
 def presets() -> Mapping[str, Preset]:
-    """By name, in their order."""
+    """Give the presets by name, in order."""
     found = [_preset(table) for key, table in _document().items() if key not in {"other_formats", "quirks"}]
     return MappingProxyType({preset.name: preset for preset in found})
 
 
 @cache
 def other_formats() -> Mapping[str, WireFormat]:
-    """The types with an API format that isn't supported, with that format."""
+    """Give the types with an API format that isn't supported, and that format."""
     groups: dict[WireFormat, list[str]] = _document()["other_formats"]
     return MappingProxyType({name: wire for wire, names in groups.items() for name in names})
 
 
 def quirks(provider_type: str) -> Mapping[str, Any]:
-    """How the Chat Completions of providers of this type differ from most others': the fields of `wire.Quirks`."""
+    """Give what differs in this type's Chat Completions, as fields of `wire.Quirks`."""
     found: Mapping[str, Any] = _document()["quirks"].get(provider_type, {})
     return found
 

@@ -49,16 +49,16 @@ _KNOWN_KEYS: Final = {
     "gsk_": "a key of Groq",
     "xai-": "a key of xAI",
 }
-"""What keys that begin so are, for a warning where they are given to another vendor's provider."""
+"""Kinds of keys by prefix, for the warning that a key belongs to another vendor."""
 _ODD: Final = "doesn't"
 NOWHERE: Final = "https://nowhere.invalid"
-"""Stands in for a base_url that is missing or wrong."""
+"""Replaces a base_url that is missing or wrong."""
 _SHORT_KEY: Final = 16
 _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 
 
 class Provider(Struct, frozen=True):
-    """Who issues and takes credentials: `[[providers]]`."""
+    """A service that accepts credentials, and may issue them: `[[providers]]`."""
 
     name: Annotated[str, ConfigKey("What you call it.", example='"z.ai"')]
     provider_type: Annotated[str, ConfigKey("A built-in provider or preset to take the rest from.", example='"z.ai"')]
@@ -77,7 +77,7 @@ class Provider(Struct, frozen=True):
     env_var: Annotated[str | None, ConfigKey("Where programs look for its key or token.", example='"ZAI_API_KEY"')] = (
         None
     )
-    """None for what is usual."""
+    """The variable that holds a key; None for the type's usual one."""
     accounts: Annotated[
         tuple[str, ...] | None,
         ConfigKey("The accounts it uses, in order; all of its own if left out.", example='["work"]'),
@@ -85,7 +85,7 @@ class Provider(Struct, frozen=True):
     enabled: Annotated[bool, ConfigKey("Whether it serves.")] = True
     subscription: Annotated[bool, ConfigKey("Whether its logins are billed to a Claude subscription.")] = False
     passthrough: Annotated[bool, ConfigKey("Whether clients may send a credential of their own to it.")] = False
-    """A client's own credential of this vendor is passed on, in place of an account's."""
+    """Whether a client's own credential of this vendor is sent in place of an account's."""
     region: Annotated[
         str | None, ConfigKey("The region in its address, where its type has one there.", example='"eu-central-1"')
     ] = None
@@ -138,32 +138,32 @@ class Provider(Struct, frozen=True):
     usage_url: Annotated[
         str | None, ConfigKey("Where an account's usage can be read.", example='"{base_url}/usage"')
     ] = None
-    """As declared; `usage_endpoint` is what to call."""
+    """As declared; call `usage_endpoint`."""
     check_url: Annotated[
         str | None, ConfigKey("A GET that costs nothing and needs a valid key.", example='"{base_url}/v1/models"')
     ] = None
-    """As declared; None where no such route is known."""
+    """As declared; None if no such URL is known."""
     oauth: OAuthEndpoints = field(default_factory=OAuthEndpoints)
-    """As declared; `endpoints` is what to call."""
+    """As declared; use `endpoints`."""
     vendor_hosts: tuple[str, ...] = ()
-    """Where a client's own credential of this vendor may go; none means the host of `base_url` alone."""
+    """The hosts that may get a client's own credential; empty for the host of `base_url` only."""
     key_prefixes: tuple[str, ...] = ()
-    """What this vendor's credentials begin with, where that tells them from others'."""
+    """The prefixes of this vendor's credentials, if they identify it."""
     caps: Caps = NO_CAPS
-    """What its accounts are asked at most, all together."""
+    """The limits of all its accounts together."""
     quirks: tuple[tuple[str, object], ...] = ()
-    """With another format than Anthropic's how its API differs from most others': the fields of `wire.Quirks`."""
+    """For a format other than Anthropic's: what differs in its API, as fields of `wire.Quirks`."""
     headers: Annotated[
         tuple[tuple[str, str], ...],
         ConfigKey("Headers that each request to it has, in place of the client's.", example='{ x-team = "search" }'),
     ] = ()
-    """Names in lower case."""
+    """Additional request headers; names in lower case."""
     slash_names: Annotated[
         bool, ConfigKey("Whether its models' names have slashes; the default provider keeps such names.")
     ] = False
-    """So that the part before a slash is no provider's name."""
+    """Whether a slash in a model name is part of the name, not the end of a provider's name."""
     key_shape: str | None = None
-    """A regular expression that the API keys of its host match whole; None where none is known."""
+    """A regular expression that the API keys of its host match as a whole; None if it is unknown."""
 
     @property
     def endpoints(self) -> OAuthEndpoints:
@@ -174,14 +174,14 @@ class Provider(Struct, frozen=True):
         return self.usage_url and self.usage_url.replace("{base_url}", self.base_url)
 
     def check_endpoint(self, credential: Credential) -> str | None:
-        """Where a GET that costs nothing shows whether the credential works; None where no such route is known."""
+        """Give the URL of a free GET request that shows whether a credential works; None if unknown."""
         if isinstance(credential, SetupToken | FederatedToken | ExchangedToken):
             return None
         url = self.check_url and self.check_url.replace("{base_url}", self.base_url)
         return self.endpoints.profile_url or url if isinstance(credential, OAuthToken) else url
 
     def key_fault(self, credential: Credential) -> str | None:
-        """Say why it can't be an API key of the provider's host; None if it can, and where that isn't known."""
+        """Say why this can't be an API key of the provider's host; None if it can be or that is unknown."""
         if self.key_shape is None or not isinstance(credential, ApiKey):
             return None
         if re.fullmatch(self.key_shape, credential.secret.reveal()):
@@ -190,9 +190,9 @@ class Provider(Struct, frozen=True):
         return f"an API key of {host} begins with {beginning}, and this one {_looks_like(credential)}"
 
     def key_doubt(self, credential: Credential) -> str | None:
-        """Say why it may not be the key or setup token that was meant; None if nothing suggests it.
+        """Say why this is probably another key or setup token than was meant; None if nothing suggests that.
 
-        Servers on this machine take any.
+        Servers on this machine accept any key.
         """
         if isinstance(credential, SetupToken) and on_host(self.base_url, _VENDOR_HOSTS):
             return None
@@ -204,7 +204,7 @@ class Provider(Struct, frozen=True):
         return None if looks == _ODD and len(credential.secret.reveal()) >= _SHORT_KEY else f"the key {looks}"
 
     def key_warning(self, account: str, credential: Credential) -> str:
-        """What to say where a stored key may not be the one that was meant; empty if nothing suggests it."""
+        """Give the warning for a stored key that is probably the wrong one; empty if nothing suggests that."""
         doubt = self.key_doubt(credential)
         if doubt is None:
             return ""
@@ -212,19 +212,19 @@ class Provider(Struct, frozen=True):
 
     @property
     def kind(self) -> Kind:
-        """The kind of credential it takes where nothing else is said; one to exchange is given as it is."""
+        """Give the kind of credential that it takes by default."""
         return "api-key" if self.oauth.token_exchange is not None else KIND_OF_AUTH_TYPE[self.auth_type]
 
     @property
     def login_kind(self) -> Kind:
-        """The kind of credential that a login there becomes."""
+        """Give the kind of credential that a login produces."""
         return "oauth" if self.oauth.token_exchange is None else "exchanged"
 
     def bills_subscription(self, credential: Credential) -> bool:
         """Tell whether requests with this credential are billed to a Claude subscription.
 
-        On the vendor's own hosts every `sk-ant-oat` token counts as one, unless it was made by a Console login or for a
-        workload. An exchanged one counts at the address that was named with it.
+        On the vendor's hosts every `sk-ant-oat` token counts as one, unless a Console login or a workload got it. An
+        exchanged token counts by the address that its answer named.
         """
         if self.subscription:
             return True
@@ -238,54 +238,54 @@ class Provider(Struct, frozen=True):
         return value.startswith(SETUP_TOKEN_PREFIX)
 
     def may_bill_subscription(self, kind: Kind) -> bool:
-        """Tell whether requests with a credential of this kind may be billed to one, where only the kind is known."""
+        """Tell whether requests with a credential of this kind may be billed to a subscription."""
         if self.subscription:
             return True
         is_token = kind in {"setup-token", "exchanged"} or (kind == "oauth" and self.provider_type != "console")
         return is_token and on_host(self.base_url, _VENDOR_HOSTS)
 
     def suits_claude_code(self, credential: Credential) -> bool:
-        """Tell whether Claude Code could have it as its own login; one of a provider on this machine counts as such."""
+        """Tell whether Claude Code could use it as its own login. One of a provider on this machine counts, too."""
         return self.bills_subscription(credential) or self.is_local
 
     @property
     def uses_vendors_client(self) -> bool:
-        """Whether its logins are made with the public client id of the Claude Code CLI."""
+        """Tell whether its logins use the public client id of the Claude Code CLI."""
         return self.oauth.client_id == _VENDOR_CLIENT
 
     @property
     def dialect(self) -> Dialect:
-        """The wire format of its requests and answers, at whichever paths a cloud takes them."""
+        """Give the wire format of its requests and answers, without regard to a cloud's paths."""
         return "anthropic" if self.wire_format == "vertex-anthropic" else self.wire_format
 
     @property
     def is_hosted(self) -> bool:
-        """Whether a cloud takes its format's requests at paths of its own; see `routing.hosted_target`."""
+        """Tell whether a cloud serves its format at other paths; see `routing.hosted_target`."""
         return self.wire_format == "vertex-anthropic" or self.api_version is not None
 
     @property
     def is_served(self) -> bool:
-        """Whether it may become the default provider by itself: it has the models that Claude Code asks for."""
+        """Tell whether it can become the default provider: it has the models that Claude Code asks for."""
         return self.enabled and self.wire_format == "anthropic"
 
     @property
     def serves_mapped(self) -> bool:
-        """Whether requests can be relayed to it where something names it, if only translated."""
+        """Tell whether requests that name it can be relayed to it, translated if necessary."""
         return self.enabled and self.base_url != NOWHERE
 
     @property
     def is_at_vendor(self) -> bool:
-        """Whether its requests go to the vendor's own hosts, as far as these are known."""
+        """Tell whether its requests go to the vendor's own hosts, if those are known."""
         return not self.vendor_hosts or on_host(self.base_url, self.vendor_hosts)
 
     @property
     def key_account(self) -> str:
-        """The name of the account that its `api_key` makes."""
+        """Give the name of the account that its `api_key` makes."""
         return account_of_key(self.name)
 
     @property
     def is_local(self) -> bool:
-        """Whether its requests stay on this machine."""
+        """Tell whether its requests stay on this machine."""
         return is_loopback(urlsplit(self.base_url).hostname)
 
 
@@ -297,7 +297,7 @@ def _looks_like(credential: ApiKey | SetupToken) -> str:
 
 
 def account_of_key(provider: str) -> str:
-    """The name of the account that a provider's `api_key` makes: the provider's, less what no account's can hold."""
+    """Give the name of the account of a provider's `api_key`: the provider's, without invalid characters."""
     return _NO_NAME.sub("-", provider).strip("-")[:64]
 
 
@@ -311,7 +311,7 @@ def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
 
 
 def logs_in_at_subscription(base_url: str, endpoints: OAuthEndpoints) -> bool:
-    """Tell whether a declaration names a claude.ai login or host, whatever it calls itself."""
+    """Tell whether a declaration uses a claude.ai login or host, under whatever name."""
     exchange = endpoints.token_exchange
     urls = (
         base_url,

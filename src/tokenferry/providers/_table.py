@@ -41,11 +41,11 @@ _PATTERN_FAULTS: Final = {
     "unknown extension": "(? begins nothing that is known",
     "global flags": "flags like (?i) belong at the beginning",
 }
-"""What Python's parser says, and what a person reads instead."""
+"""The messages of Python's parser, and plainer ones for people."""
 
 
 class Fault(Struct, frozen=True):
-    """What is wrong in a document, and the place it is about: the keys and list indexes that lead to it."""
+    """A fault of a document, and the keys and list indexes that lead to its place."""
 
     place: _Place
     text: str
@@ -56,7 +56,7 @@ class Fault(Struct, frozen=True):
 
 
 class Setting(Struct, frozen=True):
-    """A value as it was read, by its dotted path; the document has it, or would have it, as `name` in a table."""
+    """A value that was read, by its dotted path; in the document it is `name` in a table."""
 
     path: str
     table: _Place
@@ -65,31 +65,31 @@ class Setting(Struct, frozen=True):
     value: Any
     is_given: bool
     is_in_document: bool
-    """Whether the document can hold it as it is; a built-in provider's needs a table first."""
+    """Whether the document can contain it as it is; a built-in provider's needs a table first."""
 
     def __repr__(self) -> str:
         return f"Setting({self.path!r})"  # the value may be a key that was written where none belongs
 
 
 class Reading(Struct):
-    """One document being read: everything that is found out about it."""
+    """The result of reading one document."""
 
     folder: Path = field(default_factory=Path)
-    """From which relative paths are seen."""
+    """The folder to which relative paths refer."""
     faults: list[Fault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What is no fault and still to be known."""
+    """Remarks that aren't faults."""
     settings: list[Setting] = field(default_factory=list)
-    """Every value that was asked for."""
+    """Every value that was read."""
     renamed: Mapping[str, str] = field(default_factory=dict)
-    """What keys of former times are now, by dotted path without list indexes."""
+    """The present names of former keys, by dotted path without list indexes."""
 
 
 class Table:
-    """One TOML table being read. Keys that nothing has asked for are reported as unknown by `done`.
+    """One TOML table while it is read. `done` reports keys that nothing read as unknown.
 
-    Faults are collected, not raised, so that all of them are reported at once. `place` is where the document has the
-    table, None for one that it doesn't have; `path` what it is called.
+    Faults are collected, so that all are reported at once. `place` is the table's place in the document, None for one
+    that isn't there; `path` is its name in messages.
     """
 
     def __init__(self, data: object, path: str, reading: Reading, place: _Place | None = ()) -> None:
@@ -108,11 +108,11 @@ class Table:
         return key in self._data or key in self._former
 
     def at(self, key: str) -> str:
-        """The key with its table's path before it."""
+        """Give the key's path from the top of the document."""
         return f"{self.path}.{key}" if self.path else key
 
     def names(self) -> list[str]:
-        """Every key that is there."""
+        """Give every key of the table."""
         return list(self._data)
 
     def problem(self, key: str, must: str) -> None:
@@ -121,13 +121,13 @@ class Table:
         self.reading.faults.append(Fault((*table.place, name), f"{table.at(name)} {must}"))
 
     def note(self, key: str, what: str) -> None:
-        """Note something to be known about the key that is no fault."""
+        """Add a remark about the key that isn't a fault."""
         self.reading.notes.append(f"{self.at(key)} {what}")
 
     def former(
         self, table: "Table", former: str, key: str, convert: Callable[[Any], Any] = lambda value: value
     ) -> None:
-        """Take a key from a place that still counts, the key `former` of that table; `convert` gives today's value."""
+        """Read the key from its former place and name, `former` of that table; `convert` gives the present value."""
         if not table.ignore(former):
             return
         if key in self._data:
@@ -136,23 +136,23 @@ class Table:
             self._former[key] = (table, former, convert)
 
     def raw(self, key: str) -> Any:
-        """Its value, unread."""
+        """Give the key's value, unread."""
         return self._data.get(key)
 
     def read(self, defaults: _Section, *, but: Collection[str] = ()) -> _Section:
-        """The section with what the table says in the place of its defaults. A value that is wrong leaves them."""
+        """Give the section with the table's values. A wrong value leaves the default."""
         keys = keys_of(type(defaults))
         values = {name: self.get(key, getattr(defaults, name)) for name, key in keys.items() if name not in but}
         return replace(defaults, **values)
 
     def read_whole(self, defaults: _Section) -> _Section:
-        """The section, in which no other key may be."""
+        """Give the section; every other key is a fault."""
         section = self.read(defaults)
         self.done()
         return section
 
     def get(self, key: ConfigKey, default: Any) -> Any:
-        """The value of one key; the default where it is left out or wrong."""
+        """Give the value of one key; the default if it is missing or wrong."""
         self._asked.add(key.name)
         table, name, convert = self._former.get(key.name, (self, key.name, None))
         value, is_given = default, name in table
@@ -168,12 +168,12 @@ class Table:
         return value
 
     def ignore(self, key: str) -> bool:
-        """Accept a key that no message proposes; tell whether it is there."""
+        """Accept a key without suggesting it in messages; tell whether it is there."""
         self._ignored.add(key)
         return key in self._data
 
     def table(self, key: str, *, is_former: bool = False) -> "Table":
-        """The table of that name. No message proposes a former one."""
+        """Give the table with this name. A former name isn't suggested in messages."""
         (self._ignored if is_former else self._asked).add(key)
         data = self._data.get(key, {})
         return Table(data, self.at(key), self.reading, (*self.place, key) if self._is_in_document else None)
@@ -190,7 +190,7 @@ class Table:
         ]
 
     def done(self) -> None:
-        """Note every key that was not asked for, with the nearest known one."""
+        """Note every key that was not read, with the nearest known one."""
         for key in self._data:
             if key in self._asked | self._ignored:
                 continue
@@ -208,7 +208,7 @@ class Table:
 
 
 def _value(key: ConfigKey, value: Any, folder: Path) -> Any:  # noqa: C901, # a case for each kind
-    """The meaning of a value of the document. Raises `ValueError`, which says what it must be."""
+    """Convert a value of the document. Raises `ValueError` that says what it must be."""
     limits = f"from {_limit(key, key.least)} to {_limit(key, key.most)}"
     match key.kind:
         case "flag":
@@ -269,7 +269,7 @@ def _limit(key: ConfigKey, limit: float) -> str:
 
 
 def pattern_fault(pattern: str) -> str | None:
-    """Say why a text isn't a regular expression; None if it is one."""
+    """Say why a text isn't a valid regular expression; None if it is."""
     try:
         re.compile(pattern)
     except re.error as fault:
@@ -298,7 +298,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def url_fault(url: str) -> str | None:  # noqa: PLR0911  # a list of rules, one return each
-    """Say why a URL can't be an upstream or a token endpoint; None if it can."""
+    """Say why a URL can't be an upstream or a token endpoint; None if it can be."""
     if not all("!" <= character <= "~" for character in url) or "\\" in url:
         return "must be a URL in ASCII without blanks"
     try:
