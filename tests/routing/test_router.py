@@ -205,6 +205,13 @@ def test_a_rule_applies_when_all_its_conditions_are_met(rule: RuleSettings, *, a
     assert (found.rule == "r") is applies
 
 
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_rule_for_long_requests_applies_from_its_number_of_tokens_on(more: int) -> None:
+    facts = facts_of()
+    rule = RuleSettings("r", "m", min_tokens=facts.size.tokens() + more)
+    assert route(RouterSettings(rules=(rule,)), facts).rule == ("default" if more else "r")
+
+
 def test_every_name_that_a_client_can_mean_is_told_to_who_checks_rights() -> None:
     facts = facts_of("x", system=TAG)
     assert Router(ALL).named_by_client(facts) == ("x", "tagged")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -7,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routing.written import KEYS, NESTED, Pairs, read, written
-from tokenferry.routing import BodyFacts, Malformed, scan
+from tokenferry.routing import BodyFacts, Malformed, TooComplex, scan
 
 
 def facts_of(body: bytes) -> BodyFacts:
@@ -203,6 +204,33 @@ def test_the_kind_of_thinking_is_the_top_levels(body: bytes, kind: str | None) -
     assert facts_of(body).thinking == kind
 
 
+TAG = b"<CCM-SUBAGENT-MODEL>m</CCM-SUBAGENT-MODEL>"
+BOUNDS: dict[str, tuple[int, Callable[[int], bytes]]] = {
+    "members of the body": (1000, lambda count: b"{" + b",".join(b'"%d":0' % one for one in range(count)) + b"}"),
+    "characters of a name": (1024, lambda count: b'{"' + b"x" * count + b'":0}'),
+    "characters of the model": (512, lambda count: b'{"model":"' + b"x" * count + b'"}'),
+    "bytes of models": (16_384, lambda count: b'{"models":' + b'"' + b"y" * (count - 2) + b'"' + b"}"),
+    "items of system": (1000, lambda count: b'{"system":[{"text":"%b"}%b]}' % (TAG, b",0" * (count - 1))),
+    "commas in system": (500_000, lambda count: b'{"system":["%b",{"text":"%b"}]}' % (b"," * (count - 1), TAG)),
+    "members of a block": (50, lambda count: b'{"system":[{"text":"%b"%b}]}' % (TAG, b',"a":0' * (count - 1))),
+    "tools": (10_000, lambda count: b'{"tools":[{"name":"web_search"}%b]}' % (b",{}" * (count - 1))),
+    "commas in tools": (500_000, lambda count: b'{"tools":[{"name":"web_search%b"}]}' % (b"," * count)),
+}
+"""A part of a body, its largest number, and a body with so many."""
+
+
+@pytest.mark.parametrize("part", BOUNDS)
+def test_a_body_is_too_complex_right_above_its_bounds(part: str) -> None:
+    most, body = BOUNDS[part]
+    for count in (most, most + 1):
+        found = scan([body(count)])
+        try:
+            is_read = isinstance(found, BodyFacts) and (found.tag, found.web_search, found.stand_ins) is not None
+        except TooComplex:
+            is_read = False
+        assert is_read == (count == most)
+
+
 @pytest.mark.parametrize(
     ("body", "is_there"),
     [
@@ -224,6 +252,20 @@ def test_the_kind_of_thinking_is_the_top_levels(body: bytes, kind: str | None) -
 )
 def test_a_web_search_is_a_tool_of_that_type(body: bytes, *, is_there: bool) -> None:
     assert facts_of(body).web_search is is_there
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"prompt_cache_key":"a\\u0062"}', "ab"),
+        (b'{"prompt_cache_key":"a","prompt_cache_key":"b"}', "b"),
+        (b'{"prompt_cache_key":7}', ""),
+        (b'{"prompt_cache_key":null}', ""),
+        (b'{"metadata":{"prompt_cache_key":"a"}}', ""),
+    ],
+)
+def test_the_cache_key_is_a_text_at_the_top_level(body: bytes, key: str) -> None:
+    assert facts_of(body).cache_key == key
 
 
 @pytest.mark.parametrize(("body", "wish"), [(b'{"stream": true }', True), (b'{"stream":false}', False), (b"{}", False)])
