@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 
@@ -178,10 +178,40 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
     assert isinstance(send(request(f"{tokenferry_sandbox.url}/v1/oauth/token"), PATIENCE), TokenResponse)
 
 
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "nonsense://proxy"])
-def test_a_proxy_that_can_not_be_used_means_that_nothing_was_sent(monkeypatch: pytest.MonkeyPatch, proxy: Any) -> None:
+@pytest.mark.parametrize(
+    ("proxy", "why"), [("http://127.0.0.1:1", "Connection refused"), ("nonsense://user:hush@proxy", "ValueError")]
+)
+def test_a_proxy_that_can_not_be_used_means_that_nothing_was_sent(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, why: str
+) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    assert isinstance(send(request("https://auth.invalid/token"), PATIENCE), NotSent)
+    outcome = send(request("https://auth.invalid/token"), PATIENCE)
+    assert outcome == NotSent(f"auth.invalid could not be reached ({why}) through the proxy of HTTPS_PROXY")
+
+
+@pytest.mark.parametrize(
+    ("port", "exempt", "is_asked"),
+    [("", "443", False), ("", "8443", True), (":8443", "8443", False), (":8443", "443", True)],
+)
+def test_a_proxy_is_not_asked_for_an_exempted_port(
+    monkeypatch: pytest.MonkeyPatch, port: str, exempt: str, *, is_asked: bool
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", f"auth.invalid:{exempt}")
+    outcome = send(request(f"https://auth.invalid{port}/token"), PATIENCE)
+    assert isinstance(outcome, NotSent)
+    assert ("through the proxy of HTTPS_PROXY" in outcome.reason) == is_asked
+
+
+def test_the_certificates_of_the_environment_count_for_other_machines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tokenferry_sandbox: Sandbox
+) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    outcome = send(request("https://auth.invalid/token"), PATIENCE)
+    assert isinstance(outcome, NotSent)
+    assert "no certificate" in outcome.reason
+    assert isinstance(send(request(f"{tokenferry_sandbox.url}/v1/oauth/token"), PATIENCE), TokenResponse)
 
 
 def test_nothing_is_sent_twice_and_no_connection_is_kept(serve: Serve) -> None:

@@ -143,6 +143,22 @@ def test_a_long_text_is_checked_to_its_end_wherever_a_character_begins(at: int, 
     assert isinstance(scan([body]), Malformed if spoilt else BodyFacts)
 
 
+@pytest.mark.parametrize("body", [b'{"Model":"x"}', b'{"a":1,"MODEL":"x"}', b'{"mode\\u006c ":"x"}'])
+def test_another_spelling_is_not_the_model(body: bytes) -> None:
+    assert facts_of(body).model is None
+
+
+@pytest.mark.parametrize("shift", range(10))
+def test_many_short_numbers_are_no_long_one(shift: int) -> None:
+    """An array of token ids is long, and most samples of it are digits."""
+    body = b'{"model":"x","a":"' + b"a" * shift + b'","input":[1' + b",123456789" * 1000 + b"]}"
+    assert facts_of(body).model == "x"
+
+
+def test_what_can_not_be_read_of_the_fallbacks_is_a_name_of_its_own() -> None:
+    assert facts_of(b'{"model":"x","models":["y",1e400]}').stand_ins == ("",)
+
+
 @pytest.mark.parametrize("start", [b"", b"\\u0041", b"-", b"1.", b"\\\\"])
 @pytest.mark.parametrize("shift", range(0, 1024, 93))
 def test_digits_in_a_text_are_no_number(start: bytes, shift: int) -> None:
@@ -209,6 +225,7 @@ BOUNDS: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "members of the body": (1000, lambda count: b"{" + b",".join(b'"%d":0' % one for one in range(count)) + b"}"),
     "characters of a name": (1024, lambda count: b'{"' + b"x" * count + b'":0}'),
     "characters of the model": (512, lambda count: b'{"model":"' + b"x" * count + b'"}'),
+    "escaped characters of the model": (512, lambda count: b'{"model":"' + b"\\ud83d\\ude00" * count + b'"}'),
     "bytes of models": (16_384, lambda count: b'{"models":' + b'"' + b"y" * (count - 2) + b'"' + b"}"),
     "items of system": (1000, lambda count: b'{"system":[{"text":"%b"}%b]}' % (TAG, b",0" * (count - 1))),
     "commas in system": (500_000, lambda count: b'{"system":["%b",{"text":"%b"}]}' % (b"," * (count - 1), TAG)),

@@ -25,7 +25,7 @@ LONGEST_MODEL: Final = 512
 _STRIDE: Final = 1024
 _PIECE: Final = 16 * 1024
 _DIGITS: Final = re.compile(rb"[0-9](?=[0-9])")
-_LONGEST_ESCAPE: Final = len(rb"\\ud83d\\ude00")
+_LONGEST_ESCAPE: Final = len(rb"\ud83d\ude00")
 _LONGEST_STAND_INS: Final = 16 * 1024
 _MOST_TOOLS: Final = 10_000
 _MODEL: Final = "model"
