@@ -247,6 +247,15 @@ def test_the_key_is_in_memory_from_the_beginning_to_the_answer(folder: Path) -> 
     assert found.answer == token()
 
 
+def test_an_answer_is_written_even_where_the_home_was_sealed_meanwhile_and_is_locked(folder: Path) -> None:
+    """It may be the only copy of a renewed token."""
+    FileJournal(folder).begin(NAME, ATTEMPT)
+    sealed(folder, KEY)
+    locked = sealed(folder)
+    locked.answer(NAME, ATTEMPT, token())
+    assert b"access-0" in locked._attempt(NAME).read_bytes()
+
+
 def test_an_answer_that_was_tampered_with_or_moved_is_no_answer_and_no_absent_one(folder: Path) -> None:
     journal = sealed(folder, KEY)
     journal.begin(NAME, ATTEMPT)

@@ -116,6 +116,18 @@ def test_what_is_no_tag_in_a_text_of_the_system_prompt_is_left_alone(system: obj
     assert rewrite(facts, None, without_tag=True) == [body]
 
 
+@pytest.mark.parametrize("opening", ["\\u003c", "\\u003C"])
+@pytest.mark.parametrize(
+    ("before", "is_tag"), [("a", True), *(("\\" * number, number % 2 == 0) for number in range(5))]
+)
+def test_an_escaped_opening_counts_unless_its_backslash_is_escaped(before: str, opening: str, *, is_tag: bool) -> None:
+    body = f'{{"model":"x","system":"{before}{opening}CCM-SUBAGENT-MODEL>m{CLOSE}"}}'.encode()
+    facts = facts_of(body)
+    assert (facts.tag is not None) == is_tag
+    if is_tag:
+        assert json.loads(b"".join(rewrite(facts, None, without_tag=True)))["system"] == json.loads(f'"{before}"')
+
+
 def test_a_tag_outside_the_system_prompt_is_left_alone() -> None:
     body = json.dumps({"model": "x", "messages": [{"role": "user", "content": f"{OPEN}a{CLOSE}"}]}).encode()
     assert facts_of(body).tag is None
