@@ -203,6 +203,57 @@ async def test_an_error_whose_body_does_not_come_counts_by_its_status_in_time(
     assert keys_of(origin) == [b"one", b"bob"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"code": 429, "message": "Rate limit exceeded: limit_rpm/x"}}',
+        b'\n{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}',
+        b'{"id": "", "choices": null, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}',
+    ],
+)
+@pytest.mark.parametrize("asked", [BODY, b'{"model":"claude-sonnet-4-5"}'])
+async def test_an_error_document_with_status_200_is_answered_elsewhere(
+    origin: Origin, two_accounts: Source, body: bytes, asked: bytes
+) -> None:
+    origin.scripts = [json_answer(body)] * (2 if b"overloaded" in body else 1) + [json_answer(b'{"n":1}')]
+    async with running_gate(two_accounts) as gate:
+        reply = await gate.call(body=asked)
+    assert (reply.status, reply.body, keys_of(origin)[-1]) == (200, b'{"n":1}', b"bob")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"message": "no such field", "code": 400}}',
+        b'{"error": {"message": "cut',
+        b'{"id": "x", "error": null}',
+        b'{"base_resp": {"status_code": 0}}',
+        b'{"promptFeedback": {}, "candidates": [{"content": {"parts": [{"text": "hi"}]}}]}',
+        b"",
+    ],
+)
+async def test_any_other_document_with_status_200_passes_unchanged(
+    origin: Origin, two_accounts: Source, body: bytes
+) -> None:
+    origin.scripts = [json_answer(body)]
+    async with running_gate(two_accounts) as gate:
+        reply = await gate.call()
+    assert (reply.status, reply.body, len(origin.seen)) == (200, body, 1)
+
+
+async def test_a_stream_with_a_length_is_held_and_ends_truthfully_like_any_other(
+    origin: Origin, two_accounts: Source
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    bad, good = START + OVERLOADED, START + BLOCK
+    origin.scripts = [*[answering(head % len(bad) + bad)] * 2, answering(head % len(good) + good)]
+    async with running_gate(two_accounts) as gate:
+        reply = await gate.call(body=BODY)
+        record = await gate.records.last()
+    assert reply.body.startswith(good + b"event: error\n")
+    assert (keys_of(origin)[-1], record.usage.input) == (b"bob", 9)
+
+
 async def test_a_gate_that_waits_long_enough_opens(
     origin: Origin, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

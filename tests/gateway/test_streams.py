@@ -99,7 +99,6 @@ async def test_a_stream_has_the_shorter_time_for_its_first_byte(origin: Origin) 
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
         b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\ncontent-length: 9\r\n\r\n{",
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 9\r\n\r\n{",
     ],
 )
 async def test_a_cut_answer_never_looks_complete(gate: Gate, origin: Origin, raw: bytes) -> None:

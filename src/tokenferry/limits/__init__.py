@@ -3,7 +3,7 @@
 from tokenferry.limits._classification import Action, Classification, CooldownRule, Models, Scope
 from tokenferry.limits._classify import classify
 from tokenferry.limits._cooldown import cooldown_until
-from tokenferry.limits._error import AnswerError, read_error
+from tokenferry.limits._error import AnswerError, may_be_error, read_error
 from tokenferry.limits._family import OTHER, model_family
 from tokenferry.limits._headers import WireFormat, read_limits
 from tokenferry.limits._inflate import readable
@@ -28,6 +28,7 @@ __all__ = [
     "WireFormat",
     "classify",
     "cooldown_until",
+    "may_be_error",
     "model_family",
     "read_error",
     "read_limits",

@@ -9,6 +9,9 @@ from tokenferry.wire import PREFACE, event_stage, unusable_end
 _LONGEST_BODY: Final = 1024 * 1024
 _BEGINNING: Final = 256
 _STREAM: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?::[^\r\n]*[\r\n]|\s)*(?:event|data|id|retry):")
+_BEGINS_WITH_ERROR: Final = re.compile(rb'\s*\{\s*(?:"error"\s*:\s*[{"]|"type"\s*:\s*"error"|"promptFeedback"\s*:)')
+_MINIMAX: Final = b'"base_resp"'
+_MINIMAX_ERROR: Final = re.compile(rb'"base_resp"\s*:\s*\{\s*"status_code"\s*:\s*[1-9]')
 _BEFORE_CONTENT: Final = PREFACE | {"ping", "message_start"}
 _CODES: Final = ("type", "code", "error_code", "reason", "status")
 MODERATED: Final = "moderated"
@@ -62,6 +65,13 @@ def read_error(body: bytes) -> AnswerError | None:
     if _STREAM.match(body):
         return _in_stream(body)
     return _of(parse_json(body))
+
+
+def may_be_error(beginning: bytes) -> bool:
+    """Whether a JSON document may be an error, though its status is good: OpenRouter, MiniMax and Gemini send such."""
+    if _MINIMAX in beginning:
+        return _MINIMAX_ERROR.search(beginning) is not None
+    return _BEGINS_WITH_ERROR.match(beginning) is not None
 
 
 def _in_stream(body: bytes) -> AnswerError | None:

@@ -141,13 +141,19 @@ def test_should_retry_is_said_once() -> None:
         ([(b"content-type", b"text/event-stream")], True),
         ([(b"content-type", b"Text/Event-Stream; charset=utf-8"), (b"content-encoding", b"identity")], True),
         ([(b"content-type", b"text/event-stream"), (b"content-encoding", b"gzip")], False),
-        ([(b"content-type", b"text/event-stream"), (b"content-length", b"5")], False),
+        ([(b"content-type", b"text/event-stream"), (b"content-length", b"5")], True),
         ([(b"content-type", b"application/json")], False),
         ([], False),
     ],
 )
 def test_event_streams_are_known_by_their_type(headers: Headers, expected: bool) -> None:  # noqa: FBT001  # a case
     assert ResponseHeaders(headers, with_limits=True).is_event_stream is expected
+
+
+def test_an_event_stream_declares_no_length_since_events_may_be_added() -> None:
+    found = ResponseHeaders([(b"content-length", b"5"), (b"content-type", b"text/event-stream")], with_limits=True)
+    assert (found.length, found.is_event_stream) == (None, True)
+    assert not [line for line in found.lines if b"length" in line]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ class World:
         return True
 
     def response_headers(self, head: ResponseHead, request: object) -> SimpleNamespace:
-        return SimpleNamespace(is_event_stream=False)
+        return SimpleNamespace(is_event_stream=False, is_json=False)
 
     def reworded(self, *given: object) -> None:
         return None

@@ -156,8 +156,11 @@ class ResponseHeaders:
             self.lines = [line for line in lines if line.partition(b":")[0] not in named]
         self.lines.append(_NO_SNIFFING)
         plain_type = kind_of_body.partition(b";")[0].strip() if coding in _PLAIN else b""
-        self.is_event_stream = plain_type == b"text/event-stream" and self.length is None
-        """Whether the body is an uncompressed event stream without a declared length, so that events may be added."""
+        self.is_event_stream = plain_type == b"text/event-stream"
+        """Whether the body is an uncompressed event stream. Events may be added, so its length is not declared."""
+        if self.is_event_stream and self.length is not None:
+            self.length = None
+            self.lines = [line for line in self.lines if not line.startswith(b"content-length:")]
         self.is_json = plain_type == b"application/json"
         """Whether the body is uncompressed JSON."""
 

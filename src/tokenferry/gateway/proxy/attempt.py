@@ -14,6 +14,7 @@ from tokenferry.gateway.proxy.body import ProxyRequest
 from tokenferry.gateway.proxy.forwarder import Forwarder
 from tokenferry.gateway.proxy.translation import Translation
 from tokenferry.gateway.telemetry.record import RequestRecord
+from tokenferry.limits import may_be_error
 from tokenferry.pool import (
     CapacityGranted,
     ConnectFailed,
@@ -97,8 +98,8 @@ class _HeldResponse:
 class AttemptRunner:
     """Drives one request's failover. A `Sink` of its upstream calls.
 
-    Errors are held until failover decides on them, and a stream is held until its first content. A task runs only
-    while an account's credential is resolved.
+    Errors are held until failover decides on them, a stream until its first content, a document until its beginning.
+    A task runs only while an account's credential is resolved.
     """
 
     # Defaults of the class: most requests never set these, so they cost nothing.
@@ -196,12 +197,14 @@ class AttemptRunner:
                 self._held = _HeldResponse(head, headers)
                 self._held.translation = self._translation
                 self._later(GATE_SECONDS, partial(self._classify, self._held))
-            elif not self._is_side and headers.is_event_stream:
-                self._held = _HeldResponse(head, headers, FirstContentBuffer())
-                self._later(GATE_SECONDS, self._serve_held)
-            else:
+            elif self._is_side or not (headers.is_event_stream or headers.is_json):
                 self.advance(Served(head.status, head.headers, self._fingerprint))
                 self._forward(head, headers)
+            elif headers.is_json:
+                self._held = _HeldResponse(head, headers)
+            else:
+                self._held = _HeldResponse(head, headers, FirstContentBuffer())
+                self._later(GATE_SECONDS, self._serve_held)
         except Exception as fault:  # noqa: BLE001  # answered or logged
             self._sink.fail(fault)
 
@@ -408,6 +411,11 @@ class AttemptRunner:
         assert held is not None
         if held.buffer is None:
             held.chunks.append(chunk)
+            if not held.size and held.head.status < _BAD_REQUEST:
+                if not may_be_error(chunk):
+                    self._serve_held()
+                    return
+                self._later(GATE_SECONDS, partial(self._classify, held))
             held.size += len(chunk)
             if held.size > _HELD_LIMIT:
                 self._classify(held)
