@@ -98,6 +98,11 @@ class BodyFacts(msgspec.Struct, eq=False):
         return decode_text(text) if text.startswith(b'"') else ""
 
     @property
+    def has_thread(self) -> bool:
+        """Whether a Messages request begins or continues a conversation that the upstream stores."""
+        return bytes(self._last.get("thread", b"null")) != b"null"
+
+    @property
     def max_tokens(self) -> int | None:
         """The largest output limit in the request, under any name; None without a valid one."""
         most = 0

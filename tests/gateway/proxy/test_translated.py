@@ -150,6 +150,18 @@ async def test_where_no_target_can_say_it_the_client_is_told_what_it_is(gate: Ga
     assert origin.seen == []
 
 
+@pytest.mark.parametrize(("thread", "is_told"), [({"type": "create"}, True), (None, False)])
+async def test_a_client_whose_conversation_cannot_be_stored_learns_it_from_a_code(
+    gate: Gate, thread: object, *, is_told: bool
+) -> None:
+    """The tool runner of Anthropic's SDK asks to store each conversation, and goes on without if told so."""
+    reply = await ask(gate, thread=thread, tools=SERVER_TOOL)
+    error = json.loads(reply.body)["error"]
+    assert (reply.status, "details" in error) == (400, is_told)
+    if is_told:
+        assert error["details"] == {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+
+
 async def test_a_mapping_lowers_the_limit_and_drops_what_it_names(gate: Gate, origin: Origin) -> None:
     origin.scripts = [json_answer(json.dumps(COMPLETION).encode())] * 2
     assert (await ask(gate, "small", tools=SERVER_TOOL)).status == 200

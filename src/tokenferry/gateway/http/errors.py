@@ -1,7 +1,8 @@
 """The gateway's own errors, in the client's format: one sentence each, with the remedy."""
 
 import math
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from tokenferry.errors import (
     CorruptFile,
@@ -15,6 +16,7 @@ from tokenferry.errors import (
 from tokenferry.gateway.http.client_api import MESSAGES, ClientApi
 from tokenferry.routing import NoRoute
 from tokenferry.upstream import AnswerTimeout, BadRequest, UpstreamClosed, UpstreamError
+from tokenferry.wire import envelope
 
 REQUEST_ID: Final = b"x-tokenferry-request-id"
 ERROR_MARK: Final = b"x-tokenferry-error"
@@ -30,7 +32,8 @@ Headers = list[tuple[bytes, bytes]]
 class GatewayError(Exception):  # an answer, not a failure of the program
     """An error that the gateway itself answers. `retry_after` is in seconds.
 
-    `cause` is a code for programs, more specific than `kind`, which is one of the API's types.
+    `cause` is a code for programs, more specific than `kind`, which is one of the API's types. `details` are what
+    clients of the Messages API get besides.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class GatewayError(Exception):  # an answer, not a failure of the program
         retry_after: int | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         cause: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -52,10 +56,13 @@ class GatewayError(Exception):  # an answer, not a failure of the program
         self.retry_after = retry_after
         self.headers = headers
         self.cause = cause or kind
+        self.details = details
 
     def body(self, request_id: str, client: ClientApi = MESSAGES) -> bytes:
         if client.refusal is not None:
             return client.refusal(self.status, self.message, self.retry_after)
+        if self.details is not None and client is MESSAGES:
+            return envelope(self.kind, self.message, request_id, self.details)
         return client.envelope(self.kind, self.message, request_id)
 
     def head(self, length: int) -> Headers:

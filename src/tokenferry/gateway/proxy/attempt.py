@@ -46,6 +46,8 @@ logger = logging.getLogger("tokenferry.gateway")
 _BAD_REQUEST: Final = 400
 _NO_SUCH_ROUTE: Final = frozenset((404, 405, 501))
 _HELD_LIMIT: Final = 1024 * 1024
+_NO_THREADS: Final = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+"""On these details Anthropic's SDK sends the whole conversation."""
 
 
 class ResponseSink(Protocol):
@@ -294,6 +296,7 @@ class AttemptRunner:
                 should_retry=result.should_retry,
                 retry_after=result.retry_after,
                 cause=result.cause,
+                details=_NO_THREADS if result.cause == "unfit" and self._request.has_thread else None,
             )
         assert not isinstance(result.outcome, Served)
         answer = result.outcome.answer

@@ -76,6 +76,11 @@ class ProxyRequest(msgspec.Struct, eq=False):
         return f"ProxyRequest({self.method!r})"
 
     @property
+    def has_thread(self) -> bool:
+        """Whether the upstream is to store the conversation, as Anthropic's SDK asks of each run of tools."""
+        return self.body.facts is not None and self.body.facts.has_thread
+
+    @property
     def is_count(self) -> bool:
         """Whether it asks for a count of its tokens."""
         if self.path is not None:

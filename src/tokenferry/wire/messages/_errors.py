@@ -1,7 +1,8 @@
 """Errors in the shape of Anthropic's API."""
 
 import json
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from tokenferry.wire._faults import UpstreamFault, read_fault
 
@@ -19,10 +20,10 @@ _TYPES: Final = {
 }
 
 
-def envelope(kind: str, message: str, request_id: str) -> bytes:
-    """Give the JSON of an error. `kind` is one of Anthropic's types."""
-    error = {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id}
-    return json.dumps(error).encode("ascii")
+def envelope(kind: str, message: str, request_id: str, details: Mapping[str, Any] | None = None) -> bytes:
+    """Give the JSON of an error. `kind` is one of Anthropic's types; `details` are for programs."""
+    error = {"type": kind, "message": message, **({} if details is None else {"details": details})}
+    return json.dumps({"type": "error", "error": error, "request_id": request_id}).encode("ascii")
 
 
 def error_event(kind: str, message: str, request_id: str) -> bytes:
