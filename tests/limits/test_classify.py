@@ -61,6 +61,13 @@ def test_an_error_in_a_stream_is_judged_as_with_its_documented_status(kind: str)
     assert judge(200, content=body("no", kind)) == judge(DOCUMENTED[kind], content=body("no", kind))
 
 
+@pytest.mark.parametrize(("code", "status"), [(1001, 504), (1002, 429), (1004, 401), (1008, 402), (1039, 429)])
+def test_an_error_of_minimax_is_judged_as_with_its_status(code: int, status: int) -> None:
+    """It answers each with 200."""
+    content = json.dumps({"base_resp": {"status_code": code, "status_msg": "no"}}).encode()
+    assert judge(200, content=content, wire_format="openai") == judge(status, content=content, wire_format="openai")
+
+
 def test_only_a_2xx_status_can_hide_an_error() -> None:
     overloaded = body("no", "overloaded_error")
     assert judge(299, content=overloaded) == judge(529, content=overloaded)

@@ -1,16 +1,18 @@
 """What several processes, each a broker here, know of one chain of Claude Code's."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from refresh.rig import NAME, START, Rig, value
+from refresh.rig import NAME, PATIENCE, START, Rig, value
 from tokenferry.broker import Broker
 from tokenferry.claude_code import ClaudeCodeHome, ClaudeCodeStore
-from tokenferry.errors import CredentialRefused
-from tokenferry.refresh import FileJournal
+from tokenferry.errors import CredentialRefused, TryLater
+from tokenferry.oauth import HttpOutcome, TokenRequest
+from tokenferry.refresh import FileJournal, RefreshRequest
 from tokenferry.settings import Home, PolicySettings
 from tokenferry.stores import Account
 
@@ -35,11 +37,12 @@ def place(tmp_path: Path) -> ClaudeCodeHome:
     return ClaudeCodeHome(folder)
 
 
-def process(rig: Rig, place: ClaudeCodeHome) -> Broker:
+def process(rig: Rig, place: ClaudeCodeHome, **changes: Any) -> Broker:
     return rig.broker(
         store=ClaudeCodeStore(ACCOUNT, place, rig.home.locks),
         journal=FileJournal(rig.home.journal),
         policy=PolicySettings(subscriptions="own-use"),
+        **changes,
     )
 
 
@@ -67,3 +70,25 @@ def test_a_token_that_claude_code_put_there_is_renewed_at_once_when_it_is_refuse
     broker.invalidate(NAME, broker.resolve(NAME).secret)
     assert value(broker.resolve(NAME)) == "access-1"
     assert rig.endpoint.presented == ["refresh-9"]
+
+
+@pytest.mark.parametrize("left", [1, 0])
+def test_its_token_is_renewed_once_it_has_ended_and_within_20_seconds(
+    rig: Rig, place: ClaudeCodeHome, left: int
+) -> None:
+    """Claude Code gives up on a lock that is held for 33 seconds."""
+    login = {"accessToken": "access-9", "refreshToken": "refresh-9", "expiresAt": int(START + left) * 1000}
+    place.credentials.write_text(json.dumps({"claudeAiOauth": login}))
+    allowed: list[float] = []
+
+    def send(request: TokenRequest, timeout: float, sending: Callable[[], None]) -> HttpOutcome:
+        allowed.append(timeout)
+        return rig.endpoint(request, timeout, sending)
+
+    flight = process(rig, place, send=send)._engine.start(RefreshRequest(NAME, needs=60))
+    if left:
+        with pytest.raises(TryLater, match="has 1 seconds left"):
+            flight.future.result(PATIENCE)
+    else:
+        assert value(flight.future.result(PATIENCE).document.credential) == "access-1"
+    assert allowed == ([] if left else [20.0])

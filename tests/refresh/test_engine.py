@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from refresh.rig import NAME, PATIENCE, Rig, answer, document, sandbox_login, token, value, wait_for
 from tokenferry.broker import Broker
 from tokenferry.errors import LockTimeout, NeedsLogin, RefreshFailed, TokenferryError
-from tokenferry.refresh import FileJournal, Result, _engine
+from tokenferry.refresh import FileJournal, MemoryJournal, RefreshEngine, RefreshRequest, Result, _engine
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home, RefreshSettings
 from tokenferry.stores import FileStore, ProcessIdentity
@@ -165,6 +165,7 @@ def test_drain_waits_for_the_flight_and_begins_no_other(rig: Rig) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(broker.resolve, NAME)
         assert rig.endpoint.entered.wait(PATIENCE)
+        assert broker._engine.in_flight() == (NAME,)
         assert not broker.drain(0.01)
         rig.endpoint.gate.set()
         assert broker.drain(PATIENCE)
@@ -173,6 +174,27 @@ def test_drain_waits_for_the_flight_and_begins_no_other(rig: Rig) -> None:
     with pytest.raises(RefreshFailed, match="while this process ends"):
         broker.resolve(NAME)
     assert rig.endpoint.requests == 1
+
+
+@pytest.mark.parametrize("is_granted", [True, False])
+def test_a_renewal_is_announced_before_the_waiters_go_on_and_again_after_them(rig: Rig, *, is_granted: bool) -> None:
+    rig.put(token())
+    if not is_granted:
+        rig.endpoint.script.append(answer(400, error="invalid_grant"))
+    events: list[tuple[str, str, bool]] = []
+    engine = RefreshEngine(
+        store=rig.store,
+        journal=MemoryJournal(),
+        context=rig.broker()._engine._context,
+        send=rig.endpoint,
+        renewed=lambda name: events.append(("renewed", name, flight.future.done())),
+        settled=lambda name: events.append(("settled", name, flight.future.done())),
+    )
+    rig.endpoint.gate.clear()
+    flight = engine.start(RefreshRequest(NAME))
+    rig.endpoint.gate.set()
+    assert engine.drain(PATIENCE)
+    assert events == ([("renewed", NAME, False), ("settled", NAME, True)] if is_granted else [])
 
 
 def test_a_flight_that_found_another_grant_logs_none_of_its_own(caplog: pytest.LogCaptureFixture) -> None:

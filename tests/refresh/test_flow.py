@@ -28,6 +28,7 @@ from tokenferry.errors import (
     StorageFailed,
 )
 from tokenferry.oauth import NotSent, TokenResponse, TokenResponseLost
+from tokenferry.providers import Provider
 from tokenferry.refresh import FileJournal, RefreshAttempt, RefreshRequest, send
 from tokenferry.refresh import _flow as flow
 from tokenferry.secret import Fields, Secret
@@ -280,6 +281,25 @@ def test_an_odd_answer_that_was_not_published_is_published_by_the_next_process(r
     assert rig.endpoint.presented == ["refresh-0"]
 
 
+@pytest.mark.parametrize(("outcome", "state"), [(ODD, "answered"), (None, "open")])
+def test_the_record_of_an_answer_says_whether_its_refresh_token_could_be_read(
+    rig: Rig, outcome: TokenResponse | None, state: str
+) -> None:
+    rig.put(token())
+    disk = FullDisk()
+
+    def send(*arguments: Any) -> Any:
+        disk.is_full = True
+        return outcome or rig.endpoint(*arguments)
+
+    broker = rig.broker(store=FileStore(rig.home, disk=disk), send=send)
+    broker.resolve(NAME)
+    assert broker.drain(PATIENCE)
+    attempt = broker.journal.attempt(NAME)
+    assert attempt is not None
+    assert (attempt.state, attempt.answer is not None) == (state, True)
+
+
 # -- needs login
 
 
@@ -327,8 +347,37 @@ def test_a_token_that_another_program_renewed_without_our_lock_is_not_taken_for_
     marks: list[str] = []
     monkeypatch.setattr(broker.journal, "mark", lambda *given: marks.append(given[-1]))
     assert value(broker.resolve(NAME)) == "access-6"
+    assert (broker.statistics(NAME).adopted, broker.statistics(NAME).grants) == (1, 0)
     assert marks == ["denied"], "noted first: a failover may lose what the other one wrote"
     assert broker.journal.failure(NAME) is None
+    assert broker.journal.attempt(NAME) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "access", "is_granted"),
+    [
+        (None, "access-1", True),
+        (document(token(), priority=3), "access-1", True),
+        (document(token(left=3600, number=6), priority=3), "access-6", False),
+    ],
+    ids=["nothing", "settings", "a login"],
+)
+def test_a_grant_overwrites_no_login_and_no_settings_that_were_written_meanwhile(
+    rig: Rig, written: Document | None, access: str, *, is_granted: bool
+) -> None:
+    rig.put(token())
+
+    def meddle(*arguments: Any) -> Any:
+        if written is not None:
+            rig.store.swap(NAME, 1, written)
+        return rig.endpoint(*arguments)
+
+    broker = rig.broker(send=meddle)
+    found = broker._engine.start(RefreshRequest(NAME)).future.result(PATIENCE)
+    assert (value(found.document.credential), found.granted) == (access, is_granted)
+    assert found.document == rig.store.read(NAME)
+    assert found.document.account.priority == (written or document(token())).account.priority
+    assert broker.statistics(NAME).grants == int(is_granted)
     assert broker.journal.attempt(NAME) is None
 
 
@@ -361,9 +410,13 @@ def test_a_lost_answer_keeps_the_living_token_and_is_retried_once_nothing_is_lef
     for _ in range(5):
         assert value(broker.resolve(NAME)) == "access-0"
     assert rig.endpoint.requests == 1
-    with pytest.raises(RefreshUncertain):
+    rig.clock.advance(24)
+    with pytest.raises(RefreshUncertain, match="the present token is used while it lives"):
         broker.refresh(NAME)
-    rig.clock.advance(30)
+    rig.clock.advance(1)
+    with pytest.raises(RefreshUncertain, match="tried once more in 95 s"):
+        broker.refresh(NAME)
+    rig.clock.advance(5)
     for other in (broker, rig.broker()):
         with pytest.raises(RefreshUncertain, match="tried once more in 90 s") as caught:
             other.resolve(NAME)
@@ -440,6 +493,28 @@ def test_an_attempt_that_came_between_is_not_replaced_and_nothing_is_sent(rig: R
         rig.broker(journal=Raced(rig.home.journal)).resolve(NAME)
     assert rig.endpoint.requests == 0
     assert value(rig.broker().resolve(NAME)) == "access-1"
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_lock_that_was_lost_before_anything_left_sends_nothing_and_leaves_no_attempt_of_its_own(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, *, is_replaced: bool
+) -> None:
+    rig.put(token())
+    broker = rig.broker()
+    other = replace(RefreshAttempt.begin(Secret("refresh-0").sha256, START, GONE, 1), state="open")
+
+    def is_still_ours(_: FileLock) -> bool:
+        mine = broker.journal.attempt(NAME)
+        assert mine is not None
+        if is_replaced:
+            broker.journal.begin(NAME, other, replaces=mine.id)
+        return False
+
+    monkeypatch.setattr(FileLock, "is_still_ours", is_still_ours)
+    with pytest.raises(RefreshBusy, match="another program took its lock before anything was sent"):
+        broker.resolve(NAME)
+    assert rig.endpoint.requests == 0
+    assert broker.journal.attempt(NAME) == (other if is_replaced else None)
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["noted", "earlier version"])
@@ -540,10 +615,70 @@ def test_a_refused_token_with_an_uncertain_refresh_is_retried(rig: Rig) -> None:
     assert value(broker.resolve(NAME)) == "access-2"
 
 
+def with_grace(seconds: float) -> dict[str, Provider]:
+    fake = PROVIDERS["fake"]
+    return {"fake": replace(fake, oauth=replace(fake.oauth, reuse_grace=seconds))}
+
+
+@pytest.mark.parametrize(("age", "is_replayed"), [(-1, False), (0, True), (29, True), (30, False)])
+def test_an_answer_that_another_process_lost_is_asked_for_again_within_the_grace(
+    rig: Rig, age: float, *, is_replayed: bool
+) -> None:
+    rig.put(token())
+    attempt = RefreshAttempt.begin(Secret("refresh-0").sha256, START - age, GONE, 1)
+    FileJournal(rig.home.journal).begin(NAME, replace(attempt, state="open"))
+    broker = rig.broker(providers=with_grace(30))
+    if is_replayed:
+        assert value(broker.resolve(NAME)) == "access-1"
+    else:
+        with pytest.raises(RefreshUncertain):
+            broker.resolve(NAME)
+    assert rig.endpoint.requests == int(is_replayed)
+
+
+@pytest.mark.parametrize(("grace", "seconds"), [(0, 30), (1, 5), (30, 15), (100, 30)])
+def test_a_grant_gives_up_early_enough_for_a_replay_within_the_grace(rig: Rig, grace: float, seconds: float) -> None:
+    rig.put(token())
+    allowed: list[float] = []
+
+    def send(request: Any, timeout: float, sending: Any) -> Any:
+        allowed.append(timeout)
+        return rig.endpoint(request, timeout, sending)
+
+    rig.broker(send=send, providers=with_grace(grace)).resolve(NAME)
+    assert allowed == [seconds]
+
+
+@pytest.mark.parametrize("left", [0, -10, -119])
+def test_an_attempt_of_a_host_out_of_reach_is_repeated_120_seconds_after_its_token_has_ended(
+    rig: Rig, left: float
+) -> None:
+    """That host may have renewed it, and nobody here knows before its records come back."""
+    rig.put(token(left))
+    attempt = RefreshAttempt.begin(Secret("refresh-0").sha256, START - 500, replace(GONE, instance="far:7"), 1)
+
+    class OutOfReach(FileJournal):
+        @override
+        def attempt(self, name: str) -> RefreshAttempt | None:
+            found = super().attempt(name)
+            return replace(found, state="orphaned") if found is not None and found.id == attempt.id else found
+
+    journal = OutOfReach(rig.home.journal)
+    journal.begin(NAME, replace(attempt, state="open"))
+    broker = rig.broker(journal=journal)
+    with pytest.raises(RefreshUncertain, match=r"is with host far \(.* forget-host far\)") as caught:
+        broker.resolve(NAME)
+    assert caught.value.retry_after == 120 + left
+    rig.clock.advance(119 + left)
+    with pytest.raises(RefreshUncertain, match="in 1 s"):
+        broker.resolve(NAME)
+    rig.clock.advance(1)
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
 def test_a_declared_grace_is_used_at_once_and_once(rig: Rig) -> None:
     rig.put(token())
-    fake = PROVIDERS["fake"]
-    providers = {"fake": replace(fake, oauth=replace(fake.oauth, reuse_grace=30))}
+    providers = with_grace(30)
     rig.endpoint.script.append(TokenResponseLost("cut"))
     assert value(rig.broker(providers=providers).resolve(NAME)) == "access-2"
     assert rig.endpoint.presented == ["refresh-0"] * 2
@@ -603,7 +738,9 @@ def test_a_disk_that_is_full_before_the_grant_means_that_nothing_is_sent(rig: Ri
     assert value(broker.resolve(NAME)) == "access-1"
 
 
-def test_a_disk_that_is_full_after_the_grant_delays_the_document_and_loses_nothing(rig: Rig) -> None:
+def test_a_disk_that_is_full_after_the_grant_delays_the_document_and_loses_nothing(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     rig.put(token())
     disk = FullDisk()
 
@@ -619,6 +756,10 @@ def test_a_disk_that_is_full_after_the_grant_delays_the_document_and_loses_nothi
     other = rig.broker(settings=RefreshSettings(wait=0.05))
     with pytest.raises(RefreshBusy):
         other.resolve(NAME)
+    for _ in range(3):
+        disk.refused.clear()
+        assert disk.refused.wait(PATIENCE)
+    assert caplog.text.count("is served from memory until it can be written") == 1
     disk.is_full = False
     wait_for(lambda: rig.store.read(NAME).generation == 2)
     assert value(other.resolve(NAME)) == "access-1"
@@ -626,7 +767,11 @@ def test_a_disk_that_is_full_after_the_grant_delays_the_document_and_loses_nothi
     wait_for(lambda: broker.journal.attempt(NAME) is None)
 
 
-def test_a_token_that_still_waits_to_be_written_when_its_process_ends_is_published_by_the_next(rig: Rig) -> None:
+@pytest.mark.parametrize("is_expired", [False, True])
+@pytest.mark.parametrize("is_full", [False, True])
+def test_what_its_process_could_not_write_is_used_by_the_next_also_where_it_is_too_late(
+    rig: Rig, caplog: pytest.LogCaptureFixture, *, is_full: bool, is_expired: bool
+) -> None:
     rig.put(token())
     disk = FullDisk()
 
@@ -634,13 +779,46 @@ def test_a_token_that_still_waits_to_be_written_when_its_process_ends_is_publish
         disk.is_full = True
         return rig.endpoint(*arguments)
 
-    broker = rig.broker(store=FileStore(rig.home, disk=disk), send=send)
-    assert value(broker.resolve(NAME)) == "access-1"
-    assert broker.drain(PATIENCE)
+    given: dict[str, Any] = {"store": FileStore(rig.home, disk=disk), "send": send}
+    first, second = rig.broker(**given), rig.broker(**given)
+    assert value(first.resolve(NAME)) == "access-1"
+    assert first.drain(PATIENCE)
     assert rig.store.read(NAME).credential == token()
-    assert value(rig.broker().resolve(NAME)) == "access-1"
-    assert rig.store.read(NAME).generation == 2
-    assert rig.endpoint.requests == 1
+    disk.is_full = is_full
+    rig.clock.advance(LIFETIME + 1 if is_expired else 0)
+    flight = second._engine.start(RefreshRequest(NAME))
+    if is_full:
+        assert value(flight.future.result(PATIENCE).document.credential) == "access-1"
+        assert second.drain(PATIENCE)
+        assert second.statistics(NAME).failures == ({"storage_failed": 1} if is_expired else {})
+        assert rig.endpoint.presented == ["refresh-0"]
+    else:
+        access, presented = ("access-2", ["refresh-0", "refresh-1"]) if is_expired else ("access-1", ["refresh-0"])
+        assert value(flight.future.result(PATIENCE).document.credential) == access
+        assert rig.endpoint.presented == presented
+        assert rig.store.read(NAME).generation == 2, "the first grant is written before another one is made"
+    assert "ends with this process" not in caplog.text, "it is in the journal"
+
+
+def test_an_attempt_that_is_left_on_record_after_its_token_is_published_costs_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a provider that returns no other refresh token, so that the document still has the one that was presented."""
+    rig.put(token())
+    rig.endpoint.script.extend(answer(200, access_token=f"access-{n}", expires_in=LIFETIME) for n in (1, 2))
+    broker = rig.broker()
+
+    def close(*_: Any) -> None:
+        raise StorageFailed("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broker.journal, "close", close)
+        assert value(broker.resolve(NAME)) == "access-1"
+    assert broker.journal.attempt(NAME) is not None
+    rig.clock.advance(LIFETIME)
+    assert value(broker.resolve(NAME)) == "access-2"
+    assert rig.endpoint.presented == ["refresh-0"] * 2
+    assert broker.journal.attempt(NAME) is None
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
@@ -662,6 +840,7 @@ def test_only_a_login_that_could_be_written_nowhere_is_reported_as_lost(
         monkeypatch.setattr(broker.journal, "answer", answer)
     assert value(broker.resolve(NAME)) == "access-1"
     assert broker.drain(PATIENCE)
+    assert broker.statistics(NAME).grants == 1
     assert ("could not be written anywhere and ends with this process; log in again with" in caplog.text) == is_lost
 
 
