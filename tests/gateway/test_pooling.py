@@ -241,6 +241,14 @@ async def test_any_other_document_with_status_200_passes_unchanged(
     assert (reply.status, reply.body, len(origin.seen)) == (200, body, 1)
 
 
+async def test_a_good_head_whose_body_never_begins_is_a_502(origin: Origin, two_accounts: Source) -> None:
+    origin.scripts = [answering(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n")]
+    async with running_gate(two_accounts) as gate:
+        reply = await gate.call()
+    assert (reply.status, reply.complete, len(origin.seen)) == (502, True, 1)
+    assert "may be billed" in error_of(reply.body)["message"]
+
+
 async def test_a_stream_with_a_length_is_held_and_ends_truthfully_like_any_other(
     origin: Origin, two_accounts: Source
 ) -> None:

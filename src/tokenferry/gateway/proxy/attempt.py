@@ -454,14 +454,14 @@ class AttemptRunner:
         """There is no response, or not all of it."""
         held, reason = self._held, str(failure)
         self._cancel_timer()
-        if held is not None and held.buffer is None:
+        if held is not None and held.head.status >= _BAD_REQUEST:
             held.failure = failure
             self._classify(held)  # its status is known: nothing was served
             return
         logger.warning("%s %s", self._record.request_id, reason)
         if not failure.sent:
             self.advance(ConnectFailed(reason, self._fingerprint))
-        elif held is not None:
+        elif held is not None and held.buffer is not None:
             held.failure = failure
             self.advance(UpstreamLost(reason, self._fingerprint, held))
         else:
