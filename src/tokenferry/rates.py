@@ -75,7 +75,7 @@ class GcraBucket:
         return self.burst - max(self.full_at - at, 0.0) * self.per_second
 
     def let_through(self, at: float, units: float) -> None:
-        """Have room for so many units now, at most for `burst`, whatever was owed."""
+        """Make room for up to this many units, at most `burst`, whatever was owed."""
         self.full_at = at + (self.burst - min(units, self.burst)) / self.per_second
 
 
@@ -155,7 +155,7 @@ class SubjectUse(NamedTuple):
 
 
 class FleetRates(NamedTuple):
-    """What a process learns when it reports."""
+    """The result of an exchange."""
 
     share: Share
     """Its number among the processes that live, and how many live."""
@@ -164,23 +164,23 @@ class FleetRates(NamedTuple):
 
 
 class SharedRates(Protocol):
-    """Where the processes of several hosts add up what they have charged."""
+    """Adds up what the processes of several hosts have charged."""
 
     def exchange(self, reports: Sequence[RateReport]) -> FleetRates:
-        """Add what was charged, and give what is known then. Waits for the disk. Raises `StorageFailed`."""
+        """Add what was charged, and give the sums. Waits for the database. Raises `StorageFailed`."""
         ...
 
     def leave(self) -> None:
-        """This process has nothing under way any more. Raises `StorageFailed`."""
+        """Record that this process has nothing in progress. Raises `StorageFailed`."""
         ...
 
 
 class SharedLimiter(RateLimiter):
-    """The caps of a subject that several processes have together. They exchange what they charged once in a while.
+    """The limits of a subject that several processes share. They exchange what they charged now and then.
 
-    Until it hears of the others a process goes ahead by half of its even part of the burst, and of the requests at a
-    time, by one request at least; then by its even part of the rate. So all of them together are never further ahead
-    than by half of the burst, or one request each, and by what the rate lets through between two exchanges.
+    Until it has the others' numbers, a process may run ahead by half of its even part of the burst and of the requests
+    at a time, by at least one request; then by its even part of the rate. So together they exceed a limit by at most
+    half of the burst, or one request each, plus what the rate allows between two exchanges.
     """
 
     __slots__ = ("_ahead", "_charged", "_elsewhere", "_lent", "_reported", "is_ahead", "used_at")
@@ -188,11 +188,11 @@ class SharedLimiter(RateLimiter):
     def __init__(self, where: str, caps: Caps, share: Share = EVERYTHING, at: float = 0.0) -> None:
         self.used_at = at
         self.is_ahead = True
-        """Whether more is left than this process may let through before it hears of the others again."""
+        """Whether this process may let more through before the next exchange."""
         self._charged = self._lent = (0.0, 0.0)
-        """Requests and tokens since the last report, and in one that isn't answered yet."""
+        """Requests and tokens since the last report, and in a report without an answer."""
         self._reported = self._elsewhere = 0
-        """Requests under way here that the others know of, and those of the others."""
+        """Requests in progress here that the others know of, and those of the others."""
         super().__init__(where, caps, share, at)
 
     def configure(self, caps: Caps, share: Share, at: float) -> None:
@@ -217,7 +217,7 @@ class SharedLimiter(RateLimiter):
 
     @property
     def is_due(self) -> bool:
-        """Whether half is used of what it may let through before it hears of the others."""
+        """Tell whether half of what it may let through before the next exchange is used."""
         used = (*self._charged, self.busy - self._reported)
         capped = (self._requests is not None, self._tokens is not None, self.most != 0)
         return any(2 * one >= most for one, most, is_capped in zip(used, self._ahead, capped, strict=True) if is_capped)
@@ -227,7 +227,7 @@ class SharedLimiter(RateLimiter):
         return any(self._charged) or self.busy != self._reported
 
     def report(self, subject: str) -> RateReport:
-        """What the others have to know. `adopt` or `lose` follows, before the next report."""
+        """Give what the others need to know. Call `adopt` or `lose` before the next report."""
         self._lent, self._charged, self._reported = self._charged, (0.0, 0.0), self.busy
         requests, tokens = self._lent
         return RateReport(
@@ -235,7 +235,7 @@ class SharedLimiter(RateLimiter):
         )
 
     def adopt(self, at: float, share: Share, use: SubjectUse) -> None:
-        """Go by what all processes together have charged and have under way."""
+        """Use what all processes together have charged and have in progress."""
         self._lent, self._elsewhere = (0.0, 0.0), use.busy_elsewhere
         self.configure(self.caps, share, at)
         self.is_ahead = self.caps.max_concurrency - use.busy_elsewhere > self.most > 0
@@ -248,7 +248,7 @@ class SharedLimiter(RateLimiter):
                 self.is_ahead |= rest > most
 
     def lose(self, at: float, share: Share) -> None:
-        """No answer: the report may have come or not, and is made again. Until one comes, go by the even part."""
+        """Note that the report got no answer. It may have arrived, and is repeated; until then use the even part."""
         self._charged = tuple(map(sum, zip(self._charged, self._lent, strict=True)))  # type: ignore[assignment]  # two
         self._lent, self.is_ahead = (0.0, 0.0), False
         rooms = [math.inf if one is None else one.room(at) for one in (self._requests, self._tokens)]

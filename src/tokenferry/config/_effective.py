@@ -1,4 +1,4 @@
-"""What the configuration comes to, value by value, and where each one is from."""
+"""The effective configuration, value by value, with the source of each."""
 
 import os
 import re
@@ -27,28 +27,28 @@ _SECTION_ORDER: Final = {section.path[0]: number for number, section in enumerat
 
 HIDDEN: Final = "(hidden)"
 _SENT: Final = frozenset(("headers", "federation_headers", "parameters"))
-"""Keys with texts that are sent to a provider as they are."""
+"""Keys whose texts are sent to a provider unchanged."""
 _PLACEHOLDER: Final = re.compile(r"(\w+ )?" + re.escape(SUBJECT))
 Source: TypeAlias = Literal["config.toml", "statement", "built-in", "default"]
 
 
 class Effective(Struct, frozen=True):
-    """One setting by its dotted path, with the value as the file may hold it."""
+    """One setting by its dotted path, with the value in the form of the file."""
 
     path: str
     key: ConfigKey
     value: Any
     source: Source
     line: int | None = None
-    """Of config.toml."""
+    """The line in config.toml."""
     variable: str | None = None
     """The environment variable that the value names."""
     fingerprint: str | None = None
-    """Of the secret that it leads to."""
+    """The fingerprint of the secret that the value leads to."""
 
     @property
     def hidden(self) -> frozenset[str]:
-        """The texts in the value that may be secrets: fixed headers of the file, and the address of a webhook."""
+        """Texts in the value that may be secrets: headers that the file sets, and the address of a webhook."""
         if self.source != "config.toml" or not self.value:
             return frozenset()
         if self.key.name == WEBHOOK.name:
@@ -66,18 +66,21 @@ class Effective(Struct, frozen=True):
 
 
 class Examined(Struct, frozen=True):
-    """A configuration that was looked at, whether it can be used or not."""
+    """The result of examining a configuration, whether it can be used or not."""
 
     path: Path
     exists: bool
     config: Config
-    """Of use only without faults."""
+    """Usable only without problems."""
     faults: tuple[Fault, ...]
     settings: Mapping[str, Setting]
-    """By path: those of the file, then those of providers that it doesn't name."""
+    """By path: those of the file, then those of providers that it doesn't mention."""
     content: bytes = b""
     statement: int | None = None
-    """When the operator stated the policy, in seconds since 1970 UTC; None where they didn't, or the file rules."""
+    """When the operator stated the policy, in seconds since 1970 UTC.
+
+    None without a statement, or if the file decides.
+    """
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -88,7 +91,7 @@ class Examined(Struct, frozen=True):
         return [self._effective(path, setting, lines) for path, setting in self.settings.items()]
 
     def raise_problems(self) -> None:
-        """Raise the `ConfigError` that lists them, if there are any."""
+        """Raise a `ConfigError` that lists the problems, if there are any."""
         if self.faults:
             raise ConfigError(f"{self.path} can't be used:", self.problems)
 
@@ -111,7 +114,7 @@ class Examined(Struct, frozen=True):
 
 
 def examine(path: Path, *, environ: Mapping[str, str] | None = None, statement: Path | None = None) -> Examined:
-    """Look at a file, or at the defaults without one. Raises `ConfigError` for invalid TOML, `UnsafeFile`."""
+    """Examine a file; without one, the defaults. Raises `ConfigError` for invalid TOML, `UnsafeFile`."""
     try:
         content = read_config_file(path)
     except FileNotFoundError:
@@ -127,7 +130,7 @@ def examine_content(
     environ: Mapping[str, str] | None = None,
     statement: Path | None = None,
 ) -> Examined:
-    """Look at the present or next content of a file. Raises `ConfigError` for invalid TOML."""
+    """Examine the present or a proposed content of a file. Raises `ConfigError` for invalid TOML."""
     config, reading = read(parse(content, path), path, Fields(os.environ if environ is None else environ))
     declared = {one.path for one in reading.settings if one.key.name == "base_url"}
     builtin = builtin_providers()
@@ -141,7 +144,7 @@ def examine_content(
 
 
 def _order(setting: Setting) -> tuple[int, bool, int, int]:
-    """The sections in the order of their declaration, lists entry by entry; built-in ones come last."""
+    """Sort the sections as they are declared, lists entry by entry; built-in ones come last."""
     section = _SECTION_ORDER.get(setting.path.partition(".")[0], 0)
     if not setting.is_in_document:
         return section, True, 0, 0

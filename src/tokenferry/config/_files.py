@@ -9,7 +9,7 @@ _FILES: Final = ("api_key", "ca_file", "tls_cert", "tls_key")
 
 
 def files_of(settings: Iterable[Setting], folder: Path) -> Iterator[Path]:
-    """The files that settings name and that are read with them."""
+    """Give the files that settings name and that are read with them."""
     for setting in settings:
         if setting.key.name in _FILES and setting.is_given and setting.value is not None:
             name = str(setting.value)

@@ -16,18 +16,18 @@ _LOOK: Final = 0.5
 
 
 class ConfigSource(Struct, frozen=True):
-    """The file that a configuration is read from, and how: `read` raises `TokenferryError`."""
+    """The file of a configuration, and its reader; `read` raises `TokenferryError`."""
 
     path: Path
     read: Callable[[], Config]
 
 
 class Follower:
-    """Follows a configuration while a process runs, by the files that it is made of.
+    """Follows a configuration while a process runs, by the files that it consists of.
 
-    `read` gives it as it is now, or raises `TokenferryError`: then `current` stays, and `complain` gets the reason.
-    `watched` names the files. A change counts once the files have been the same at two looks, for who writes a file in
-    place has written a part of it so far.
+    `read` gives the present configuration, or raises `TokenferryError`; then `current` stays and `complain` gets the
+    reason. `watched` names the files. A change counts once two looks find the same files, because a program may be in
+    the middle of a write.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Follower:
         self._thread: PeriodicThread | None = None
 
     def look(self) -> Config | None:
-        """Give the configuration if it has changed and can be used; to be called about twice a second."""
+        """Give the configuration if it has changed and is valid. Call it about twice a second."""
         state = self._files.look()
         if state == "same" and not self._is_sure:
             before, new = self.current, self.reread()  # it may have changed between its reading and the first stamps
@@ -54,7 +54,7 @@ class Follower:
         return self.reread() if state == "changed" else None
 
     def reread(self) -> Config | None:
-        """Give the configuration as it is now, whatever changed; None if it can't be used."""
+        """Give the present configuration, changed or not; None if it is invalid."""
         self._files.reset()
         self._is_sure = True
         path = self.current.path
@@ -69,16 +69,16 @@ class Follower:
         return new
 
     def ask(self) -> None:
-        """Have it read again at once, by the thread that follows it; from signal handlers, too."""
+        """Let the following thread read again at once. A signal handler may call it."""
         self._is_asked = True
         if self._thread is not None:
             self._thread.wake()
 
     @contextlib.contextmanager
     def in_background(self, found: Callable[[Config], None], *, looks: bool = True) -> Iterator[None]:
-        """Follow on a thread of its own within the block: `found` gets each new configuration there.
+        """Follow on a thread during the block; `found` gets each new configuration there.
 
-        It `looks` by itself, or only when asked.
+        It `looks` by itself, or only after `ask`.
         """
 
         def follow() -> None:

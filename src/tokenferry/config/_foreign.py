@@ -4,7 +4,7 @@ from tokenferry.providers import Table
 
 
 def ignore(table: Table, keys: Iterable[str], *, instead: str = "") -> None:
-    """Accept keys of claude-code-mux that mean nothing here, and note each that is there."""
+    """Accept keys of claude-code-mux without a meaning here, and note each that is present."""
     effect = "is a key of claude-code-mux that has no effect here" + (instead and f"; {instead}")
     for key in keys:
         if table.ignore(key):

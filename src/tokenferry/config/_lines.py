@@ -1,4 +1,4 @@
-"""Where a TOML document has what: the parser of the standard library doesn't say."""
+"""Finds the lines of a TOML document's values, which the standard library's parser doesn't report."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -10,11 +10,11 @@ from tokenferry.providers import Fault
 
 _Place: TypeAlias = tuple[str | int, ...]
 _LONGEST: Final = 500
-"""Lines of one value; of a longer one, and of what follows it, the lines are not found."""
+"""The most lines of one value; the lines of a longer one, and of what follows it, are not found."""
 
 
 def with_lines(faults: Iterable[Fault], content: bytes) -> tuple[Fault, ...]:
-    """The faults, each with the line that it is about as far as that is known, in the order of the lines."""
+    """Give the faults in the order of their lines, each with its line if that is known."""
     faults = tuple(faults)
     lines = lines_of(content) if faults else {}
     found = (replace(fault, line=line_of(fault.place, lines)) for fault in faults)
@@ -22,12 +22,12 @@ def with_lines(faults: Iterable[Fault], content: bytes) -> tuple[Fault, ...]:
 
 
 def line_of(place: _Place, lines: Mapping[_Place, int]) -> int | None:
-    """The line of the value at a place, or of the table around it."""
+    """Give the line of the value at a place, or of the table around it."""
     return next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
 
 
 def lines_of(content: bytes) -> Mapping[_Place, int]:
-    """The line, from 1, where each table and key of a valid document begins, by its place."""
+    """Give, by place, the line (from 1) where each table and key of a valid document begins."""
     rows = content.decode("utf-8").replace("\r\n", "\n").split("\n")
     found: dict[_Place, int] = {}
     counts: dict[_Place, int] = {}
@@ -58,7 +58,7 @@ def _statement(text: str) -> dict[str, Any] | None:
 
 
 def _header(data: Any, counts: dict[_Place, int]) -> _Place:
-    """The place of the table that a header opens."""
+    """Give the place of the table that a header opens."""
     place: _Place = ()
     while data:
         if isinstance(data, list):

@@ -1,4 +1,4 @@
-"""Entries of `[[providers]]` and `[[models]]`, added and removed in a configuration's text; the rest stays as it is."""
+"""Adds and removes entries of `[[providers]]` and `[[models]]` in a configuration's text, and keeps the rest."""
 
 import re
 import tomllib
@@ -63,7 +63,7 @@ def without_entry(content: bytes, path: Path, section: ConfigList, name: str) ->
 
 
 def _spans(lines: Sequence[str], section: ConfigList) -> Iterator[tuple[int, int]]:
-    """The lines of each entry, from its header to its last key."""
+    """Give the lines of each entry, from its header to its last key."""
     headers = [(number, found[1]) for number, line in enumerate(lines) if (found := _HEADER.match(line))]
     for at, (start, header) in enumerate(headers):
         if header != section:
@@ -76,7 +76,7 @@ def _spans(lines: Sequence[str], section: ConfigList) -> Iterator[tuple[int, int
 
 
 def _rows(content: bytes) -> list[str]:
-    """The lines of a document: in TOML a newline alone ends one, while `str.splitlines` knows eight more."""
+    """Give the lines of a document. In TOML only a newline ends a line; `str.splitlines` knows eight more ends."""
     text = content.decode("utf-8").removesuffix("\n")
     return text.split("\n") if text else []
 

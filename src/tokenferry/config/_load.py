@@ -59,7 +59,7 @@ _NEAR: Final = 0.7  # "polcy" is near enough, "pool" isn't
 
 
 class Config(Struct, frozen=True):
-    """What the configuration says, and where it said so."""
+    """A configuration, and the sources of its values."""
 
     path: Path | None = None
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -79,14 +79,14 @@ class Config(Struct, frozen=True):
     providers: Mapping[str, Provider] = field(default_factory=builtin_providers)
     """By name: declared ones in their order, then the built-in ones."""
     keys: Mapping[str, ApiKey] = field(default_factory=dict)
-    """The accounts that exist because a provider's `api_key` says so, by the provider's name."""
+    """The accounts of providers' `api_key`, by the provider's name."""
     limit_rules: "Mapping[str, tuple[Rule, ...]]" = field(default_factory=dict)
-    """What answers of providers mean that packages declare, by the provider's name."""
+    """The limit rules that packages declare, by the provider's name."""
     files: tuple[Path, ...] = ()
-    """What was read besides: keys, certificates and declarations of packages."""
+    """Other files that were read: keys, certificates and declarations of packages."""
     warnings: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
-    """What can't be used of it; none unless it was read for one credential alone."""
+    """Faults; empty unless it was read for one credential only."""
 
     def check(self) -> None:
         """Raise `ConfigError` if there is any fault."""
@@ -94,7 +94,7 @@ class Config(Struct, frozen=True):
             raise ConfigError(f"{self.path} can't be used:", tuple(map(str, self.faults)))
 
     def check_provider(self, name: str) -> None:
-        """Raise `ConfigError` if a fault is about this provider."""
+        """Raise `ConfigError` if a fault concerns this provider."""
         begins = (f"providers.{name}.", f"providers.{name} ")
         about = tuple(str(fault) for fault in self.faults if fault.text.startswith(begins))
         if about:
@@ -109,12 +109,12 @@ def load(
     statement: Path | None = None,
     for_credential: bool = False,
 ) -> Config:
-    """Read the file; built-in settings if there is none and it isn't `required`.
+    """Read the file; built-in settings if it is missing and not `required`.
 
-    What it doesn't say about policy, the operator's `statement` does. `for_credential` says that it is read to hand out
-    a credential alone: then faults of sections that don't rule that are kept in `faults`, and the caller
-    asks `check_provider`. Raises `ConfigError` listing every fault,
-    `UnsafeFile` if others could write it, `CorruptFile` for a statement that can't be understood.
+    The operator's `statement` decides the policy unless the file does. `for_credential` means that it is read to hand
+    out one credential: faults of sections that don't affect that are stored in `faults`, and the caller calls
+    `check_provider`. Raises `ConfigError` with every fault, `UnsafeFile` if others can write the file, `CorruptFile`
+    for an invalid statement.
     """
     environ = Fields(os.environ if environ is None else environ)  # whose repr, unlike that of environ, tells nothing
     config = _load(path, required=required, environ=environ, is_lenient=for_credential)
@@ -141,7 +141,7 @@ def _load(path: Path, *, required: bool, environ: Mapping[str, str], is_lenient:
 
 
 def _rules_credentials(problem: str) -> bool:
-    """Whether a fault is about who may have which credential, or may be: a section that is misspelt counts, too."""
+    """Tell whether a fault may concern who gets which credential; a misspelt section does."""
     if problem.startswith("providers"):
         return not problem.startswith(("providers.", "providers["))  # those are of one provider
     section = _SECTION.match(problem)
@@ -149,7 +149,7 @@ def _rules_credentials(problem: str) -> bool:
 
 
 def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tuple[Config, Reading]:
-    """What the document says, of use only without faults; and all that was found out about it."""
+    """Give the document's configuration, which is usable only without faults, and the result of reading it."""
     reading = Reading(path.parent, renamed=RENAMED)
     root = Table(data, "", reading)
 
@@ -187,7 +187,7 @@ def read(data: Mapping[str, Any], path: Path, environ: Mapping[str, str]) -> tup
 
 
 def _packaged(table: Table) -> "tuple[Mapping[str, Provider], Mapping[str, tuple[Rule, ...]], tuple[Path, ...]]":
-    """What `[plugins]` brings in: providers and rules by the provider's name, and the files of the packages."""
+    """Give the providers and rules that `[plugins]` adds, by the provider's name, and the packages' files."""
     settings = table.read_whole(PluginSettings())
     if not settings.enabled:
         return {}, {}, ()

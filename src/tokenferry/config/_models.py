@@ -18,7 +18,7 @@ _NAME: Final = keys_of(ModelSettings)["name"]
 
 
 def read_models(tables: Iterable[Table], providers: Mapping[str, Provider]) -> tuple[ModelSettings, ...]:
-    """Read `[[models]]`, and behind them the models that providers list themselves, for names that none of them has."""
+    """Read `[[models]]`, followed by models that providers list and that have no entry there."""
     models: dict[str, ModelSettings] = {}
     for table in tables:
         model = _model(table, providers)

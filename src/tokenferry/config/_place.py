@@ -1,4 +1,4 @@
-"""The place of config.toml: in the home, or at the target of a symbolic link there, as managers of dotfiles make."""
+"""The place of config.toml: in the home, or at the target of a symbolic link, as dotfile managers make it."""
 
 import os
 import stat
@@ -13,10 +13,10 @@ _MOST_LINKS: Final = 40
 
 
 def read_config_file(path: Path) -> bytes:
-    """The file's content; a symbolic link is followed once.
+    """Read the file; a symbolic link is followed once.
 
-    Raises `FileNotFoundError` if there is nothing of that name, `UnsafeFile` if anybody else could write the file, or
-    put another one in its place or in that of a folder on the way.
+    Raises `FileNotFoundError`, and `UnsafeFile` if another user can write or replace the file or a folder on the way to
+    it.
     """
     target = target_of(path)
     try:
@@ -30,7 +30,7 @@ def read_config_file(path: Path) -> bytes:
 
 
 def target_of(path: Path) -> Path:
-    """The file that is read and written: the path itself, or what a link there names. Raises `UnsafeFile`."""
+    """Give the file that is read and written: the path, or the target of a link there. Raises `UnsafeFile`."""
     depend_on("file", path)
     try:
         status = path.lstat()
@@ -52,7 +52,7 @@ def target_of(path: Path) -> Path:
 
 
 def _check_folders(path: Path) -> None:
-    """Raise `UnsafeFile` if another user could replace a folder on the way to a file, or a file in it."""
+    """Raise `UnsafeFile` if another user can replace the file or a folder on the way to it."""
     folder = Path(path.anchor)
     left = list(path.parts[1:-1])[::-1]
     links = 0

@@ -1,4 +1,4 @@
-"""Providers that installed packages declare: data alone, from packages that `[plugins] enabled` names."""
+"""Providers that installed packages declare as data, if `[plugins] enabled` names the package."""
 
 import re
 import tomllib
@@ -38,7 +38,7 @@ _SAID: Final = re.compile(
     r"[^$]*(?:`\$(?P<place>[^`]*)`)?\Z",
     re.DOTALL,
 )
-"""What msgspec says."""
+"""The messages of msgspec, and plainer ones for people."""
 _TYPES: Final = {
     "str": "text",
     "int": "a whole number",
@@ -50,7 +50,7 @@ _Kind = TypeVar("_Kind")
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
-    """A row of `[[providers.limits]]`: what an answer means."""
+    """A row of `[[providers.limits]]`: the meaning of an answer."""
 
     statuses: list[int]
     cause: str
@@ -63,7 +63,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Packaged(NamedTuple):
-    """What packages declare, by the provider's name, and the files that say so."""
+    """The declarations of packages, by the provider's name, and their files."""
 
     providers: Mapping[str, Provider]
     limit_rules: Mapping[str, tuple[Rule, ...]]
@@ -71,9 +71,10 @@ class Packaged(NamedTuple):
 
 
 def read_packages(table: Table, packages: Sequence[str], builtin: Mapping[str, Provider]) -> Packaged:
-    """Read the declaration of each package. No package is imported.
+    """Read the declaration of each package, without importing it.
 
-    What is wrong with one is a fault of `enabled` in `table`: its name, its file, or a provider that is built in.
+    A fault of a package is reported as a fault of `enabled` in `table`: a wrong name or file, or a provider that is
+    built in.
     """
     providers: dict[str, Provider] = {}
     rules: dict[str, tuple[Rule, ...]] = {}
@@ -94,7 +95,7 @@ def read_packages(table: Table, packages: Sequence[str], builtin: Mapping[str, P
 
 
 def _file_of(package: str) -> Path:
-    """The path of the package's declaration. Raises `ValueError`."""
+    """Give the path of the package's declaration. Raises `ValueError`."""
     try:
         found = distribution(package).files or []
     except (PackageNotFoundError, ValueError):
@@ -118,7 +119,7 @@ def _tables(file: Path) -> list[dict[str, Any]]:
 
 
 def _provider(data: dict[str, Any], builtin: Mapping[str, Provider]) -> tuple[Provider, tuple[Rule, ...]]:
-    """One declared provider with its rules. Raises `ValueError`."""
+    """Give one declared provider with its rules. Raises `ValueError`."""
     name = data.get("name")
     if unknown := sorted(set(data) - {*_TAKEN, *_MORE}):
         raise ValueError(
@@ -154,7 +155,7 @@ def _provider(data: dict[str, Any], builtin: Mapping[str, Provider]) -> tuple[Pr
 
 
 def _converted(key: str, value: object, kind: type[_Kind]) -> _Kind:
-    """The value as a `kind`. Raises `ValueError`, which names the fault and its place under `key`."""
+    """Convert the value to a `kind`. Raises `ValueError` with the fault and its place under `key`."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as fault:

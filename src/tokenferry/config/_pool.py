@@ -13,7 +13,7 @@ _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 
 
 def read_pool(table: Table, accounts: Table, providers: Mapping[str, Provider]) -> PoolSettings:
-    """Read `[pool]`, what `[accounts.NAME]` says differently of one account, and the caps of `[[providers]]`."""
+    """Read `[pool]`, the different settings of `[accounts.NAME]`, and the caps of `[[providers]]`."""
     settings = table.read(PoolSettings())
     caps = table.read(Caps())
     header = settings.affinity_header
@@ -30,7 +30,7 @@ def read_pool(table: Table, accounts: Table, providers: Mapping[str, Provider]) 
 
 
 def check_command(table: Table, command: Sequence[str]) -> None:
-    """Note a fault unless the program is one that is found by its name, or where it says."""
+    """Note a fault unless the program is found by its name or path."""
     if command and "/" in command[0] and not command[0].startswith("/"):
         table.problem("command", "must begin with the name of a program, or with an absolute path")
 

@@ -59,7 +59,7 @@ def read_providers(
 
 
 def _with_google_file(provider: Provider, config: Path) -> Provider:
-    """The provider with the absolute path of the file that it names, as seen from the configuration."""
+    """Give the provider with the absolute path of its file, relative to the configuration."""
     if provider.google_credentials in {None, "default"}:
         return provider
     named = Path(provider.google_credentials or "")
@@ -70,7 +70,7 @@ def _with_google_file(provider: Provider, config: Path) -> Provider:
 
 
 def _check_keys(table: Table, provider: Provider, keys: Mapping[str, ApiKey]) -> None:
-    """See to it that the provider's table names one way to a key at most, and one that it takes."""
+    """Note a fault unless the provider's table names at most one source of a key, and one that it accepts."""
     given = [
         name
         for name, is_given in (
@@ -98,7 +98,7 @@ def _note_format(table: Table, provider: Provider) -> None:
 
 
 def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey]) -> None:
-    """See to it that the account which the `api_key` makes can have a name of its own."""
+    """Note a fault if the account of the `api_key` can't have a name of its own."""
     name = provider.key_account
     if not ACCOUNT_NAME.fullmatch(name):
         table.problem("name", "with an api_key also names an account: letters, digits and . _ @ + - only")
@@ -109,7 +109,7 @@ def _check_account(table: Table, provider: Provider, keys: Mapping[str, ApiKey])
 
 
 def _api_key(table: Table, path: Path, environ: Mapping[str, str], *, is_enabled: bool) -> ApiKey | None:
-    """`api_key = "$VAR"` or the path of a 0600 file; never the key itself."""
+    """Read `api_key`: `"$VAR"` or the path of a 0600 file, never the key itself."""
     where = table.get(API_KEY, None)
     if where is None:
         return None

@@ -31,4 +31,4 @@ RENAMED: Final[Mapping[str, str]] = MappingProxyType(
         "store.share_accounts": "so wherever store.url is set; remove the key",
     }
 )
-"""Keys that tokenferry had, with what they are now. Each is a fault that says so."""
+"""Former keys, with their present names. Each is a fault that says the present name."""

@@ -1,4 +1,4 @@
-"""Every key of config.toml, by section: the source for reading, showing, `config init` and the description."""
+"""Every key of config.toml by section: for reading, showing, `config init` and the documentation."""
 
 from typing import Final
 
@@ -40,7 +40,7 @@ class Section(Struct, frozen=True):
     sentence: str
     keys: tuple[ConfigKey, ...]
     is_list: bool = False
-    """Whether there may be several, written [[so]]."""
+    """Whether it may occur several times, written `[[so]]`."""
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ _IPV6: Final = 6
 
 
 def read_server(table: Table) -> ServerSettings:
-    """Read `[server]` but for `log_level` and `timeouts`, which claude-code-mux keeps there."""
+    """Read `[server]` except `log_level` and `timeouts`, which claude-code-mux has there."""
     settings = table.read(ServerSettings())
     if (settings.tls_cert is None) != (settings.tls_key is None):
         table.problem("tls_cert", "and tls_key must be set together")

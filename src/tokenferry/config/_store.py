@@ -32,7 +32,7 @@ def read_store(table: Table) -> StoreSettings:
 
 
 def store_url_fault(url: str) -> str:
-    """Why a URL can't be used as `[store] url`; empty if it can. It repeats no part of the URL."""
+    """Say why a URL can't be used as `[store] url`; empty if it can. It quotes no part of the URL."""
     try:
         parts = urlsplit(url)
         asked = parse_qs(parts.query)

@@ -1,4 +1,4 @@
-"""What `config init` writes and `config schema` prints: every key, as it is declared."""
+"""The output of `config init` and `config schema`: every key, as it is declared."""
 
 from typing import Any, Final
 
@@ -21,12 +21,12 @@ _TYPES: Final[dict[str, dict[str, Any]]] = {
 
 
 def template() -> str:
-    """A configuration that sets nothing and shows every key, one a line, with its default and its meaning."""
+    """Give a configuration that sets nothing and shows every key, one a line, with its default and its meaning."""
     return "\n".join([_INTRODUCTION, *map(_lines, SECTIONS)])
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the file."""
+    """Give the JSON Schema (2020-12) of the file."""
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "tokenferry config.toml",

@@ -1,4 +1,4 @@
-"""TOML text as a table, or a plain sentence about its fault."""
+"""Parses TOML, or describes its fault in plain words."""
 
 import codecs
 import re
@@ -33,7 +33,7 @@ _REASONS: Final = {
     "Invalid initial character": "a key or table has no name there",
     "Invalid date": "a date or time does not exist",
 }
-"""What Python's parser says, and what a person reads instead."""
+"""The messages of Python's parser, and plainer ones for people."""
 
 
 def parse(content: bytes, path: Path) -> Fields:

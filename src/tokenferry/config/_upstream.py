@@ -8,7 +8,7 @@ _MUX_TIMEOUTS: Final = {"connect_timeout_ms": "connect_timeout", "api_timeout_ms
 
 
 def read_upstream(table: Table, timeouts: Table) -> UpstreamSettings:
-    """Read `[upstream]`, and `[server.timeouts]`, where claude-code-mux keeps two of its keys in milliseconds."""
+    """Read `[upstream]`, and `[server.timeouts]`, where claude-code-mux has two of its keys in milliseconds."""
     for former, key in _MUX_TIMEOUTS.items():
         table.former(timeouts, former, key, _seconds)
     settings = table.read(UpstreamSettings())

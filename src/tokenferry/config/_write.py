@@ -14,7 +14,7 @@ _CURE: Final = "change it where it comes from, and running gateways take that up
 
 
 def read_content(path: Path) -> bytes | None:
-    """The file's content, None if there is no file. Raises `UnsafeFile`."""
+    """Give the file's content; None if it is missing. Raises `UnsafeFile`."""
     try:
         return read_config_file(path)
     except FileNotFoundError:
@@ -22,11 +22,10 @@ def read_content(path: Path) -> bytes | None:
 
 
 def write_content(path: Path, content: bytes, expected: bytes | None, locks: Path, *, disk: Disk = DISK) -> None:
-    """Put the file's next content in place of what it was when it was read (None: there was no file).
+    """Replace the file's content, if it is still the one that was read (None: no file).
 
-    Whole or not at all; the file keeps its mode, a new one is 0600. Where the path is a symbolic link the file that it
-    names is written, and the link stays. Raises `Conflict` if it holds something else by
-    now, `StorageFailed` where it can't be written, `UnsafeFile`.
+    The write is atomic. The file keeps its mode; a new one is 0600. At a symbolic link its target is written. Raises
+    `Conflict` if the content has changed, `StorageFailed`, `UnsafeFile`.
     """
     check_writable(path)
     with FileLock(path, locks).held(_SECONDS):
@@ -43,7 +42,7 @@ def write_content(path: Path, content: bytes, expected: bytes | None, locks: Pat
 
 
 def check_writable(path: Path) -> None:
-    """Raise `StorageFailed` with the reason if the file can't be replaced where it lies, `UnsafeFile`."""
+    """Raise `StorageFailed` with the reason if the file can't be replaced, `UnsafeFile`."""
     path = target_of(path)
     folder = next(each for each in path.absolute().parents if each.exists())
     for place in (folder, path):

@@ -1,6 +1,6 @@
-"""Accounts that several hosts share: store, journal and locks over the tables of a database, and the local spill.
+"""Accounts that several hosts share: store, journal and locks in the tables of a database, and a local spill.
 
-Nothing here knows SQL. Safety does not depend on a lock: only the process that recorded the attempt presents a refresh
+Nothing here knows SQL. Safety doesn't depend on a lock: only the process that recorded the attempt presents a refresh
 token.
 """
 

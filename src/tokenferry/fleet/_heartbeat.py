@@ -11,16 +11,16 @@ from tokenferry.refresh import RefreshAttempt
 
 _EVERY: Final = 5.0
 _REPLAYS_EVERY: Final = 6
-"""Beats between two looks at what this host has and the database may lack."""
+"""Heartbeats between two checks of what a failover may have lost."""
 _WITHDRAWALS: Final = 12
-"""Beats for which an attempt of unknown outcome is withdrawn again: its commit may be late."""
+"""For how many heartbeats the withdrawal of an attempt is repeated, since its commit may be late."""
 
 
 class Heartbeat:
-    """Keeps this process's locks and attempts alive, and has what a failover lost put forward again.
+    """Renews this process's locks and attempts, and starts the replay of what a failover lost.
 
-    Its failure changes nothing by itself: locks and attempts lapse by the database's clock, and count here no longer
-    than since the last heartbeat was sent.
+    A failed heartbeat has no effect by itself: locks and attempts lapse by the database's clock, and here no later than
+    after the last heartbeat that was sent.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Heartbeat:
         self.offset = 0.0
         """Seconds that the database's clock is ahead of this host's."""
         self.sealed_with: str | None = None
-        """What seals accounts, as far as this process has heard; see `Epoch`."""
+        """The key that seals accounts, as last read; see `Epoch`."""
         self._reset()
         after_fork_in_child(self._reset)
 
@@ -54,7 +54,7 @@ class Heartbeat:
         self._beats = 0
 
     def start(self) -> None:
-        """Beat every 5 seconds, on a daemon thread; at once the first time, for a command doesn't last that long."""
+        """Send a heartbeat every 5 seconds on a daemon thread, the first one at once, since a command may be short."""
         self._thread.start(self._begin)
 
     def _begin(self) -> None:
@@ -62,36 +62,36 @@ class Heartbeat:
             self.beat()
 
     def hold(self, holder: str, sent: float) -> None:
-        """A lock was taken by a statement that was sent then (monotonic)."""
+        """Note that a lock was taken by a statement that was sent at this time (monotonic)."""
         self._deadlines[holder] = sent + LOCK_SECONDS
 
     def holds(self, holder: str) -> bool:
-        """Whether a lock is held for certain: no other process can have it."""
+        """Tell whether a lock is certainly held, so that no other process can have it."""
         return self._deadlines.get(holder, 0.0) > self._monotonic()
 
     def let_go(self, holder: str) -> None:
         self._deadlines.pop(holder, None)
 
     def keep(self, attempt: str) -> None:
-        """Keep an attempt alive until `drop`."""
+        """Renew an attempt until `drop`."""
         self._attempts.add(attempt)
 
     def drop(self, attempt: str) -> None:
         self._attempts.discard(attempt)
 
     def withdraw(self, name: str, attempt: RefreshAttempt) -> None:
-        """Remove an attempt that may be on record, of which nothing is sent."""
+        """Remove an attempt that may be recorded, and of which nothing is sent."""
         self._unsure[attempt.id] = name, attempt, _WITHDRAWALS
 
     def measure(self) -> Epoch:
-        """Ask for the epoch, and learn how far the clocks are apart. Raises `StorageFailed`."""
+        """Read the epoch, and measure the offset of the clocks. Raises `StorageFailed`."""
         epoch = self._tables.epoch()
         self.offset = epoch.now - self._now()
         self.sealed_with = epoch.sealed_with
         return epoch
 
     def beat(self) -> None:
-        """Do all of that once. Raises `StorageFailed`."""
+        """Do all of this once. Raises `StorageFailed`."""
         with self._guard:
             holders, attempts = tuple(self._deadlines), tuple(self._attempts)
             if holders or attempts:

@@ -12,14 +12,14 @@ from tokenferry.fleet._tables import Tables
 from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 
 _START_WITHIN: Final = 10.0
-"""Seconds from recording an attempt to its first byte. Part of what the hold-off waits for."""
+"""Seconds from the record of an attempt to its first byte. The hold-off includes them."""
 
 
 class FleetJournal:
-    """Attempts in rows that every host sees; their answers on this host's disk until they are published.
+    """Attempts in rows that every host sees; answers stay on this host's disk until they are published.
 
-    An attempt counts as sent from its record on. Whether a byte left, and the answer, is known to its own host alone.
-    One of another host whose heartbeat ended is `orphaned`: its host may be gone, or cut off and come back.
+    An attempt counts as sent from its record on. Only its own host knows whether a byte was sent, and the answer. An
+    attempt of another host whose heartbeat has ended is `orphaned`: the host may be gone, or cut off for a while.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class FleetJournal:
         return attempt
 
     def begin(self, name: str, attempt: RefreshAttempt, *, replaces: str | None = None) -> None:
-        """Record the attempt on this host's disk, then for everybody.
+        """Record the attempt on this host's disk, then in the database.
 
-        Raises `Conflict`, `RefreshBusy` while a restart or failover of the database is waited out, `StorageFailed`
-        and what writing to the disk raises; then nothing may be sent.
+        Raises `Conflict`, `RefreshBusy` in the hold-off after a restart or failover of the database, `StorageFailed`,
+        and the errors of writing to the disk; then nothing may be sent.
         """
         self._spill.begin(name, attempt)
         self._recorded_at[name] = self._monotonic()
@@ -76,7 +76,7 @@ class FleetJournal:
         self._heartbeat.keep(attempt.id)
 
     def sending(self, name: str, attempt: RefreshAttempt, at: float) -> None:
-        """Note that bytes may leave from now on. Raises `StorageFailed` if the record is too old for that."""
+        """Note that bytes may be sent from now on. Raises `StorageFailed` if the record is too old for that."""
         if self._monotonic() - self._recorded_at[name] > _START_WITHIN:
             raise StorageFailed(
                 f"account {name!r}: nothing was sent, for more than {_START_WITHIN:.0f} s passed since the attempt was "
@@ -95,7 +95,10 @@ class FleetJournal:
         self._tables.mark(name, attempt.id, state)
 
     def close(self, name: str, attempt: RefreshAttempt) -> None:
-        """Forget the attempt. An answer and a denial stay on this host's disk: a failover may lose what followed."""
+        """Remove the attempt.
+
+        An answer or denial stays on this host's disk, since a failover may lose what followed.
+        """
         self._heartbeat.drop(attempt.id)
         noted = self._spill.find(name, attempt.id)
         is_over = noted is not None and noted.answer is None and noted.state != "denied"

@@ -16,10 +16,10 @@ SERVE_STALE: Final = 900.0
 
 
 class AccountMirror:
-    """The accounts as this process knows them: a `Mirror`. What is sealed stays sealed in it.
+    """The accounts as this process knows them: a `Mirror`. Sealed documents stay sealed in it.
 
-    Until its first `refresh` every method asks the store. A gateway hears of changes by `follow`; any other process
-    asks at each `stamps`. While the database is away what was read last counts, for `serve_stale` seconds.
+    Before the first `refresh` every method asks the store. A gateway learns of changes through `follow`; other
+    processes ask at each `stamps`. While the database is away the last content is used, for `serve_stale` seconds.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class AccountMirror:
         self._is_followed, self._is_due = False, True
 
     def follow(self, follow: Follow) -> None:
-        """Have `follow` say when accounts have changed, if it can."""
+        """Let `follow` report changed accounts, if it can."""
         self._is_followed = follow("accounts", self.refresh, self.forget)
         self._is_due = True  # something may have changed just before
 
     def notify(self, changed: Callable[[], object]) -> None:
-        """Have `changed` called, on another thread, after each change that was read."""
+        """Ask for a call of `changed`, on another thread, after each change that was read."""
         self._changed = changed
 
     def refresh(self) -> None:
-        """Read what has changed since the last time. Raises `StorageFailed`."""
+        """Read the changes since the last time. Raises `StorageFailed`."""
         with self._reading:
             before = self._rows or {}
             self._is_due = False
@@ -70,13 +70,13 @@ class AccountMirror:
             self._changed()
 
     def wrote(self) -> None:
-        """Show what this process has written, at once if the database can say it."""
+        """Show what this process has written, at once if the database can report it."""
         if self._rows is not None:
             with suppress(StorageFailed):
                 self.refresh()
 
     def forget(self) -> None:
-        """Give nothing more: what was changed since is unknown."""
+        """Serve nothing any more, because later changes are unknown."""
         self._rows, self._is_stale = {}, True
         self._changed()
 

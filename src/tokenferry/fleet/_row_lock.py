@@ -20,10 +20,10 @@ _POLL_LONGEST: Final = 1.0
 
 
 class RowLock:
-    """A lock as a row with an expiry, which works through any pooler and outlives no holder by more than 20 seconds.
+    """A lock as a row with an expiry. It works through any pooler, and lapses 20 seconds after its holder's end.
 
-    It spares work; that no refresh token is presented twice rests on the attempt's record alone. Each time it is
-    taken it has another holder's name, so no process renews or releases what another one took over.
+    It only saves work: the attempt's record alone ensures that no refresh token is presented twice. Each acquisition
+    has another holder's name, so that no process renews or releases a lock that another one has taken over.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class RowLock:
         self._program = ""
         self._pause = _POLL_FIRST
         self._next = 0.0
-        """When it is asked for next (monotonic): whoever waits does so in many slices, and asks ever more rarely."""
+        """When to ask next (monotonic). A waiter asks less and less often."""
 
     def try_acquire(self) -> str | None:
-        """Take it if it is free; gives the program that has it otherwise. Raises `StorageFailed`."""
+        """Take the lock if it is free; otherwise give its holder. Raises `StorageFailed`."""
         holder = secrets.token_hex(8)
         sent = self._monotonic()
         program = self._tables.take(
@@ -54,7 +54,7 @@ class RowLock:
         return program
 
     def acquire(self, timeout: float) -> None:
-        """Take the lock, waiting `timeout` seconds at most. Raises `LockTimeout`, and `StorageFailed`."""
+        """Take the lock, waiting up to `timeout` seconds. Raises `LockTimeout`, `StorageFailed`."""
         self._heartbeat.start()
         deadline = self._monotonic() + timeout
         while True:
@@ -72,11 +72,11 @@ class RowLock:
             time.sleep(max(0.0, min(deadline, self._next) - now))
 
     def is_still_ours(self) -> bool:
-        """Whether it is held, and can't have lapsed."""
+        """Tell whether it is held, and can't have lapsed."""
         return bool(self._holder) and self._heartbeat.holds(self._holder)
 
     def release(self) -> None:
-        """Let go; harmless when it isn't held. Where the database is away it lapses by itself."""
+        """Release it; do nothing if it isn't held. While the database is away it lapses by itself."""
         holder, self._holder = self._holder, ""
         if holder:
             self._heartbeat.let_go(holder)

@@ -8,16 +8,16 @@ from tokenferry.stores import DISK, Disk, Seal
 
 _SUFFIX: Final = ".attempt"
 _SEPARATOR: Final = "~"
-"""No account's name has it."""
+"""A character that no account's name contains."""
 _KEPT: Final = 600.0
-"""Seconds for which answers of another token family stay: a failover may lose the login that replaced it."""
+"""Seconds for which answers of another token family are kept, since a failover may lose the login that replaced it."""
 
 
 class Spill:
-    """The attempts of this host with their answers, on its own disk before the database has them: sealed, and fsynced.
+    """This host's attempts and their answers on its own disk: sealed, synced, and written before the database has them.
 
-    It outlives the publication of an answer, which a failover may lose: an entry is dropped when a token that doesn't
-    follow from it is presented ten minutes later. An entry is a file of a `FileJournal`, named by account and attempt.
+    An answer outlives its publication, which a failover may lose. An entry is dropped when a token that doesn't follow
+    from it is presented ten minutes later. An entry is a file of a `FileJournal`, named by account and attempt.
     """
 
     def __init__(self, folder: Path, *, seal: Seal, disk: Disk = DISK) -> None:
@@ -26,11 +26,11 @@ class Spill:
         self._journal = FileJournal(folder, disk=disk, seal=seal)
 
     def accounts(self) -> frozenset[str]:
-        """Those with an entry."""
+        """Give the accounts with an entry."""
         return frozenset(name.partition(_SEPARATOR)[0] for name in self._entries())
 
     def attempts(self, account: str) -> list[RefreshAttempt]:
-        """The account's entries. Raises what reading a journal does."""
+        """Give the account's entries. Raises the errors of reading a journal."""
         found = (self._journal.attempt(name) for name in self._entries() if name.startswith(account + _SEPARATOR))
         return [attempt for attempt in found if attempt is not None]
 
@@ -56,7 +56,7 @@ class Spill:
         self._journal.mark(_name(account, attempt.id), attempt, state)
 
     def rewrite(self, account: str, key: SealKey | None) -> None:
-        """Seal the account's answers with this key, or write them in clear. Raises what `attempts` does."""
+        """Seal the account's answers with this key, or write them unencrypted. Raises what `attempts` does."""
         for name in self._entries():
             if name.startswith(account + _SEPARATOR):
                 self._journal.rewrite(name, key)
@@ -65,7 +65,7 @@ class Spill:
         self._journal.forget(_name(account, attempt))
 
     def forget(self, account: str) -> None:
-        """Drop the entries of an account that is no more."""
+        """Remove the entries of a removed account."""
         for name in self._entries():
             if name.startswith(account + _SEPARATOR):
                 self._journal.forget(name)

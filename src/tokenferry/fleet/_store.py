@@ -44,9 +44,10 @@ _APPEARS_EVERY: Final = 30.0
 
 
 class FleetStore:
-    """One row per account, whose body is the very bytes that a file would have, sealed unless `unsealed` is allowed.
+    """One row per account, with the same bytes as a file: sealed unless `unsealed` is allowed.
 
-    Each process keeps the rows that it read last: with the spill they are the copies that a failover can't lose.
+    Each process keeps the rows that it read last. Together with the spill they are the copies that a failover can't
+    lose.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class FleetStore:
         is_gone: Callable[[ProcessIdentity], bool] = ProcessIdentity.is_gone,
         host: str = "",
     ) -> None:
-        """`host` is this host's name in the database, which hears by it what this host can open; empty: it doesn't."""
+        """`host` is this host's name in the database, which records the keys that it can open; empty for no record."""
         self._tables = tables
         self._seal = seal
         self._spill = spill
@@ -71,7 +72,7 @@ class FleetStore:
         self._is_gone = is_gone
         self._known: dict[str, AccountRecord] = {}
         self._unreadable: set[str] = set()
-        """Accounts whose entries in the spill couldn't be put forward, and were logged."""
+        """Accounts whose spill entries couldn't be replayed, and were logged."""
         self._host = host
         self._appeared: tuple[HostKeys, float] | None = None
         self.heartbeat = Heartbeat(tables, self.replay, self._appear, monotonic=monotonic, now=now)
@@ -82,7 +83,7 @@ class FleetStore:
         return self._seal
 
     def names(self) -> list[str]:
-        """The accounts, sorted. Raises `StorageFailed`."""
+        """Give the accounts, sorted. Raises `StorageFailed`."""
         return self._tables.names()
 
     def place(self, name: str) -> str:
@@ -93,13 +94,13 @@ class FleetStore:
         return self.document_of(self._record(name))
 
     def header(self, name: str) -> Header | None:
-        """What is in clear of a sealed document; None for one that isn't sealed."""
+        """Give the unencrypted part of a sealed document; None if it isn't sealed."""
         return self.header_of(self._record(name))
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
-        """Replace the document if its generation is still `expected`. Raises `Conflict`, `StorageFailed`, `UsageError`.
+        """Replace the document if its generation is still `expected`.
 
-        `StorageFailed` leaves open whether it was replaced.
+        Raises `Conflict`, `StorageFailed`, `UsageError`. After `StorageFailed` it is unknown whether it was replaced.
         """
         if new is None:
             is_done = self._tables.remove(name, expected) if expected is not None else name not in self.names()
@@ -115,19 +116,19 @@ class FleetStore:
         self.mirror.wrote()
 
     def publish(self, name: str, expected: int, new: Document, presented: str) -> None:
-        """Put a renewed token in the place of the one that was presented (sha256), and of no other.
+        """Replace the presented refresh token (sha256) by the renewed one, and no other.
 
-        A generation alone doesn't say that: after a failover it may be another document's. Raises what `swap` does.
+        The generation isn't enough: after a failover it may belong to another document. Raises what `swap` does.
         """
         if not self._tables.replace(self._closed(replace(new, generation=expected + 1)), expected, presented):
             raise Conflict(f"{self.place(name)} was changed by another program; nothing was written")
         self.mirror.wrote()
 
     def reseal(self, name: str, key: SealKey | None, *, accept_clear: bool = False) -> bool:
-        """Seal the account's row with this key, or write it in clear; False if it is so. Only under `exclusive(name)`.
+        """Seal the account's row with this key, or write it unencrypted; False if it is so already.
 
-        Raises `Conflict` where another program wrote it at that moment, and what `read` does, but not for one in clear
-        that is accepted.
+        Needs `exclusive(name)`. Raises `Conflict` if another program wrote it at the same time, and what `read` does,
+        except for an accepted unencrypted one.
         """
         row = self._record(name)
         header = self.header_of(row)
@@ -142,7 +143,7 @@ class FleetStore:
         return True
 
     def can_open(self, epoch: Epoch) -> frozenset[str]:
-        """What this host can open of the keys that the database and its own marker name; `CLEAR` where that counts."""
+        """Give those keys of the database and of this host's marker that are here; `CLEAR` if unencrypted."""
         named = {epoch.sealed_with, epoch.next_key}
         with suppress(CorruptFile, UnsafeFile):  # of the marker; `doctor` reports it
             named |= {key for key, _ in getattr(self._seal.marker(), "keys", ())}
@@ -150,7 +151,7 @@ class FleetStore:
         return keys | {CLEAR} if self._unsealed else keys
 
     def _appear(self, epoch: Epoch) -> None:
-        """Say what this host can open: when that has changed, and every half minute."""
+        """Record the keys that this host has: after a change, and every half minute."""
         if not self._host:
             return
         own = HostKeys(self._host, socket.gethostname()[:80], self.can_open(epoch))
@@ -160,7 +161,7 @@ class FleetStore:
             self._appeared = own, self._monotonic()
 
     def discard(self, name: str) -> None:
-        """Remove a document that can't be read. Raises `Conflict` if it can."""
+        """Remove a document that can't be read. Raises `Conflict` for a readable one."""
         try:
             self.read(name)
         except (CorruptFile, UnsafeFile):
@@ -172,7 +173,7 @@ class FleetStore:
             raise Conflict(f"{self.place(name)} can be read; remove it by its generation")
 
     def lock(self, name: str) -> RowLock:
-        """A new lock object for the account, not yet held."""
+        """Give a new lock of the account, not yet held."""
         return RowLock(name, self._tables, self.heartbeat, monotonic=self._monotonic)
 
     def exclusive(self, name: str, timeout: float) -> AbstractContextManager[None]:
@@ -180,16 +181,16 @@ class FleetStore:
         return held(self.lock(name), timeout)
 
     def stamps(self) -> Mapping[str, Order]:
-        """By account, a value that changes whenever its document does."""
+        """Give, by account, a value that changes whenever its document does."""
         self.heartbeat.start()
         return self._tables.stamps()
 
     def replay(self) -> None:
-        """Put forward what this host has and the database may lack; harmless at any time.
+        """Write again what this host has and a failover may have lost. Safe at any time. Raises `StorageFailed`.
 
-        Documents that this process read, then answers and attempts in the spill whose token is still the account's. Of
-        attempts whose process is gone everybody learns what became of them. An account that can't be read is logged,
-        and left. Raises `StorageFailed`.
+        These are documents that this process read, then answers and attempts in the spill whose token is still the
+        account's. The outcome of attempts whose process has ended is recorded. An account that can't be read is logged
+        and left out.
         """
         stamps = self._tables.stamps() if self._known else {}
         for record in list(self._known.values()):
@@ -216,7 +217,7 @@ class FleetStore:
                 self._tables.reassert(name, replace(attempt, state="open") if attempt.state == "begun" else attempt)
 
     def _concluded(self, name: str, attempt: RefreshAttempt) -> RefreshAttempt:
-        """The attempt; one whose process is gone was never sent, or its answer is lost, and everybody learns which."""
+        """Give the attempt; if its process has ended, record that it was never sent, or that its answer is lost."""
         if attempt.answer is None and attempt.state in {"begun", "open"} and self._is_gone(attempt.process):
             attempt = replace(attempt, state="closed" if attempt.state == "begun" else "uncertain")
             self._spill.mark(name, attempt, attempt.state)
@@ -227,7 +228,7 @@ class FleetStore:
         return attempt
 
     def _put_answer_forward(self, row: AccountRecord, attempts: Sequence[RefreshAttempt]) -> bool:
-        """Publish the answer to a presentation of the row's token; tells whether there was one."""
+        """Publish the answer to a presentation of the row's token; tell whether there was one."""
         for attempt in attempts:
             if attempt.answer is None or attempt.token != row.refresh or attempt.state in {"answered", "uncertain"}:
                 continue
@@ -245,12 +246,12 @@ class FleetStore:
         return row
 
     def remember(self, row: AccountRecord) -> None:
-        """Keep the row, unless a later one was read: that one is put forward if a failover lost it."""
+        """Keep the row. If a later one was read before, a failover has lost that, and it is written again."""
         if (known := self._known.get(row.name)) is None or row.order >= known.order:
             self._known[row.name] = row
 
     def header_of(self, row: AccountRecord) -> Header | None:
-        """What is in clear of a row's document."""
+        """Give the unencrypted part of a row's document."""
         sealed = self._parsed(row)
         return None if sealed is None else sealed.header
 
@@ -295,7 +296,7 @@ class FleetStore:
         return _record_of(document, key, epoch)
 
     def _named(self, own: SealKey | None) -> SealKey | None:
-        """The key that the database names; this host's own where there is none, or where it can't be had."""
+        """Give the key that the database names; this host's own if it names none or can't be asked."""
         named = self.heartbeat.sealed_with
         if named is None or (own is None and not self._unsealed):
             return own
@@ -314,6 +315,6 @@ def _record_of(document: Document, key: SealKey | None, epoch: int = 0) -> Accou
 
 
 def _presentable(credential: Credential) -> str | None:
-    """The sha256 of the refresh token, where there is one."""
+    """Give the sha256 of the refresh token; None without one."""
     is_renewed = isinstance(credential, OAuthToken) and credential.refresh is not None
     return credential.refresh.sha256 if is_renewed else None  # type: ignore[union-attr]  # it was seen

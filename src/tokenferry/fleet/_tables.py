@@ -1,4 +1,4 @@
-"""What the store of a fleet asks its database: each method is one transaction, whose outcome may stay unknown."""
+"""The database operations of a fleet's store: each method is one transaction, whose outcome may stay unknown."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
@@ -9,26 +9,26 @@ from tokenferry.refresh import AttemptState, RefreshAttempt, RefreshFailure
 from tokenferry.secret import HiddenBytes
 
 LOCK_SECONDS: Final = 20.0
-"""How long a lock or an attempt counts as alive without a heartbeat."""
+"""Seconds without a heartbeat after which a lock or an attempt lapses."""
 MOST_APART: Final = 300.0
-"""Seconds that a host's clock and the database's may be apart where a login is refreshed."""
+"""The greatest difference between a host's clock and the database's, in seconds, at which logins are refreshed."""
 CLEAR: Final = "clear"
-"""Stands in the place of a key's id where accounts are in clear."""
+"""Used in place of a key's id if accounts are unencrypted."""
 HOST_SECONDS: Final = 600.0
-"""How long a host counts as live after its last heartbeat."""
+"""Seconds after its last heartbeat for which a host counts as live."""
 HOLD_OFF: Final = 90.0
-"""Seconds after a restart or failover in which no attempt begins: what was lost is put forward again in that time."""
+"""Seconds after a restart or failover in which no attempt begins, so that hosts can write again what was lost."""
 
 
 Order: TypeAlias = tuple[int, int, int]
-"""Epoch of the last write, `added`, generation."""
+"""The epoch of the last write, `added`, and the generation."""
 
 
 class AccountRecord(Struct, frozen=True):
     """A row of `accounts`. `refresh` is the sha256 of the refresh token, `epoch` that of the last write.
 
-    Rows are ordered: after a failover that lost writes the database may hold an older one. `added` is higher for an
-    account that got the name of one that was removed.
+    Rows are ordered, since a failover that lost writes may bring an older one back. `added` is higher for an account
+    with the name of a removed one.
     """
 
     name: str
@@ -44,7 +44,7 @@ class AccountRecord(Struct, frozen=True):
 
 
 class AttemptRecord(Struct, frozen=True):
-    """A row of `attempts`: `lapsed` without a heartbeat, or `forgotten` by an operator with its host."""
+    """A row of `attempts`: `lapsed` without a heartbeat, `forgotten` if an operator forgot its host."""
 
     attempt: RefreshAttempt
     is_lapsed: bool = False
@@ -56,17 +56,17 @@ class Epoch(Struct, frozen=True):
 
     number: int
     hold_off: float
-    """Seconds until attempts may begin; 0 when they may."""
+    """Seconds until attempts may begin; 0 if they may begin now."""
     now: float
     """The database's clock, in seconds since 1970 UTC."""
     sealed_with: str | None = None
-    """The id of the key that seals accounts, or `CLEAR`; None if no host has said it yet."""
+    """The id of the key that seals accounts, or `CLEAR`; None if no host has set it yet."""
     next_key: str | None = None
-    """What is to seal them once every live host can open it."""
+    """The key that will seal them once every live host has it."""
 
 
 class HostKeys(Struct, frozen=True):
-    """A live host: its name in the database and that of its machine, and which keys (`CLEAR` too) it can open."""
+    """A live host: its names in the database and of its machine, and the keys (or `CLEAR`) that it has."""
 
     name: str
     label: str
@@ -77,14 +77,14 @@ class HostKeys(Struct, frozen=True):
 
 
 class SharedKey(Struct, frozen=True):
-    """Which key seals the accounts, which is to follow, and which live hosts can't open what."""
+    """The key that seals the accounts, the proposed next one, and the live hosts that lack one."""
 
     sealed_with: str | None = None
     next_key: str | None = None
     hosts: tuple[HostKeys, ...] = ()
 
     def lines(self) -> list[str]:
-        """Sentences without a full stop; the first says what seals the accounts."""
+        """Give sentences without a full stop; the first names the key that seals the accounts."""
         now = {None: "no key is named yet", CLEAR: "off"}.get(self.sealed_with, f"key {self.sealed_with}")
         found = [now if self.next_key is None else f"{now}; to follow: {self.next_key}"]
         for key in filter(None, (self.sealed_with, self.next_key)):
@@ -93,7 +93,7 @@ class SharedKey(Struct, frozen=True):
         return found
 
     def lacking(self, key: str) -> list[HostKeys]:
-        """The live hosts that can't open it."""
+        """Give the live hosts that lack the key."""
         return [host for host in self.hosts if key not in host.opens]
 
     def to_json(self) -> dict[str, Any]:
@@ -102,49 +102,51 @@ class SharedKey(Struct, frozen=True):
 
 
 class Tables(Protocol):
-    """All methods raise `StorageFailed` where the database can't be asked, or a commit's outcome is unknown."""
+    """The operations. All raise `StorageFailed` if the database is away or a commit's outcome is unknown."""
 
     def account(self, name: str) -> AccountRecord | None: ...
     def accounts(self, names: Collection[str]) -> Sequence[AccountRecord]: ...
     def names(self) -> list[str]: ...
 
     def stamps(self) -> Mapping[str, Order]:
-        """The order of every account's row. Asks for them only when one was changed."""
+        """Give the order of every account's row. Asks for them only after a change."""
         ...
 
     def insert(self, record: AccountRecord) -> None:
-        """Add an account in the present epoch. Raises `Conflict` for a name that is taken, `UsageError` for a twin."""
+        """Add an account in the present epoch.
+
+        Raises `Conflict` for a name that is taken, `UsageError` for one that differs only in case.
+        """
         ...
 
     def replace(self, record: AccountRecord, expected: int, presented: str | None = None) -> bool:
-        """Replace the row of that generation; with `presented` only if its refresh token is still that one (sha256).
+        """Replace the row of that generation; with `presented`, only if its refresh token is still that one (sha256).
 
-        An epoch of 0 stands for the present one.
+        An epoch of 0 means the present one.
         """
         ...
 
     def put_forward(self, record: AccountRecord) -> bool:
-        """Replace an older row by one that this process saw before a failover lost it."""
+        """Replace an older row by one that this process read before a failover lost it."""
         ...
 
     def remove(self, name: str, expected: int | None) -> bool:
-        """Remove the row of that generation; None for whichever there is."""
+        """Remove the row of that generation; None for any generation."""
         ...
 
     def attempt(self, name: str) -> AttemptRecord | None: ...
 
     def begin(self, name: str, attempt: RefreshAttempt, replaces: str | None) -> None:
-        """Record an attempt in place of the one seen, if the account has that refresh token still.
+        """Record an attempt in place of the one that was read, if the account still has that refresh token.
 
-        Raises `Conflict` otherwise, and `RefreshBusy` in the hold-off of an epoch, and where the clocks are too far
-        apart.
+        Raises `Conflict` otherwise, and `RefreshBusy` in the hold-off of an epoch, and if the clocks are too far apart.
         """
         ...
 
     def reassert(self, name: str, attempt: RefreshAttempt) -> None:
-        """Record an attempt that a failover may have lost, if its token is still the account's.
+        """Record an attempt again that a failover may have lost, if its token is still the account's.
 
-        One on record stays that counts as many presentations of that token.
+        A recorded attempt that counts as many presentations of that token is kept.
         """
         ...
 
@@ -159,46 +161,46 @@ class Tables(Protocol):
         ...
 
     def take(self, name: str, holder: str, program: str) -> str | None:
-        """Take a lock that is free or whose holder has lapsed. Gives the program that has it, None if this does."""
+        """Take a lock that is free or has lapsed. Gives its holder if another program has it, else None."""
         ...
 
     def release(self, name: str, holder: str) -> None: ...
 
     def renew(self, holders: Collection[str], attempts: Collection[str]) -> frozenset[str]:
-        """Keep locks and attempts alive; gives the holders that still have theirs. It takes no lock back."""
+        """Renew locks and attempts; give the holders that still have theirs. A lost lock isn't taken again."""
         ...
 
     def epoch(self) -> Epoch:
-        """The present epoch; begins one where the server was started since."""
+        """Give the present epoch; begin one if the server was restarted."""
         ...
 
     # -- the sealing key
 
     def appear(self, host: HostKeys) -> None:
-        """Say that the host is live, and what it can open."""
+        """Record that the host is live, and the keys that it has."""
         ...
 
     def hosts(self) -> Sequence[HostKeys]:
-        """The live ones, by name."""
+        """Give the live hosts, by name."""
         ...
 
     def propose(self, key: str) -> None:
-        """Say what is to seal accounts next. Nothing is sealed with it yet."""
+        """Record the next key. Nothing is sealed with it yet."""
         ...
 
     def adopt(self, key: str) -> bool:
-        """Have the proposed key seal accounts, unless a live host can't open it; tells whether it does."""
+        """Let the proposed key seal accounts, unless a live host lacks it; tell whether it does."""
         ...
 
 
 def shared_key(tables: Tables) -> SharedKey:
-    """Ask for it. Raises `StorageFailed`."""
+    """Read the shared key. Raises `StorageFailed`."""
     epoch = tables.epoch()
     return SharedKey(epoch.sealed_with, epoch.next_key, tuple(tables.hosts()))
 
 
 def withdraw(tables: Tables, name: str, attempt: RefreshAttempt) -> None:
-    """Take back an attempt that was never sent; that an earlier one may have been stays on record."""
+    """Remove an attempt that was never sent; the record of an earlier one that may have been sent stays."""
     if attempt.tries > 1:
         tables.mark(name, attempt.id, "closed")
     else:

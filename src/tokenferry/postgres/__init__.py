@@ -1,4 +1,4 @@
-"""The store of several hosts in PostgreSQL. Imported only where `[store] url` names one: `psycopg` is an extra."""
+"""The store of several hosts in PostgreSQL. Imported only if `[store] url` is set: `psycopg` is an extra."""
 
 from tokenferry.postgres._connections import ConnectionPool, PostgresConnection, ServerFacts
 from tokenferry.postgres._database import PostgresDatabase

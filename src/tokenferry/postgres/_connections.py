@@ -30,12 +30,12 @@ _Value = TypeVar("_Value")
 
 CONNECT_SECONDS: Final = 5
 ANSWER_SECONDS: Final = 15.0
-"""The longest that one statement takes. A server that is frozen keeps its connections, and answers none."""
+"""The time limit of one statement: a frozen server keeps its connections open, and answers none."""
 GLANCE_SECONDS: Final = 3.0
-"""The same of one that only shows whether the server is there."""
+"""The time limit of a statement that only checks whether the server answers."""
 _WAIT: Final = 5.0
 _IDLE: Final = 1.0
-"""Seconds for which a connection lay idle, after which it is tried before use."""
+"""Seconds without use after which a connection is tested before it is used."""
 _FOR_CLIENTS: Final = (
     "this gateway's database can't be used now; try again soon (for its operator: tokenferry store status)"
 )
@@ -72,10 +72,10 @@ class PostgresRow:
 
 
 class PostgresConnection(Connection[PostgresRow]):
-    """A connection that is closed where a statement isn't answered in time; that raises `OperationalError`."""
+    """A connection that is closed if a statement takes too long, which raises `OperationalError`."""
 
     answer_within = ANSWER_SECONDS
-    """In seconds. The server's own limit of a statement, where there is one, must be shorter."""
+    """In seconds. A limit of statements at the server must be shorter."""
 
     def wait(self, gen: Generator[Any, Any, _Value], *arguments: Any, **options: Any) -> _Value:
         return super().wait(self._bounded(gen), *arguments, **options)
@@ -96,28 +96,28 @@ class PostgresConnection(Connection[PostgresRow]):
 
 
 _APART: Final = 30.0
-"""Seconds between two clocks that are worth a word."""
+"""The difference of two clocks that is reported, in seconds."""
 
 
 class ServerFacts(Struct, frozen=True):
-    """What a connection says about the server behind it."""
+    """What a connection reports about its server."""
 
     version: int
-    """As in 150018."""
+    """Such as 150018."""
     is_pooled: bool
-    """Whether a pooler stands between: one connection may be on another backend in each transaction."""
+    """Whether a pooler is between, so that each transaction may have another backend."""
     is_standby: bool
     standbys: str
-    """The servers that have a commit before it is reported, as `synchronous_standby_names` says."""
+    """The servers that have a commit before it is reported: `synchronous_standby_names`."""
     clock: float
     """Seconds since 1970 UTC."""
     started: str
-    """When the server was started, in its own words: another time is another server, or a restart."""
+    """When the server was started, in its own format. Another value means another server, or a restart."""
     is_writable: bool
-    """Whether this role may write tokenferry's tables, if there are any."""
+    """Whether this role may write tokenferry's tables, if they exist."""
 
     def clocks_apart(self, now: float) -> str:
-        """Say how far this host's clock is from the server's, and what follows; empty up to 30 seconds."""
+        """Say how far the two clocks differ, and the consequence; empty up to 30 seconds."""
         apart = abs(self.clock - now)
         if apart <= _APART:
             return ""
@@ -128,12 +128,12 @@ class ServerFacts(Struct, frozen=True):
 class ConnectionPool:
     """Connections to one database, made on demand, and again after a fork. Thread-safe.
 
-    Not `psycopg_pool`: its clients wait out their time while the server refuses, and learn no reason. All methods
-    raise `StorageFailed` with the reason.
+    Not `psycopg_pool`: its clients wait for the whole time-out while the server refuses connections, and learn no
+    reason. All methods raise `StorageFailed` with the reason.
     """
 
     def __init__(self, settings: StoreSettings, *, url: str | None = None) -> None:
-        """`url` stands before that of the settings: for what only the owner of the tables may do."""
+        """`url` replaces that of the settings, for operations that need the owner of the tables."""
         self._conninfo = url or settings.url or ""
         self._password_file: Path | None = settings.password_file
         parts = conninfo_of(self._conninfo)
@@ -154,11 +154,10 @@ class ConnectionPool:
 
     @contextlib.contextmanager
     def lease(self, answer_within: float = ANSWER_SECONDS) -> Iterator[PostgresConnection]:
-        """Use a connection; it is in no transaction. Waits 5 s at most for one that others use.
+        """Use a connection outside a transaction. Waits up to 5 s for one that is in use.
 
-        `answer_within` is how many seconds a statement may take before the server counts as away.
-
-        Raises `Conflict` for a row that must be unique, `TryLater` for a statement or a lock that took too long.
+        After `answer_within` seconds of a statement the server counts as away. Raises `Conflict` if a unique value
+        exists already, `TryLater` if a statement or a lock took too long.
         """
         with self.faults():
             if not self._slots.acquire(timeout=_WAIT):
@@ -176,7 +175,7 @@ class ConnectionPool:
                 self._slots.release()
 
     def connect(self) -> PostgresConnection:
-        """Make a connection of the caller's own, which the caller closes."""
+        """Make a connection that the caller closes."""
         with self.faults():
             options = dict(_OPTIONS)
             if self._password_file is not None:
@@ -193,7 +192,7 @@ class ConnectionPool:
             return connection
 
     def facts(self) -> ServerFacts:
-        """Ask the server what it is."""
+        """Ask the server about itself."""
         with self.lease() as connection:
             row = connection.execute(
                 "SELECT current_setting('server_version_num')::int, pg_backend_pid(), pg_is_in_recovery(), "
@@ -206,7 +205,7 @@ class ConnectionPool:
             return ServerFacts(version, pid != connection.info.backend_pid, *rest)
 
     def close(self) -> None:
-        """Close idle ones; the others as they are given back. Harmless when they are closed."""
+        """Close idle connections now, and the others when they are returned. A second call does nothing."""
         self._is_closed = True
         self._close_idle()
 
@@ -231,7 +230,7 @@ class ConnectionPool:
 
     @contextlib.contextmanager
     def faults(self) -> Iterator[None]:
-        """Raise errors of ours in place of the driver's."""
+        """Raise our errors in place of the driver's."""
         try:
             yield
         except psycopg.Error as fault:
@@ -257,7 +256,7 @@ class ConnectionPool:
 
 
 def conninfo_of(url: str) -> dict[str, Any]:
-    """The parts of a URL. Raises `ConfigError` for one that libpq can't read."""
+    """Give the parts of a URL. Raises `ConfigError` for one that libpq can't read."""
     try:
         return dict(conninfo_to_dict(url))
     except psycopg.ProgrammingError as fault:

@@ -24,7 +24,7 @@ _DAYS_AHEAD: Final = 2
 
 
 class PostgresTransaction:
-    """Statements with `?` for each value, in one transaction."""
+    """Statements with `?` as the place of each value, in one transaction."""
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
@@ -40,14 +40,13 @@ class PostgresTransaction:
 class PostgresDatabase:
     """The `Database` of state or ledger in PostgreSQL. Thread-safe.
 
-    Without a watch every method but `close` asks the server.
-
-    One writes at a time in an area, as on SQLite: a transaction takes the area's row of `revisions` first. So what it
-    reads stays true until it ends, and row ids come in the order of commits.
+    Without a watch every method but `close` asks the server. Only one transaction of an area writes at a time, as on
+    SQLite: each locks the area's row of `revisions` first. So its reads stay true until it ends, and row ids have the
+    order of commits.
     """
 
     def __init__(self, connections: ConnectionPool, area: Area, watch: RevisionWatch | None = None) -> None:
-        """With a `watch`, which this closes, what readers follow is in memory, and no event loop asks the server."""
+        """With a `watch`, which this closes, followed tables are in memory, and no event loop asks the server."""
         self._connections = connections
         self._watch = watch
         self._area = area
@@ -64,7 +63,7 @@ class PostgresDatabase:
 
     @property
     def size(self) -> int:
-        """Of the whole database: one look in a minute is enough, so no request waits for it here."""
+        """Give the size of the whole database; read once a minute, so that no request waits for it."""
         return 0
 
     def revision(self, table: str) -> int:
@@ -109,7 +108,7 @@ class PostgresDatabase:
             yield PostgresTransaction(connection)
 
     def insert(self, transaction: Transaction, into: BulkInsert, values: Sequence[Value]) -> None:
-        """As one JSON text: to write each value by itself the driver takes thirty times as long."""
+        """Insert all values as one JSON text: the driver takes thirty times as long to write each value."""
         rows = zip(*[iter(values)] * len(into.columns), strict=True)
         transaction.execute(_from_json(into), (msgspec.json.encode(list(rows)).decode(),))
 
@@ -131,7 +130,7 @@ class PostgresDatabase:
 
 
 def _begin(area: Area) -> bytes:
-    """What each transaction begins with, as one message."""
+    """Give the statements at the beginning of each transaction, as one message."""
     durable = "on" if area == "state" else "off"  # the last moments of the ledger may be lost, as on SQLite
     return (
         f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'; SET LOCAL statement_timeout = '{_STATEMENT_SECONDS[area]}s'; "  # noqa: S608  # words of ours
@@ -148,5 +147,5 @@ def _from_json(into: BulkInsert) -> str:
 
 @lru_cache(maxsize=1024)
 def translated(statement: str) -> bytes:
-    """The statement as psycopg wants it. No statement of ours has a `?` in a text."""
+    """Give the statement in psycopg's form. None of our statements has a `?` in a text."""
     return statement.replace("%", "%%").replace("?", "%s").encode()

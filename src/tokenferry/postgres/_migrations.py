@@ -1,4 +1,4 @@
-"""Numbered migrations in SQL, each in a transaction of its own under one lock."""
+"""Numbered migrations in SQL, each in its own transaction, under one lock."""
 
 import contextlib
 import secrets
@@ -28,7 +28,7 @@ _READ_ONLY: Final = "this role may only read its tables; grant it all with: toke
 
 
 class Migration(Struct, frozen=True):
-    """A step from one schema to the next. Its text is never edited once it was released."""
+    """A step from one schema to the next. Its text is never edited after a release."""
 
     number: int
     name: str
@@ -36,18 +36,18 @@ class Migration(Struct, frozen=True):
 
 
 class SchemaStatus(Struct, frozen=True):
-    """How the schema of a database stands."""
+    """The state of a database's schema."""
 
     fleet: str
-    """Its name; empty where there are no tables."""
+    """The fleet's name; empty without tables."""
     schema: int
     """The last migration that ran."""
     known: int
-    """The last one that this version has."""
+    """The last migration of this version."""
 
 
 def fault_of(facts: ServerFacts, schema: SchemaStatus, settings: StoreSettings) -> str:
-    """Why this database can't be used, and the cure; empty where it can."""
+    """Say why this database can't be used, and the fix; empty if it can."""
     if facts.is_standby:
         return "it is a standby, which can't be written; add target_session_attrs=read-write to [store] url"
     if facts.version < _OLDEST_SERVER:
@@ -62,13 +62,13 @@ def fault_of(facts: ServerFacts, schema: SchemaStatus, settings: StoreSettings) 
 
 
 def check(connections: ConnectionPool, settings: StoreSettings) -> None:
-    """Raise `StorageFailed` where the database can't be used, or isn't the fleet's."""
+    """Raise `StorageFailed` if the database can't be used, or belongs to another fleet."""
     if fault := fault_of(connections.facts(), schema_status(connections), settings):
         raise StorageFailed(f"{connections.name} can't be used: {fault}")
 
 
 def migrations() -> tuple[Migration, ...]:
-    """All of this version, in order."""
+    """Give all migrations of this version, in order."""
     found = [
         Migration(int(path.name[:4]), path.stem[5:], path.read_text(encoding="utf-8"))
         for path in sorted(_FOLDER.glob("[0-9][0-9][0-9][0-9]_*.sql"))
@@ -78,16 +78,16 @@ def migrations() -> tuple[Migration, ...]:
 
 
 def schema_status(connections: ConnectionPool) -> SchemaStatus:
-    """How the database stands. Raises `StorageFailed`."""
+    """Read the state of the schema. Raises `StorageFailed`."""
     with connections.lease() as connection:
         fleet, schema = _standing(connection)
     return SchemaStatus(fleet, schema, len(migrations()))
 
 
 def initialise(connections: ConnectionPool, fleet: str) -> Sequence[str]:
-    """Make the tables where there are none, and bring them up; give the names of the migrations that ran.
+    """Create missing tables and run the migrations; give the names of those that ran.
 
-    Harmless when it is repeated, also by several at once. Raises `Conflict` where the tables are another fleet's.
+    It may be repeated, also by several processes at once. Raises `Conflict` if the tables belong to another fleet.
     """
     first, *_ = migrations()
     with connections.lease() as connection:
@@ -116,10 +116,10 @@ def upgrade(
     known: Sequence[Migration] | None = None,
     wait: Callable[[float], None] = time.sleep,
 ) -> Sequence[str]:
-    """Run the migrations that have not run yet; give their names.
+    """Run the missing migrations; give their names. Of several processes only one runs each.
 
-    Of several processes one runs each. A migration that can't have its locks within 3 s lets others pass and tries
-    again, ten times. Raises `StorageFailed`, `TryLater`.
+    A migration that doesn't get its locks within 3 s lets others pass and tries again, ten times. Raises
+    `StorageFailed`, `TryLater`.
     """
     done = []
     for migration in migrations() if known is None else known:
@@ -136,7 +136,7 @@ def upgrade(
 
 
 def _run(connection: PostgresConnection, migration: Migration) -> bool:
-    """Whether it was run; not if it had been."""
+    """Run a migration; tell whether it was missing."""
     if _standing(connection)[1] >= migration.number:
         return False
     with _exclusive(connection):
@@ -153,7 +153,7 @@ def _run(connection: PostgresConnection, migration: Migration) -> bool:
 
 
 def grant(connections: ConnectionPool, role: str) -> None:
-    """Let a role read and write the tables, and nothing else: it can't change or drop them. Raises `StorageFailed`."""
+    """Let a role read and write the tables, but not change or drop them. Raises `StorageFailed`."""
     statements = (
         "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}",
         "GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}",
@@ -172,7 +172,7 @@ def grant(connections: ConnectionPool, role: str) -> None:
 
 
 def shared_login_secret(connections: ConnectionPool) -> Secret:
-    """What the gateways of a fleet begin and finish logins with; made once. Raises `StorageFailed`."""
+    """Give the secret with which a fleet's gateways begin and finish logins; made once. Raises `StorageFailed`."""
     made = secrets.token_hex(_SECRET_BYTES)
     with connections.lease() as connection:
         connection.execute("UPDATE fleet SET login_secret = %s WHERE login_secret IS NULL", (made,))

@@ -39,7 +39,7 @@ ON CONFLICT (subject) DO UPDATE SET
     at = clock_timestamp()
 RETURNING subject, requests, tokens
 """
-"""It locks the rows of its subjects, always in the same order; so exchanges about one subject are serial."""
+"""It locks the rows of its subjects in a fixed order, so exchanges about one subject are serial."""
 _PUT_SLOTS: Final = b"""
 INSERT INTO rate_slots (holder, subject, busy) SELECT %s, * FROM unnest(%s::text[], %s::bigint[])
 ON CONFLICT (subject, holder) DO UPDATE SET busy = excluded.busy
