@@ -16,11 +16,11 @@ _STATUS_OF: Final = {
         400: ("invalid_request_error", "invalid_prompt", "context_length_exceeded", "INVALID_ARGUMENT"),
         401: ("authentication_error", "invalid_api_key", "UNAUTHENTICATED", _GOOGLES_REFUSAL),
         402: ("billing_error", "insufficient_quota"),
-        403: ("permission_error", "PERMISSION_DENIED"),
-        404: ("not_found_error", "model_not_found", "NOT_FOUND"),
+        403: ("permission_error", "permission_denied", "PERMISSION_DENIED"),
+        404: ("not_found_error", "not_found", "model_not_found", "NOT_FOUND"),
         413: ("request_too_large",),
         429: ("rate_limit_exceeded", "rate_limit_error", "rate_limit", "RESOURCE_EXHAUSTED"),
-        504: ("timeout_error", "DEADLINE_EXCEEDED"),
+        504: ("timeout_error", "timeout", "DEADLINE_EXCEEDED"),
         529: ("overloaded", "overloaded_error", "server_is_overloaded", "slow_down", "UNAVAILABLE"),
     }.items()
     for name in names
