@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tokenferry.wire import without_sealed
+from tokenferry.wire import refuses_reasoning, without_sealed
 from tokenferry.wire._envelope import seal
 from wire.rig import ask
 
@@ -67,3 +67,31 @@ def test_a_budget_stays_where_nothing_is_missing(turns: tuple[dict[str, Any], ..
 def test_what_is_no_request_stays_as_it_is(body: bytes) -> None:
     found = without_sealed(body)
     assert found == body or json.loads(found) == json.loads(body)
+
+
+def test_an_account_that_may_have_written_no_thought_is_sent_none() -> None:
+    """`keep_thinking=False`, after the vendor has refused a signature."""
+    redacted = {"type": "redacted_thinking", "data": "x"}
+    item = {"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAAA"}
+    body = ask(user(TEXT), turn(OWN), user(TEXT), turn(redacted, OWN, TEXT), user(TEXT), input=[item, "x"])
+    found = json.loads(without_sealed(body, keep_thinking=False))
+    assert found["messages"] == [user(TEXT), user(TEXT), turn(TEXT), user(TEXT)]
+    assert found["input"] == [item, "x"]
+
+
+@pytest.mark.parametrize(
+    ("wire_format", "error"),
+    [
+        ("openai-responses", b'{"error": {"code": "invalid_encrypted_content", "message": "x"}}'),
+        ("openai-responses", b'{"error": {"message": "The Encrypted Content could not be verified."}}'),
+        ("gemini", b'{"error": {"message": "Corrupted thought signature."}}'),
+        ("gemini", b'{"error": {"message": "Function call is missing a thought_signature in functionCall parts."}}'),
+        ("anthropic", b'{"error": {"message": "messages.1.content.0: Invalid `signature` in `thinking` block"}}'),
+        ("anthropic", b'{"error": {"message": "Expected `thinking` or `redacted_thinking`, but found `text`."}}'),
+    ],
+)
+def test_a_refusal_of_reasoning_is_known_in_the_words_of_its_own_vendor(wire_format: str, error: bytes) -> None:
+    assert refuses_reasoning(wire_format, error)
+    for other in ("openai", "openai-responses", "gemini", "anthropic"):
+        assert refuses_reasoning(other, error) == (other == wire_format)
+        assert not refuses_reasoning(other, b'{"error": {"message": "prompt is too long"}}')

@@ -37,7 +37,7 @@ def model_entry(client: WireFormat, known: dict[str, Any]) -> dict[str, Any]:
         }
     if client == "anthropic":
         if not isinstance(created_at, str):
-            at = created if isinstance(created, int) and 0 <= created < _MOST_SECONDS else 0
+            at = created if type(created) is int and 0 <= created < _MOST_SECONDS else 0
             created_at = f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
         return {
             "type": "model",
