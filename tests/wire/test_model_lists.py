@@ -19,7 +19,9 @@ GEMINI = {"name": "models/m", "displayName": "M", "supportedGenerationMethods": 
 
 def answered(client: WireFormat, document: Any, upstream: WireFormat = "openai") -> Any:
     using = ModelsCodec(client, upstream, "/models")
-    return json.loads(using.answer(json.dumps(document).encode(), using.request(b"", "m"))[0])
+    asked = using.request(b"", "m")
+    assert (asked.path, asked.stream) == ("/models", False)
+    return json.loads(using.answer(json.dumps(document).encode(), asked)[0])
 
 
 @pytest.mark.parametrize(

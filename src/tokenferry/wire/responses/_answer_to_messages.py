@@ -41,7 +41,7 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tok
                 mark = sealed_item(domain, item.id, item.encrypted_content)
                 blocks.append({"type": "thinking", "thinking": thoughts, "signature": mark})
         elif item.type == "function_call":
-            call = ids.give(known, item.call_id or item.id)
+            call = ids.give(known, item.call_id)
             blocks.append(tool_use_block(call, item.name, item.arguments, sent, is_cut=is_cut(answer)))
     counted = tokens(answer.usage)
     has_calls = any(block["type"] == "tool_use" for block in blocks)
