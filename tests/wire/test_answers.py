@@ -238,6 +238,8 @@ ENVELOPES = [
     b'[{"error": {"message": "why", "code": 429}}]',
     b'{"error": "why"}',
     b'{"object": "error", "message": "why", "type": "x", "code": 1}',
+    b'{"object": "error", "message": "why"}',
+    b'{"message": "why", "code": 429}',
     b'{"detail": "why"}',
     b"why",
 ]

@@ -43,6 +43,7 @@ def test_results_of_calls_without_their_thoughts_are_read_without_a_budget(later
     found = left(*turns, thinking=BUDGET, context_management={"edits": edits})
     assert "thinking" not in found
     assert found["context_management"] == {"edits": edits[1:]}
+    assert "thinking" not in left(turn(TEXT, OWN, CALL), user(RESULT), thinking=BUDGET), "a turn begins with thinking"
     kept = left(*turns, thinking={"type": "adaptive"}, context_management={"edits": edits})
     assert kept["thinking"] == {"type": "adaptive"}
     assert kept["context_management"] == {"edits": edits}

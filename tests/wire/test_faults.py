@@ -116,6 +116,20 @@ def test_the_status_and_the_words_of_an_error_make_its_kind(
     assert read["message"].startswith("prompt is too long: ") == (status == 413)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"x[0] is missing", "x[0] is missing"),
+        (b" <html>no</html>", "the upstream failed"),
+        (b"[1]", "the upstream failed"),
+        (b"a\nb", "the upstream failed"),
+        (b'{"message": "of no error"}', "the upstream failed"),
+    ],
+)
+def test_a_line_of_text_is_a_message_and_a_page_or_a_document_is_none(body: bytes, message: str) -> None:
+    assert json.loads(to_chat().error(500, body, "req_1")[1])["error"]["message"] == message
+
+
 def test_only_an_error_of_another_shape_is_written_anew() -> None:
     assert foreign_error(429, envelope("rate_limit_error", "why", "req_0"), "req_1") is None
     for body in (b"why", b'{"error": {"message": "why"}}', b'{"error": "why", "type": "x"}'):

@@ -189,6 +189,8 @@ def test_a_server_tool_is_left_out_if_the_mapping_drops_it() -> None:
     found, remembered = sent(body, from_responses(drop=("web_search",)))
     assert [tool["name"] for tool in found["tools"]] == ["look"]
     assert "web_search" in remembered.left_out
+    with pytest.raises(Unfit, match="web_search"):
+        from_responses(drop=("file_search",)).request(body, "m")
 
 
 def reasoning(mark: str | None, words: str = "hm") -> dict[str, Any]:
@@ -227,9 +229,43 @@ def test_reasoning_of_another_model_is_never_sent(mark: str | None) -> None:
     assert remembered.left_out == ("reasoning", "reasoning item")
 
 
-def test_thinking_that_led_to_nothing_is_not_sent() -> None:
-    found = document(responses_ask(user(), reasoning(seal(DOMAIN, "tsig")), user("b")))
+@pytest.mark.parametrize("between", [[], [said("assistant", "")]])
+def test_thinking_that_led_to_nothing_is_not_sent(between: list[dict[str, Any]]) -> None:
+    found = document(responses_ask(user(), reasoning(seal(DOMAIN, "tsig")), *between, user("b")))
     assert [turn["role"] for turn in found["messages"]] == ["user"]
+
+
+def test_a_budget_is_asked_for_after_a_call_that_came_with_its_thinking() -> None:
+    items = [user(), reasoning(seal(DOMAIN, "tsig")), CALL, OUTPUT]
+    found, remembered = sent(responses_ask(*items, reasoning={"effort": "low"}), from_responses(thinking="budget"))
+    assert found["thinking"] == {"type": "enabled", "budget_tokens": 4096}
+    assert remembered.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "choice"),
+    [
+        ({"tool_choice": {"type": "function", "name": "look"}}, {"type": "tool", "name": "look"}),
+        ({"tool_choice": {"type": "custom", "name": "apply_patch"}}, {"type": "tool", "name": "apply_patch"}),
+        ({"tool_choice": "auto"}, {"type": "auto"}),
+        ({"tool_choice": "none", "parallel_tool_calls": False}, {"type": "none"}),
+        ({"parallel_tool_calls": False}, {"type": "auto", "disable_parallel_tool_use": True}),
+        ({"parallel_tool_calls": True}, None),
+    ],
+)
+def test_a_choice_of_tools_reaches_the_model(fields: dict[str, Any], choice: dict[str, Any] | None) -> None:
+    assert document(responses_ask(tools=[TOOL, PATCH], **fields)).get("tool_choice") == choice
+
+
+def test_strict_functions_stay_strict_and_custom_tools_have_no_strictness() -> None:
+    found = document(responses_ask(tools=[{**TOOL, "strict": True}, {**PATCH, "strict": True}]))
+    assert [tool.get("strict") for tool in found["tools"]] == [True, None]
+
+
+def test_a_refusal_of_the_model_stays_in_the_conversation() -> None:
+    refused = said("assistant", [{"type": "refusal", "refusal": "no"}])
+    found = document(responses_ask(user(), refused, user("why?")))
+    assert found["messages"][1] == {"role": "assistant", "content": [{"type": "text", "text": "no"}]}
 
 
 def test_hints_are_left_out_and_named() -> None:

@@ -78,7 +78,11 @@ def streamed(answer: dict[str, Any]) -> bytes:
     )
     for index, block in enumerate(answer["content"]):
         kind, field = DELTAS.get(block["type"], ("", ""))
-        empty = {"tool_use": {"input": {}}, "thinking": {"thinking": "", "signature": ""}, "text": {"text": ""}}
+        empty: dict[str, dict[str, Any]] = {
+            "tool_use": {"input": {}},
+            "thinking": {"thinking": "", "signature": ""},
+            "text": {"text": ""},
+        }
         begun = {**block, **empty.get(block["type"], {})}
         out += named("content_block_start", index=index, content_block=begun)
         if kind:
@@ -184,12 +188,12 @@ def test_an_answer_of_chat_completions(
 ) -> None:
     finish = data.draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
     usage = {"prompt_tokens": 100, "completion_tokens": 20, "prompt_cache_hit_tokens": data.draw(COUNT)}
-    written = [
+    written: list[dict[str, Any]] = [
         {"id": known, "function": {"name": name, "arguments": json.dumps(given)}}
         for place, (name, given) in enumerate(calls)
         for known in [data.draw(st.sampled_from([None, f"call_{place}"]))]
     ]
-    said = {"reasoning": thoughts, "content": text, "refusal": refusal, "tool_calls": written}
+    said: dict[str, Any] = {"reasoning": thoughts, "content": text, "refusal": refusal, "tool_calls": written}
     answer = {
         "id": "c1",
         "model": "",

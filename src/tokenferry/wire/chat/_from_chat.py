@@ -162,8 +162,9 @@ def from_chat(body: bytes, model: str, quirks: Quirks, at: int, *, is_last: bool
     )
     if is_last:
         limit_sampling(request, quirks, left)
-    may_think = history.turns.may_think or not is_last
-    dropped = ask_for_thinking(asked.reasoning_effort, request, quirks, may_think=may_think, is_last=is_last)
+    dropped = ask_for_thinking(
+        asked.reasoning_effort, request, quirks, may_think=history.turns.may_think, is_last=is_last
+    )
     left.update("reasoning_effort" if name == "effort" else name for name in dropped)
     options = asked.stream_options
     return Sent(

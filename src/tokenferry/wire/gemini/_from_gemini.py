@@ -231,9 +231,8 @@ def from_gemini(body: bytes, model: str, quirks: Quirks, domain: str, *, is_last
     )
     if is_last:
         limit_sampling(request, quirks, left)
-    may_think = history.turns.may_think or not is_last
     thinking = config.thinking_config or gemini.GeminiThinking()
-    dropped = ask_for_thinking(_effort(thinking), request, quirks, may_think=may_think, is_last=is_last)
+    dropped = ask_for_thinking(_effort(thinking), request, quirks, may_think=history.turns.may_think, is_last=is_last)
     left.update("thinkingConfig" if name == "effort" else name for name in dropped)
     return Sent(
         body=encode(request),

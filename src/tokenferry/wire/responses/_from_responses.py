@@ -231,8 +231,9 @@ def from_responses(body: bytes, model: str, quirks: Quirks, domain: str, at: int
         limit_sampling(request, quirks, left)
     if asked.reasoning is not None:
         TABLE.apply(asked.reasoning, left)
-        may_think = history.turns.may_think or not is_last
-        dropped = ask_for_thinking(asked.reasoning.effort, request, quirks, may_think=may_think, is_last=is_last)
+        dropped = ask_for_thinking(
+            asked.reasoning.effort, request, quirks, may_think=history.turns.may_think, is_last=is_last
+        )
         left.update("reasoning" if name == "effort" else name for name in dropped)
     return Sent(
         body=encode(request),
