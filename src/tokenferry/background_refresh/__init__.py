@@ -1,4 +1,4 @@
-"""Keeps logins alive that no program asks for: renewed in time, their profiles in step, one renewer a home."""
+"""Renews logins before they expire though no program asks for them, and updates their published profiles."""
 
 from tokenferry.background_refresh._alive import renewer_of
 from tokenferry.background_refresh._event import RenewalEvent

@@ -1,4 +1,4 @@
-"""Who keeps a home's logins alive: there is a lock for it, and a mark of those who keep by a timetable."""
+"""Finds out who renews a home's logins: a process that holds a lock, or a timer that leaves a mark."""
 
 import time
 from typing import Final
@@ -10,7 +10,7 @@ _RECENT: Final = 660.0
 
 
 def renewer_lock(home: Home) -> FileLock:
-    """The lock that one renewer of the home holds as long as it lives."""
+    """Give the lock that the home's one renewer holds while it lives."""
     return FileLock(home.renewer, home.locks)
 
 
@@ -20,7 +20,7 @@ def mark_round(home: Home) -> None:
 
 
 def renewer_of(home: Home, now: float | None = None) -> str | None:
-    """The renewer: a living process, or `refresh --due` if that ran in the last 11 minutes; None if there is none."""
+    """Give the renewer: a living process, or `refresh --due` if it ran in the last 11 minutes; None without one."""
     lock = renewer_lock(home)
     if lock.is_held():
         return lock.holder()

@@ -24,7 +24,7 @@ _TROUBLE: Final = {"failed", "needs-login", "broken", "aging", "internal-error"}
 
 
 class RenewalEvent(Struct, frozen=True):
-    """What a renewer did or met. `at` and `expires_at` are seconds since 1970 UTC; no secret is in it."""
+    """An event of a renewer. `at` and `expires_at` are seconds since 1970 UTC; it contains no secret."""
 
     at: int
     kind: Kind
@@ -34,7 +34,7 @@ class RenewalEvent(Struct, frozen=True):
     fingerprint: str | None = None
     expires_at: int | None = None
     needs_help: bool = False
-    """Whether it goes on until a person fixes it."""
+    """Whether only a person can fix it."""
 
     @property
     def is_trouble(self) -> bool:
@@ -42,7 +42,7 @@ class RenewalEvent(Struct, frozen=True):
 
 
 def log(event: RenewalEvent) -> None:
-    """Tell of it in the log."""
+    """Write the event to the log."""
     if event.kind == "waiting":
         logger.debug("%s", event.text)
     elif event.is_trouble:

@@ -32,12 +32,12 @@ _LAST_LOOK: Final = 5.0
 
 
 class Renewer:
-    """Keeps a home's logins alive though no program asks for them, and what is published in step with them.
+    """Renews a home's logins though no program asks for them, and updates published profiles.
 
-    It renews what `next_renewal` says, rewrites profiles that were left behind, and completes moves that were cut
-    short. Changes by others count within a second. One renewer of a home is at work; others wait for its end. `tell`
-    gets each event, on whichever thread it happens. `swaps`: it also gives Claude Code another account when the one it
-    has is limited. Clocks are given as for `Broker`; `steady` is for waits.
+    It renews what `next_renewal` says, rewrites outdated profiles, and completes interrupted moves. It sees changes by
+    others within a second. Only one renewer of a home works; others wait for its end. `tell` gets each event, on any
+    thread. With `swaps` it also gives Claude Code another account when the present one is limited. Clocks are as for
+    `Broker`; `steady` is for waits.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Renewer:
         self._lock = renewer_lock(broker.home)
         self._schedule = Schedule(self._settings, random.random())  # noqa: S311  # spreads retries, guards nothing
         self.fault: TokenferryError | None = None
-        """Why there is no renewer here: the home allows no lock."""
+        """Why no renewer can run here: the home allows no lock."""
         self._ending = threading.Event()
         self._thread = PeriodicThread(
             "tokenferry-renewer",
@@ -84,7 +84,7 @@ class Renewer:
         self._swapper: ClaudeCodeSwitcher | None = None
 
     def once(self) -> bool:
-        """Do everything that is due, and wait for it. Return False if another process is the renewer.
+        """Do everything that is due, and wait for it. Gives False if another process is the renewer.
 
         Raises `UnsafeFile`, `StorageFailed`.
         """
@@ -100,19 +100,19 @@ class Renewer:
         return True
 
     def stop(self, wait: float = 0.0) -> None:
-        """Stop, and wait `wait` seconds at most for the check under way; from any thread.
+        """Stop, and wait up to `wait` seconds for the present check; from any thread.
 
-        A renewal under way continues; the broker's `drain` waits for it.
+        A renewal in progress continues; the broker's `drain` waits for it.
         """
         self._ending.set()
         self._thread.stop(wait)
 
     def has_ended(self, seconds: float) -> bool:
-        """Wait so long for its end, by `stop` or a `fault`."""
+        """Wait this long for its end, by `stop` or a `fault`."""
         return self._ending.wait(seconds)
 
     def step(self) -> bool:
-        """Begin everything that is due, without waiting; return whether anything is under way."""
+        """Begin everything that is due, without waiting; tell whether anything is in progress."""
         now = Moment(self._now(), self._steady())
         if moved := self._schedule.observe(now):
             self._tell("clock", f"the clock moved by {moved:.0f} s, or the machine slept; looking again in a moment")
@@ -132,7 +132,7 @@ class Renewer:
 
     @contextlib.contextmanager
     def in_background(self) -> Iterator[Self]:
-        """Keep on a thread of its own within the block, once no other process does."""
+        """Renew on a thread during the block, once no other process does."""
         self._thread.wake()
         self._thread.start()
         try:
@@ -143,7 +143,7 @@ class Renewer:
     # -- whose turn it is
 
     def _look(self) -> None:
-        """Take the turn if it is free, do a step if it is this renewer's, and give it up at the end."""
+        """Take the lock if it is free, do a step if this is the renewer, and release the lock at the end."""
         if self._ending.is_set() or (self._is_keeping and not self._lock.is_still_ours()):
             self._is_keeping = False
             self._end_swapping()
@@ -152,7 +152,7 @@ class Renewer:
             self._guarded(self.step)
 
     def _take_turn(self) -> bool:
-        """False while another process keeps."""
+        """Take the lock; False while another process has it."""
         try:
             self._is_keeping = self._lock.try_acquire()
         except TokenferryError as fault:
@@ -167,7 +167,7 @@ class Renewer:
         return self._is_keeping
 
     def _begin(self) -> None:
-        """Look at everything, and say what there is to keep."""
+        """Look at everything, and report which logins there are to renew."""
         now = Moment(self._now(), self._steady())
         self._stamps, self._next_sweep = self._look_at_stamps(), now.steady + self._settings.sweep
         self._guarded(self._sweep)
@@ -184,7 +184,7 @@ class Renewer:
     # -- one look
 
     def _guarded(self, action: Callable[[], object]) -> None:
-        """Whatever goes wrong must not end the keeping."""
+        """Log any error, so that renewing goes on."""
         if self._steady() < self._paused_until:
             return
         try:
@@ -201,7 +201,10 @@ class Renewer:
             self._reported.pop("", None)
 
     def _look_at_stamps(self) -> Hashable:
-        """What changes when an account, a publication, the local key or a move does; as before if it can't be had."""
+        """Give a value that changes when an account, a publication, the local key or a move does.
+
+        If that can't be read, the value stays.
+        """
         home = self._home
         try:
             stamps = (
@@ -216,7 +219,7 @@ class Renewer:
         return frozenset(stamps)
 
     def _sweep(self) -> None:
-        """Complete what others left half done, and read what there is to keep."""
+        """Complete what others left unfinished, and read which logins there are to renew."""
         self._complete_move()
         names = self._broker.book.known.names()
         current = {"", _MOVE, *names, *(f"{_AGE}{name}" for name in names)}
@@ -259,9 +262,9 @@ class Renewer:
         return document
 
     def _look_at_ages(self) -> None:
-        """Tell once that an account's credential will soon be too old, and once that it is.
+        """Report once that an account's credential will soon be too old, and once that it is.
 
-        Not of a login that is about to be renewed: it is news if that fails.
+        A login that is about to be renewed is left out, because only a failure of that matters.
         """
         now = Moment(self._now(), self._steady())
         due = {one.name for one in self._schedule.due(self._schedule.plan(self._documents, self._published, now), now)}
@@ -302,7 +305,7 @@ class Renewer:
         thread.start()
 
     def _renew(self, renewal: Renewal) -> None:
-        """On a thread of its own: have the token replaced, unless another process has done that since."""
+        """Replace the token on a thread of its own, unless another process has done that."""
         name, wait = renewal.name, self._broker.settings.wait * _LOCK_SHARE
         outcome: Document | TokenferryError
         try:
@@ -317,7 +320,7 @@ class Renewer:
         self._thread.wake()
 
     def _collect(self, now: Moment) -> None:
-        """Take note of the renewals that ended."""
+        """Note the results of renewals that have ended."""
         with contextlib.suppress(Empty):
             while True:
                 renewal, outcome = self._done.get_nowait()

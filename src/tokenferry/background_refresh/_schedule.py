@@ -1,4 +1,4 @@
-"""When which login is to be renewed, without I/O: documents and times in, decisions out."""
+"""Decides when each login is renewed, without I/O: documents and times in, decisions out."""
 
 import math
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ class Moment(Struct, frozen=True):
 
 
 class Renewal(Struct, frozen=True):
-    """One login to be renewed at that time (seconds since 1970 UTC), and why."""
+    """The renewal of one login at a time (seconds since 1970 UTC), with its reason."""
 
     document: Document
     at: float
@@ -47,7 +47,7 @@ class Renewal(Struct, frozen=True):
 
     @property
     def token(self) -> OAuthToken:
-        """What is to be replaced."""
+        """The token to replace."""
         assert isinstance(self.document.credential, OAuthToken)
         return self.document.credential
 
@@ -55,10 +55,11 @@ class Renewal(Struct, frozen=True):
 def next_renewal(
     document: Document, *, is_published: bool, now: float, settings: BackgroundRefreshSettings
 ) -> Renewal | None:
-    """When the account's login is to be renewed though no program asks for it; None if it is not ours to renew.
+    """Give the next renewal of the account's login though no program asks for it; None if it isn't ours to renew.
 
-    A published one in time for the programs that read its profile; any other before its refresh token lapses; and one
-    whose times were taken from a clock that was wrong. Claude Code's own login never while its token lives.
+    A published login is renewed in time for the programs that read its profile, any other before its refresh token
+    lapses, and one whose times come from a wrong clock at once. Claude Code's own login is never renewed while its
+    token is valid.
     """
     token, owner = document.credential, document.account.owner
     if not isinstance(token, OAuthToken) or not token.is_renewable or owner not in {"tokenferry", "claude-code"}:
@@ -87,7 +88,7 @@ def next_renewal(
 
 
 def _granted_at(document: Document, now: float) -> float | None:
-    """When the refresh token was granted, as well as can be known."""
+    """Give when the refresh token was granted, as precisely as is known."""
     token, created = document.credential, document.account.created_at
     assert isinstance(token, OAuthToken)
     if token.obtained_at is not None:
@@ -100,7 +101,7 @@ def _granted_at(document: Document, now: float) -> float | None:
 
 
 class _Setback(Struct):
-    """A renewal that came to nothing: nothing is tried until then, by both clocks."""
+    """A renewal that failed. None is tried until this time, by both clocks."""
 
     version: tuple[int, str]
     steady: float = 0.0
@@ -113,8 +114,8 @@ class _Setback(Struct):
 class Schedule:
     """The times of the next renewals, given the outcomes of earlier ones.
 
-    A failure is followed by a pause that grows, a lost answer by waiting for the token's end, a dead login by nothing
-    until its document is another one. After a jump of the clock, or the machine's sleep, nothing begins for some
+    A failure is followed by a growing pause, and a lost answer by a wait until the token's end. A dead login isn't
+    tried until its document changes. After a jump of the clock, or the machine's sleep, nothing begins for some
     seconds. `jitter` gives a number between 0 and 1.
     """
 
@@ -126,7 +127,7 @@ class Schedule:
         self._hold = 0.0
 
     def observe(self, now: Moment) -> float:
-        """Look at the clocks; give the seconds by which they moved apart since the last time, if that is a jump."""
+        """Read the clocks; give by how many seconds they have moved apart since the last time, if that is a jump."""
         offset = now.wall - now.steady
         moved = 0.0 if self._offset is None else offset - self._offset
         self._offset = offset
@@ -136,7 +137,7 @@ class Schedule:
         return moved
 
     def plan(self, documents: Iterable[Document], published: frozenset[str], now: Moment) -> list[Renewal]:
-        """Every renewal to come, the first one first; dead logins have none."""
+        """Give every coming renewal, the earliest first; dead logins have none."""
         found: list[Renewal] = []
         for document in documents:
             name = document.account.name
@@ -148,7 +149,7 @@ class Schedule:
         return sorted(found, key=lambda one: (one.at, one.name))
 
     def due(self, plan: Iterable[Renewal], now: Moment) -> list[Renewal]:
-        """Those to begin now."""
+        """Give the renewals to begin now."""
         if now.steady < self._hold:
             return []
         return [renewal for renewal in plan if renewal.at <= now.wall and self._is_free(renewal, now)]
@@ -157,7 +158,7 @@ class Schedule:
         self._setbacks.pop(name, None)
 
     def failed(self, renewal: Renewal, fault: TokenferryError, now: Moment) -> bool:
-        """Note a failure; tell whether it is news."""
+        """Note a failure; tell whether it is new."""
         version = _version(renewal.document)
         setback = self._setbacks.get(renewal.name)
         if setback is None or setback.version != version:
@@ -172,7 +173,7 @@ class Schedule:
         return is_news
 
     def _pause(self, reason: Reason, failures: int, fault: TokenferryError) -> float:
-        """Seconds until the next try. The refresh itself also waits as long as the provider asked."""
+        """Give the seconds until the next try. The refresh itself also waits as long as the provider asked."""
         if is_dead(fault):
             return math.inf
         asked = (fault.retry_after or 0.0) if isinstance(fault, TryLater) else 0.0
@@ -187,7 +188,7 @@ class Schedule:
 
 
 def is_dead(fault: TokenferryError) -> bool:
-    """Whether only a person can help, so that trying again is in vain."""
+    """Tell whether only a person can help, so that another try is useless."""
     return isinstance(fault, NeedsLogin | CredentialRefused)
 
 

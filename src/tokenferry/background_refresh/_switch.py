@@ -25,7 +25,7 @@ class Tell(Protocol):
 class ClaudeCodeSwitcher:
     """Gives Claude Code the next account when any process has recorded its present one as limited.
 
-    Where its provider has a usage endpoint declared, that is asked now and then. Policy is asked by the swap itself.
+    If the provider declares a usage endpoint, it is asked now and then. The swap itself checks the policy.
     """
 
     def __init__(self, broker: Broker, home: Home, *, tell: Tell, now: Callable[[], float] = time.time) -> None:
@@ -51,7 +51,7 @@ class ClaudeCodeSwitcher:
         self._state.close()
 
     def look(self) -> None:
-        """Swap if that is due. Raises nothing but what the records do."""
+        """Swap if that is due. Raises only what the records do."""
         cooldowns = self._state.cooldowns.list()
         if self._broker.policy.subscriptions != "claude-code-only":
             self._probe.look(cooldowns)
@@ -83,7 +83,7 @@ class ClaudeCodeSwitcher:
         self._tried = (self._state.cooldowns.list(), now + pause)
 
     def _present(self) -> tuple[str, ...]:
-        """The account that Claude Code has, by our records."""
+        """Give the account that Claude Code has, by our records."""
         return tuple(account.name for account in self._broker.accounts() if account.store == _CLAUDE_CODE)
 
     def _limits_claude_code(self, one: "Cooldown", now: float) -> bool:

@@ -1,4 +1,4 @@
-"""The programs that call the gateway: the format each speaks, its settings, and the variables that it reads."""
+"""Programs that call the gateway: their wire format, their settings, and the variables that they read."""
 
 from tokenferry.clients._env_text import EnvText
 from tokenferry.clients._formats import CLIENT_FORMATS, SERVED, ApiFormat, client_environment

@@ -1,4 +1,4 @@
-"""Edits of a `.env` file that leave every other line of it as it is."""
+"""Edits a `.env` file, and keeps every other line."""
 
 import re
 from collections.abc import Iterator

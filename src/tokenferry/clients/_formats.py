@@ -11,14 +11,15 @@ from tokenferry.claude_code.precedence import CLOUD_PROVIDERS
 ApiFormat: TypeAlias = Literal["anthropic", "openai", "openai-responses", "gemini"]
 
 SERVED: Final[frozenset[ApiFormat]] = frozenset({"anthropic", "openai", "openai-responses", "gemini"})
-"""What clients of the gateway may speak. `setup`, the guide and `run` ask here, and nowhere else."""
+"""The formats that the gateway serves to clients. `setup`, the guide and `run` use only this."""
 
 
 class ClientFormat(Struct, frozen=True):
-    """How clients of one wire format are pointed at a gateway.
+    """How clients of one wire format find a gateway.
 
-    `base_url` and `key` are variables, `path` is what the address must end with. `shadows` would lead a client past the
-    gateway: other credentials, other ways of finding some, other places to call; `shadow_prefixes` begin such names.
+    `base_url` and `key` are variables, `path` is the end of the address. Variables in `shadows`, and those with a
+    prefix of `shadow_prefixes`, would lead a client past the gateway: other credentials or their sources, or other
+    addresses.
     """
 
     title: str
@@ -113,9 +114,9 @@ _HERE: Final = ("127.0.0.1", "localhost")
 def client_environment(
     environ: Mapping[str, str], url: str, key: str, served: Iterable[ApiFormat] = SERVED
 ) -> dict[str, str]:
-    """The environment of a program whose requests of these formats go to this gateway with this key.
+    """Give the environment of a program whose requests of these formats go to this gateway with this key.
 
-    No other credential of these formats is left in it; of other formats everything stays.
+    Other credentials of these formats are removed; those of other formats stay.
     """
     formats = [CLIENT_FORMATS[one] for one in served]
     shadows = frozenset().union(*(one.shadows for one in formats))
@@ -131,7 +132,7 @@ def client_environment(
 
 
 def _no_proxy(value: str) -> str:
-    """The list with this machine in it. `*` means every host only as long as it stands alone."""
+    """Give the list with this machine added. `*` means every host only if it is alone."""
     if value.strip() == "*":
         return value
     return ",".join(filter(None, (value, *_HERE)))

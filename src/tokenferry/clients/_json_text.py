@@ -1,4 +1,4 @@
-"""Edits of a JSON document that leave every other character of it as it is."""
+"""Edits a JSON document, and keeps every other character."""
 
 import json
 import re
@@ -67,20 +67,20 @@ class JsonText:
         return f"{type(self).__name__}({len(self.text)} characters)"
 
     def _without_comments(self) -> HiddenText:
-        """The text as every JSON parser understands it, with the same places."""
+        """Give the text as every JSON parser reads it, with the same offsets."""
         return self.text
 
     def raw(self, keys: Keys) -> HiddenText | None:
-        """The value at this place as it was typed; None if there is none.
+        """Give the value at this place as it was typed; None if it is missing.
 
-        Raises `ValueError` if a key on the way is there twice, or isn't an object's.
+        Raises `ValueError` if a key on the way occurs twice, or isn't an object's.
         """
         block = self._block(keys[:-1])
         member = None if block is None else self._member(block, keys[-1])
         return None if member is None else HiddenText(self.text[member.value : member.end])
 
     def with_value(self, keys: Keys, raw: str) -> Self:
-        """Put a value there; what has to be made for it is laid out as the document is. Raises what `raw` does."""
+        """Put a value there; missing objects are laid out like the document. Raises what `raw` does."""
         block = self._block(keys[:-1])
         if block is None:
             return self.with_value(keys[:-1], self._object(keys[-1], raw, len(keys)))
@@ -90,7 +90,7 @@ class JsonText:
         return self._with_member(block, f"{json.dumps(keys[-1])}{self._colon()}{raw}", len(keys))
 
     def without(self, keys: Keys) -> Self:
-        """Take a member out, with the comma that belongs to it. Raises what `raw` does."""
+        """Remove a member with its comma. Raises what `raw` does."""
         block = self._block(keys[:-1])
         member = None if block is None else self._member(block, keys[-1])
         if block is None or member is None:
@@ -144,7 +144,7 @@ class JsonText:
         return self._spliced(last.end, behind.end(), f",{comment}{before}{member}{behind[1]}")
 
     def _without_member(self, member: TextMember, start: int) -> Self:
-        """Take out the member, one comma and the blanks before it, and leave the comments around it."""
+        """Remove the member, one comma and the blanks before it; keep the comments around it."""
         text, commas = self.text, _blank_comments(self.text)
         comma = _skip(commas, member.end)
         if commas[comma] != ",":
@@ -161,7 +161,7 @@ class JsonText:
         return f"{{{self._break(depth)}{json.dumps(key)}{self._colon()}{raw}{self._break(depth - 1)}}}"
 
     def _break(self, depth: int) -> str:
-        """A line's end and the indentation of members at this depth; empty in a document of one line."""
+        """Give a line's end and the indentation of members at this depth; empty in a document of one line."""
         top = _read(self._plain, _skip(self._plain, 0))
         before = self._plain[top.start + 1 : top.members[0].start] if top.members else f"\n{_INDENT}"
         if "\n" not in before:
@@ -173,7 +173,7 @@ class JsonText:
         return self._plain[top.members[0].colon : top.members[0].value] if top.members else ": "
 
     def _block(self, keys: Keys) -> TextBlock | None:
-        """The object that these keys lead to; None if a key is missing."""
+        """Give the object that these keys lead to; None if a key is missing."""
         block = _read(self._plain, _skip(self._plain, 0))
         for key in keys:
             member = self._member(block, key)
@@ -195,7 +195,7 @@ class JsonText:
 
 
 class JsoncText(JsonText):
-    """A JSON object with comments and commas behind the last member, as OpenCode and Gemini CLI read it."""
+    """A JSON object with comments and trailing commas, as OpenCode and Gemini CLI read it."""
 
     RULE: ClassVar = "it must be JSON, in which comments are allowed"
 
@@ -212,7 +212,7 @@ class JsoncText(JsonText):
 
 
 def _blank_comments(text: str) -> HiddenText:
-    """The text with blanks in place of the comments."""
+    """Give the text with blanks in place of the comments."""
     return HiddenText(
         _STRING_OR_COMMENT.sub(
             lambda found: _NO_LINE_END.sub(" ", found[0]) if found["comment"] else found[0],
@@ -222,7 +222,7 @@ def _blank_comments(text: str) -> HiddenText:
 
 
 def _last_line(blanks: str) -> str:
-    """The line's end and the indentation that stand right before a member; blanks of one line as they are."""
+    """Give the line's end and the indentation before a member; the blanks of one line unchanged."""
     lines, end, indentation = blanks.rpartition("\n")
     return ("\r" if lines.endswith("\r") else "") + end + indentation
 
@@ -238,7 +238,7 @@ def _skip(text: str, place: int) -> int:
 
 
 def _read(text: str, start: int) -> TextBlock:
-    """The object whose brace opens there, in a text that is known to be JSON."""
+    """Read the object whose brace opens there, in valid JSON."""
     members: list[TextMember] = []
     place = _skip(text, start + 1)
     while text[place] != "}":

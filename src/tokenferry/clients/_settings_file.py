@@ -18,7 +18,7 @@ _NEW_MODE: Final = 0o600
 
 
 class SettingsFile(Struct, frozen=True):
-    """A settings file of another program. `path` is where it is named, `real` where a symbolic link leads."""
+    """A settings file of another program. `path` is its name, `real` the target of a symbolic link."""
 
     path: Path
     real: Path
@@ -27,7 +27,7 @@ class SettingsFile(Struct, frozen=True):
 
     @classmethod
     def at(cls, path: Path, syntax: type[SettingsText], program: str) -> "SettingsFile":
-        """Raises `UnsafeFile` for a link that leads nowhere."""
+        """Open the file of this name. Raises `UnsafeFile` for a link without a target."""
         try:
             real = path.resolve(strict=True) if path.is_symlink() else path.parent.resolve() / path.name
         except (OSError, RuntimeError):
@@ -35,7 +35,7 @@ class SettingsFile(Struct, frozen=True):
         return cls(path, real, syntax, program)
 
     def read(self) -> HiddenText | None:
-        """Its text without a byte order mark; None if there is no such file. Raises `UnsafeFile`, `CorruptFile`."""
+        """Give its text without a byte order mark; None if it is missing. Raises `UnsafeFile`, `CorruptFile`."""
         data = self._data()
         if data is None:
             return None
@@ -62,7 +62,7 @@ class SettingsFile(Struct, frozen=True):
             os.close(descriptor)
 
     def parse(self, text: str | None) -> SettingsText:
-        """The settings in its text; none in a file that is missing or empty. Raises `CorruptFile`, naming the line."""
+        """Give the settings in its text; none in a missing or empty file. Raises `CorruptFile` with the line."""
         if text is None or not text.strip():
             return self.syntax(self.syntax.EMPTY)
         try:
@@ -77,7 +77,7 @@ class SettingsFile(Struct, frozen=True):
         )
 
     def check_private(self) -> None:
-        """Raise `UnsafeFile` if others may read the file, which is to hold a key."""
+        """Raise `UnsafeFile` if others can read the file, which will contain a key."""
         with contextlib.suppress(FileNotFoundError):
             mode = stat.S_IMODE(self.real.stat().st_mode)
             if mode & 0o077:
@@ -87,9 +87,9 @@ class SettingsFile(Struct, frozen=True):
                 )
 
     def write(self, text: str | None, *, expected: str | None) -> None:
-        """Put this text in its place, with the mode and the byte order mark that it has; None removes it.
+        """Replace its text; mode and byte order mark stay. None removes the file.
 
-        Raises `Conflict` if it isn't the expected text any more, `StorageFailed`.
+        Raises `Conflict` if it no longer has the expected text, `StorageFailed`.
         """
         if self.read() != expected:
             raise Conflict(f"{self.path} was changed by another program; nothing was written; try again")

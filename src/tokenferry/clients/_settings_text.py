@@ -5,7 +5,7 @@ Keys: TypeAlias = tuple[str, ...]
 
 
 class HiddenText(str):
-    """A text that may hold secrets: its repr, and so a traceback's locals, shows its length alone."""
+    """A text that may hold secrets: its repr, and so a traceback's locals, shows only its length."""
 
     __slots__ = ()
 
@@ -14,7 +14,7 @@ class HiddenText(str):
 
 
 class ShownString(NamedTuple):
-    """A string or comment of a settings file: the keys that lead to it, where it starts and ends, and its value."""
+    """A string or comment of a settings file: the keys that lead to it, its start and end, and its value."""
 
     keys: Keys
     start: int
@@ -23,16 +23,16 @@ class ShownString(NamedTuple):
 
 
 class SettingsText(Protocol):
-    """A settings file as it was typed. An edit gives another text, and keeps every character that it isn't about.
+    """A settings file as it was typed. An edit gives another text, and keeps every other character.
 
-    A text that isn't of the syntax, and an edit that the syntax has no place for, raise `ValueError`, which names the
-    line and never quotes it.
+    Invalid syntax, and an edit that the syntax has no place for, raise `ValueError`, which names the line and never
+    quotes it.
     """
 
     EMPTY: ClassVar[str]
     """The text of a file without settings."""
     RULE: ClassVar[str]
-    """What such a file must be."""
+    """What such a file must be, for messages."""
 
     def __init__(self, text: str) -> None: ...
 
@@ -40,28 +40,28 @@ class SettingsText(Protocol):
     def text(self) -> HiddenText: ...
 
     def raw(self, keys: Keys) -> HiddenText | None:
-        """The value at this place as it was typed; None if there is none."""
+        """Give the value at this place as it was typed; None if it is missing."""
         ...
 
     def with_value(self, keys: Keys, raw: str) -> Self: ...
 
     def without(self, keys: Keys) -> Self:
-        """Take a value or a section out, if it is there."""
+        """Remove a value or a section, if it exists."""
         ...
 
     def has_section(self, keys: Keys) -> bool: ...
 
     def is_empty(self, keys: Keys) -> bool:
-        """Tell whether the section is there and holds nothing; no keys stand for the whole file."""
+        """Tell whether the section exists and is empty; without keys, the whole file."""
         ...
 
     def strings(self) -> Iterator[ShownString]:
-        """Everything in it that may hold a secret, in its order."""
+        """Give everything in it that may hold a secret, in order."""
         ...
 
     @staticmethod
     def encode(value: Any) -> HiddenText:
-        """A value in this syntax."""
+        """Give a value in this syntax."""
         ...
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Our settings in another program's settings file, and taking them back."""
+"""Writes our settings into another program's settings file, and undoes that."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ _NAME_DIGITS: Final = 16
 
 
 class ReplacedSetting(Struct, frozen=True):
-    """A setting of ours: what stood there before and what we put there, as it was typed; None for nothing."""
+    """A setting of ours: the text before and the text that we wrote; None for no setting."""
 
     keys: Keys
     before: HiddenText | None
@@ -35,9 +35,9 @@ class ReplacedSetting(Struct, frozen=True):
 class UndoRecord(Struct, frozen=True):
     """How to undo a setup.
 
-    `original` is the text from before (None: there was no file), to be restored whole while the file is the one that
-    was written, by its sha256. Otherwise each setting is put back, and `sections` and `folders`, which were made for
-    them, are removed if they are empty.
+    `original` is the text from before (None: no file). It is restored whole while the file has the sha256 that was
+    written. Otherwise each setting is restored, and `sections` and `folders` that were made for them are removed if
+    they are empty.
     """
 
     replaced: tuple[ReplacedSetting, ...]
@@ -51,10 +51,7 @@ class UndoRecord(Struct, frozen=True):
 
 
 class SetupPlan(Struct, frozen=True):
-    """A change that was thought out and not made yet.
-
-    `left` says what isn't taken back, and why; `note` what else a person should know.
-    """
+    """A planned change. `left` names settings that aren't restored, with the reason; `note` is for a person."""
 
     file: SettingsFile
     before: HiddenText | None
@@ -63,14 +60,14 @@ class SetupPlan(Struct, frozen=True):
     left: tuple[str, ...] = ()
     note: str = ""
     emptied: tuple[str, ...] = ()
-    """Folders that are removed with the file, if nothing else is in them."""
+    """Folders that are removed with the file if they become empty."""
 
     @property
     def changes_something(self) -> bool:
         return self.before != self.after
 
     def diff(self) -> list[str]:
-        """The change as it may be shown."""
+        """Give the change with secrets hidden."""
         replaced = self.record.replaced if self.record else ()
         values = [self.file.syntax.decode(one.after) for one in replaced if one.after]
         strings = chain.from_iterable(value if isinstance(value, list) else [value] for value in values)
@@ -80,7 +77,7 @@ class SetupPlan(Struct, frozen=True):
 
 
 class ClientSetup:
-    """Our settings in one settings file of another program. What they replaced is kept in the home, 0600."""
+    """Our settings in one settings file of another program. The replaced ones are stored in the home, 0600."""
 
     def __init__(self, file: SettingsFile, home: Home, name: str) -> None:
         self.file = file
@@ -90,13 +87,13 @@ class ClientSetup:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is a record of a setup. The settings file is not opened."""
+        """Tell whether a setup is recorded. The settings file is not opened."""
         return self._record.exists()
 
     def plan(self, wanted: Mapping[Keys, Any], *, holds_key: bool = False) -> SetupPlan:
-        """Think out how the file comes to say this; None stands for a setting that must not be there.
+        """Plan the change to these settings; None for a setting that must be absent.
 
-        Raises `CorruptFile`, and `UnsafeFile` also where a key would be written to a file that others may read.
+        Raises `CorruptFile`, and `UnsafeFile` also if a key would be written to a file that others can read.
         """
         if holds_key:
             self.file.check_private()
@@ -127,9 +124,9 @@ class ClientSetup:
         return SetupPlan(self.file, before, text, record)
 
     def plan_undo(self) -> SetupPlan:
-        """Plan how to restore the replaced settings, where they are still as we wrote them.
+        """Plan how to restore the replaced settings, if they are still as we wrote them.
 
-        Raises `UsageError` when nothing is on record, `UnsafeFile`, `CorruptFile`.
+        Raises `UsageError` without a recorded setup, `UnsafeFile`, `CorruptFile`.
         """
         known, before = self._known(), self.file.read()
         if known is None:
@@ -164,7 +161,7 @@ class ClientSetup:
     def _taken_back(
         self, known: UndoRecord, before: HiddenText | None
     ) -> tuple[HiddenText | None, tuple[ReplacedSetting, ...]]:
-        """The text without our settings, and those that aren't as we wrote them. Raises `ValueError`."""
+        """Give the text without our settings, and those that were changed since. Raises `ValueError`."""
         document = self.file.parse(before)
         changed: list[ReplacedSetting] = []
         for one in known.replaced:
@@ -187,11 +184,11 @@ class ClientSetup:
         return bool(decode(raw) == decode(other))
 
     def _missing_folders(self) -> tuple[str, ...]:
-        """The folders that have to be made for the file, the innermost first."""
+        """Give the folders to create for the file, the innermost first."""
         return tuple(str(folder) for folder in self.file.real.parents if not folder.exists())
 
     def _write_on_record(self, plan: SetupPlan, record: UndoRecord) -> None:
-        """What is replaced is on record before it is, so that a setup that is cut short can be undone."""
+        """Record the replaced settings before the write, so that an interrupted setup can be undone."""
         known = self._known()
         self._put_on_record(record)
         if plan.changes_something:

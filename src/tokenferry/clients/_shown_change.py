@@ -1,4 +1,4 @@
-"""A change of a settings file as it may be shown: what could be a secret stands there as its fingerprint."""
+"""Shows a change of a settings file, with a fingerprint in place of each possible secret."""
 
 import difflib
 import json
@@ -21,14 +21,14 @@ _CONTEXT: Final = 2
 def shown_change(
     before: SettingsText | None, after: SettingsText | None, name: str, ours: Collection[str]
 ) -> list[str]:
-    """A unified diff in which a file that isn't there is /dev/null; values among `ours` are shown as they are."""
+    """Give a unified diff in which a missing file is /dev/null; values among `ours` are shown unchanged."""
     old, new = ([] if text is None else masked(text, ours).splitlines() for text in (before, after))
     old_name, new_name = ("/dev/null" if text is None else name for text in (before, after))
     return list(difflib.unified_diff(old, new, old_name, new_name, n=_CONTEXT, lineterm=""))
 
 
 def masked(settings: SettingsText, ours: Collection[str]) -> str:
-    """The text with a fingerprint in place of each string that may be a secret."""
+    """Give the text with a fingerprint in place of each string that may be a secret."""
     parts: list[str] = []
     place = 0
     for keys, start, end, value in settings.strings():

@@ -1,4 +1,4 @@
-"""Edits of a TOML document that leave every comment and every other line of it as it is."""
+"""Edits a TOML document, and keeps every comment and every other line."""
 
 import re
 import tomllib
@@ -125,7 +125,7 @@ def _take_out(values: Any, keys: Keys) -> None:
 
 
 def _pruned(values: dict[str, Any]) -> dict[str, Any]:
-    """The values without empty tables: tomlkit drops one that is emptied and has no heading of its own."""
+    """Give the values without empty tables: tomlkit drops one that is emptied and has no header of its own."""
     inner = {key: _pruned(value) if isinstance(value, dict) else value for key, value in values.items()}
     return {key: value for key, value in inner.items() if value != {}}
 

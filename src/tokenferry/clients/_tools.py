@@ -35,7 +35,7 @@ class GatewayAccess(Concealing, frozen=True):
 
 
 class ToolFile(Concealing, frozen=True):
-    """One settings file of a tool, and its required values; None stands for a setting that must not be there."""
+    """One settings file of a tool, and its required values; None for a setting that must be absent."""
 
     hidden: ClassVar = ("wanted",)
 
@@ -43,16 +43,16 @@ class ToolFile(Concealing, frozen=True):
     syntax: type[SettingsText]
     wanted: Mapping[Keys, Any]
     holds_key: bool = False
-    """Whether the key itself goes into it, so that no other user may read the file."""
+    """Whether it contains the key itself, so that no other user may read the file."""
     others: tuple[Path, ...] = ()
-    """Where the settings may have been written before, if the tool has several places for them."""
+    """Other places of the tool's settings, where they may have been written before."""
 
     def names(self, path: Path) -> bool:
-        """Whether one of the settings names this path."""
+        """Tell whether one of the settings names this path."""
         return any(str(path) in str(value) for value in self.wanted.values())
 
     def lines(self) -> str:
-        """What the file says with these settings alone."""
+        """Give the file with only these settings."""
         settings = self.syntax(self.syntax.EMPTY)
         for keys, value in self.wanted.items():
             if value is not None:
@@ -61,16 +61,16 @@ class ToolFile(Concealing, frozen=True):
 
 
 class Tool(Struct, frozen=True):
-    """A tool whose settings tokenferry writes. `program` is its command, by which it is found on PATH."""
+    """A tool whose settings tokenferry writes. `program` is its command, which is looked up on PATH."""
 
     name: str
     title: str
     program: str
     api_format: ApiFormat
     files: Callable[[Mapping[str, str], Path, GatewayAccess], tuple[ToolFile, ...]]
-    """Its files, from the environment, the person's home directory and the way to the gateway. Nothing is opened."""
+    """Give its files, from the environment, the home directory and the gateway's address. Opens nothing."""
     arguments: Callable[[str], tuple[str, ...]] = lambda _: ()
-    """What leads it to the gateway at an address for one session, where it doesn't read the variables of its format."""
+    """Arguments that lead it to the gateway for one session, if it doesn't read its format's variables."""
 
 
 def _shell(command: tuple[str, ...]) -> str:
@@ -156,16 +156,16 @@ TOOLS: Final[Mapping[str, Tool]] = {
 
 
 def started(command: Sequence[str], url: str) -> list[str]:
-    """The command for one session at the gateway with this address: with what its program needs beside variables."""
+    """Give the command for one session at the gateway with this address, with the arguments that its program needs."""
     tool = next((one for one in TOOLS.values() if one.program == Path(command[0]).name), None)
     return [command[0], *(() if tool is None else tool.arguments(url)), *command[1:]]
 
 
 class PrintedTool(Struct, frozen=True):
-    """A tool that is connected by hand: what to write where, by the format, the preferred one first.
+    """A tool that is connected by hand: the settings by format, the preferred one first.
 
     In the lines {url} is the gateway's address, {command} prints the key, and {key} is a shell's call of it. `source`
-    is the page that says so.
+    is the page that describes this.
     """
 
     name: str
@@ -174,7 +174,7 @@ class PrintedTool(Struct, frozen=True):
     templates: Mapping[ApiFormat, str]
 
     def lines(self, access: GatewayAccess) -> list[str]:
-        """What to write, for the first format that is served. Raises `UsageError` if none is."""
+        """Give the lines for the first format that is served. Raises `UsageError` if none is."""
         command = _shell(access.command)
         template = self.templates[check_served(self.title, *self.templates)]
         return template.format(url=access.url, command=command, key=f"$({command})").splitlines()
@@ -275,7 +275,7 @@ PRINTED_TOOLS: Final[Mapping[str, PrintedTool]] = {
 
 
 def check_served(title: str, *formats: ApiFormat) -> ApiFormat:
-    """The first of these formats that the gateway serves. Raises `UsageError`, in one sentence, if it serves none."""
+    """Give the first of these formats that the gateway serves. Raises `UsageError` if it serves none."""
     for one in formats:
         if one in SERVED:
             return one

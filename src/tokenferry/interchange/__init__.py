@@ -1,6 +1,6 @@
-"""What other programs keep credentials in, as values, without I/O.
+"""Reads and writes other programs' credential files as values, without I/O.
 
-Content is handed in as `HiddenBytes`, as `read_private_file` gives it, or a traceback of a caller would show it.
+Content is given as `HiddenBytes`, because a traceback of a caller would show bytes.
 """
 
 from tokenferry.interchange._bundle import parse_bundle, render_bundle, render_profile

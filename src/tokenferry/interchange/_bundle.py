@@ -29,7 +29,7 @@ _KNOWN: Final = (
 
 
 def parse_bundle(raw: bytes) -> tuple[Entry, ...]:
-    """The one login. Raises `UsageError` if it isn't a JSON object; other faults are the entry's."""
+    """Read the one login. Raises `UsageError` if it isn't a JSON object; other faults are the entry's."""
     fields = parse_object(raw)
     if fields is None:
         raise UsageError("it isn't a JSON object")
@@ -54,7 +54,7 @@ def looks_like_profile(value: Any) -> bool:
 
 
 def render_bundle(token: OAuthToken) -> bytes:
-    """The login as a bundle, secrets revealed; what isn't known is left out."""
+    """Give the login as a bundle, secrets revealed, without unknown fields."""
     known_fields = {name: getattr(token, name) for name in (*_TEXTS, "expires_at", "obtained_at", "refresh_expires_at")}
     known_fields |= {"lifetime": token.lifetime, "account_email": token.email, "scopes": list(token.scopes) or None}
     if token.obtained_at is not None:
@@ -66,9 +66,9 @@ def render_bundle(token: OAuthToken) -> bytes:
 
 
 def render_profile(token: OAuthToken) -> bytes:
-    """The login as the credentials of an SDK profile, secrets revealed.
+    """Give the login as the credentials of an SDK profile, secrets revealed.
 
-    Raises `UsageError` without an expiry: the SDKs would keep such a token for ever.
+    Raises `UsageError` without an expiry, because the SDKs would use such a token for ever.
     """
     if token.expires_at is None:
         raise UsageError("a profile's credentials want an expiry, and this token's is not known")

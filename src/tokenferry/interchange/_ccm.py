@@ -19,7 +19,7 @@ _VENDOR_URL: Final = "https://api.anthropic.com"
 
 
 def parse_ccm(raw: bytes | None) -> tuple[Entry, ...]:
-    """The logins in their order; None stands for a file that isn't there. Raises `UsageError` for another file.
+    """Read the logins, in order; None means a missing file. Raises `UsageError` for another format.
 
     An `enterprise_url` and a `project_id` are stored with the login.
     """
@@ -33,9 +33,9 @@ def looks_like_ccm(value: Any) -> bool:
 
 
 def upsert_ccm(raw: bytes | None, token: OAuthToken, provider_id: str) -> bytes:
-    """The file with this login put in or brought up to date; secrets revealed. Everything else stays.
+    """Give the file with this login added or updated, secrets revealed. Everything else stays.
 
-    Raises `UsageError` for another file, and where a refresh token would be lost.
+    Raises `UsageError` for another format, and if a refresh token would be lost.
     """
     root = _root(raw)
     section = root.get(provider_id, Fields())
@@ -57,7 +57,7 @@ def parse_ccm_config(raw: bytes, environ: Mapping[str, str]) -> tuple[Entry, ...
 
 
 def ccm_login_providers(raw: bytes) -> Mapping[str, str]:
-    """By the id of a login, which provider of ours the `[[providers]]` that use it mean. Raises `UsageError`."""
+    """Give, by the id of a login, our provider for the `[[providers]]` that use it. Raises `UsageError`."""
     return {
         login: _provider_of(table, "claude-max")
         for table in _tables(raw)
@@ -134,7 +134,7 @@ def _key(table: Fields, environ: Mapping[str, str]) -> Entry:
 
 
 def _provider_of(table: Fields, ours: str) -> str:
-    """The provider that a table means: one of ours where it is the vendor's own API, else one of the table's name."""
+    """Give the provider that a table means: ours if it is the vendor's own API, else one with the table's name."""
     try:
         is_vendors = urlsplit(read_text(table, "base_url") or _VENDOR_URL).hostname == urlsplit(_VENDOR_URL).hostname
     except ValueError:

@@ -7,7 +7,7 @@ from tokenferry.secret import Fields
 
 
 def parse_claude_code(raw: bytes) -> tuple[Entry, ...]:
-    """The login in a credentials document of Claude Code. Raises `UsageError` for any other text."""
+    """Read the login in a credentials document of Claude Code. Raises `UsageError` for another format."""
     from tokenferry.claude_code import parse  # noqa: PLC0415  # few have such a file, and it brings subprocess
 
     login = parse(raw)
@@ -24,7 +24,7 @@ def looks_like_claude_code(value: Any) -> bool:
 
 
 def render_claude_code(token: OAuthToken) -> bytes:
-    """A new document with this login in it, secrets revealed."""
+    """Give a new document with this login, secrets revealed."""
     from tokenferry.claude_code import parse, put_in  # noqa: PLC0415  # see above
 
     return put_in(parse(None), token)

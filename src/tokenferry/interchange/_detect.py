@@ -22,7 +22,7 @@ _BY_JSON: Final[tuple[tuple[Format, Callable[[Any], bool]], ...]] = (
 
 
 def detect(raw: bytes) -> Format:
-    """Say of which format a file's content is. Raises `UsageError` for any other."""
+    """Give the format of a file's content. Raises `UsageError` if it is unknown."""
     value = parse_json(raw)
     if isinstance(value, Fields | list):
         for name, fits in _BY_JSON:
@@ -53,9 +53,9 @@ def detect(raw: bytes) -> Format:
 
 
 def parse(raw: bytes, form: Format, environ: Mapping[str, str] | None = None) -> tuple[Entry, ...]:
-    """What a file of this format holds. `environ` is for the variables that a `ccm-config` names.
+    """Read the entries of a file of this format. `environ` has the variables that a `ccm-config` names.
 
-    Raises `UsageError` for a file that isn't of the format; a fault of one account is that entry's.
+    Raises `UsageError` if the file doesn't have the format; a fault of one account is that entry's.
     """
     if form == "ccm-config":
         return parse_ccm_config(raw, os.environ if environ is None else environ)

@@ -12,10 +12,10 @@ FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 
 class Entry(Struct, frozen=True):
-    """One account in a file of another program: its credential, or in `fault` the reason why there is none.
+    """One account in a file of another program: its credential, or in `fault` the reason why it has none.
 
-    `key` is what the file calls it, `provider` which of ours its words mean, if that can be known. `is_limited` and
-    `limited_until` (seconds since 1970 UTC) are its limits in a pool.
+    `key` is its name in the file, `provider` our provider for it, if that is known. `is_limited` and `limited_until`
+    (seconds since 1970 UTC) are its limits in a pool.
     """
 
     key: str
@@ -27,11 +27,11 @@ class Entry(Struct, frozen=True):
 
 
 def without_refresh(token: OAuthToken) -> OAuthToken:
-    """The view of a token set without the token family: the access token, with its own expiry."""
+    """Give a token set without its token family: the access token, with its own expiry."""
     return replace(token, refresh=None, refresh_expires_at=None)
 
 
 def refuse_fewer_tokens(found: OAuthToken | None, token: OAuthToken, where: str) -> None:
-    """Raise `UsageError` where a refresh token would be written over by a token set without one."""
+    """Raise `UsageError` if a refresh token would be overwritten by a token set without one."""
     if found is not None and found.refresh is not None and token.refresh is None:
         raise UsageError(f"{where} holds a refresh token, which a token without one is never written over")

@@ -1,4 +1,4 @@
-"""Shared by the JSON formats: reading a field or reporting its fault, and changing a section in place."""
+"""Shared by the JSON formats: reads fields or reports their faults, and changes a section in place."""
 
 import json
 import re
@@ -18,7 +18,7 @@ _NEAR_MISS: Final = re.compile(r"(?!.*refresh)[a-z_]{0,20}(?:expir|(?<![a-z])exp
 
 
 def read_secret(fields: Fields, key: str) -> Secret | None:
-    """A token; None for an absent or blank one. Raises `UsageError`, naming the field and never its value."""
+    """Read a token; None for an absent or blank one. Raises `UsageError` with the field, never its value."""
     if fields.get(key) is None:
         return None
     if not isinstance(fields[key], str):
@@ -30,9 +30,9 @@ def read_secret(fields: Fields, key: str) -> Secret | None:
 
 
 def read_time(fields: Fields, key: str) -> int | None:
-    """Seconds since 1970 UTC, of a number (above 1e10: milliseconds), its digits, or an RFC 3339 text.
+    """Read a time as seconds since 1970 UTC: a number (above 1e10: milliseconds), its digits, or RFC 3339.
 
-    None for an absent or blank one, and for the zero time, which is how Go writes "none". Raises `UsageError`.
+    None if it is absent or blank, and for the zero time, which Go writes for "none". Raises `UsageError`.
     """
     value = Fields(value=fields.get(key))  # not shown in a traceback: it may be a misplaced token
     if isinstance(value["value"], str):
@@ -50,16 +50,16 @@ def read_time(fields: Fields, key: str) -> int | None:
 
 
 EXPIRIES: Final = ("expires_at", "expiresAt", "expired", "expiry_date", "expiry", "expires")
-"""What programs call the end of an access token: ours, Claude Code's, CLIProxyAPI's, Google's, Go's, and others'."""
+"""Names of the end of an access token in several programs."""
 
 GRANTED: Final = ("obtained_at", "issued_at", "created_at", "last_refresh")
-"""What they call the time that its `expires_in` counts from."""
+"""Names of the time from which `expires_in` counts."""
 
 
 def read_expiry(fields: Fields) -> int | None:
-    """When the access token ends, in seconds since 1970 UTC, whatever the field is called; None if that isn't known.
+    """Give the end of the access token in seconds since 1970 UTC, from any of the names; None if unknown.
 
-    A span, `expires_in`, counts only beside the time it began. Raises `UsageError`.
+    A length, `expires_in`, counts only beside the time of its start. Raises `UsageError`.
     """
     for key in EXPIRIES:
         if not isinstance(fields.get(key), bool | None) and (found := read_time(fields, key)) is not None:
@@ -70,7 +70,7 @@ def read_expiry(fields: Fields) -> int | None:
 
 
 def read_life(fields: Fields, key: str) -> int | None:
-    """A length of time in seconds; None for one that makes no sense, which costs no token."""
+    """Read a length of time in seconds; None for an implausible one, which doesn't invalidate the token."""
     value = fields.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LONGEST_LIFE:
         return None
@@ -78,20 +78,20 @@ def read_life(fields: Fields, key: str) -> int | None:
 
 
 def unread_expiry(credential: Credential) -> str | None:
-    """The field of a login without a known expiry that seems to hold one, and isn't read."""
+    """Give the field that seems to hold the expiry of a login without a known one."""
     if not isinstance(credential, OAuthToken) or credential.expires_at is not None:
         return None
     return next((key for key in credential.unknown if _NEAR_MISS.fullmatch(key)), None)
 
 
 def read_text(fields: Any, key: str) -> str | None:
-    """A text; None if it is absent, blank or of another type, because it only describes the tokens."""
+    """Read a text; None if it is absent, blank or of another type, because it only describes the tokens."""
     value = fields.get(key) if isinstance(fields, dict) else None
     return value if isinstance(value, str) and value else None
 
 
 def read_scopes(fields: Fields, key: str) -> tuple[str, ...]:
-    """Scopes, given as a list or one text; empty for any other type."""
+    """Read scopes from a list or one text; empty for any other type."""
     value = fields.get(key)
     if isinstance(value, str):
         return tuple(value.split())
@@ -100,17 +100,17 @@ def read_scopes(fields: Fields, key: str) -> tuple[str, ...]:
 
 
 def rfc3339(seconds: int) -> str:
-    """A time in seconds since 1970 UTC as RFC 3339."""
+    """Give a time in seconds since 1970 UTC as RFC 3339."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def amend(
     section: Fields, found: Mapping[str, Any], wanted: Mapping[str, Any], encode: Mapping[str, Callable[[Any], Any]]
 ) -> Fields:
-    """The section with the fields whose meaning changed; the others stay as they are written there.
+    """Give the section with changed values; fields with an unchanged meaning keep their text.
 
-    `found` is what each field meant, `wanted` what it shall mean, `encode` how the file spells some; None stands for
-    "absent".
+    `found` is the present meaning of each field, `wanted` the new one, `encode` the notation of some. None means an
+    absent field.
     """
     amended = Fields(section)
     for key, value in wanted.items():
@@ -124,7 +124,7 @@ def amend(
 
 
 def to_bytes(value: Any) -> bytes:
-    """A JSON document for people and programs, secrets revealed."""
+    """Give a JSON document for people and programs, secrets revealed."""
     return HiddenBytes(json.dumps(value, indent=2).encode("ascii") + b"\n")
 
 

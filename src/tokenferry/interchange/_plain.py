@@ -44,7 +44,7 @@ _NO_CREDENTIALS: Final = (
 
 
 def parse_key_file(raw: bytes) -> tuple[Entry, ...]:
-    """The one key or token. Raises `UsageError` for an invalid one, without quoting it."""
+    """Read the one key or token. Raises `UsageError` for an invalid one, without quoting it."""
     try:
         return (_entry("", parse_secret(decode_text(raw))),)
     except ValueError as problem:
@@ -54,7 +54,7 @@ def parse_key_file(raw: bytes) -> tuple[Entry, ...]:
 
 
 def parse_environment(environ: Mapping[str, str]) -> tuple[Entry, ...]:
-    """What the variables hold that the vendor's programs read, in their order; each entry's key is its variable."""
+    """Read the vendor's variables, in their order; each entry's key is its variable."""
     values = Fields((name, environ.get(name, "").strip()) for name in (*VARIABLES, _BASE_URL))
     is_vendors = _is_vendors(values[_BASE_URL])
     found = []
@@ -72,10 +72,10 @@ def parse_environment(environ: Mapping[str, str]) -> tuple[Entry, ...]:
 
 
 def parse_env_file(raw: bytes) -> tuple[Entry, ...]:
-    """The same of lines `NAME=value`, as a shell reads them; lines about other variables are ignored.
+    """Read lines `NAME=value` as a shell does; other variables are ignored.
 
-    Raises `UsageError` for a line that mentions one of these variables and isn't such an assignment, or of a value that
-    a shell would compute.
+    Raises `UsageError` for a line that mentions one of the vendor's variables and isn't such an assignment, or whose
+    value a shell would compute.
     """
     values = Fields()
     numbered = enumerate(decode_text(raw).split("\n"), 1)
@@ -92,7 +92,7 @@ def parse_env_file(raw: bytes) -> tuple[Entry, ...]:
 
 
 def _unquoted(piece: "re.Match[str]") -> str:
-    """A piece of a shell's word without its quotes."""
+    """Give a piece of a shell's word without its quotes."""
     if piece["double"] is not None:
         return re.sub(r'\\(["\\$`])', r"\1", piece["double"])
     return piece["single"] or piece["escaped"] or piece["plain"] or ""
@@ -104,14 +104,14 @@ def looks_like_env(text: str) -> bool:
 
 
 def render_key_file(credential: Credential) -> bytes:
-    """The key or token alone, and a line end."""
+    """Give the key or token and a line end."""
     return HiddenBytes(f"{credential.secret.reveal()}\n".encode("ascii"))
 
 
 def render_environment(credential: Credential, variable: str | None = None) -> bytes:
-    """A line `NAME=value` that a shell and an env file both read; without a `variable`, with that of the kind.
+    """Give a line `NAME=value` that a shell and an env file can read; by default with the kind's variable.
 
-    The variables of the kinds are those of Anthropic's programs, which send what they hold to Anthropic.
+    The variables of the kinds are those of Anthropic's programs, which send the values to Anthropic.
     """
     names = {
         "api-key": VARIABLES[0],

@@ -1,6 +1,6 @@
 """The pool file `oauth_pool.json`: Claude Code logins by e-mail, as `{"accounts": {EMAIL: {...}}}`.
 
-A bare map of e-mails and a list, bare or under "accounts", are understood as well, and kept as they are found.
+A bare map of e-mails and a list, bare or under "accounts", are also read, and keep their form.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ _TIMES: Final = ("expiresAt", "rateLimitResetAt")
 
 
 def parse_pool(raw: bytes | None) -> tuple[Entry, ...]:
-    """The accounts in their order; None stands for a file that isn't there, which is an empty pool.
+    """Read the accounts, in order; None means a missing file, which is an empty pool.
 
-    Raises `UsageError` if it isn't a pool; the entry of an account has its faults.
+    Raises `UsageError` if it isn't a pool; a fault of an account is its entry's.
     """
     return tuple(_entry(key, section) for key, section in _sections(_root(raw)))
 
@@ -40,10 +40,10 @@ def upsert_pool(
     rate_limited: bool | None = None,
     rate_limit_reset_at: int | None = None,
 ) -> bytes:
-    """The pool with this account put in or brought up to date, by e-mail; secrets revealed.
+    """Give the pool with this account added or updated, by e-mail, secrets revealed. Everything else stays.
 
-    Everything else stays. `rate_limited` None leaves what is said of limits as it is. Raises `UsageError` for what is
-    no pool, without an e-mail, and where a refresh token would be written over by none.
+    A `rate_limited` of None keeps the stored limits. Raises `UsageError` if it isn't a pool, without an e-mail, and if
+    a refresh token would be lost.
     """
     email = email or token.email
     if not email:
@@ -84,14 +84,14 @@ def _root(raw: bytes | None) -> Any:
 
 
 def _accounts(root: Any) -> Any:
-    """What holds the accounts, in a document that may be the accounts itself."""
+    """Give the part of a document with the accounts, which may be the whole document."""
     if isinstance(root, Fields) and "accounts" not in root and not any(True for _ in _sections(root)):
         root["accounts"] = Fields()
     return root["accounts"] if isinstance(root, Fields) and "accounts" in root else root
 
 
 def _sections(root: Any) -> Iterator[tuple[str, Fields]]:
-    """Each account with its key. Of a bare map only what looks like an account is one."""
+    """Yield each account with its key. In a bare map only entries that look like an account count."""
     if isinstance(root, Fields) and "accounts" in root:
         root = root["accounts"]
     elif isinstance(root, Fields):

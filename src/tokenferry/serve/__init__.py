@@ -1,4 +1,4 @@
-"""Assemble the gateway and run it: the only room that knows all of its parts."""
+"""Assembles the gateway and runs it: the only room that knows all of its parts."""
 
 from tokenferry.serve._embedded import EmbeddedGateway
 from tokenferry.serve._private import PrivateGateway

@@ -1,4 +1,4 @@
-"""What a gateway raises alerts for."""
+"""The causes of a gateway's alerts."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def alerts_of(
     states: Callable[[], Mapping[str, str]],
     budgets: Callable[[], Iterable[BudgetState]],
 ) -> Alerts:
-    """The alerts of a gateway: dead logins, budgets nearly used, and requests that no account could serve."""
+    """Make the alerts of a gateway: dead logins, budgets nearly used, and requests that no account could serve."""
     alerts = Alerts(config.alerts, claims, partial(_conditions, states, budgets))
     pool.account_log.on_exhausted = lambda message: alerts.add(Alert("exhausted", "", message))
     return alerts

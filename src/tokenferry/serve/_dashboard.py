@@ -1,4 +1,4 @@
-"""Where the dashboard of a gateway is."""
+"""The address of a gateway's dashboard, and its guard."""
 
 from urllib.parse import urlsplit
 
@@ -8,10 +8,10 @@ from tokenferry.state import Role, State
 
 
 def dashboard_origin(config: Config, where: Listening, state: State) -> str | None:
-    """The dashboard's origin; None without a dashboard.
+    """Give the dashboard's origin; None without a dashboard.
 
     Cookies ignore ports: a cookie of 127.0.0.1 goes to every program that listens there. So the origin is a name that
-    can't be guessed, unless there is a public address or the configuration asks for the plain address.
+    can't be guessed, unless the configuration gives a public address or asks for the plain address.
     """
     public, url = config.server.public_url, where.url
     if not config.dashboard.enabled:
@@ -27,11 +27,11 @@ def dashboard_origin(config: Config, where: Listening, state: State) -> str | No
 
 
 def dashboard_guard(origin: str | None, config: Config) -> DashboardGuard | None:
-    """The guard of the dashboard. Its origin is fixed at the start; its user header follows the configuration."""
+    """Make the dashboard's guard. Its origin is fixed at the start; its user header follows the configuration."""
     header = config.dashboard.user_header
     return None if origin is None else DashboardGuard(origin, None if header is None else header.encode("ascii"))
 
 
 def role_of(config: Config, user: str) -> Role:
-    """The role of a user that a trusted proxy names."""
+    """Give the role of a user that a trusted proxy names."""
     return "admin" if user in config.dashboard.admins else "viewer"

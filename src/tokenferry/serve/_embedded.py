@@ -1,4 +1,4 @@
-"""The gateway's parts in a program's own process, without a port: what a transport of `in_process` sends through."""
+"""The gateway's parts in a program's own process, without a port; the transports of `in_process` use it."""
 
 import asyncio
 import contextlib
@@ -41,14 +41,14 @@ logger = logging.getLogger(__name__)
 _GRANT_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 45.0
 IN_PROCESS: Final = "(in process)"
-"""Stands in the ledger and in decisions instead of a client key's name."""
+"""The name in the ledger and in decisions, in place of a client key's."""
 
 
 class EmbeddedCall(Protocol):
-    """A request under way in the gateway's thread."""
+    """A request in progress on the gateway's thread."""
 
     def disconnect(self) -> None:
-        """The gateway stops: the program gets no more of its answer."""
+        """Abort, because the gateway stops: the program gets no more of its answer."""
 
 
 class EmbeddedGateway:
@@ -97,7 +97,7 @@ class EmbeddedGateway:
             raise self._failure
 
     def stop(self) -> None:
-        """End the requests under way, wait for a refresh in flight, and write the rest of the usage."""
+        """End the requests in progress, wait for a refresh in flight, and write the rest of the usage."""
         assert self._thread is not None
         with contextlib.suppress(RuntimeError):  # it has ended already
             self.loop.call_soon_threadsafe(self._stopping.set)
@@ -106,11 +106,11 @@ class EmbeddedGateway:
         self._stack.close()
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Call it on the gateway's thread. Raises `RuntimeError` once that has ended."""
+        """Call a function on the gateway's thread. Raises `RuntimeError` once that has ended."""
         self.loop.call_soon_threadsafe(call)
 
     def hosts(self) -> dict[str, tuple[str, ...]]:
-        """The providers, by the host of their addresses."""
+        """Give the providers, by the host of their addresses."""
         found: dict[str, tuple[str, ...]] = {}
         for name, provider in self._broker.providers.items():
             host = urlsplit(provider.base_url).netloc.lower()
@@ -118,7 +118,7 @@ class EmbeddedGateway:
         return found
 
     def paths(self, providers: Iterable[str]) -> list[str]:
-        """The parts before /v1 or /v1beta in the addresses of these providers, without empty ones."""
+        """Give the parts before /v1 or /v1beta in these providers' addresses, without empty ones."""
         paths = [urlsplit(self._broker.providers[name].base_url).path.rstrip("/") for name in providers]
         return [path for path in (one.removesuffix("/v1beta").removesuffix("/v1") for one in paths) if path]
 
@@ -147,7 +147,7 @@ class EmbeddedGateway:
         self._calls.discard(call)
 
     def _gateway(self, providers: tuple[str, ...]) -> Gateway:
-        """The gateway that prefers these providers, of the host a program called, as far as they have accounts."""
+        """Give the gateway that prefers these providers, if they have accounts."""
         listed = {account.provider for account in self._broker.listing().accounts}
         asked = tuple(name for name in providers if name in listed)
         known = self._gateways.get(asked)

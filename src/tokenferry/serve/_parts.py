@@ -183,9 +183,9 @@ def explainer_of(
 
 
 def cooldown_sync_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
-    """What keeps a pool in step with the cooldowns on record, and asks usage endpoints about those.
+    """Make what synchronizes a pool with the stored cooldowns, and asks usage endpoints about them.
 
-    What other hosts change of accounts is heard of from here on, too.
+    It also begins to follow other hosts' changes to accounts.
     """
     broker.follow(state.follow)
     probe = UsageProbe(
@@ -217,7 +217,7 @@ def cooldown_sync_of(pool: Pool, state: State, broker: Broker) -> CooldownSync:
 
 
 def rate_exchange_of(settings: StoreSettings, in_force: Callable[[], Config]) -> RateExchange | None:
-    """What shares the rates of client keys with gateways of other hosts; None where there is no database."""
+    """Make what shares the rates of client keys with gateways of other hosts; None without a database."""
     shared = open_rates(settings)
     if shared is None:
         return None
@@ -231,7 +231,7 @@ def look_at_accounts(broker: Broker) -> None:
 
 
 def login_ages(broker: Broker) -> dict[str, float]:
-    """Seconds since each account's credential was created or last renewed. Reads the accounts' documents."""
+    """Give, by account, the seconds since its credential was created or last renewed. Reads the documents."""
     ages: dict[str, float] = {}
     for account in broker.listing().accounts:
         with contextlib.suppress(TokenferryError):  # its state is in another metric

@@ -196,7 +196,7 @@ def _start_lines(urls: Iterable[str], home: Home, broker: Broker) -> Iterator[st
 
 
 def _unserved(home: Home, config: Config, broker: Broker, states: Callable[[], Mapping[str, str]]) -> Iterator[str]:
-    """The accounts that can't serve, and the requests that no account serves now."""
+    """Give the accounts that can't serve, and the requests that no account serves now."""
     listing, present = broker.book.listing(), states()
     for name, why in unusable_accounts(broker, present).items():
         if name not in listing.locked:
