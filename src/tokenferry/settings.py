@@ -229,6 +229,10 @@ _RUST_LEVELS: Final = MappingProxyType({"trace": "debug", "warn": "warning"})
 _FORMER_POLICIES: Final = MappingProxyType({"off": "claude-code-only", "own": "own-use"})
 
 
+LONGEST_SOCKET: Final = 103
+"""The most bytes of a Unix socket's path: sun_path has 108 on Linux, 104 on macOS, with the NUL that ends it."""
+
+
 class ServerSettings(Struct, frozen=True):
     """`[server]`: the addresses on which the gateway listens."""
 

@@ -267,6 +267,22 @@ def test_a_taken_name_is_refused_unless_replacing(book: Accounts, add: Add, stor
     assert store.read("work") == before
 
 
+def test_no_two_accounts_have_one_login_but_two_may_have_one_key(book: Accounts, store: FileStore, add: Add) -> None:
+    def store_login(name: str, refresh: str, origin: Fields | None = None) -> bool:
+        login = OAuthToken(Secret(f"access-of-{name}"), Secret(refresh))
+        return book.add(Account(name, "console", "oauth"), login, machine="here", replacing=True, origin=origin)
+
+    store_login("one", "fake-refresh", Fields(refresh=Secret("fake-imported").sha256))
+    for known in ("fake-refresh", "fake-imported"):
+        with pytest.raises(UsageError, match=r"^account 'one' has this login already, .* login two --provider console"):
+            store_login("two", known)
+    assert store.names() == ["one"]
+    assert store_login("one", "fake-refresh")
+    assert not store_login("two", "fake-other")
+    add("key")
+    add("same-key")
+
+
 def test_replacing_keeps_labels_priority_creation_and_what_is_unknown(book: Accounts, store: FileStore) -> None:
     old = Document(
         account("work", labels=MappingProxyType({"team": "a"}), priority=3, created_at=7),

@@ -222,7 +222,9 @@ def test_what_the_gateway_does_with_an_account_is_said_in_one_line(home: Home, c
         add(broker, name, provider)
     mapped = replace(config, models=(ModelSettings("glm", (ModelMapping("two", "glm-5"),)),))
     pinned = replace(config, router=RouterSettings(account="carol"))
-    assert serving_line(config, broker, "carol") == "serves as 2 of 2 at one"
+    assert serving_line(config, broker, "carol") == (
+        "serves as 2 of 2 at one; account alice has the same api-key, so a limit of one is one of both"
+    )
     assert serving_line(mapped, broker, "bob") == "serves glm as 1 of 1 at two"
     assert serving_line(config, broker, "bob") == (
         "serves nothing yet: map a model to it with: tokenferry model add NAME two/MODEL, or ask for "
@@ -233,7 +235,7 @@ def test_what_the_gateway_does_with_an_account_is_said_in_one_line(home: Home, c
     slashed = replace(config, providers=providers)
     assert "(two/MODEL alone goes to one, as before" in serving_line(slashed, Broker.from_home(home, slashed), "bob")
     assert serving_line(config, broker, "out") == "serves nothing yet: provider off is not enabled; see [[providers]]"
-    assert serving_line(pinned, broker, "carol") == "serves alone at one"
+    assert serving_line(pinned, broker, "carol").startswith("serves alone at one; account alice has the same")
     assert serving_line(pinned, broker, "alice") == "serves nothing yet: [router] account = carol serves everything"
     assert "tokenferry policy show" in serving_line(config, broker, "mine")
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tokenferry.broker import Broker, Revocation
+from tokenferry.broker import Broker, Revocation, store_login
 from tokenferry.credentials import ApiKey, Credential, OAuthToken, SetupToken
-from tokenferry.errors import ConfigError, UnknownAccount
+from tokenferry.errors import ConfigError, UnknownAccount, UsageError
 from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponse
 from tokenferry.providers import Provider
 from tokenferry.refresh import RefreshAttempt
@@ -49,6 +49,17 @@ def test_the_chain_is_ended_by_its_refresh_token() -> None:
     server = Server(DONE)
     assert broker(server, **REVOKE).revoke("work") == Revocation(is_done=True)
     assert server.asked == [f"{ISSUER}/revoke token=fake-refresh&token_type_hint=refresh_token&client_id=me"]
+
+
+def test_a_login_that_can_not_be_stored_is_ended_unless_an_account_has_it() -> None:
+    server = Server(DONE)
+    found = broker(server, **REVOKE)
+    with pytest.raises(UsageError, match="account 'work' has this login already"):
+        store_login(found, "idp", replace(TOKEN, secret=Secret("fake-newer")), "other")
+    assert server.asked == []
+    with pytest.raises(UsageError, match="can't be an account's name"):
+        store_login(found, "idp", replace(TOKEN, refresh=Secret("fake-new")), "../other")
+    assert server.asked == [f"{ISSUER}/revoke token=fake-new&token_type_hint=refresh_token&client_id=me"]
 
 
 def test_a_renewed_token_that_waits_in_the_journal_is_the_one_to_end() -> None:

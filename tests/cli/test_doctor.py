@@ -52,6 +52,17 @@ def test_each_finding_is_reported_once(sound: Home, inside: Inside) -> None:
     assert [one["what"] for one in found if one["where"] == str(sound.config)] == ["is no regular file"]
 
 
+def test_two_accounts_with_one_login_are_found(sound: Home, inside: Inside) -> None:
+    put(sound, document(time.time(), name="twin"), "twin")
+    assert inside("doctor", "--json").json == [
+        {
+            "what": "has the login of account twin: the first that is refreshed logs the other out",
+            "where": "account work",
+            "cure": "tokenferry account remove work --keep-remote",
+        }
+    ]
+
+
 def test_a_finding_names_its_account_once(sound: Home, inside: Inside) -> None:
     put(sound, document(time.time(), name="lost", provider="gone"), "lost")
     (finding,) = [one for one in inside("doctor", "--json").json if one["where"] == "account lost"]

@@ -1,6 +1,8 @@
 """`tokenferry help`: what an installed user reads without the pages."""
 
+import io
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +11,7 @@ import pytest
 
 from cli.harness import Outcome, Terminal, begin
 from tokenferry import errors
+from tokenferry.cli._run import run
 from tokenferry.cli.help import EXIT_CODES
 from tokenferry.settings import Home
 
@@ -25,6 +28,13 @@ def test_the_help_of_a_command_is_that_of_the_command(inside: Inside) -> None:
     assert inside("help", "account", "add") == inside("account", "add", "--help")
     assert inside("help").out.startswith(inside("--help").out)
     assert "did you mean 'list'? See: tokenferry account --help" in inside("help", "account", "lost").one_line()
+
+
+def test_a_locale_without_a_character_gets_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert run(["help", "pool"]) == 0
+    assert b"\\u2014" in written.getvalue() or b"\\u2026" in written.getvalue()
 
 
 def test_each_topic_is_listed_with_its_heading_and_has_its_page(inside: Inside) -> None:

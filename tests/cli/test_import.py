@@ -131,6 +131,13 @@ def test_in_a_terminal_each_is_asked_for(neighbours: Path, inside: Inside) -> No
     assert set(names(inside)) == {"anthropic-key", "claude-max"}
 
 
+@pytest.mark.parametrize("option", [(), ("--dry-run",)])
+def test_that_nothing_was_found_is_said(home: Home, inside: Inside, option: tuple[str, ...]) -> None:
+    outcome = inside("import", *option)
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "no credential of another program was found" in outcome.err
+
+
 def test_a_dry_run_changes_nothing_and_json_tells_all(neighbours: Path, inside: Inside, home: Home) -> None:
     outcome = inside("import", "--dry-run", "--yes", "--take-over", "--json")
     assert outcome.code == 0

@@ -365,6 +365,18 @@ def test_a_certificate_that_is_not_there_is_warned_of(write: Write, tmp_path: Pa
     assert f"server.tls_cert is {tmp_path / 'c.pem'}, which is not there" in warning
 
 
+@pytest.mark.parametrize(
+    ("text", "doubt"),
+    [
+        (f'server.uds = "/{"s" * 103}"', "server.uds is longer than 103 bytes"),
+        ('log.file = "/none/a.log"', "log.file is /none/a.log, whose folder is not there"),
+    ],
+)
+def test_what_no_gateway_starts_with_is_warned_of(write: Write, text: str, doubt: str) -> None:
+    (warning,) = write(text).warnings
+    assert f"{doubt}, so no gateway will start" in warning
+
+
 @pytest.mark.parametrize("name", ["a\\nb", "\\u001b[2J", " a", "a\\u2028", "a" * 65])
 def test_a_provider_has_a_name_that_can_be_shown(write: Write, name: str) -> None:
     text = f'[[providers]]\nname = "{name}"\nbase_url = "https://x.example"'

@@ -156,7 +156,7 @@ def test_an_owner_that_is_not_us_is_refused(file: Path, another_user: int) -> No
         read_private_file(file)
 
 
-@pytest.mark.parametrize("bits", [0o770, 0o720, 0o702, 0o777, 0o1777])
+@pytest.mark.parametrize("bits", [0o770, 0o720, 0o702, 0o777])
 def test_a_folder_in_which_others_could_replace_files_is_refused(file: Path, bits: int) -> None:
     file.parent.chmod(bits)
     with pytest.raises(UnsafeFile) as caught:
@@ -170,6 +170,12 @@ def test_a_folder_in_which_others_could_replace_files_is_refused(file: Path, bit
     with pytest.raises(UnsafeFile):
         replace_private_file(file, b"new")
     assert file.read_bytes() == CONTENT
+
+
+def test_a_folder_of_all_users_is_refused_and_nothing_is_said_of_its_mode(file: Path) -> None:
+    file.parent.chmod(0o1777)
+    with pytest.raises(UnsafeFile, match=r"is shared with other users; keep the file in a folder of your own$"):
+        read_private_file(file)
 
 
 def test_a_folder_that_is_not_there_yet_is_no_danger(folder: Path) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tokenferry.accounts._changes import AccountChanges
 from tokenferry.accounts._implicit import ENVIRONMENT
 from tokenferry.accounts._key_sources import KeySourceSettings, key_sources
-from tokenferry.accounts._login import ORIGIN, without_identity
+from tokenferry.accounts._login import ORIGIN, has_credential, without_identity
 from tokenferry.background import Pending
 from tokenferry.credentials import ApiKey, Credential
 from tokenferry.errors import CorruptFile, NeedsUnlock, TokenferryError, UnknownAccount, UnsafeFile, UsageError
@@ -306,13 +306,19 @@ class Accounts:
         replacing: bool = False,
         origin: Fields | None = None,
     ) -> bool:
-        """Store an account; True if it replaced one. Raises `UsageError` when the name is taken.
+        """Store an account; True if it replaced one.
 
-        `origin` is where it was imported from, for its document.
+        Raises `UsageError` when the name is taken, and for a login that another account has: each would log the other
+        out. `origin` is where it was imported from, for its document.
         """
         name = check_account_name(account.name)
         if account.kind != credential.kind:
             raise UsageError(f"account {name!r} takes an {account.kind}, and an {credential.kind} was given")
+        if getattr(credential, "refresh", None) and (holders := self.holders(credential, besides=name)):
+            raise UsageError(
+                f"account {holders[0]!r} has this login already, and two accounts with one login log each other out; "
+                f"use that account, or log in once more with: tokenferry login {name} --provider {account.provider}"
+            )
         account = replace(account, created_at=int(account.created_at))
         with self._store.exclusive(name, _LOCK_WAIT):
             old = self._find(name)
@@ -335,6 +341,10 @@ class Accounts:
             new = Document(merged, credential, machine=machine, unknown=old.unknown)
             self._store.swap(name, old.generation, new)
             return True
+
+    def holders(self, credential: Credential, *, besides: str = "") -> list[str]:
+        """Return the stored and attached accounts that have this credential; of a login, its refresh token."""
+        return [n for n, one in self.read_all()[1].items() if n != besides and has_credential(one, credential)]
 
     def attach(self, account: Account, *, check: Callable[[Document], None] = lambda _: None) -> Document:
         """Attach an account whose login is in another program's store, and return its document.

@@ -33,6 +33,16 @@ def identity_labels(token: OAuthToken) -> dict[str, str]:
     return {name: value for name, value in person.items() if value}
 
 
+def has_credential(document: Document, credential: Credential) -> bool:
+    """Whether an account has the same credential; of a login, the same refresh token, now or when it was imported."""
+    refresh = getattr(credential, "refresh", None)
+    if refresh is None:
+        return document.credential.secret.sha256 == credential.secret.sha256
+    held, origin = getattr(document.credential, "refresh", None), document.unknown.get(ORIGIN)
+    imported = origin.get("refresh") if isinstance(origin, Mapping) else None
+    return refresh.sha256 in {held and held.sha256, imported}
+
+
 def without_identity(labels: Mapping[str, str]) -> dict[str, str]:
     """Return the labels that an account keeps when its credential is replaced."""
     return {name: value for name, value in labels.items() if name not in _Person.__struct_fields__}

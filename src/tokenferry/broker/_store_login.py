@@ -48,14 +48,17 @@ def store_login(
 ) -> StoredLogin:
     """Store a login, or the credential of this `kind` that `make` makes of it, as an account.
 
-    A login that can't be stored is revoked at its provider, since no program could use it. Raises `UsageError` if the
-    wanted name is taken, and what making and storing raise.
+    A login that can't be stored is revoked at its provider, since no program could use it, unless an account has the
+    same one: some providers return one refresh token again. Raises `UsageError` if the wanted name is taken, and what
+    making and storing raise.
     """
     if kind == "oauth" and (known := broker.providers.get(provider)) is not None:
         kind, make = known.login_kind, partial(broker.exchanged, known, token)
     labels = MappingProxyType({} if kind in {"oauth", "exchanged"} else identity_labels(token))
     credential: Credential | None = None if make is not None else token
+    is_held = False
     try:
+        is_held = bool(broker.book.holders(token))
         for left in reversed(range(_ROUNDS)):
             before = set(broker.book.store.names())
             documents = _documents(broker)
@@ -74,7 +77,8 @@ def store_login(
             else:
                 return StoredLogin(name, token, credential, is_known, has_replaced)
     except BaseException:
-        broker.revoke_token(provider, token)
+        if not is_held:
+            broker.revoke_token(provider, token)
         raise
     raise AssertionError
 

@@ -360,6 +360,7 @@ def check_accounts(home: Home, config: Config, now: float) -> Iterator[Finding]:
         return
     for row in found:
         yield from _check_account(row, now)
+    yield from _check_shared(found)
     yield from check_replacing(broker, found)
     yield from _check_journal(home, {row.name for row in found})
     yield from _check_published(broker, now)
@@ -418,6 +419,16 @@ def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
         yield Finding(
             "its token was obtained in the future by this machine's clock", where, "set the clock: timedatectl"
         )
+
+
+def _check_shared(found: list[AccountRow]) -> Iterator[Finding]:
+    """Logins that two accounts have."""
+    holders: dict[str, str] = {}
+    for row in found:
+        refresh = getattr(row.credential, "refresh", None)
+        if refresh is not None and (first := holders.setdefault(refresh.sha256, row.name)) != row.name:
+            what = f"has the login of account {first}: the first that is refreshed logs the other out"
+            yield Finding(what, f"account {row.name}", f"tokenferry account remove {row.name} --keep-remote")
 
 
 def _check_identity(federation: Federation, where: str) -> Iterator[Finding]:

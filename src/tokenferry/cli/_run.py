@@ -1,6 +1,7 @@
 """Run one command, from its arguments to its exit code: errors become sentences, signals an orderly end."""
 
 import errno
+import io
 import os
 import sys
 import traceback
@@ -18,6 +19,8 @@ _PLAIN: Final = {"--json", "--wide"}
 
 def run(arguments: list[str]) -> int:
     """Run a command, wait for the last refresh in flight, and give the exit code. Raises nothing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale that has no such character
     with logs_on_stderr(), orderly():
         try:
             code = _invoke(arguments)

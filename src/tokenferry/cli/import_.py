@@ -104,7 +104,9 @@ def import_(
     if not as_json:
         _show(offers)
     results: dict[int, Result] = {}
-    if not dry_run:
+    if not offers:
+        note("no credential of another program was found; name a file, or see: tokenferry account add --help")
+    elif not dry_run:
         allowed = _Allowed(yes=yes or path is not None, take_over=take_over, may_ask=path != "-" and not as_json)
         for place, offer in enumerate(offers):
             if offer.action != "none":
@@ -254,8 +256,6 @@ def report(broker: Broker, offers: list[Offer], results: dict[int, Result], *, s
         left = [offer for offer in skipped if offer.action == "take-over"]
         flags = [*(["--yes"] if len(left) < len(skipped) else []), *(["--take-over"] if left else [])]
         note(f"not imported: {len(skipped)}; run this in a terminal to decide on each, or give {' and '.join(flags)}")
-    elif not offers:
-        note("no credential of another program was found; name a file, or see: tokenferry account add --help")
     elif not results:
         note("there is nothing to import")
     if broker.policy.subscriptions == "claude-code-only" and any(map(_bills(broker), taken)):

@@ -1,3 +1,4 @@
+import os
 import re
 from ipaddress import ip_address, ip_network
 from typing import Final
@@ -7,7 +8,7 @@ from msgspec.structs import replace
 from tokenferry.config._files import is_there
 from tokenferry.config._foreign import ignore
 from tokenferry.providers import Table
-from tokenferry.settings import LogSettings, ServerSettings
+from tokenferry.settings import LONGEST_SOCKET, LogSettings, ServerSettings
 
 _UNIX: Final = "unix"
 _PORTS: Final = 65_535
@@ -28,6 +29,8 @@ def read_server(table: Table) -> ServerSettings:
     for name, file in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)):
         if file is not None and not is_there(file):
             table.note(name, f"is {file}, which is not there, so no gateway will start")
+    if settings.uds is not None and len(os.fsencode(settings.uds)) > LONGEST_SOCKET:
+        table.note("uds", f"is longer than {LONGEST_SOCKET} bytes, so no gateway will start; choose a shorter path")
     if not _HOST.fullmatch(settings.host):
         table.problem("host", "must be an address or a name of this machine")
     _check_allowed_hosts(table, settings.allowed_hosts)
@@ -42,6 +45,8 @@ def read_server(table: Table) -> ServerSettings:
 
 def read_log(table: Table) -> LogSettings:
     settings = table.read(LogSettings())
+    if settings.file is not None and not is_there(settings.file.parent):
+        table.note("file", f"is {settings.file}, whose folder is not there, so no gateway will start")
     table.done()
     return settings
 

@@ -6,7 +6,7 @@ from tokenferry.errors import PolicyRefused, TokenferryError
 from tokenferry.pool import AccountGroup
 from tokenferry.readiness._resolver import ANYONE, resolver_of
 from tokenferry.routing import NoRoute
-from tokenferry.stores import Account
+from tokenferry.stores import Account, Document
 
 
 def serving_line(config: Config, broker: Broker, name: str) -> str:
@@ -19,8 +19,16 @@ def serving_line(config: Config, broker: Broker, name: str) -> str:
     except TokenferryError as fault:
         return f"serves nothing yet: {fault}"
     if places := list(_places(config, broker, name)):
-        return f"serves {'; '.join(places)}"
+        return f"serves {'; '.join(places)}{_sharing(broker, document)}"
     return f"serves nothing yet: {_why_nothing(config, broker, document.account)}"
+
+
+def _sharing(broker: Broker, document: Document) -> str:
+    """Name another account of the provider with the same key, as an addition; empty if there is none."""
+    account, credential = document.account, document.credential
+    others = broker.book.holders(credential, besides=account.name)
+    twin = next((one for one in others if broker.book.read(one).account.provider == account.provider), None)
+    return "" if twin is None else f"; account {twin} has the same {credential.kind}, so a limit of one is one of both"
 
 
 def _places(config: Config, broker: Broker, name: str) -> Iterator[str]:

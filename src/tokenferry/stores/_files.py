@@ -86,6 +86,8 @@ def check_folder(path: Path) -> None:
     if status.st_uid not in {os.geteuid(), 0}:
         raise UnsafeFile(f"the folder {path} belongs to user {status.st_uid}, who could replace the files in it")
     if status.st_mode & 0o022:
+        if status.st_mode & stat.S_ISVTX:
+            raise UnsafeFile(f"the folder {path} is shared with other users; keep the file in a folder of your own")
         mode = stat.S_IMODE(status.st_mode)
         raise UnsafeFile(
             f"the folder {path} has mode {mode:04o}, so others could replace the files in it; "

@@ -18,13 +18,12 @@ from msgspec import Struct
 from tokenferry.errors import ConfigError, StorageFailed, UnsafeFile
 from tokenferry.gateway.auth.guard import own_hosts
 from tokenferry.providers import is_loopback
-from tokenferry.settings import ServerSettings
+from tokenferry.settings import LONGEST_SOCKET, ServerSettings
 from tokenferry.state import reachable_url
 from tokenferry.stores import FileLock, make_private_folder, read_private_file
 
 _BACKLOG: Final = 2048
 _LISTENING: Final = "0A"
-_LONGEST: Final = 103  # of bytes in sun_path: 108 on Linux, 104 on macOS, with the NUL that ends it
 _PATIENCE: Final = 10.0
 
 
@@ -205,8 +204,10 @@ def bind_unix(path: Path, locks: Path) -> socket.socket:
     Replaces the socket of a dead process. Raises `ConfigError` if a process listens there or the path can't be used,
     `UnsafeFile` if other users could reach it.
     """
-    if len(os.fsencode(path)) > _LONGEST:
-        raise ConfigError(f"the path {path} is too long for a Unix socket: {_LONGEST} bytes at most; choose a shorter")
+    if len(os.fsencode(path)) > LONGEST_SOCKET:
+        raise ConfigError(
+            f"the path {path} is too long for a Unix socket: {LONGEST_SOCKET} bytes at most; choose a shorter"
+        )
     make_private_folder(path.parent)
     _check_folder(path.parent)
     # Without the lock, two that start at once could each find the other's socket dead, between bind and listen.
