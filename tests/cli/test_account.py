@@ -59,7 +59,8 @@ def test_an_oauth_login_is_ours_from_then_on_and_says_where_it_came_from(home: H
     assert outcome.hides("fake-access", "fake-refresh")
     assert stored(home)["owner"] == "tokenferry"
     assert stored(home)["credential"]["source"] == "added"
-    tokenferry("account", "add", "other", "--provider", "sandbox", stdin=json.dumps({**LOGIN, "source": "backup"}))
+    other = {**LOGIN, "refresh_token": "fake-other-refresh", "source": "backup"}
+    tokenferry("account", "add", "other", "--provider", "sandbox", stdin=json.dumps(other))
     assert stored(home, "other")["credential"]["source"] == "backup"
 
 
