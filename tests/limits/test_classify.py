@@ -111,6 +111,11 @@ def test_a_status_that_means_nothing_here_is_returned_as_it_is(status: int) -> N
     assert (verdict.scope, verdict.action, verdict.hold) == ("request", "return", "none")
 
 
+def test_a_page_of_a_proxy_is_named_as_one() -> None:
+    assert "its own page" in judge(502, content=b"<html>").reason
+    assert "page" not in judge(502, content=body("no")).reason
+
+
 def test_words_count_with_their_status_alone() -> None:
     assert judge(500, content=body("Your credit balance is too low")).scope == "provider"
     assert judge(404, content=body("out of extra usage")).cause == "not-found"

@@ -269,6 +269,7 @@ def _child_resolves(broker: Broker, rig: Rig) -> None:
     rig.endpoint.gate.set()  # of the child's own copy, which must not be asked at all
     assert value(broker.resolve(NAME)) == "access-1"
     assert rig.endpoint.requests == 1, "the child made a grant of its own"
+    assert broker.drain(PATIENCE), "the child waits for what its parent does"
 
 
 @FORKS

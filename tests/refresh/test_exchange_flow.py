@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from refresh.rig import LIFETIME, NAME, PATIENCE, START, Rig, answer, document, put, value, wait_for
+from refresh.rig import LIFETIME, NAME, PATIENCE, PROVIDERS, START, Rig, answer, document, put, value, wait_for
 from tokenferry.broker import Broker
 from tokenferry.credentials import FederatedToken, Federation
 from tokenferry.errors import CredentialRefused, RefreshBusy, RefreshFailed
-from tokenferry.oauth import HttpOutcome, NotSent, TokenRequest, TokenResponseLost
-from tokenferry.refresh import FileJournal, RefreshAttempt
+from tokenferry.oauth import HttpOutcome, NotSent, OAuthEndpoints, TokenRequest, TokenResponseLost
+from tokenferry.refresh import FileJournal, RefreshAttempt, RefreshRequest
 from tokenferry.refresh import _exchange_flow as flow
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
@@ -100,6 +100,7 @@ def test_one_exchange_serves_every_broker_until_the_token_is_used_up(
         thread.join(PATIENCE)
     assert given == ["access-1"] * 12
     assert exchanges.presented == ["identity-1"]
+    assert sum(one.statistics(NAME).grants for one in brokers) == 1
     rig.clock.advance(LIFETIME - 100)
     assert value(brokers[0].resolve(NAME)) == "access-1"  # in the advisory window: another one is got meanwhile
     wait_for(lambda: stored(rig)["access_token"] == "access-2")
@@ -214,15 +215,17 @@ class FullDisk(Disk):
     """A disk that takes no new file while it is full."""
 
     is_full = False
+    refusals = 0
 
     def create(self, path: Path) -> int:
         if self.is_full and path.parent.name == "accounts":
+            self.refusals += 1
             raise OSError(errno.ENOSPC, "No space left on device")
         return super().create(path)
 
 
 def test_on_a_full_disk_one_exchange_serves_from_memory_until_it_is_written(
-    rig: Rig, exchanges: Exchanges, federated: FederatedToken, home: Home
+    rig: Rig, exchanges: Exchanges, federated: FederatedToken, home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
     store(rig, federated)
     disk = FullDisk()
@@ -230,9 +233,57 @@ def test_on_a_full_disk_one_exchange_serves_from_memory_until_it_is_written(
     one = broker(rig, exchanges, store=FileStore(home, disk=disk))
     assert [value(one.resolve(NAME)) for _ in range(3)] == ["access-1"] * 3
     assert stored(rig)["access_token"] == "access-0"
+    wait_for(lambda: disk.refusals > 2)
     disk.is_full = False
     wait_for(lambda: stored(rig)["access_token"] == "access-1")
     assert len(exchanges.presented) == 1
+    assert caplog.text.count("its token is served from memory until it can be written") == 1
+
+
+@pytest.mark.parametrize("is_used_up", [False, True])
+def test_a_full_disk_outlasts_neither_the_process_nor_the_token(
+    rig: Rig, exchanges: Exchanges, federated: FederatedToken, home: Home, *, is_used_up: bool
+) -> None:
+    store(rig, federated)
+    disk = FullDisk()
+    disk.is_full = True
+    one = broker(rig, exchanges, store=FileStore(home, disk=disk))
+    assert value(one.resolve(NAME)) == "access-1"
+    if is_used_up:
+        rig.clock.advance(LIFETIME - one.settings.mandatory)
+        wait_for(lambda: not one._engine.in_flight())
+    else:
+        assert one.drain(PATIENCE)
+    assert one.statistics(NAME).grants == 1
+    assert stored(rig)["access_token"] == "access-0"
+
+
+@pytest.mark.parametrize(
+    ("oauth", "url"),
+    [
+        (OAuthEndpoints(federation_url="https://auth.invalid/federation"), "https://auth.invalid/federation"),
+        (OAuthEndpoints(token_endpoint="https://auth.invalid/token"), "https://auth.invalid/token"),
+        (OAuthEndpoints(), None),
+    ],
+)
+def test_a_workload_needs_an_endpoint_of_its_provider(
+    rig: Rig, exchanges: Exchanges, federated: FederatedToken, oauth: OAuthEndpoints, url: str | None
+) -> None:
+    store(rig, federated)
+    asked: list[str] = []
+
+    def send(request: TokenRequest, timeout: float, sending: Callable[[], None] = lambda: None) -> HttpOutcome:
+        asked.append(request.url)
+        return exchanges(request, timeout)
+
+    one = rig.broker(send=send, providers={"fake": replace(PROVIDERS["fake"], oauth=oauth)})
+    flight = one._engine.start(RefreshRequest(NAME))
+    if url is None:
+        with pytest.raises(RefreshFailed, match=r"declares no federation_url .* under \[providers.oauth\]"):
+            flight.future.result(PATIENCE)
+    else:
+        assert flight.future.result(PATIENCE).document == rig.store.read(NAME)
+    assert asked == ([] if url is None else [url])
 
 
 def test_what_another_program_put_there_since_is_never_overwritten(
@@ -248,5 +299,7 @@ def test_what_another_program_put_there_since_is_never_overwritten(
             store(rig, other)
         return exchanges(request, timeout)
 
-    assert value(rig.broker(send=meddle).resolve(NAME)) == "access-other"
+    one = rig.broker(send=meddle)
+    assert value(one.resolve(NAME)) == "access-other"
+    assert (one.statistics(NAME).adopted, one.statistics(NAME).grants) == (1, 0)
     assert stored(rig)["access_token"] == "access-other"

@@ -201,6 +201,10 @@ def test_a_token_that_another_process_renewed_is_adopted_whenever_it_is_found(ri
     assert (found.document.credential, found.granted) == (renewed.credential, False)
     statistics = broker.statistics(NAME)
     assert (statistics.adopted, statistics.grants, rig.endpoint.requests) == (1, 0, 0)
+    assert statistics.waiters == 0
+    if when == "during the wait":
+        assert statistics.lock_waits == 1
+        assert statistics.lock_wait_seconds >= 0.2
 
 
 def test_an_early_refresh_waits_for_no_other(rig: Rig) -> None:
@@ -649,23 +653,35 @@ def test_a_grant_gives_up_early_enough_for_a_replay_within_the_grace(rig: Rig, g
     assert allowed == [seconds]
 
 
+class OutOfReach(FileJournal):
+    """It holds an attempt of another host, which can't be asked."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        begun = RefreshAttempt.begin(Secret("refresh-0").sha256, START - 500, replace(GONE, instance="far:7"), 1)
+        self._id = begun.id
+        self.begin(NAME, replace(begun, state="open"))
+
+    @override
+    def attempt(self, name: str) -> RefreshAttempt | None:
+        found = super().attempt(name)
+        return replace(found, state="orphaned") if found is not None and found.id == self._id else found
+
+
+def test_an_attempt_of_a_host_out_of_reach_is_repeated_at_once_for_a_token_that_is_refused(rig: Rig) -> None:
+    rig.put(token(3600))
+    broker = rig.broker(journal=OutOfReach(rig.home.journal))
+    broker.invalidate(NAME, broker.resolve(NAME).secret)
+    assert value(broker.resolve(NAME)) == "access-1"
+
+
 @pytest.mark.parametrize("left", [0, -10, -119])
 def test_an_attempt_of_a_host_out_of_reach_is_repeated_120_seconds_after_its_token_has_ended(
     rig: Rig, left: float
 ) -> None:
     """That host may have renewed it, and nobody here knows before its records come back."""
     rig.put(token(left))
-    attempt = RefreshAttempt.begin(Secret("refresh-0").sha256, START - 500, replace(GONE, instance="far:7"), 1)
-
-    class OutOfReach(FileJournal):
-        @override
-        def attempt(self, name: str) -> RefreshAttempt | None:
-            found = super().attempt(name)
-            return replace(found, state="orphaned") if found is not None and found.id == attempt.id else found
-
-    journal = OutOfReach(rig.home.journal)
-    journal.begin(NAME, replace(attempt, state="open"))
-    broker = rig.broker(journal=journal)
+    broker = rig.broker(journal=OutOfReach(rig.home.journal))
     with pytest.raises(RefreshUncertain, match=r"is with host far \(.* forget-host far\)") as caught:
         broker.resolve(NAME)
     assert caught.value.retry_after == 120 + left
@@ -788,7 +804,8 @@ def test_what_its_process_could_not_write_is_used_by_the_next_also_where_it_is_t
     rig.clock.advance(LIFETIME + 1 if is_expired else 0)
     flight = second._engine.start(RefreshRequest(NAME))
     if is_full:
-        assert value(flight.future.result(PATIENCE).document.credential) == "access-1"
+        found = flight.future.result(PATIENCE)
+        assert (value(found.document.credential), found.granted) == ("access-1", True)
         assert second.drain(PATIENCE)
         assert second.statistics(NAME).failures == ({"storage_failed": 1} if is_expired else {})
         assert rig.endpoint.presented == ["refresh-0"]

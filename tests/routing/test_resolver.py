@@ -84,6 +84,8 @@ def test_what_follows_from_the_accounts_is_kept_as_long_as_they_are_the_same() -
     found = RouteResolver(RouterSettings(), PROVIDERS, Router(), lambda: listings[0])
     first = plan(found.resolve(request("m"), KEY))
     assert found.resolve(request("m"), KEY) is first
+    assert not first.is_own
+    assert not first.without_tag, "the body stays as it is"
     del listings[0]
     second = plan(found.resolve(request("m"), KEY))
     assert [list(one.targets[0].group.by_name) for one in (first, second)] == [["alice"], ["alice", "carol"]]

@@ -66,9 +66,7 @@ def exchange(
     if token.secret.sha256 == job.refused and 0 <= age < context.settings.settle:
         raise CredentialRefused(
             f"account {job.name!r}: the provider refuses a token it granted {age:.0f} seconds ago, so another one "
-            "would "
-            ""
-            "not help; check what the account may do there"
+            "would not help; check what the account may do there"
         )
     yield from _forget_attempt(document)
     endpoints = context.endpoints(document)
