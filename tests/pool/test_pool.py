@@ -488,6 +488,20 @@ def test_a_probe_that_goes_well_ends_the_cooldown_everywhere() -> None:
     assert isinstance(rig.pool.cooldowns.changes[-1], CooldownCleared)
 
 
+@pytest.mark.parametrize("name", ["limited", "busy"])
+def test_a_clock_that_is_set_back_keeps_no_account_away(name: str) -> None:
+    rig = j.Rig(["a", "b"])
+    reply = j.limited() if name == "limited" else j.busy()
+    assert rig.serve(j.ANY, reply) == ["a", "b"]
+    rig.clock.wall -= 250  # clocks of hosts may differ so much
+    assert rig.serve(j.ANY) == ["b"]
+    rig.clock.wall -= 86_400
+    assert rig.serve(j.ANY) == ["a"]
+    assert rig.serve(j.ANY, reply) == ["a", "b"]
+    rig.clock.pass_by(1)
+    assert rig.serve(j.ANY) == ["b"]
+
+
 def test_one_probe_at_a_time() -> None:
     rig = j.Rig(("a", "b"))
     rig.serve(j.ANY, j.limited(9000))

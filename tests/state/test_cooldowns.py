@@ -73,6 +73,14 @@ def test_only_news_is_written(path: Path, first: int | None, second: int | None,
         assert (on_record == noted) is not is_written
 
 
+@pytest.mark.parametrize("until", [NOW + 60, None])
+def test_what_a_clock_noted_that_was_set_back_is_over_and_replaced(path: Path, until: int | None) -> None:
+    with State(path, now=lambda: NOW + 3600) as before, State(path, now=lambda: NOW) as after:
+        assert before.cooldowns.put(replace(LIMITED, until=NOW + 7200)).is_over(NOW)
+        found = after.cooldowns.put(replace(LIMITED, until=until))
+        assert (found.until, found.noted_at, found.is_over(NOW)) == (until, NOW, False)
+
+
 def test_another_credential_that_is_refused_is_news(cooldowns: Cooldowns) -> None:
     refused = replace(LIMITED, cause="refused", until=None)
     cooldowns.put(replace(refused, evidence="key 1a2b"))

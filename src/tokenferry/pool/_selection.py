@@ -14,7 +14,7 @@ from tokenferry.pool._cooldowns import ActiveCooldown, CooldownCache, end_of
 from tokenferry.pool._probes import PAUSED, Probes
 from tokenferry.pool._usage import LimitUsage
 from tokenferry.settings import Overage, PoolSettings, Strategy
-from tokenferry.state import Cooldown, Scope
+from tokenferry.state import CLOCK_ERROR, Cooldown, Scope
 
 OVERAGE: Final = "overage"
 _STALE: Final = 10.0
@@ -43,7 +43,7 @@ family_of = lru_cache(1024)(model_family)
 class Candidates:
     """The accounts of a group for one kind of request: the ready ones, best first, and those in a cooldown.
 
-    It is valid until `until` or the next change, so that a selection need not look at every account.
+    It is valid from `since` until `until` or the next change, so that a selection need not look at every account.
     """
 
     __slots__ = (
@@ -55,11 +55,12 @@ class Candidates:
         "ready",
         "reluctant",
         "resort_at",
+        "since",
         "until",
         "versions",
     )
 
-    def __init__(self, group: AccountGroup, versions: tuple[int, int], resort_at: float) -> None:
+    def __init__(self, group: AccountGroup, versions: tuple[int, int], now: float, resort_at: float) -> None:
         self.group = group
         self.versions = versions
         self.resort_at = resort_at
@@ -70,6 +71,8 @@ class Candidates:
         self.blocked: dict[str, ActiveCooldown] = {}
         self.best: Selection | None = None
         """The last selection by order."""
+        self.since = now - CLOCK_ERROR
+        """Before it the clock was set back, and cooldowns are judged anew."""
         self.until = math.inf
         self.probe_at = math.inf
         """When the next recovery probe is due."""
@@ -122,14 +125,14 @@ class CandidateCache:
         candidates = self._known.get(key)
         if (
             candidates is not None
-            and candidates.until > now
+            and candidates.since <= now < candidates.until
             and candidates.versions[0] == cooldowns.version
             and (not is_by_usage or candidates.versions[1] == self._usage.version or candidates.resort_at > at)
         ):
             return candidates
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        candidates = Candidates(group, (cooldowns.version, self._usage.version), at + _RESORT)
+        candidates = Candidates(group, (cooldowns.version, self._usage.version), now, at + _RESORT)
         self._known[key] = self._build(
             candidates,
             allowed=allowed,
@@ -196,7 +199,7 @@ class CandidateCache:
         applying = [
             ActiveCooldown(one, end_of(one))
             for one in found
-            if end_of(one) > now and (one.cause != OVERAGE or overage != "allow")
+            if not one.is_over(now) and (one.cause != OVERAGE or overage != "allow")
         ]
         # A blocked account counts before one that is only reluctant.
         return max(applying, key=lambda active: (active.cooldown.cause != OVERAGE, active.until), default=None)

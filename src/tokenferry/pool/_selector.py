@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tokenferry.pool._account import AccountGroup, Criteria, PoolAccount, Target
 from tokenferry.pool._affinity import Affinity, AffinityTable
 from tokenferry.pool._capacity import Capacity
-from tokenferry.pool._cooldowns import end_of, key_of
+from tokenferry.pool._cooldowns import key_of
 from tokenferry.pool._probes import OF_CREDENTIALS, PAUSED
 from tokenferry.pool._recent_refusals import RecentRefusals, Subject
 from tokenferry.pool._selection import CandidateCache, Candidates, Choice, PassedOver, Selection
@@ -371,7 +371,7 @@ class Selector:
     def _is_down(self, provider: str, now: float, at: float) -> bool:
         if self.down.get(provider, 0.0) > at:
             return True
-        return any(end_of(one) > now for one in self._candidates.cooldowns.of("provider", provider))
+        return any(not one.is_over(now) for one in self._candidates.cooldowns.of("provider", provider))
 
 
 def _by_hash(candidates: Candidates, conversation: str) -> tuple[PoolAccount, ...]:

@@ -10,7 +10,7 @@ from tokenferry.state._client_key import (
     check_labels,
     key_caps,
 )
-from tokenferry.state._cooldowns import Cooldown, Cooldowns, Scope, ScopeKind, later
+from tokenferry.state._cooldowns import CLOCK_ERROR, Cooldown, Cooldowns, Scope, ScopeKind, later
 from tokenferry.state._copy import StateCopy, copy_state
 from tokenferry.state._database import BulkInsert, Cursor, Database, Row, Transaction, Value, Values
 from tokenferry.state._decisions import MOST_DECISIONS, Decision, Decisions
@@ -40,6 +40,7 @@ from tokenferry.state._state import State
 from tokenferry.state._usage_probe import UsageProbe
 
 __all__ = [
+    "CLOCK_ERROR",
     "EVERYTHING",
     "INFERENCE_PREFIX",
     "KEY_CAPS",

@@ -21,6 +21,8 @@ _ROUNDED: Final = 1
 """Ends are stored in whole seconds, rounded up, so equal ends may differ by less than this."""
 _SLIGHTLY: Final = 0.05
 _A_WHILE: Final = 30
+CLOCK_ERROR: Final = 300
+"""The most seconds by which the clocks of hosts differ. What was noted later than that was noted by a wrong clock."""
 
 
 class Scope(Struct, frozen=True):
@@ -46,7 +48,8 @@ class Cooldown(Struct, frozen=True):
     noted_at: int = 0
 
     def is_over(self, now: float) -> bool:
-        return self.until is not None and self.until <= now
+        """Whether it has ended, or was noted before the clock was set back: its end says nothing then."""
+        return (self.until is not None and self.until <= now) or self.noted_at > now + CLOCK_ERROR
 
 
 class Cooldowns:
@@ -136,11 +139,9 @@ class Cooldowns:
 
 def later(old: Cooldown, new: Cooldown, now: float) -> Cooldown:
     """Choose between two cooldowns of one scope and cause: the later end; a known future end before an unknown one."""
-    if old.until is None:
+    if old.until is None or old.is_over(now):
         return new
-    if new.until is None:
-        return new if old.until <= now else old
-    return new if new.until >= old.until else old
+    return old if new.until is None or new.until < old.until else new
 
 
 def _is_news(old: Cooldown, new: Cooldown, now: float) -> bool:
@@ -152,7 +153,7 @@ def _is_news(old: Cooldown, new: Cooldown, now: float) -> bool:
     """
     if later(old, new, now) is old:
         return False
-    if now - old.noted_at >= _A_WHILE:
+    if now - old.noted_at >= _A_WHILE or old.is_over(now):
         return True
     if old.until is None or new.until is None:
         return (old.until, old.source, old.evidence) != (new.until, new.source, new.evidence)
