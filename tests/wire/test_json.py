@@ -1,9 +1,12 @@
 """Bodies as clients write them are read, or refused in one short sentence."""
 
+import msgspec
 import pytest
 
 from tokenferry.errors import Unfit
 from tokenferry.wire import Codec
+from tokenferry.wire._json import answer_decoder
+from tokenferry.wire.chat._models import ChatAnswer
 from wire.rig import (
     ask,
     chat_ask,
@@ -64,3 +67,21 @@ def test_an_unknown_field_that_asks_for_nothing_is_not_named(value: object) -> N
     """The SDKs give `"annotations": null` in each answer, and take it back."""
     answer = {"role": "assistant", "content": "hi", "annotations": value}
     assert sent(chat_ask(SAID, answer, SAID), to_messages())[1].left_out == ()
+
+
+DECODE = answer_decoder(ChatAnswer)
+
+
+def test_an_answer_is_read_though_a_server_cuts_characters_or_writes_nan() -> None:
+    """vLLM writes NaN where a probability is 0; a stream cut by UTF-16 units has half an emoji in an event."""
+    half = b'{"id": "\\ud83d-", "choices": [], "x": [NaN, -Infinity]}'
+    assert DECODE(half) == ChatAnswer(id="?-", choices=[])
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [(b"", "truncated"), (b'{"id": "\\ud83d"', "truncated"), (b'{"id": 5}', "`str"), (b'{"id": NaN', "character")],
+)
+def test_what_is_no_answer_is_described_by_the_strict_decoder(text: bytes, word: str) -> None:
+    with pytest.raises(msgspec.DecodeError, match=word):
+        DECODE(text)

@@ -18,6 +18,7 @@ encode: Final = msgspec.json.Encoder().encode
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+AnswerT = TypeVar("AnswerT", bound=msgspec.Struct)
 
 Unread: TypeAlias = msgspec.Raw | msgspec.UnsetType
 """A field that no codec reads: it passes, is left out, or makes the request unfit."""
@@ -74,8 +75,34 @@ def _decoded(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
-        document = json.loads(bytes(text))
-        return msgspec.json.decode(json.dumps(document, ensure_ascii=False).encode("utf-8", "replace"))
+        return msgspec.json.decode(_repaired(json.loads(bytes(text))))
+
+
+def _repaired(document: Any) -> bytes:
+    """Encode a document with "?" in place of half surrogate pairs."""
+    return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def answer_decoder(kind: type[AnswerT]) -> Callable[[bytes], AnswerT]:
+    """Give a decoder of an upstream's answers or events of one type, which raises `ValueError` and `RecursionError`.
+
+    Some servers cut texts in the middle of a surrogate pair, or write NaN: the one becomes "?", the other null.
+    """
+    decode_strictly = msgspec.json.Decoder(kind).decode
+
+    def decode_leniently(text: bytes) -> AnswerT:
+        try:
+            return decode_strictly(text)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError as fault:
+            try:
+                document = json.loads(text, parse_constant=lambda _: None)
+            except ValueError:
+                raise fault from None
+            return decode_strictly(_repaired(document))
+
+    return decode_leniently
 
 
 def _shortened(reason: str) -> str:

@@ -56,13 +56,13 @@ def finish_reason(stop: str | None) -> str:
 
 def usage_object(counted: Tokens) -> dict[str, Any]:
     """Give the `usage` of a Chat answer. Its prompt includes what the cache read and wrote."""
-    read = counted.cache_read or 0
-    prompt = (counted.input or 0) + read + (counted.cache_creation or 0)
+    read, written = counted.cache_read or 0, counted.cache_creation or 0
+    prompt = (counted.input or 0) + read + written
     output = counted.output or 0
     return {
         "prompt_tokens": prompt,
         "completion_tokens": output,
         "total_tokens": prompt + output,
-        "prompt_tokens_details": {"cached_tokens": read},
+        "prompt_tokens_details": {"cached_tokens": read, **({"cache_write_tokens": written} if written else {})},
         **({} if counted.thinking is None else {"completion_tokens_details": {"reasoning_tokens": counted.thinking}}),
     }

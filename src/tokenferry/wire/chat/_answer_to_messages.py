@@ -2,26 +2,24 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import read_fault
 from tokenferry.wire._ids import AnswerIds
-from tokenferry.wire._json import encode
+from tokenferry.wire._json import answer_decoder, encode
 from tokenferry.wire._think_tag import ThinkTag
 from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
 from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
 from tokenferry.wire.messages._answer import message_document, tool_use_block
 
-_decoder: Final = msgspec.json.Decoder(ChatAnswer)
+_decode: Final = answer_decoder(ChatAnswer)
 
 
 def answer_to_messages(body: bytes, sent: Sent, domain: str, *, think_tag: bool) -> tuple[bytes, Tokens]:
     """Translate an answer, and give its tokens. Raises `UnreadableAnswer`, also for an error with status 200."""
     try:
-        answer = _decoder.decode(body)
+        answer = _decode(body)
     except (ValueError, RecursionError) as fault:
         raise UnreadableAnswer(f"the upstream's answer is not a Chat completion: {fault}") from None
     if (answer.error or answer.base_resp) and (failed := read_fault(body)) is not None:

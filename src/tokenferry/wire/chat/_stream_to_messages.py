@@ -2,14 +2,12 @@
 
 from typing import Final
 
-import msgspec
-
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import AnswerIds
-from tokenferry.wire._json import is_object, json_text
+from tokenferry.wire._json import answer_decoder, is_object, json_text
 from tokenferry.wire._think_tag import ThinkTag
 from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
 from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
@@ -18,7 +16,7 @@ from tokenferry.wire.messages._streams import MessagesWriter
 _MOST_HELD: Final = 8 * 1024 * 1024
 _MOST_CALLS: Final = 1000
 
-_decode: Final = msgspec.json.Decoder(ChatAnswer).decode
+_decode: Final = answer_decoder(ChatAnswer)
 
 
 class _Call:

@@ -9,12 +9,12 @@ from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import read_fault
 from tokenferry.wire._ids import AnswerIds
-from tokenferry.wire._json import encode, is_object
+from tokenferry.wire._json import answer_decoder, encode, is_object
 from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer
 from tokenferry.wire.messages._answer import message_document
 
-_decoder: Final = msgspec.json.Decoder(GenerateContentAnswer)
+_decode: Final = answer_decoder(GenerateContentAnswer)
 
 
 class TokenCount(msgspec.Struct, kw_only=True, rename="camel"):
@@ -27,7 +27,7 @@ _count_decoder: Final = msgspec.json.Decoder(TokenCount)
 def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tokens]:
     """Translate an answer, and give its tokens. Raises `UnreadableAnswer`, also for a blocked or empty answer."""
     try:
-        answer = _decoder.decode(body)
+        answer = _decode(body)
     except (ValueError, RecursionError) as fault:
         raise UnreadableAnswer(f"the upstream's answer is not one of Gemini's API: {fault}") from None
     if answer.error and (failed := read_fault(body)) is not None:

@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from binascii import Error
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -261,8 +262,10 @@ class _History:
         self._domain = domain
         self._left = left
         self._calls = 0
-        self._awaited: list[tuple[str, str]] = []
-        """The ids and names of calls that have no result yet."""
+        self._awaited: dict[str, str] = {}
+        """The names of calls that have no result yet, by id."""
+        self._by_name: dict[str, deque[str]] = defaultdict(deque)
+        """The ids of calls, by name. They may have a result."""
 
     def instruct(self, content: gemini.GeminiContent) -> None:
         """Add to the system prompt."""
@@ -334,19 +337,26 @@ class _History:
             raise Unfit(f"the args of the call of {call.name[:80]!r} are not a JSON object")
         self._calls += 1
         known = call.id or made_up_id("gemini", self._calls)
-        self._awaited.append((known, call.name))
+        self._awaited[known] = call.name
+        self._by_name[call.name].append(known)
         return self.turns.call(known, call.name, msgspec.Raw(arguments))
 
     def _result(self, result: gemini.FunctionResponse) -> None:
         TABLE.apply(result, self._left)
-        ids = [known for known, name in self._awaited if known == result.id] if result.id else []
-        ids = ids or [known for known, name in self._awaited if name == result.name]
-        if not ids:
+        known = result.id if result.id in self._awaited else self._first(result.name)
+        if known is None:
             raise Unfit(f"the functionResponse of {result.name[:80]!r} has no functionCall right before it")
-        self._awaited = [one for one in self._awaited if one[0] != ids[0]]
+        del self._awaited[known]
         text, is_error = _result_text(result.response)
         files = [block for part in result.parts or () for block in self._file(part)]
-        self.turns.result(ids[0], [*text_blocks([text]), *files] if files else text, is_error=is_error)
+        self.turns.result(known, [*text_blocks([text]), *files] if files else text, is_error=is_error)
+
+    def _first(self, name: str) -> str | None:
+        """Give the id of the first call of this name that has no result yet; None if there is none."""
+        ids = self._by_name[name]
+        while ids and ids[0] not in self._awaited:
+            ids.popleft()
+        return ids[0] if ids else None
 
     def _file(self, part: gemini.ResponsePart) -> list[messages.Content]:
         TABLE.apply(part, self._left)

@@ -8,7 +8,7 @@ from tokenferry.errors import Unfit, UnreadableAnswer
 from tokenferry.wire._codec import Sent, StreamTranslator, Tokens, WireFormat
 from tokenferry.wire._event_translator import EventTranslator
 from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
-from tokenferry.wire._json import encode
+from tokenferry.wire._json import answer_decoder, encode
 from tokenferry.wire._quirks import Quirks
 from tokenferry.wire.gemini._errors import gemini_error_event
 from tokenferry.wire.gemini._meaning import tokens, unusable_end
@@ -18,7 +18,7 @@ from tokenferry.wire.gemini._to_gemini import model_path
 from tokenferry.wire.messages._errors import type_of_fault
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode: Final = msgspec.json.Decoder(GenerateContentAnswer).decode
+_decode: Final = answer_decoder(GenerateContentAnswer)
 
 
 class GeminiOnVertex:

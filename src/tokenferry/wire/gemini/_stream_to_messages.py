@@ -2,13 +2,12 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._envelope import seal
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import AnswerIds
+from tokenferry.wire._json import answer_decoder
 from tokenferry.wire.gemini._answer_to_messages import called
 from tokenferry.wire.gemini._meaning import client_id, end_fault, prompt_fault, stop_reason, tokens
 from tokenferry.wire.gemini._models import AnswerCall, AnswerPart, GenerateContentAnswer
@@ -16,7 +15,7 @@ from tokenferry.wire.messages._streams import MessagesWriter
 
 _MOST_CALLS: Final = 1000
 
-_decode: Final = msgspec.json.Decoder(GenerateContentAnswer).decode
+_decode: Final = answer_decoder(GenerateContentAnswer)
 
 
 class GeminiStreamToMessages(MessagesWriter):

@@ -6,10 +6,10 @@ import msgspec
 
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens, count, table
-from tokenferry.wire._json import is_object, json_text
+from tokenferry.wire._json import answer_decoder, is_object, json_text
 from tokenferry.wire.messages._models import MessagesAnswer
 
-_decode: Final = msgspec.json.Decoder(MessagesAnswer).decode
+_decode: Final = answer_decoder(MessagesAnswer)
 
 
 def read_answer(body: bytes) -> MessagesAnswer:

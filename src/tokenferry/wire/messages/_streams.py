@@ -3,13 +3,11 @@
 from abc import abstractmethod
 from typing import Final
 
-import msgspec
-
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._event_translator import EventTranslator
 from tokenferry.wire._faults import UNEXPLAINED, UpstreamFault, read_fault
-from tokenferry.wire._json import is_object
+from tokenferry.wire._json import answer_decoder, is_object
 from tokenferry.wire.messages._answer import read_usage, usage_object
 from tokenferry.wire.messages._errors import error_event, fault_message, type_of_fault
 from tokenferry.wire.messages._events import PING, STOP, BlockWriter, event, message_start
@@ -19,7 +17,7 @@ _MOST_HELD: Final = 32 * 1024 * 1024
 _CUT_SHORT: Final = frozenset(("max_tokens", "model_context_window_exceeded", "refusal"))
 """Stop reasons that may cut a call's arguments anywhere."""
 
-_decode: Final = msgspec.json.Decoder(AnswerEvent).decode
+_decode: Final = answer_decoder(AnswerEvent)
 
 
 EMPTY_INPUTS: Final = frozenset((b"", b"{}", b"null"))

@@ -24,6 +24,8 @@ class TurnWriter:
     def __init__(self) -> None:
         self._system: list[messages.TextContent] = []
         self._turns: list[messages.Turn] = []
+        self._results = 0
+        """The results at the beginning of the last turn."""
         self._pending = PendingCalls("any")
 
     def end(self) -> tuple[list[messages.TextContent], list[messages.Turn]]:
@@ -77,6 +79,7 @@ class TurnWriter:
             content += blocks
         else:
             self._turns.append(messages.Turn(role=role, content=blocks))
+            self._results = 0
 
     def call(self, known: str, name: str, arguments: msgspec.Raw) -> messages.ToolUseContent:
         """Give the block for a call, which now awaits its result."""
@@ -89,13 +92,12 @@ class TurnWriter:
         result = messages.ToolResultContent(tool_use_id=sent, content=content, is_error=is_error or None)
         if self._turns[-1].role == "assistant":
             self.add("user", [result])
+            self._results = 1
             return
         blocks = self._turns[-1].content
         assert isinstance(blocks, list)
-        place = next(
-            (at for at, one in enumerate(blocks) if not isinstance(one, messages.ToolResultContent)), len(blocks)
-        )
-        blocks.insert(place, result)
+        blocks.insert(self._results, result)
+        self._results += 1
 
 
 def text_blocks(texts: list[str]) -> list[messages.Content]:

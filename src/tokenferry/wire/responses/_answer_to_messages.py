@@ -2,24 +2,22 @@
 
 from typing import Any, Final
 
-import msgspec
-
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent, Tokens
 from tokenferry.wire._ids import AnswerIds
-from tokenferry.wire._json import encode
+from tokenferry.wire._json import answer_decoder, encode
 from tokenferry.wire.messages._answer import message_document, tool_use_block
 from tokenferry.wire.responses._meaning import fault_of, is_cut, message_text, reasoning_text, stop_reason, tokens
 from tokenferry.wire.responses._models import ResponsesAnswer
 from tokenferry.wire.responses._reasoning import sealed_item
 
-_decoder: Final = msgspec.json.Decoder(ResponsesAnswer)
+_decode: Final = answer_decoder(ResponsesAnswer)
 
 
 def answer_to_messages(body: bytes, sent: Sent, domain: str) -> tuple[bytes, Tokens]:
     """Translate an answer, and give its tokens. Raises `UnreadableAnswer`, also for an error with status 200."""
     try:
-        answer = _decoder.decode(body)
+        answer = _decode(body)
     except (ValueError, RecursionError) as fault:
         raise UnreadableAnswer(f"the upstream's answer is not one of the Responses API: {fault}") from None
     if (failed := fault_of(answer)) is not None:

@@ -8,7 +8,7 @@ from tokenferry.errors import UnreadableAnswer
 from tokenferry.wire._codec import Sent
 from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import AnswerIds
-from tokenferry.wire._json import encode, is_object, json_text
+from tokenferry.wire._json import answer_decoder, encode, is_object, json_text
 from tokenferry.wire.messages._streams import MessagesWriter
 from tokenferry.wire.responses._meaning import fault_of, message_text, reasoning_text, stop_reason, tokens
 from tokenferry.wire.responses._models import AnswerItem, ResponsesAnswer, ResponsesEvent
@@ -17,7 +17,7 @@ from tokenferry.wire.responses._reasoning import sealed_item
 _MOST_HELD: Final = 8 * 1024 * 1024
 _MOST_ITEMS: Final = 1000
 
-_decode: Final = msgspec.json.Decoder(ResponsesEvent).decode
+_decode: Final = answer_decoder(ResponsesEvent)
 
 _BlockKind: TypeAlias = Literal["text", "thinking", "tool_use"]
 _KINDS: Final[dict[str, _BlockKind]] = {"message": "text", "reasoning": "thinking", "function_call": "tool_use"}
