@@ -28,7 +28,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final, NamedTuple, TextIO, TypeAlias
+from typing import Any, Final, NamedTuple, TextIO, TypeAlias
 
 import pytest
 
@@ -164,7 +164,10 @@ class Room:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if session.testsfailed:
             raise pytest.UsageError("a module of tests can't be imported")
+        caches = _caches()
         for item in session.items:
+            for one in caches:  # otherwise the test doesn't reach what an earlier one has called
+                one.cache_clear()
             self._record(item)
             if session.testsfailed:
                 raise pytest.UsageError(f"{item.nodeid} fails without a mutant")
@@ -206,13 +209,18 @@ class Room:
                 self._reached[code.co_filename, _key(code)].append(item)
 
 
+def _caches() -> list[Any]:
+    """The caches of the package's functions."""
+    return [one for one in gc.get_objects() if isinstance(one, _CACHED) and one.__module__.startswith("tokenferry")]
+
+
 def _run(session: pytest.Session, tests: list[pytest.Item], file: Path | None, functions: Functions) -> int:
     """Run tests with a mutant's code until one fails; give 1 if one does."""
     for one in gc.get_objects():
         if isinstance(one, types.FunctionType) and one.__code__.co_filename == str(file):
             one.__code__ = functions.get(_key(one.__code__), one.__code__)
-        elif isinstance(one, _CACHED) and one.__module__.startswith("tokenferry"):
-            one.cache_clear()
+    for cache in _caches():
+        cache.cache_clear()
     for item in tests:
         if isinstance(item, pytest.Function):
             item._initrequest()  # noqa: SLF001  # pytest has no public way to run a test again

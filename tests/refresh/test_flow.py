@@ -326,6 +326,24 @@ def test_a_dead_refresh_token_is_presented_once_and_a_new_login_clears_the_failu
     assert first.journal.failure(NAME) is None
 
 
+def test_a_refusal_that_can_not_be_recorded_stays_with_its_attempt(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig.put(token())
+    rig.endpoint.script.append(DEAD)
+    broker = rig.broker()
+
+    def record_failure(*_: Any) -> None:
+        raise StorageFailed("the disk is full")
+
+    monkeypatch.setattr(broker.journal, "record_failure", record_failure)
+    for one in (broker, rig.broker()):
+        with pytest.raises(NeedsLogin, match="refresh token is dead"):
+            one.resolve(NAME)
+    assert rig.endpoint.presented == ["refresh-0"]
+    attempt = broker.journal.attempt(NAME)
+    assert attempt is not None
+    assert attempt.state == "denied"
+
+
 def test_a_living_token_outlives_its_dead_chain(rig: Rig) -> None:
     rig.put(token(left=20))
     rig.endpoint.script.append(DEAD)
@@ -724,6 +742,21 @@ def test_a_document_that_can_not_be_replaced_means_that_nothing_is_sent(rig: Rig
         broker.resolve(NAME)
     assert rig.endpoint.requests == 0
     assert broker.journal.attempt(NAME) is None
+
+
+def test_a_store_of_several_hosts_is_told_which_token_was_presented(rig: Rig) -> None:
+    """It lets the document go only if it still holds that one, whatever its generation."""
+    presented: list[str] = []
+
+    class Comparing(FileStore):
+        def publish(self, name: str, expected: int, new: Document, digest: str) -> None:
+            presented.append(digest)
+            self.swap(name, expected, new)
+
+    rig.put(token())
+    assert value(rig.broker(store=Comparing(rig.home)).resolve(NAME)) == "access-1"
+    assert presented == [Secret("refresh-0").sha256]
+    assert value(rig.store.read(NAME).credential) == "access-1"
 
 
 class FullDisk(Disk):

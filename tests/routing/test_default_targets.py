@@ -181,17 +181,17 @@ def test_a_keys_rights_restrict_what_serves_by_default(
         assert chosen.pinned == rights.pin
 
 
-OWN = Provider("own", "anthropic", "https://api.anthropic.com")
+OWN = Provider("anthropic", "anthropic", "https://api.anthropic.com")
 LENT = Provider("lent", "anthropic", "https://api.anthropic.com", accounts=("v",))
 
 
 @pytest.mark.parametrize(
     ("rights", "order"),
     [
-        (Rights(providers=("b", "own")), ["b", "own"]),
-        (Rights(providers=("own", "b"), accounts=("y", "v")), ["own", "b"]),
-        (Rights(accounts=("y", "v")), ["b", "own"]),
-        (Rights(accounts=("v", "gone", "y")), ["own", "b"]),
+        (Rights(providers=("b", "anthropic")), ["b", "anthropic"]),
+        (Rights(providers=("anthropic", "b"), accounts=("y", "v")), ["anthropic", "b"]),
+        (Rights(accounts=("y", "v")), ["b", "anthropic"]),
+        (Rights(accounts=("v", "gone", "y")), ["anthropic", "b"]),
         (Rights(models=("m",)), None),
     ],
 )
@@ -199,6 +199,6 @@ def test_what_a_key_names_serves_in_its_order_and_an_account_at_its_own_provider
     rights: Rights, order: list[str] | None
 ) -> None:
     providers = {one.name: one for one in (LENT, B, OWN)}
-    accounts = [account("v", "own"), account("y", "b")]
+    accounts = [account("v", "anthropic"), account("y", "b")]
     chosen = default_targets_for(replace(KEY, rights=rights), RouterSettings(), providers, accounts, None)
     assert (None if isinstance(chosen, NoRoute) else [one.provider for one in chosen.groups]) == order
