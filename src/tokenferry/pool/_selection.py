@@ -72,7 +72,7 @@ class Candidates:
         self.best: Selection | None = None
         """The last selection by order."""
         self.since = now - CLOCK_ERROR
-        """Before it the clock was set back, and cooldowns are judged anew."""
+        """Before it the clock was set back, and cooldowns are judged again."""
         self.until = math.inf
         self.probe_at = math.inf
         """When the next recovery probe is due."""
