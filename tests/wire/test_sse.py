@@ -81,3 +81,9 @@ def test_what_has_no_blank_line_behind_it_is_the_last_event() -> None:
     events = b"data: 1\n\ndata: 2\n"
     assert split(events) == [b"data: 1", b"data: 2\n"]
     assert [end_of(events, number) for number in range(2)] == [9, 17]
+
+
+@given(st.lists(st.sampled_from([b"event: ", b"data: ", b"data:", b"a", b" ", b"\n", b"\r", b"\xc3", b": x", b"\x0b"])))
+def test_an_event_in_the_usual_form_is_read_as_line_by_line(parts: list[bytes]) -> None:
+    event = b"".join(parts)
+    assert parse(event) == parse(event + b"\n: comment")  # which is read line by line

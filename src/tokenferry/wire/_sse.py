@@ -8,6 +8,7 @@ _HELD_LIMIT: Final = 256 * 1024
 _BLANK_LINES: Final = (b"\n\n", b"\n\r\n", b"\r\r")
 _LONGEST: Final = max(map(len, _BLANK_LINES))
 _DATA: Final = b"data: "
+_NAMED: Final = b"event: "
 _BLANK_LINE: Final = re.compile(rb"(?:\r\n|\r(?!\n)|\n){2}")
 _NEWLINES: Final = re.compile(rb"[\r\n]*")
 
@@ -107,6 +108,10 @@ def end_of(events: bytes, number: int) -> int:
 
 def parse(event: bytes) -> tuple[str, bytes]:
     """Give an event's name, empty if it has none, and its data."""
+    if event.startswith(_NAMED) and event.count(b"\n") == 1 and event.find(b"\r") < 0:  # as vendors write them
+        first, _, second = event.partition(b"\n")
+        if second.startswith(_DATA):
+            return first[len(_NAMED) :].decode("utf-8", "replace"), second[len(_DATA) :]
     name = ""
     data = []
     for line in event.splitlines():
