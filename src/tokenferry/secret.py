@@ -62,7 +62,7 @@ class Secret:
     isn't a string: it couldn't be sent in a header, and a line break in it would inject a header.
     """
 
-    __slots__ = ("_digest", "_value")
+    __slots__ = ("_digest", "_value", "fingerprint")
 
     def __init__(self, value: str) -> None:
         if fault := _fault(value):
@@ -70,6 +70,8 @@ class Secret:
             raise ValueError(fault)
         self._value = value
         self._digest = sha256(value.encode("ascii")).digest()
+        self.fingerprint = self._digest.hex()[:8]
+        """Its only part that is ever shown."""
 
     def reveal(self) -> str:
         """Return the value itself. Call it where the bytes leave the process; don't store the result in a variable."""
@@ -79,10 +81,6 @@ class Secret:
     def sha256(self) -> str:
         """The full digest in hex, which records use instead of the token."""
         return self._digest.hex()
-
-    @property
-    def fingerprint(self) -> str:
-        return self._digest.hex()[:8]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and hmac.compare_digest(self._digest, other._digest)

@@ -68,7 +68,7 @@ async def _listen(data: bytes) -> None:
         assert line.target.isascii()
         assert len(line.read.hosts) == 1
         assert all(mark not in name + value for name, value in line.headers for mark in (b"\r", b"\n", b"\0"))
-        assert not (line.read.length is not None and line.read.codings)
+        assert not (line.length is not None and line.read.codings)
 
 
 class _Wire:

@@ -96,5 +96,5 @@ async def test_a_stranger_learns_nothing_by_a_via() -> None:
 )
 def test_only_others_than_the_vendors_hosts_are_sent_a_via(url: str, *, is_one: bool) -> None:
     assert is_builtin_vendor(url) is is_one
-    assert UpstreamClients(gateway_id=ID).get(url)._lines == (() if is_one else (b"via: 1.1 tf-%b\r\n" % ID.encode(),))
-    assert UpstreamClients().get(url)._lines == ()
+    assert UpstreamClients(gateway_id=ID).get(url)._lines == (b"" if is_one else b"via: 1.1 tf-%b\r\n" % ID.encode())
+    assert UpstreamClients().get(url)._lines == b""

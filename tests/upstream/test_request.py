@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from tokenferry.upstream import FRAMING_HEADERS
 from tokenferry.upstream._origin import parse_origin
-from tokenferry.upstream._request import UpstreamRequest, build_request
+from tokenferry.upstream._request import UpstreamRequest, build_request, encode_headers
 
 ORIGIN = parse_origin("https://llm.example:8443/base")
 KEY = b"sk-ant-api03-secret"
@@ -13,7 +13,7 @@ KEY = b"sk-ant-api03-secret"
 def build(
     method: str = "GET", target: bytes = b"/v1", headers: tuple[tuple[bytes, bytes], ...] = (), body: bytes = b""
 ) -> UpstreamRequest | str:
-    return build_request(ORIGIN, method, target, headers, body)
+    return build_request(ORIGIN, method, target, encode_headers(headers), body)
 
 
 def head_of(request: UpstreamRequest | str) -> bytes:
@@ -39,7 +39,7 @@ def parts_of(size: int) -> list[bytes | memoryview]:
 
 def test_passes_the_parts_of_a_large_body_on_without_a_copy() -> None:
     parts = parts_of(10_000)
-    request = build_request(ORIGIN, "POST", b"/", [], parts)
+    request = build_request(ORIGIN, "POST", b"/", encode_headers([]), parts)
     assert isinstance(request, UpstreamRequest)
     assert all(ours is theirs for ours, theirs in zip(request.pieces[1:], parts, strict=True))
     assert b"content-length: 20010\r\n" in head_of(request)
@@ -48,7 +48,7 @@ def test_passes_the_parts_of_a_large_body_on_without_a_copy() -> None:
 def test_a_small_body_goes_out_with_its_head() -> None:
     """For each piece is a system call's worth of work."""
     parts = parts_of(1000)
-    request = build_request(ORIGIN, "POST", b"/", [], parts)
+    request = build_request(ORIGIN, "POST", b"/", encode_headers([]), parts)
     assert isinstance(request, UpstreamRequest)
     assert request.pieces == (head_of(request) + b"".join(parts),)
     assert b"content-length: 2010\r\n" in head_of(request)

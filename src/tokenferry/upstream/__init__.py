@@ -12,7 +12,7 @@ from tokenferry.upstream._errors import (
     UpstreamError,
 )
 from tokenferry.upstream._proxy import Proxies
-from tokenferry.upstream._request import FRAMING_HEADERS, Body
+from tokenferry.upstream._request import FRAMING_HEADERS, Body, EncodedHeaders
 from tokenferry.upstream._values import ResponseHead, Sink, Timeouts, UpstreamStatistics
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Body",
     "Call",
     "ConnectError",
+    "EncodedHeaders",
     "Proxies",
     "ResponseHead",
     "Sink",

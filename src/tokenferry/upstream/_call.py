@@ -35,7 +35,8 @@ class Call:
 
     # Defaults of the class, which cost nothing per call.
     _phase: Phase = "connect"
-    _connection: "Connection | None" = None
+    connection: "Connection | None" = None
+    """The connection that it has, as long as no other call may have it."""
     _dial: "asyncio.Task[None] | None" = None
     _sent_at: float | None = None
     _reused = _paused = _answered = _head_seen = _over = False
@@ -58,17 +59,17 @@ class Call:
         if self._over or self._paused:
             return
         self._paused = True
-        if self._connection is not None:
-            self._connection.pause()
+        if self.connection is not None:
+            self.connection.pause()
             self.deadline = inf  # the peer must not time out while paused
 
     def resume(self) -> None:
         if self._over or not self._paused:
             return
         self._paused = False
-        if self._connection is not None:
+        if self.connection is not None:
             self._await_bytes()
-            self._connection.resume()
+            self.connection.resume()
 
     def abort(self) -> None:
         """Close the connection at once."""
@@ -90,7 +91,7 @@ class Call:
         """Send the request on this connection."""
         assert self.request is not None
         self._dial = None
-        self._connection = connection
+        self.connection = connection
         self._reused = reused and self._sent_at is None  # it is resent at most once
         self._phase = "first-byte"
         self._sent_at = now = self._loop.time()
@@ -99,24 +100,33 @@ class Call:
         if self._paused:
             connection.pause()
 
-    def detach(self) -> None:
-        """Forget the connection, which is free for another call."""
-        self._connection = None
-
     def receive(self, result: "ReadResult") -> None:
-        """Deliver a read. If the sink raises, the call is aborted."""
+        """Deliver a read. If the sink raises, the caller aborts the call."""
         if self._over:
             return
         if not self._answered:
             self._answered = True
             self.request = None  # it can't be resent
         if result.complete:
-            self._connection = None
-        try:
-            self._deliver(result)
-        except BaseException:
-            self.abort()
-            raise
+            self.connection = None
+        head, parts = result.head, result.parts
+        if head is not None:
+            self._head_seen = True
+            self._phase = "idle"
+            self._wait_s = self._upstream.timeouts.idle
+            self._sink.on_head(head)
+        if parts and not self._over:
+            self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._over:
+            return
+        if result.complete:
+            self._end()
+            self._upstream.ended(self, None)
+            self._sink.on_end()
+        elif result.fault is not None:
+            self.fail(BadAnswer(self._upstream.host, result.fault, after_head=self._head_seen))
+        elif self._head_seen and not self._paused:
+            self._await_bytes()
 
     def unreachable(self, reason: str, error: Exception | None = None) -> None:
         """Fail because no connection could be opened."""
@@ -127,7 +137,7 @@ class Call:
 
     def lost(self, error: Exception | None) -> None:
         """Handle the loss of the connection: resend if it was stale, otherwise fail."""
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None and self._is_stale(connection):
             self._upstream.reconnect(self)
             return
@@ -155,26 +165,6 @@ class Call:
     def answered(self) -> bool:
         return self._answered
 
-    def _deliver(self, result: "ReadResult") -> None:
-        head, parts = result.head, result.parts
-        if head is not None:
-            self._head_seen = True
-            self._phase = "idle"
-            self._wait_s = self._upstream.timeouts.idle
-            self._sink.on_head(head)
-        if parts and not self._over:
-            self._sink.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
-        if self._over:
-            return
-        if result.complete:
-            self._end()
-            self._upstream.ended(self, None)
-            self._sink.on_end()
-        elif result.fault is not None:
-            self.fail(BadAnswer(self._upstream.host, result.fault, after_head=self._head_seen))
-        elif self._head_seen and not self._paused:
-            self._await_bytes()
-
     def _await_bytes(self) -> None:
         self.deadline = self._loop.time() + self._wait_s
 
@@ -192,7 +182,7 @@ class Call:
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
-        if self._connection is not None:
-            self._connection.drop()
-            self._connection = None
+        if self.connection is not None:
+            self.connection.drop()
+            self.connection = None
         return True

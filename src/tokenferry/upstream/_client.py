@@ -14,7 +14,7 @@ from tokenferry.upstream._connection import Connection
 from tokenferry.upstream._errors import BadRequest, UpstreamClosed, UpstreamError
 from tokenferry.upstream._origin import parse_origin
 from tokenferry.upstream._proxy import Proxies
-from tokenferry.upstream._request import Body, build_request
+from tokenferry.upstream._request import Body, EncodedHeaders, build_request, encode_headers
 from tokenferry.upstream._values import Sink, Timeouts, UpstreamStatistics
 
 __all__ = ["UpstreamClient"]
@@ -55,7 +55,7 @@ class UpstreamClient:
         self._connector = Connector(self._origin, proxy=proxy, ssl_context=ssl_context, ca_file=ca_file)
         self._max_idle = max_idle
         self._max_connections = max_connections
-        self._lines = tuple(lines)
+        self._lines = b"".join(lines)
         self._open: set[Connection] = set()
         self._idle: list[Connection] = []
         self._calls: set[Call] = set()
@@ -81,24 +81,21 @@ class UpstreamClient:
         self,
         method: str,
         target: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
+        headers: EncodedHeaders | Sequence[tuple[bytes, bytes]],
         body: Body,
         sink: Sink,
         *,
-        lines: Sequence[bytes] = (),
         stream: bool = False,
     ) -> Call:
         """Start a call. The sink is called later, never from within.
 
-        `target` is in origin form and includes the query. Neither `headers` nor `lines`, which are encoded and valid
-        headers, may contain `FRAMING_HEADERS`. With `stream`, the shorter first-byte timeout applies. Raises
-        `BadRequest` and `UpstreamClosed`.
+        `target` is in origin form and includes the query. `headers` may not contain `FRAMING_HEADERS`. With `stream`,
+        the shorter first-byte timeout applies. Raises `BadRequest` and `UpstreamClosed`.
         """
-        if self._lines:
-            lines = (*lines, *self._lines)
-        request = build_request(self._origin, method, target, headers, body, ready=lines)
+        encoded = headers if isinstance(headers, EncodedHeaders) else encode_headers(headers)
+        request = build_request(self._origin, method, target, encoded, body, own=self._lines)
         # Tracebacks from here and from callers must not show a credential.
-        del headers, body, lines
+        del headers, encoded, body
         if isinstance(request, str):
             raise BadRequest(self.host, request)
         if self._closed:
@@ -169,6 +166,7 @@ class UpstreamClient:
             try:
                 call.receive(result)
             except Exception as fault:  # noqa: BLE001  # the other calls must get theirs
+                call.abort()
                 self.loop.call_exception_handler({"message": "an answer could not be delivered", "exception": fault})
 
     def release(self, connection: Connection) -> None:

@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         call.pending = result = self._reader.feed(data)
         if result.complete:
             # Released before the sink is called, which may send the next request at once.
-            call.detach()
+            call.connection = None
             self._release()
         self._upstream.deliver_soon(call)
 

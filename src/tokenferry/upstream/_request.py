@@ -7,7 +7,7 @@ import msgspec
 
 from tokenferry.upstream._origin import Origin
 
-__all__ = ["FRAMING_HEADERS", "Body", "UpstreamRequest", "build_request"]
+__all__ = ["FRAMING_HEADERS", "Body", "EncodedHeaders", "UpstreamRequest", "build_request", "encode_headers"]
 
 Piece = bytes | bytearray | memoryview
 Body = bytes | Sequence[Piece]
@@ -46,6 +46,33 @@ class UpstreamRequest(msgspec.Struct, frozen=True, eq=False):
         return "UpstreamRequest()"
 
 
+class EncodedHeaders(msgspec.Struct, frozen=True, eq=False):
+    """Header lines, checked for line ends that a value smuggled in. Its `repr` shows nothing, as above."""
+
+    text: bytes
+    fault: str | None = None
+    """Why they can't be sent."""
+
+    @classmethod
+    def of(cls, lines: Sequence[bytes]) -> "EncodedHeaders":
+        """Give the lines as one text. Their names are valid, and none of them is in `FRAMING_HEADERS`."""
+        text = b"".join(lines)
+        is_sound = text.count(b"\n") == text.count(b"\r") == len(lines) and _NUL not in text
+        return cls(text) if is_sound else cls(b"", "a header's value holds CR, LF or NUL")
+
+    def __repr__(self) -> str:
+        return "EncodedHeaders()"
+
+
+def encode_headers(headers: Sequence[tuple[bytes, bytes]]) -> EncodedHeaders:
+    """Encode headers, whose names are checked, too."""
+    known = [(_known_name(name), value) for name, value in headers]
+    fault = next((name.fault for name, _ in known if name.fault), None)
+    if fault is not None:
+        return EncodedHeaders(b"", fault)
+    return EncodedHeaders.of([b"%b: %b\r\n" % (name.line, value) for name, value in known])
+
+
 class _Name(NamedTuple):
     line: bytes
     fault: str | None
@@ -55,42 +82,27 @@ def build_request(
     origin: Origin,
     method: str,
     target: bytes,
-    headers: Sequence[tuple[bytes, bytes]],
+    headers: EncodedHeaders,
     body: Body,
     *,
-    ready: Sequence[bytes] = (),
+    own: bytes = b"",
 ) -> UpstreamRequest | str:
     """Build a request, or say why it is invalid. It never raises, so that no traceback holds a credential.
 
-    `ready` are encoded headers with valid names, none of them in `FRAMING_HEADERS`.
+    `own` are the client's own header lines.
     """
     start = _start(origin, method, target)
     if isinstance(start, str):
         return start
+    if headers.fault is not None:
+        return headers.fault
     parts: Sequence[Piece] = (body,) if isinstance(body, bytes) else body
     length = 0
     for part in parts:
         length += part.nbytes if isinstance(part, memoryview) else len(part)
-    lines = [start, *ready]
-    for name, value in headers:
-        known = _known_name(name)
-        if known.fault:
-            return known.fault
-        lines.append(b"%b: %b\r\n" % (known.line, value))
-    if length or method in _BODIED:
-        lines.append(b"content-length: %d\r\n" % length)
-    lines.append(b"\r\n")
-    head = b"".join(lines)
-    # Each piece ends one line, the first one two. A further line end was smuggled in by a value.
-    line_ends = len(lines) + 1
-    if head.count(b"\n") != line_ends or head.count(b"\r") != line_ends or _NUL in head:
-        return "a header's value holds CR, LF or NUL"
-    if not length:
-        pieces: Sequence[Piece] = (head,)
-    elif length <= _COPIED:
-        pieces = (b"".join((head, *parts)),)
-    else:
-        pieces = (head, *parts)
+    framing = b"content-length: %d\r\n\r\n" % length if length or method in _BODIED else b"\r\n"
+    head = (start, headers.text, own, framing)
+    pieces = (b"".join((*head, *parts)),) if length <= _COPIED else (b"".join(head), *parts)
     return UpstreamRequest(pieces, head_only=method == "HEAD")
 
 

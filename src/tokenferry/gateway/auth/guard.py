@@ -39,6 +39,7 @@ _NO_CODINGS: Final = (b"", b"identity")
 _SEND_JSON: Final = "send JSON in UTF-8, with one header content-type: application/json"
 _OWN_SITES: Final = frozenset((b"same-origin", b"none"))
 _JSON: Final = b"application/json"
+_CLIENTS: Final[Sequence[Role]] = ("client",)
 # Fetch Metadata of a navigation by a person.
 _NAVIGATION: Final = {b"sec-fetch-mode": b"navigate", b"sec-fetch-dest": b"document"}
 _NO_NAVIGATION: Final = frozenset((b"origin", b"purpose", b"sec-purpose"))
@@ -190,7 +191,10 @@ class Guard:
             if head.body_codings and any(one.strip().lower() not in _NO_CODINGS for one in head.body_codings):
                 message = "send the body without content-encoding; a compressed body can't be routed"
                 raise GatewayError(415, "invalid_request_error", message)
-        return self.check_key(head.keys or head.credentials, address, forwarded=head.forwarded)
+        headers = head.keys or head.credentials
+        if head.presented is None:
+            head.presented = _presented(headers)
+        return self._check_presented(head.presented, headers, address, head.forwarded, _CLIENTS)
 
     def check_json(self, headers: Sequence[Header]) -> None:
         """Refuse every body and content type but JSON."""
@@ -206,17 +210,24 @@ class Guard:
         headers: Sequence[Header],
         address: str | None,
         *,
-        roles: Sequence[Role] = ("client",),
-        forwarded: Sequence[bytes] | None = None,
+        roles: Sequence[Role] = _CLIENTS,
     ) -> ClientKey:
         """Give the presented client key, from the first header with a key of one of these roles.
 
         `address` is the peer's, None over a Unix socket. Bad keys are counted by the client's address; good ones always
-        pass. `forwarded` are the values of X-Forwarded-For, by default those in the headers.
+        pass.
         """
-        if forwarded is None:
-            forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
-        presented = _presented(headers)
+        forwarded = [value for name, value in headers if name == b"x-forwarded-for"]
+        return self._check_presented(_presented(headers), headers, address, forwarded, roles)
+
+    def _check_presented(
+        self,
+        presented: Sequence[str],
+        headers: Sequence[Header],
+        address: str | None,
+        forwarded: Sequence[bytes],
+        roles: Sequence[Role],
+    ) -> ClientKey:
         how = _HOW[roles[-1]]
         other = key = None
         value = ""
@@ -339,7 +350,7 @@ def store_away(what: str = "client keys can't be looked up") -> GatewayError:
 
 
 def _unauthorized(
-    headers: Sequence[Header], presented: list[str], how: str, *, kind: type[GatewayError]
+    headers: Sequence[Header], presented: Sequence[str], how: str, *, kind: type[GatewayError]
 ) -> GatewayError:
     if any(value.startswith(_SECRET_PREFIXES) for value in presented):
         reason = "this gateway accepts only its own client keys, not a vendor's key or token"

@@ -12,7 +12,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     """A request that the listener has read: validly framed, with one Host, and header names in lower case.
 
     `read` are its parsed headers. `address` is the client's, None over a Unix socket. `has_room` is False if the
-    listener is at its limit of connections.
+    listener is at its limit of connections. `length` is the declared length of the body, in digits.
     """
 
     method: str
@@ -22,6 +22,7 @@ class RequestLine(msgspec.Struct, frozen=True):
     read: RequestHead
     address: str | None
     has_room: bool
+    length: bytes | None = None
 
 
 class RequestHandler(Protocol):

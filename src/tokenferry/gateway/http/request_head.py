@@ -1,6 +1,7 @@
 """Reads a request's headers in one pass: those to check and record, and the lines for the upstream."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
 from typing import Final
 
@@ -13,7 +14,9 @@ from tokenferry.gateway.http.headers import (
     Header,
     named_by,
     passes_upstream,
+    with_fixed,
 )
+from tokenferry.upstream import EncodedHeaders
 
 _IDENTITY: Final = b"accept-encoding: identity\r\n"
 
@@ -24,7 +27,6 @@ _IDENTITY: Final = b"accept-encoding: identity\r\n"
     _BETA,
     _ENCODING,
     _HOST,
-    _LENGTH,
     _CREDENTIAL,
     _KEY,
     _CONNECTION,
@@ -39,11 +41,10 @@ _IDENTITY: Final = b"accept-encoding: identity\r\n"
     _FORWARDED,
     _VIA,
     _BODY_CODING,
-) = range(20)
+) = range(19)
 
 _KINDS: Final = {
     b"host": _HOST,
-    b"content-length": _LENGTH,
     b"authorization": _CREDENTIAL,
     b"x-api-key": _CREDENTIAL,
     b"x-goog-api-key": _CREDENTIAL,
@@ -75,7 +76,10 @@ def _kind(name: bytes) -> int:
 
 
 class RequestHead:
-    """The parsed headers of a request, whose names a strict parser gave in lower case. The repr shows nothing."""
+    """The parsed headers of a request, whose names a strict parser gave in lower case. The repr shows nothing.
+
+    The requests of a connection that differ only in their bodies share one.
+    """
 
     # Defaults of the class, which cost nothing per request.
     hosts: Sequence[bytes] = ()
@@ -90,13 +94,16 @@ class RequestHead:
     """Client keys in `x-tokenferry-key`; the other headers then hold the client's own credential."""
     forwarded: Sequence[bytes] = ()
     vias: Sequence[bytes] = ()
-    length: bytes | None = None
     session: bytes | None = None
     agent: bytes | None = None
     parent_agent: bytes | None = None
     _betas: Sequence[bytes] = ()
     _beta_at: Sequence[int] = ()
     _encoding_at: Sequence[int] = ()
+    presented: Sequence[str] | None = None
+    """The client keys in `keys` or else in `credentials`, once the guard has read them."""
+    _encoded: "tuple[EncodedCredential, Sequence[tuple[str, str]], bool, EncodedHeaders] | None" = None
+    """The last result of `upstream_headers`, behind what it was made from."""
 
     def __init__(self, headers: Sequence[Header]) -> None:  # noqa: C901, PLR0912  # one pass: this is the hot path
         lines: list[bytes] = []
@@ -109,8 +116,6 @@ class RequestHead:
                 pass
             elif kind == _HOST:
                 self.hosts = (*self.hosts, header[1])
-            elif kind == _LENGTH:
-                self.length = header[1]
             elif kind == _CREDENTIAL:
                 self.credentials = (*self.credentials, header)
             elif kind == _KEY:
@@ -157,6 +162,24 @@ class RequestHead:
             rest = RequestHead([header for header in headers if header[0] not in named and header[0] != b"connection"])
             self._lines, self._betas = rest._lines, rest._betas
             self._beta_at, self._encoding_at = rest._beta_at, rest._encoding_at
+
+    def with_credential(self, credential: Header) -> "RequestHead":
+        """Give these headers with a credential that the request has elsewhere."""
+        head = copy(self)
+        head.credentials, head.presented = (*self.credentials, credential), None
+        return head
+
+    def upstream_headers(
+        self, presented: EncodedCredential, *, identity: bool, fixed: Sequence[tuple[str, str]] = ()
+    ) -> EncodedHeaders:
+        """Give the headers for the upstream: `upstream_lines`, with a provider's fixed headers."""
+        known = self._encoded
+        if known is not None and known[0] is presented and known[1] is fixed and known[2] is identity:
+            return known[3]
+        lines = self.upstream_lines(presented, identity=identity)
+        encoded = EncodedHeaders.of(with_fixed(lines, fixed) if fixed else lines)
+        self._encoded = (presented, fixed, identity, encoded)
+        return encoded
 
     def upstream_lines(self, presented: EncodedCredential, *, identity: bool) -> list[bytes]:
         """Give the header lines for the upstream, with the account's credential instead of the client's key.

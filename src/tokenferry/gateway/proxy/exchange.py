@@ -5,6 +5,8 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from tokenferry.budgets import BudgetBook, BudgetRefusal, RequestSize, Reservation
 from tokenferry.errors import TokenferryError
 from tokenferry.gateway.auth.guard import Guard, UnknownKey, check_query
@@ -15,7 +17,6 @@ from tokenferry.gateway.http.errors import REQUEST_ID, GatewayError, gateway_err
 from tokenferry.gateway.http.handler import RequestLine
 from tokenferry.gateway.http.headers import ResponseHeaders, lines_of
 from tokenferry.gateway.http.model_path import take_key
-from tokenferry.gateway.http.request_head import RequestHead
 from tokenferry.gateway.http.response_writer import AnswerWriter
 from tokenferry.gateway.proxy.attempt import AttemptRunner
 from tokenferry.gateway.proxy.body import BodyBudget, ProxyRequest, RequestBody, parse_body, too_large
@@ -268,7 +269,8 @@ class Exchange:
             raise no_room()
         read = head.read
         if head.target != head.path:
-            self._check_query(read)
+            self._check_query()
+            read = self._head.read
         self._key = state.guard.admit(read, head.address, has_body=self._is_json and head.method == "POST")
         record.client, record.key_id = self._key.name, self._key.id
         if read.vias and self._forwarder.is_loop(read.vias):
@@ -278,7 +280,7 @@ class Exchange:
             record.agent = None if read.agent is None else loggable(read.agent)
             record.parent_agent = None if read.parent_agent is None else loggable(read.parent_agent)
         # The parser has checked that there is one length, and that it is a number.
-        if read.length is not None and int(read.length) > state.body_limit:
+        if head.length is not None and int(head.length) > state.body_limit:
             raise too_large(state.body_limit)
         if self._is_whole:
             self._body.claim(self._key.id)
@@ -286,12 +288,13 @@ class Exchange:
             self._body.claim(self._key.id, self.refuse)
             self.writer.go_on()
 
-    def _check_query(self, read: RequestHead) -> None:
+    def _check_query(self) -> None:
         """Raise `GatewayError` for a key in the query. Only Gemini's clients may put theirs there."""
         if self._client is GEMINI:
             self._target, key = take_key(self._target)
             if key is not None:
-                read.credentials = (*read.credentials, (b"x-goog-api-key", key.encode("latin-1", "replace")))
+                read = self._head.read.with_credential((b"x-goog-api-key", key.encode("latin-1", "replace")))
+                self._head = replace(self._head, read=read)
         check_query(self._target)
 
     def _open(self) -> None:

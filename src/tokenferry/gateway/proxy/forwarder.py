@@ -41,7 +41,7 @@ from tokenferry.routing import (
 )
 from tokenferry.settings import RouterSettings
 from tokenferry.state import ClientKey
-from tokenferry.upstream import Call, ResponseHead, Sink
+from tokenferry.upstream import Call, EncodedHeaders, ResponseHead, Sink
 from tokenferry.upstream._clients import UpstreamClients
 from tokenferry.wire import Codec, ModelsCodec, WireFormat, foreign_error
 
@@ -228,9 +228,7 @@ class Forwarder:
         """Send the request with the account's credential. Raises `UpstreamError`, or `ConfigError` for a bad URL."""
         known = self._providers[target.group.provider]
         shown = request.own or self._credential_cache.of(account, credential)
-        lines = request.head.upstream_lines(shown, identity=request.is_read)
-        if known.headers:
-            lines = with_fixed(lines, known.headers)
+        headers = request.head.upstream_headers(shown, identity=request.is_read, fixed=known.headers)
         path, member = request.path, None
         to = request.target if path is None else path.target(target.model or path.model)
         if known.name in self.hosted:
@@ -239,10 +237,9 @@ class Forwarder:
         return self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
             to,
-            (),
+            headers,
             request.pieces(target.model, member=member),
             sink,
-            lines=lines,
             stream=request.wants_stream,
         )
 
@@ -302,10 +299,9 @@ class Forwarder:
         translation.call = self._upstreams.get(credential.endpoint or known.base_url).send(
             request.method,
             to,
-            (),
+            EncodedHeaders.of(with_fixed(translation.lines(shown), known.headers)),
             pieces,
             translation,
-            lines=with_fixed(translation.lines(shown), known.headers),
             stream=sent.stream,
         )
         translation.sent = structs.replace(sent, body=b"")  # its answer may take minutes

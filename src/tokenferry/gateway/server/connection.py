@@ -29,6 +29,7 @@ _SPARE: Final = 32
 _MANY: Final = 2
 _NEVER: Final = float("inf")
 _FRAGMENT: Final = ord("#")
+_LENGTH: Final = b"content-length"
 _OFFER: Final = (b"upgrade", b"h2c")
 
 _LARGE_HEAD: Final = f"the request's head is larger than {HEAD_LIMIT} bytes"
@@ -97,6 +98,10 @@ class ClientConnection(asyncio.Protocol):
         self._reading: RequestHandler | None = None
         self._url = b""
         self._headers = HeaderList()
+        """Without that of the length, which differs from request to request."""
+        self._length: bytes | None = None
+        self._known: tuple[HeaderList, RequestLine] | None = None
+        """The last valid head, and such headers of it."""
         self.is_ready = False
         """Whether it is scheduled to proceed with a request."""
         self._is_offer = False
@@ -182,6 +187,7 @@ class ClientConnection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = HeaderList()
+        self._length = None
         self._in_message = self._in_head = self._is_new = True
         self._discarded = 0
 
@@ -190,11 +196,15 @@ class ClientConnection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # otherwise a trailer, which must not be merged into the head unchecked (RFC 9110, 6.5.1)
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            if name == _LENGTH:
+                self._length = value  # the only one: the parser refuses a second
+            else:
+                self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        headers, url, parser = self._headers, self._url, self._parser
+        headers, url, parser, length = self._headers, self._url, self._parser, self._length
         if parser.should_upgrade():
             self._is_offer = parser.get_http_version() == "1.1" and [one for one in headers if one[0] == _OFFER[0]] == [
                 _OFFER
@@ -202,21 +212,28 @@ class ClientConnection(asyncio.Protocol):
             if self._is_offer:
                 return  # `_feed` parses it again
             self._stop(400, "this gateway can't upgrade connections; remove the Upgrade header")
-        if len(headers) > HEADER_LIMIT:
+        if len(headers) + (length is not None) > HEADER_LIMIT:
             self._stop(431, f"the request has more than {HEADER_LIMIT} headers")
         if self._quiet_bytes > HEAD_LIMIT and self._head_size() > HEAD_LIMIT:
             self._stop(431, _LARGE_HEAD)
         self._quiet_bytes = 0
-        read = RequestHead(headers)
-        fault = _fault(read, url, parser)
-        if fault is not None:
-            self._stop(*fault)
+        method, version = parser.get_method().decode("ascii"), parser.get_http_version()
+        seen, last = self._known or (None, None)
+        if last is not None and headers == seen and (url, method, version) == (last.target, last.method, "1.1"):
+            path, read = last.path, last.read  # as that of the request before
+        else:
+            path, read, seen = url.partition(b"?")[0], RequestHead(headers), headers
+            fault = _fault(read, url, version)
+            if fault is not None:
+                self._stop(*fault)
+        if length is not None:
+            headers = HeaderList([*headers, (_LENGTH, length)])
         self._is_new = True
         shared = self._shared
         has_room = len(shared.all) + shared.in_flight <= shared.limit or shared.make_room(self)
         shared.in_flight += 1
-        method = parser.get_method().decode("ascii")
-        head = RequestLine(method, url, url.partition(b"?")[0], headers, read, self._address, has_room)
+        head = RequestLine(method, url, path, headers, read, self._address, has_room, length)
+        self._known = (seen, head)
         keep = parser.should_keep_alive() and not shared.is_ending
         writer = ResponseWriter(self, to_head=method == "HEAD", keep=keep, expects=bool(read.expectations))
         handler: RequestHandler | None = self._gateway.exchange(head, writer)
@@ -273,6 +290,8 @@ class ClientConnection(asyncio.Protocol):
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as stop:
                 method, url, headers = self._parser.get_method(), self._url, self._headers
+                if self._length is not None:
+                    headers.append((_LENGTH, self._length))
                 self._parser, self._is_offer = self._new_parser(), False
                 lines = (b"%b: %b\r\n" % header for header in headers if header != _OFFER)
                 self._parser.feed_data(b"".join((b"%b %b HTTP/1.1\r\n" % (method, url), *lines, b"\r\n")))
@@ -444,7 +463,8 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
 
     def _head_size(self) -> int:
-        return len(self._url) + sum(len(name) + len(value) for name, value in self._headers)
+        length = b"" if self._length is None else _LENGTH + self._length
+        return len(self._url) + len(length) + sum(len(name) + len(value) for name, value in self._headers)
 
     def _has_unread(self) -> bool:
         sock: Any = self.transport.get_extra_info("socket")
@@ -457,15 +477,13 @@ class ClientConnection(asyncio.Protocol):
         raise _Stop
 
 
-def _fault(  # one return per rule
-    head: RequestHead, url: bytes, parser: httptools.HttpRequestParser
-) -> tuple[int, str] | None:
+def _fault(head: RequestHead, url: bytes, version: str) -> tuple[int, str] | None:
     """Give the status and message for an invalid head that the parser accepted; None for a valid one."""
     if head.codings and any(value.strip().lower() != b"chunked" for value in head.codings):
         return 400, "the only supported transfer-encoding is chunked"
     if head.expectations and any(value.strip().lower() != b"100-continue" for value in head.expectations):
         return 417, "the only supported expectation is 100-continue"
-    if parser.get_http_version() != "1.1":
+    if version != "1.1":
         return 505, "the version of HTTP must be 1.1"
     if not url.startswith(b"/") or _FRAGMENT in url or not url.isascii():
         return 400, "the request's target must be a path with an optional query"
