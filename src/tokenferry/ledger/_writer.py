@@ -23,7 +23,7 @@ _Ended = TypeVar("_Ended")
 
 _LIMIT: Final = 20_000
 _BATCH: Final = 500
-_PAUSE: Final = 0.25
+_PAUSE: Final = 0.1
 _IDLE: Final = 60.0
 _RETRY: Final = 10.0
 _JUMP: Final = 3600.0

@@ -83,6 +83,8 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit() and len(value) < 10:  # noqa: PLR2004  # more digits can't be a wait
         return float(value)
+    if not value:
+        return None
     from email.utils import parsedate_to_datetime  # noqa: PLC0415  # a slow import that few answers need
 
     try:

@@ -86,7 +86,9 @@ async def _connect(address: Address) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_KEEPIDLE"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_S)
-        await asyncio.get_running_loop().sock_connect(sock, address.sockaddr)
+        host, *rest = address.sockaddr
+        # Of a text the event loop would load the codec for international names, half a megabyte.
+        await asyncio.get_running_loop().sock_connect(sock, (host.encode("ascii"), *rest))
     except BaseException:
         sock.close()
         raise

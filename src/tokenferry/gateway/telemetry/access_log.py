@@ -15,7 +15,7 @@ logger = logging.getLogger("tokenferry.access")
 _own_logger = logging.getLogger(__name__)
 
 _LIMIT: Final = 10_000
-_INTERVAL: Final = 0.25
+_INTERVAL: Final = 0.1
 _MOST_LINES: Final = 1000
 _OUTCOME: Final = ("method", "path", "status", "upstream_status")
 _WHOM: Final = ("client", "account", "provider", "model", "upstream_model", "error")
