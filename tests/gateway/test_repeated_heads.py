@@ -7,6 +7,7 @@ import pytest
 
 from effort import effort
 from gateway.rig import Gate, Headers, Origin, Reply, api_key, one_account, read_reply, running_gate, token
+from tokenferry.credentials import Credential
 from tokenferry.gateway import EphemeralKey
 from tokenferry.gateway.http.errors import REQUEST_ID
 from tokenferry.state import ClientKey
@@ -34,6 +35,8 @@ CHOICES: dict[str, list[Any]] = {
     "other": [None, (b"user-agent", b"a"), (b"X-A", b"1"), (b"x-a", b"1"), (b"content-encoding", b"gzip")],
     "named": [None, None, (b"connection", b"x-a"), (b"connection", b"close")],
 }
+
+CREDENTIALS: list[Credential] = [api_key("one"), api_key("two"), token("three")]
 
 
 class Ring(EphemeralKey):
@@ -82,7 +85,7 @@ async def test_a_kept_connection_answers_as_a_new_one_whatever_it_was_sent_befor
         for _ in range(150):
             match rng.randrange(10):
                 case 0:
-                    source.results["alice"] = [rng.choice([api_key("one"), api_key("two"), token("three")])]
+                    source.results["alice"] = [rng.choice(CREDENTIALS)]
                 case 1:
                     keys.is_revoked = rng.random() < 0.3
                 case 2 | 3 | 4 | 5:

@@ -189,7 +189,7 @@ def _attempt(
 def _served(request: _Request, lease: Lease, outcome: Served) -> None:
     pool, criteria, trace = request.pool, request.criteria, request.trace
     at = pool.monotonic()
-    trace.note(at, TraceEvent("served", lease.selection.account.name, outcome.fingerprint, outcome.status))
+    trace.events.append((at, TraceEvent("served", lease.selection.account.name, outcome.fingerprint, outcome.status)))
     pool.served(lease.target, criteria, lease.selection, outcome.headers, at)
     if lease.is_probing:
         lease.end_probe(has_failed=False)

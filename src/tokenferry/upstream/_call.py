@@ -102,7 +102,8 @@ class Call:
 
     def receive(self, result: "ReadResult") -> None:
         """Deliver a read. If the sink raises, the caller aborts the call."""
-        if self._over:
+        was_over = self._over
+        if was_over:
             return
         if not self._answered:
             self._answered = True

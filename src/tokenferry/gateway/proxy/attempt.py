@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from tokenferry.credentials import Credential
 from tokenferry.errors import CredentialRefused, NeedsLogin, TokenferryError, TryLater, Unfit
 from tokenferry.gateway.http.errors import GatewayError, combined_error
@@ -71,19 +73,19 @@ class ResponseSink(Protocol):
         """Answer with an error, or cut the answer that has begun."""
 
 
-class _HeldResponse:
+class _HeldResponse(msgspec.Struct, eq=False):
     """A response of which nothing was sent to the client. `is_whole`: it has ended; `failure`: it was cut."""
 
-    def __init__(self, head: ResponseHead, headers: ResponseHeaders, buffer: FirstContentBuffer | None = None) -> None:
-        self.head = head
-        self.headers = headers
-        self.buffer = buffer
-        self.chunks: list[bytes] = [] if buffer is None else buffer.held
-        self.size = 0
-        self.is_whole = False
-        self.failure: UpstreamError | None = None
-        self.translation: Translation | None = None
-        """Of an error in another wire format."""
+    head: ResponseHead
+    headers: ResponseHeaders
+    chunks: list[bytes] = []  # msgspec copies it
+    buffer: FirstContentBuffer | None = None
+    """Of a stream; `chunks` are those that it holds."""
+    size: int = 0
+    is_whole: bool = False
+    failure: UpstreamError | None = None
+    translation: Translation | None = None
+    """Of an error in another wire format."""
 
     def conceal(self, secret: bytes) -> None:
         """Replace a secret that the upstream repeats by as many asterisks."""
@@ -205,7 +207,8 @@ class AttemptRunner:
             elif headers.is_json:
                 self._held = _HeldResponse(head, headers)
             else:
-                self._held = _HeldResponse(head, headers, FirstContentBuffer())
+                buffer = FirstContentBuffer()
+                self._held = _HeldResponse(head, headers, buffer.held, buffer)
                 self._later(GATE_SECONDS, self._serve_held)
         except Exception as fault:  # noqa: BLE001  # answered or logged
             self._sink.fail(fault)
@@ -416,7 +419,8 @@ class AttemptRunner:
             held.chunks.append(chunk)
             if not held.size and held.head.status < _BAD_REQUEST:
                 if not may_be_error(chunk):
-                    self._serve_held()
+                    self.advance(Served(held.head.status, held.head.headers, self._fingerprint))
+                    self._forward(held.head, held.headers, held.chunks)
                     return
                 self._later(GATE_SECONDS, partial(self._classify, held))
             held.size += len(chunk)

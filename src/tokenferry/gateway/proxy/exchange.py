@@ -140,7 +140,8 @@ class Exchange:
 
     def complete(self) -> None:
         self._is_whole = True
-        self._body.complete()
+        if self._is_begun:  # otherwise none of it counts as arriving yet
+            self._body.complete()
 
     def proceed(self) -> None:
         if self._is_over or self._is_opened or self._lookup is not None:

@@ -164,7 +164,10 @@ class ClientConnection(asyncio.Protocol):
         # This also counts what the parser buffers or skips silently: an endless header, chunk extension or trailer.
         self._quiet_bytes += len(data)
         try:
-            self._feed(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                self._ignore_offer(data[stop.args[0] :])
         except httptools.HttpParserError:
             self._break_off(self._fault)
             return
@@ -206,12 +209,8 @@ class ClientConnection(asyncio.Protocol):
         self._in_head = False
         headers, url, parser, length = self._headers, self._url, self._parser, self._length
         if parser.should_upgrade():
-            self._is_offer = parser.get_http_version() == "1.1" and [one for one in headers if one[0] == _OFFER[0]] == [
-                _OFFER
-            ]
-            if self._is_offer:
-                return  # `_feed` parses it again
-            self._stop(400, "this gateway can't upgrade connections; remove the Upgrade header")
+            self._take_offer()
+            return
         if len(headers) + (length is not None) > HEADER_LIMIT:
             self._stop(431, f"the request has more than {HEADER_LIMIT} headers")
         if self._quiet_bytes > HEAD_LIMIT and self._head_size() > HEAD_LIMIT:
@@ -279,25 +278,31 @@ class ClientConnection(asyncio.Protocol):
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
-    def _feed(self, data: bytes) -> None:
-        """Parse data.
+    def _take_offer(self) -> None:
+        """Let `_ignore_offer` parse a request again that offers HTTP/2; refuse any other upgrade."""
+        offers = [header for header in self._headers if header[0] == _OFFER[0]]
+        self._is_offer = self._parser.get_http_version() == "1.1" and offers == [_OFFER]
+        if not self._is_offer:
+            self._stop(400, "this gateway can't upgrade connections; remove the Upgrade header")
 
-        An offer of HTTP/2 (h2c) is ignored (RFC 9110, 7.8): the parser would skip its body, so the request is parsed
-        again without it. Java's client makes it by default, and `curl --http2`.
+    def _ignore_offer(self, data: bytes) -> None:
+        """Parse the head again without its offer of HTTP/2 (h2c; RFC 9110, 7.8), and the data behind it.
+
+        The parser would skip its body. Java's client makes the offer by default, and `curl --http2`.
         """
-        while data:
+        is_offer = True
+        while is_offer:
+            method, url, headers = self._parser.get_method(), self._url, self._headers
+            if self._length is not None:
+                headers.append((_LENGTH, self._length))
+            self._parser, self._is_offer = self._new_parser(), False
+            lines = (b"%b: %b\r\n" % header for header in headers if header != _OFFER)
+            self._parser.feed_data(b"".join((b"%b %b HTTP/1.1\r\n" % (method, url), *lines, b"\r\n")))
+            is_offer = False
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as stop:
-                method, url, headers = self._parser.get_method(), self._url, self._headers
-                if self._length is not None:
-                    headers.append((_LENGTH, self._length))
-                self._parser, self._is_offer = self._new_parser(), False
-                lines = (b"%b: %b\r\n" % header for header in headers if header != _OFFER)
-                self._parser.feed_data(b"".join((b"%b %b HTTP/1.1\r\n" % (method, url), *lines, b"\r\n")))
-                data = data[stop.args[0] :]
-            else:
-                return
+                is_offer, data = True, data[stop.args[0] :]
 
     # Events of the transport.
 
