@@ -3,6 +3,7 @@
 from tokenferry.streaming._body_filter import BodyFilter, DocumentFilter, EventStreamFilter, estimate_output
 from tokenferry.streaming._dialects import DIALECTS, Dialect
 from tokenferry.streaming._first_content import GATE_SECONDS, FirstContentBuffer
+from tokenferry.streaming._inflater import Inflater, inflater_of
 from tokenferry.streaming._json_array import JsonArrayFilter
 from tokenferry.streaming._usage import SseUsageReader, TokenUsage
 
@@ -14,8 +15,10 @@ __all__ = [
     "DocumentFilter",
     "EventStreamFilter",
     "FirstContentBuffer",
+    "Inflater",
     "JsonArrayFilter",
     "SseUsageReader",
     "TokenUsage",
     "estimate_output",
+    "inflater_of",
 ]

@@ -1,6 +1,7 @@
 """Requests of the Messages API at an upstream that speaks Chat Completions."""
 
 import contextlib
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -269,6 +270,22 @@ async def test_a_stream_that_is_cut_ends_with_an_error(gate: Gate, origin: Origi
     reply = await ask(gate, stream=True)
     assert events(reply.body)[-1]["type"] == "error"
     assert (await gate.records.last()).error == "api_error"
+
+
+async def test_an_answer_that_its_upstream_compresses_unasked_is_read(gate: Gate, origin: Origin) -> None:
+    coded = [b"content-encoding: gzip"]
+    origin.scripts = [json_answer(gzip.compress(json.dumps(COMPLETION).encode()), headers=coded)]
+    reply = await ask(gate)
+    assert (reply.status, reply.all(b"content-encoding")) == (200, [])
+    assert json.loads(reply.body)["content"] == [{"type": "text", "text": "so"}]
+    head = b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\r\n"
+    origin.scripts = [answering(head + gzip.compress(b"".join(SPOKEN)))]
+    assert message((await ask(gate, stream=True)).body)["stop_reason"] == "tool_use"
+    error = gzip.compress(b'{"error": {"message": "too hot"}}')
+    origin.scripts = [json_answer(error, status=400, headers=coded)]
+    assert error_of((await ask(gate)).body)["message"] == "too hot"
+    origin.scripts = [json_answer(b"{}", headers=coded)]
+    assert (await ask(gate)).status >= 500
 
 
 async def test_a_document_in_place_of_a_stream_is_an_error(gate: Gate, origin: Origin) -> None:

@@ -5,8 +5,9 @@ from typing import Final
 
 from tokenferry.errors import UnreadableAnswer
 from tokenferry.gateway.http.headers import EncodedCredential, Header
+from tokenferry.limits import readable
 from tokenferry.providers import Provider
-from tokenferry.streaming import DIALECTS, EventStreamFilter, TokenUsage, estimate_output
+from tokenferry.streaming import DIALECTS, EventStreamFilter, Inflater, TokenUsage, estimate_output, inflater_of
 from tokenferry.upstream import BadAnswer, Call, ResponseHead, Sink, UpstreamError
 from tokenferry.wire import Codec, Sent, StreamTranslator
 
@@ -35,6 +36,8 @@ class Translation:
     _head: ResponseHead | None = None
     """The head of a document that is held."""
     _stream: StreamTranslator | None = None
+    _inflater: Inflater | None = None
+    """Inflates an answer that the upstream compresses unasked."""
     _events: EventStreamFilter | None = None
     """Reads the usage of the upstream's stream."""
 
@@ -85,13 +88,16 @@ class Translation:
 
     def error(self, head: ResponseHead, body: bytes) -> tuple[ResponseHead, bytes]:
         """Translate an error for the client."""
-        status, content = self._codec.error(head.status, body, self._request_id)
+        fields = {"content-encoding": _value_of(head, b"content-encoding").decode("latin-1")}
+        status, content = self._codec.error(head.status, readable(fields, body) or body, self._request_id)
         return error_head(head, status, content), content
 
     def on_head(self, head: ResponseHead) -> None:
         if head.status >= _MULTIPLE_CHOICES:
             self._sink.on_head(head)
-        elif _kind_of(head) == _EVENTS and self.sent.stream:
+            return
+        self._inflater = inflater_of(_value_of(head, b"content-encoding"))
+        if _kind_of(head) == _EVENTS and self.sent.stream:
             self._stream = self._codec.stream(self.sent, self._request_id)
             self._events = EventStreamFilter(self.usage, self._request_id, self._dialect)
             self._sink.on_head(ResponseHead(head.status, _headers(head, _EVENTS)))
@@ -99,6 +105,12 @@ class Translation:
             self._head = head
 
     def on_body(self, chunk: bytes) -> None:
+        if self._inflater is not None:
+            try:
+                chunk = self._inflater.feed(chunk)
+            except ValueError as fault:
+                self._give_up(f"its body can't be inflated: {fault}")
+                return
         if self._stream is not None and self._events is not None:
             self._pass(self._stream.feed, self._events.feed(chunk))
         elif self._head is None:
@@ -107,7 +119,7 @@ class Translation:
             self._chunks.append(chunk)
             self._size += len(chunk)
             if self._size > _LONGEST_DOCUMENT:
-                self._give_up()
+                self._give_up("its body is too large to translate")
 
     def on_end(self) -> None:
         if self._stream is not None and self._events is not None:
@@ -161,10 +173,10 @@ class Translation:
             return _error(head, str(fault))
         return ResponseHead(head.status, _headers(head, _JSON, len(content))), content
 
-    def _give_up(self) -> None:
+    def _give_up(self, why: str) -> None:
         assert self.call is not None
         self.call.abort()
-        self._sink.on_failure(BadAnswer(self._provider.name, "its body is too large to translate", after_head=True))
+        self._sink.on_failure(BadAnswer(self._provider.name, why, after_head=True))
 
 
 def error_head(head: ResponseHead, status: int, content: bytes) -> ResponseHead:
@@ -179,8 +191,11 @@ def _error(head: ResponseHead, why: str) -> tuple[ResponseHead, bytes]:
 
 
 def _kind_of(head: ResponseHead) -> bytes:
-    kinds = (value for name, value in head.headers if name == _TYPE)
-    return next(kinds, b"").partition(b";")[0].strip().lower()
+    return _value_of(head, _TYPE).partition(b";")[0].strip().lower()
+
+
+def _value_of(head: ResponseHead, header: bytes) -> bytes:
+    return next((value for name, value in head.headers if name == header), b"")
 
 
 def _headers(head: ResponseHead, kind: bytes, length: int | None = None) -> list[Header]:
