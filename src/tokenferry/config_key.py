@@ -105,10 +105,17 @@ def _completed(key: ConfigKey, name: str, declared: Any, default: Any) -> Config
 
 def parse_duration(value: object) -> float | None:
     """Read `"30s"`, `"5m"`, `"1.5h"`, `"90d"`, `"2w"`, `"250ms"` or a number as seconds; None for other values."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value) if isfinite(value) else None
     found = re.fullmatch(DURATION_PATTERN, value) if isinstance(value, str) else None
-    return None if found is None else float(found[1]) * _UNITS.get(found[2] or "s", _WEEK)
+    try:
+        if found is not None:
+            seconds = float(found[1]) * _UNITS.get(found[2] or "s", _WEEK)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            seconds = float(value)
+        else:
+            return None
+    except OverflowError:
+        return None
+    return seconds if isfinite(seconds) else None
 
 
 def format_duration(seconds: float) -> str:

@@ -111,6 +111,21 @@ def test_its_login_is_neither_replaced_nor_removed_nor_attached_twice(sandbox: S
     assert tokenferry("account", "list", "--json").json == []
 
 
+def test_a_login_that_an_account_has_is_not_attached(sandbox: Sandbox, home: Home, credentials: Path) -> None:
+    login = json.loads(credentials.read_text())["claudeAiOauth"]
+    copy = {"access_token": login["accessToken"], "refresh_token": login["refreshToken"]}
+    assert tokenferry("account", "add", "copy", "--provider", "claude-max", stdin=json.dumps(copy)).code == 0
+    outcome = tokenferry("claude-code", "attach", "mine")
+    assert outcome.code == 2
+    assert outcome.one_line().startswith("account 'copy' has this login already")
+    assert [one["name"] for one in tokenferry("account", "list", "--json").json] == ["copy"]
+
+
+def test_an_attached_account_is_among_those_that_an_unknown_name_lists(sandbox: Sandbox, credentials: Path) -> None:
+    assert tokenferry("claude-code", "attach", "mine").code == 0
+    assert "there is mine" in tokenferry("account", "show", "other").one_line()
+
+
 def test_without_a_login_it_says_how_to_get_one_and_attaches_nothing(sandbox: Sandbox, credentials: Path) -> None:
     credentials.unlink()
     outcome = attach()

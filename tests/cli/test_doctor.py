@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cli.conftest import configure
-from cli.documents import KEY, document, put
+from cli.documents import KEY, OAT, document, put
 from cli.harness import Outcome
 from tokenferry.ledger import Ledger
 from tokenferry.refresh import _flow
@@ -261,6 +261,23 @@ def test_what_no_account_serves_is_a_finding_only_where_service_is_expected(soun
     assert inside("key", "create", "guest").code == 0
     assert told in inside("doctor").out
     assert "a model that nothing maps" in [one["where"] for one in inside("doctor", "--json").json]
+
+
+def test_one_of_several_reasons_is_no_cure(sound: Home, inside: Inside) -> None:
+    for name in ("one", "two"):
+        put(
+            sound,
+            document(time.time(), name=name, provider="claude-max", kind="setup-token", credential={"token": OAT}),
+            name,
+        )
+    (sound.accounts / "work.json").unlink()
+    sound.default_provider.write_text("claude-max\n")
+    sound.default_provider.chmod(0o600)
+    assert inside("key", "create", "guest").code == 0
+    found = [one for one in inside("doctor", "--json").json if one["where"] == "a model that nothing maps"]
+    assert [one["cure"] for one in found] == ["tokenferry explain route, which says why of each account"]
+    assert "one: policy" in found[0]["what"]
+    assert "two: policy" in found[0]["what"]
 
 
 def test_a_home_without_accounts_is_a_finding_once_a_client_has_a_key(sound: Home, inside: Inside) -> None:

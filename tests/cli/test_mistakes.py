@@ -55,6 +55,11 @@ MISTAKES: Final = [
     ("key show ana", 4, "did you mean 'anna'?"),
     ("key create anna", 1, "tokenferry key revoke anna"),
     ("key create x --expires soon", 2, "such as 90d"),
+    (f"key create x --expires {'9' * 400}d", 2, "such as 90d"),
+    ("key create x --rpm inf", 2, "0 is no limit"),
+    ("model add fast\udc80 anthropic/x", 2, "holds a byte that is not UTF-8"),
+    ("explain request \udc80", 2, "holds a byte that is not UTF-8"),
+    ("usage daily --json --csv", 2, "give one of them"),
     ("model add fast anthropik/x", 3, "names 'anthropik', which is no provider"),
     ("model add fast justaname", 2, "write it as PROVIDER/MODEL"),
     ("provider show antropic", 4, "did you mean 'anthropic'?"),
@@ -92,7 +97,7 @@ MISTAKES: Final = [
 ]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=[line for line, _, _ in MISTAKES])
+@pytest.mark.parametrize("mistake", MISTAKES, ids=[ascii(line[:60]) for line, _, _ in MISTAKES])
 def test_one_sentence_names_the_cure(
     filled: Home, inside: Inside, monkeypatch: pytest.MonkeyPatch, mistake: tuple[str, int, str]
 ) -> None:

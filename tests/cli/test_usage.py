@@ -143,6 +143,8 @@ def test_days_are_those_of_the_zone_that_is_asked_for(used: Home, inside: Inside
     ("arguments", "fault"),
     [
         (["--since", "yesterday"], "is no day"),
+        (["--since", "0001-01-01"], "is no day from 1970 to 2099"),
+        (["--until", "9999-12-31"], "is no day from 1970 to 2099"),
         (["--since", "2026-11-02", "--until", "2026-11-01"], "exchange them"),
         (["--timezone", "Mars/Olympus"], "is not a time zone"),
         (["--timezone", "../../etc/passwd"], "is not a time zone"),

@@ -314,11 +314,9 @@ class Accounts:
         name = check_account_name(account.name)
         if account.kind != credential.kind:
             raise UsageError(f"account {name!r} takes an {account.kind}, and an {credential.kind} was given")
-        if getattr(credential, "refresh", None) and (holders := self.holders(credential, besides=name)):
-            raise UsageError(
-                f"account {holders[0]!r} has this login already, and two accounts with one login log each other out; "
-                f"use that account, or log in once more with: tokenferry login {name} --provider {account.provider}"
-            )
+        self._check_has_one_account(
+            name, credential, f"or log in once more with: tokenferry login {name} --provider {account.provider}"
+        )
         account = replace(account, created_at=int(account.created_at))
         with self._store.exclusive(name, _LOCK_WAIT):
             old = self._find(name)
@@ -346,11 +344,19 @@ class Accounts:
         """Return the stored and attached accounts that have this credential; of a login, its refresh token."""
         return [n for n, one in self.read_all()[1].items() if n != besides and has_credential(one, credential)]
 
+    def _check_has_one_account(self, name: str, credential: Credential, cure: str) -> None:
+        """Raise `UsageError` for a login that another account has."""
+        if getattr(credential, "refresh", None) and (holders := self.holders(credential, besides=name)):
+            raise UsageError(
+                f"account {holders[0]!r} has this login already, and two accounts with one login log each other out; "
+                f"use that account, {cure}"
+            )
+
     def attach(self, account: Account, *, check: Callable[[Document], None] = lambda _: None) -> Document:
         """Attach an account whose login is in another program's store, and return its document.
 
-        If `check` raises, nothing is attached. Raises `UsageError` when the name is taken or stores can't be attached
-        here, `NeedsLogin` when there is no login.
+        If `check` raises, nothing is attached. Raises `UsageError` when the name is taken, for a login that another
+        account has, and when stores can't be attached here; `NeedsLogin` when there is no login.
         """
         if not isinstance(self._store, Attaching):
             raise UsageError("accounts can be attached to a home of files alone")
@@ -359,6 +365,11 @@ class Accounts:
         try:
             document = self._store.read(account.name)
             check(document)
+            self._check_has_one_account(
+                account.name,
+                document.credential,
+                "or remove it first with: tokenferry account remove NAME --keep-remote",
+            )
         except TokenferryError:
             self._store.detach(account.name)
             raise

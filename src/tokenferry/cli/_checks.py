@@ -345,7 +345,7 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
 
 def _unserved(service: ServiceStatus, *, is_note: bool) -> Finding:
     why, separator, cure = service.reason.rpartition("; ")
-    if not separator or "tokenferry" not in cure:
+    if not separator or "tokenferry" not in cure.partition("(")[0]:  # one of several reasons is no cure
         why, cure = service.reason, "tokenferry explain route, which says why of each account"
     what = f"no account serves it, and a client gets {service.status}: {why}"
     return Finding(what, service.subject, cure, is_note)

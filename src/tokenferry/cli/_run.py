@@ -10,7 +10,7 @@ from typing import Final
 from tokenferry.cli._logs import logs_on_stderr, redactor
 from tokenferry.cli._output import fail, note, redacted
 from tokenferry.cli._signals import Ended, orderly
-from tokenferry.errors import TokenferryError
+from tokenferry.errors import TokenferryError, UsageError
 
 _LONGEST_GRANT: Final = 120.0
 _PLAIN: Final = {"--json", "--wide"}
@@ -83,6 +83,9 @@ def _unwritten(fault: OSError) -> int:
 
 
 def _defect(fault: Exception) -> int:
+    if isinstance(fault, UnicodeEncodeError) and not fault.object[fault.start : fault.end].isprintable():
+        fail("an argument or a variable holds a byte that is not UTF-8; write it as UTF-8")
+        return UsageError.exit_code
     if os.environ.get("TOKENFERRY_DEBUG") == "1":
         text = "".join(traceback.format_exception(fault))
         sys.stderr.write(redacted(redactor.clean(text)))

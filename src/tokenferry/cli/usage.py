@@ -30,6 +30,8 @@ app = new_app(
     "tokenferry usage blocks",
 )
 
+_EARLIEST: Final = 1970
+_LATEST: Final = 2099
 _DAYS: Final[dict[str, int]] = {"daily": 30, "weekly": 7 * 12, "monthly": 365, "session": 7, "blocks": 3}
 """Days shown by default."""
 _MOST_SESSIONS: Final = 40
@@ -63,6 +65,8 @@ def _add_command(grain: str, sentence: str, *lines: str) -> None:
         as_json: JSON = False,
         as_csv: CSV = False,
     ) -> None:
+        if as_json and as_csv:
+            raise UsageError("--json and --csv contradict each other; give one of them")
         zone, groups = zone_of(timezone), _groups(by)
         first, last = days_of(grain, since, until, zone)
         if grain == "session":
@@ -241,6 +245,12 @@ def days_of(grain: str, since: str | None, until: str | None, zone: tzinfo) -> t
 def _day(text: str, today: date) -> date:
     with contextlib.suppress(ValueError, OverflowError):
         if text[-1:] == "d" and text[:-1].isdecimal():
-            return today - timedelta(days=max(int(text[:-1]), 1) - 1)
-        return date.fromisoformat(text)
-    raise UsageError(f"{text[:40]!r} is no day; write it as 2026-11-01, 20261101, or 7d for the last seven days")
+            found = today - timedelta(days=max(int(text[:-1]), 1) - 1)
+        else:
+            found = date.fromisoformat(text)
+        if _EARLIEST <= found.year <= _LATEST:
+            return found
+    raise UsageError(
+        f"{text[:40]!r} is no day from {_EARLIEST} to {_LATEST}; write it as 2026-11-01, 20261101, or 7d for the last "
+        "seven days"
+    )

@@ -178,10 +178,9 @@ def write_budgets(limits: Sequence[str]) -> str:
 
 def key_caps(requests_per_minute: float = 0, tokens_per_minute: float = 0, max_concurrency: int = 0) -> Caps:
     """The rates of a client key; all requests of a minute may come at once. Raises `UsageError` for invalid ones."""
-    caps = Caps(requests_per_minute, tokens_per_minute, max(int(requests_per_minute), 1), max_concurrency)
     if not all(0 <= most <= _MOST_ASKED for most in (requests_per_minute, tokens_per_minute, max_concurrency)):
         raise UsageError(f"a client key's rates must be numbers from 0 to {_MOST_ASKED:,}; 0 is no limit")
-    return caps
+    return Caps(requests_per_minute, tokens_per_minute, max(int(requests_per_minute), 1), max_concurrency)
 
 
 def _caps(text: str) -> Caps:

@@ -117,9 +117,12 @@ class AttachedStore:
     def read(self, name: str) -> Document:
         """Give the current document. Raises `UnknownAccount`, `UnsafeFile`, `CorruptFile`, `NeedsLogin`."""
         store = self._store_of(name)
-        document = store.read(name)
         if store is self._files:
-            return document
+            try:
+                return store.read(name)
+            except UnknownAccount:  # the files alone don't know of the attached ones
+                raise UnknownAccount.among("account", name, self.names(), "tokenferry account list") from None
+        document = store.read(name)
         self._files.seal.note_used(name, None)  # what another program keeps in clear isn't sealed in the journal either
         return self._completed(name, document)
 
