@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import ResponseInputItemParam
@@ -10,10 +11,11 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from pydantic import TypeAdapter
 
 from effort import effort
-from tokenferry.wire import codec
+from tokenferry.wire import Sent, codec
 from wire.rig import (
     DOMAIN,
     ask,
+    from_gemini,
     from_responses,
     message,
     responses_ask,
@@ -169,3 +171,79 @@ def _events(blocks: list[dict[str, Any]]) -> bytes:
         out += event("content_block_delta", index=index, delta=delta)
         out += event("content_block_stop", index=index)
     return out + event("message_delta", delta={"stop_reason": "tool_use"}) + event("message_stop")
+
+
+CLOSED = {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"], "additionalProperties": False}
+TOOLS = [
+    {"name": "look", "description": "Looks.", "input_schema": CLOSED, "strict": True},
+    {"name": "a" * 64, "input_schema": {"type": "object", "properties": {"at": {"type": "integer"}}}},
+]
+CHOICES = [
+    {"type": "auto", "disable_parallel_tool_use": True},
+    {"type": "any"},
+    {"type": "any", "disable_parallel_tool_use": True},
+    {"type": "tool", "name": "look"},
+    {"type": "tool", "name": "a" * 64, "disable_parallel_tool_use": True},
+    {"type": "none"},
+]
+SETTINGS = st.fixed_dictionaries(
+    {"max_tokens": st.integers(16, 32_000)},
+    optional={
+        "system": WORDS.map(lambda text: [{"type": "text", "text": text}]),
+        "tools": st.just(TOOLS),
+        "tool_choice": st.sampled_from(CHOICES),
+        "temperature": st.sampled_from([0.0, 0.5]),
+        "stop_sequences": st.lists(WORDS, min_size=1, max_size=4),
+        "stream": st.just(True),
+        "output_config": st.just({"format": {"type": "json_schema", "schema": CLOSED}}),
+    },
+)
+
+
+@given(SETTINGS)
+@settings(max_examples=effort(100))
+def test_the_settings_of_a_request_come_back(asked: dict[str, Any]) -> None:
+    asked.update({} if "tools" in asked or "tool_choice" not in asked else {"tools": TOOLS})
+    there = to_chat().request(ask(**asked), "claude")
+    assert settings_in(to_messages().request(there.body, "m")) == asked
+    asked.pop("stop_sequences", None)
+    there = to_responses().request(ask(**asked), "claude")
+    assert settings_in(from_responses().request(there.body, "m")) == asked
+
+
+@given(SETTINGS)
+@settings(max_examples=effort(100))
+def test_the_settings_of_a_request_come_back_from_gemini(asked: dict[str, Any]) -> None:
+    """It has no strictness, and no word for one call at a time. A demanded function is the only one that is sent."""
+    asked.update({} if "tools" in asked or "tool_choice" not in asked else {"tools": TOOLS})
+    there = to_gemini().request(ask(**asked), "claude")
+    assert there.stream == asked.get("stream", False)
+    body = json.dumps({**json.loads(there.body), "model": "m", "stream": there.stream}).encode()
+    choice = asked.get("tool_choice", {})
+    choice.pop("disable_parallel_tool_use", None)
+    if "tools" in asked:
+        asked["tools"] = [
+            {name: value for name, value in tool.items() if name != "strict"}
+            for tool in TOOLS
+            if choice.get("name", tool["name"]) == tool["name"]
+        ]
+    assert settings_in(from_gemini().request(body, "m")) == asked
+
+
+def settings_in(found: Sent) -> dict[str, Any]:
+    assert found.left_out == ()
+    return {name: value for name, value in json.loads(found.body).items() if name not in {"model", "messages"}}
+
+
+@pytest.mark.parametrize(("budget", "effort_"), [(4096, "low"), (16_384, "medium"), (32_000, "high")])
+def test_the_effort_of_a_thinking_model_comes_back(budget: int, effort_: str) -> None:
+    by_budget = {"thinking": {"type": "enabled", "budget_tokens": budget}}
+    by_effort = {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort_}}
+    known = {"efforts": ("low", "medium", "high")}
+    pairs = (to_chat(**known), to_messages), (to_responses(**known), from_responses), (to_gemini(), from_gemini)
+    for there, back in pairs:
+        for asked in (by_budget, by_effort):
+            sent = json.loads(there.request(ask(max_tokens=64_000, **asked), "m").body)
+            body = json.dumps({**sent, "model": "m"}).encode()
+            assert settings_in(back(thinking="budget").request(body, "m")) == {**by_budget, "max_tokens": 64_000}
+            assert settings_in(back(thinking="adaptive").request(body, "m")) == {**by_effort, "max_tokens": 64_000}
