@@ -92,6 +92,15 @@ def test_an_answer_is_not_refused_for_an_odd_usage(usage: Any) -> None:
         assert (counted.input, json.loads(found)["stop_reason"]) == (None, "end_turn")
 
 
+def test_older_forms_of_calls_and_thoughts_and_a_call_that_was_cut() -> None:
+    old = {"content": [{"type": "thinking", "thinking": "hm"}], "function_call": CALL["function"]}
+    thought, call = answered(completion(old))["content"]
+    assert (thought["thinking"], call["name"], call["input"]) == ("hm", "look", {"at": "x"})
+    for finish, reason in (("length", "max_tokens"), ("content_filter", "refusal")):
+        document = answered(completion(bad_call('{"at'), finish))
+        assert (document["content"][0]["input"], document["stop_reason"]) == ({}, reason)
+
+
 def bad_call(arguments: str) -> dict[str, Any]:
     return {"tool_calls": [{**CALL, "function": {"name": "look", "arguments": arguments}}]}
 

@@ -109,6 +109,7 @@ def test_three_calls_without_ids_get_the_three_results_by_name_and_order() -> No
         ((user({"unheard": {"of": 1}}),), "a part holds neither"),
         ((user({"text": " "}),), "every message of the request is empty"),
         ((user({"inlineData": {"mimeType": "audio/wav", "data": "aa=="}}),), "files of the type 'audio/wav'"),
+        ((user({"inlineData": {"mimeType": "text/plain", "data": "a?b="}}),), "'text/plain' is not text in base64"),
         ((user({"fileData": {"fileUri": "gs://b/x.png", "mimeType": "image/png"}}),), "the vendor stores it"),
         (
             (user({"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/a"}}),),
@@ -137,6 +138,7 @@ def test_content_that_cannot_be_translated_is_unfit(contents: tuple[dict[str, An
         ({"generationConfig": {"responseMimeType": "text/x.enum"}}, "responseMimeType 'text/x.enum'"),
         ({"toolConfig": {"functionCallingConfig": {"mode": "ANY"}}}, "a function that is not sent"),
         ({"contents": "hello"}, "can't be translated"),
+        ({"systemInstruction": {"parts": [{"functionCall": {"name": "f"}}]}}, "something other than text"),
     ],
 )
 def test_a_field_that_changes_the_answer_is_unfit(fields: dict[str, Any], said: str) -> None:
@@ -442,3 +444,67 @@ def test_half_a_surrogate_pair_becomes_one_question_mark(half: str) -> None:
     found = json.loads(from_gemini().request(written, "m").body)
     assert found["tools"][0]["input_schema"]["description"] == "?"
     assert json.loads(found["messages"][2]["content"][0]["content"]) == {"a": "?"}
+
+
+def test_what_a_client_may_say_of_itself_changes_nothing() -> None:
+    """One candidate, no arguments, and no choice of functions are what is asked for anyway."""
+    call = {"functionCall": {"name": "f", "args": None}}
+    response = {"functionResponse": {"name": "f", "response": OUTPUT}}
+    tools = [{"functionDeclarations": [{"name": "f"}]}]
+    said: dict[str, Any] = {
+        "generationConfig": {"candidateCount": 1},
+        "toolConfig": {"includeServerSideToolInvocations": False},
+    }
+    found = asked(user({"text": "x"}), model(call), user(response), tools=tools, **said)
+    assert found["messages"][1]["content"][0]["input"] == {}
+    assert [tool["name"] for tool in found["tools"]] == ["f"]
+    assert "tool_choice" not in found
+
+
+def test_a_document_by_url_and_a_later_instruction_stay_at_their_places() -> None:
+    url = "https://x.example/y.pdf"
+    pdf = {"fileData": {"fileUri": url, "mimeType": "application/pdf"}}
+    (turn,) = asked(user(pdf), {"role": "system", "parts": [{"text": "be brief"}]})["messages"]
+    assert turn["content"] == [
+        {"type": "document", "source": {"type": "url", "url": url}},
+        {"type": "text", "text": "<system-reminder>\nbe brief\n</system-reminder>"},
+    ]
+
+
+@pytest.mark.parametrize(("budget", "effort_"), [(0, "none"), (-1, "medium"), (1, "low"), (16_385, "high")])
+def test_a_thinking_budget_is_an_effort_of_another_model(budget: int, effort_: str) -> None:
+    using = codec("gemini", "openai", Quirks(efforts=("none", "low", "medium", "high")), domain="up/model")
+    assert using is not None
+    config = {"thinkingConfig": {"thinkingBudget": budget}}
+    assert json.loads(using.request(gemini_ask(generationConfig=config), "m").body)["reasoning_effort"] == effort_
+
+
+def test_files_in_base64_for_urls_are_read_as_google_reads_them() -> None:
+    """Google's SDKs write `-` and `_`; the Messages API takes the standard's letters alone."""
+    given, words = b"\xfb\xef\xbe?>", "\u07ff\u07bf"
+    said = [urlsafe_b64encode(one).decode() for one in (given, words.encode())]
+    assert {"-", "_"} <= set("".join(said))
+    kinds = zip(("image/png", "text/plain"), said, strict=True)
+    (turn,) = asked(user(*({"inlineData": {"mimeType": kind, "data": data}} for kind, data in kinds)))["messages"]
+    assert [block["source"]["data"] for block in turn["content"]] == [b64encode(given).decode(), words]
+
+
+def test_a_dropped_server_tool_is_the_only_one_that_is_left_out() -> None:
+    tools = [{"functionDeclarations": [{"name": "f"}], "googleSearch": {}}]
+    found, remembered = sent(gemini_ask(tools=tools), from_gemini(drop=("google_search",)))
+    assert ([tool["name"] for tool in found["tools"]], remembered.left_out) == (["f"], ("googleSearch",))
+    with pytest.raises(Unfit, match="the server runs the tool googleSearch"):
+        from_gemini(drop=("code_execution",)).request(gemini_ask(tools=tools), "m")
+
+
+def test_a_result_answers_the_call_with_its_id_whichever_came_first() -> None:
+    calls: list[dict[str, Any]] = [{"functionCall": {"name": "f", "id": known}} for known in ("a", "b")]
+    results = [
+        {"functionResponse": {"name": "f", "id": known, "response": {"output": f"of {known}"}}} for known in ("b", "a")
+    ]
+    found = asked(user({"text": "x"}), model(*calls), user(*results), stream=True)
+    assert [(one["tool_use_id"], one["content"]) for one in found["messages"][2]["content"]] == [
+        ("b", "of b"),
+        ("a", "of a"),
+    ]
+    assert found["stream"] is True

@@ -174,7 +174,7 @@ def _events(blocks: list[dict[str, Any]]) -> bytes:
 
 
 CLOSED = {"type": "object", "properties": {"at": {"type": "string"}}, "required": ["at"], "additionalProperties": False}
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {"name": "look", "description": "Looks.", "input_schema": CLOSED, "strict": True},
     {"name": "a" * 64, "input_schema": {"type": "object", "properties": {"at": {"type": "integer"}}}},
 ]

@@ -282,9 +282,22 @@ def test_arguments_that_are_no_object_are_an_error(arguments: str) -> None:
     assert "'a'" in events(text)[-1]["error"]["message"]
 
 
-def test_arguments_cut_by_the_output_limit_pass_as_far_as_they_came() -> None:
-    text = translated(chunk(fragment(0, id="c", name="a", arguments='{"x": "lo')), chunk(finish="length"), DONE)
+@pytest.mark.parametrize("finish", ["length", "content_filter"])
+def test_arguments_cut_by_a_limit_or_a_filter_pass_as_far_as_they_came(finish: str) -> None:
+    text = translated(chunk(fragment(0, id="c", name="a", arguments='{"x": "lo')), chunk(finish=finish), DONE)
     assert [event["type"] for event in events(text)][-3:] == ["content_block_stop", "message_delta", "message_stop"]
+
+
+def test_more_calls_than_any_model_makes_are_an_error() -> None:
+    pieces = [chunk(fragment(index, id=f"c{index}", name="a", arguments="{}")) for index in range(1001)]
+    assert events(translated(*pieces, chunk(finish="tool_calls"), DONE))[-1]["type"] == "error"
+    assert len(calls(message(translated(*pieces[:1000], chunk(finish="tool_calls"), DONE)))) == 1000
+
+
+def test_only_the_first_choice_is_passed_on() -> None:
+    other = [{"index": 1, "delta": {"content": "b"}, "finish_reason": "length"}]
+    built = message(translated(chunk({"content": "a"}), chunk(choices=other), chunk(finish="stop"), DONE))
+    assert (built["content"], built["stop_reason"]) == ([{"type": "text", "text": "a"}], "end_turn")
 
 
 def test_a_call_without_a_name_is_an_error() -> None:

@@ -109,6 +109,16 @@ def test_hints_are_left_out_and_named_and_none_leaks() -> None:
     assert set(remembered.left_out) == {*LEAKS, "top_k", "citations", "newer"}
 
 
+def test_what_a_vendor_limits_is_limited_and_named() -> None:
+    body = ask(stop_sequences=list("abcde"), top_k=3)
+    document, remembered = sent(body)
+    assert (document["stop"], remembered.left_out) == (list("abcd"), ("stop_sequences", "top_k"))
+    document, remembered = sent(ask(stop_sequences=list("abcd"), top_k=3), to_chat(top_k=True))
+    assert (document["stop"], document["top_k"], remembered.left_out) == (list("abcd"), 3, ())
+    remote = {"type": "document", "source": {"type": "url", "url": "https://x"}}
+    assert "a document is given by its URL" in unfit(ask(user(remote)), documents=True)
+
+
 def test_a_system_turn_stays_at_its_place() -> None:
     """CLIProxyAPI#3608, UKGovernmentBEIS/inspect_ai#4095, inflaborg/ccrelay#124: it was moved to the front."""
     document, _ = sent(ask(user(text("a")), {"role": "system", "content": "be brief"}, user(text("b"))))

@@ -9,7 +9,7 @@ from tokenferry.wire._faults import read_fault
 from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire._json import answer_decoder, encode
 from tokenferry.wire._think_tag import ThinkTag
-from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
+from tokenferry.wire.chat._meaning import CUT_SHORT, content, reasoning, stop_reason, tokens
 from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
 from tokenferry.wire.messages._answer import message_document, tool_use_block
 
@@ -35,7 +35,7 @@ def answer_to_messages(body: bytes, sent: Sent, domain: str, *, think_tag: bool)
     calls = list(said.tool_calls or ())
     if said.function_call is not None:
         calls.append(CalledTool(function=said.function_call))
-    is_cut = choice.finish_reason == "length"
+    is_cut = choice.finish_reason in CUT_SHORT
     ids = AnswerIds()
     for call in calls:
         function = call.function or CalledFunction()

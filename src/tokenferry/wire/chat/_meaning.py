@@ -6,6 +6,8 @@ from tokenferry.wire._codec import Tokens, count, table, tokens_with_cache
 from tokenferry.wire.chat._models import ChatDelta
 
 _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
+CUT_SHORT: Final = frozenset(_STOP_REASONS)
+"""Finish reasons that may cut a call's arguments anywhere."""
 
 
 def stop_reason(finish: str | None, *, has_calls: bool, is_refused: bool) -> str:

@@ -9,7 +9,7 @@ from tokenferry.wire._faults import UNEXPLAINED, read_fault
 from tokenferry.wire._ids import AnswerIds
 from tokenferry.wire._json import answer_decoder, is_object, json_text
 from tokenferry.wire._think_tag import ThinkTag
-from tokenferry.wire.chat._meaning import content, reasoning, stop_reason, tokens
+from tokenferry.wire.chat._meaning import CUT_SHORT, content, reasoning, stop_reason, tokens
 from tokenferry.wire.chat._models import CalledFunction, CalledTool, ChatAnswer, ChatDelta
 from tokenferry.wire.messages._streams import MessagesWriter
 
@@ -224,7 +224,7 @@ class ChatStreamToMessages(MessagesWriter):
                 raise UnreadableAnswer("the upstream's answer calls a tool without its name")
             if not call.arguments:
                 call.arguments.append("{}")
-            if self._finish != "length" and not call.is_whole:
+            if self._finish not in CUT_SHORT and not call.is_whole:
                 raise UnreadableAnswer(f"the arguments of the model's call of {call.name[:80]!r} are not a JSON object")
             self._write(call)
             self._end_call()

@@ -375,7 +375,8 @@ def _result_text(response: msgspec.Raw) -> tuple[str, bool]:
 
 
 def _blob(blob: gemini.Blob) -> messages.Content:
-    source = base64_source(blob.mime_type.partition(";")[0].strip(), blob.data)
+    data = blob.data.replace("-", "+").replace("_", "/")  # Google's SDKs write base64 for URLs
+    source = base64_source(blob.mime_type.partition(";")[0].strip(), data)
     kind = source.media_type
     if kind.startswith("image/"):
         return messages.ImageContent(source=source)
@@ -383,7 +384,7 @@ def _blob(blob: gemini.Blob) -> messages.Content:
         return messages.DocumentContent(source=source)
     if kind.startswith("text/"):
         try:
-            text = b64decode(blob.data).decode()
+            text = b64decode(data, validate=True).decode()
         except (Error, ValueError):
             raise Unfit(f"a file of the type {kind[:40]!r} is not text in base64") from None
         return messages.DocumentContent(source=messages.TextSource(data=text))
