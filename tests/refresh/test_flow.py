@@ -29,7 +29,7 @@ from tokenferry.errors import (
 )
 from tokenferry.oauth import NotSent, TokenResponse, TokenResponseLost
 from tokenferry.providers import Provider
-from tokenferry.refresh import FileJournal, RefreshAttempt, RefreshRequest, send
+from tokenferry.refresh import FileJournal, RefreshAttempt, RefreshRequest, _driver, send
 from tokenferry.refresh import _flow as flow
 from tokenferry.secret import Fields, Secret
 from tokenferry.settings import Home, RefreshSettings
@@ -205,6 +205,28 @@ def test_a_token_that_another_process_renewed_is_adopted_whenever_it_is_found(ri
     if when == "during the wait":
         assert statistics.lock_waits == 1
         assert statistics.lock_wait_seconds >= 0.2
+
+
+@pytest.mark.parametrize("is_ending", [False, True])
+def test_a_lock_is_waited_for_as_long_as_asked_unless_the_process_ends(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, *, is_ending: bool
+) -> None:
+    monkeypatch.setattr(_driver, "_LOCK_SLICE", 0.01)
+    rig.put(token())
+    store = TellingStore(rig.home)
+    broker = rig.broker(store=store)
+    with rig.store.exclusive(NAME, 0):
+        flight = broker._engine.start(RefreshRequest(NAME, wait=PATIENCE))
+        for _ in range(5):
+            store.met.clear()
+            assert store.met.wait(PATIENCE)
+        if is_ending:
+            assert broker.drain(PATIENCE / 2)
+    if is_ending:
+        with pytest.raises(RefreshBusy):
+            flight.future.result(PATIENCE)
+    else:
+        assert flight.future.result(PATIENCE).granted
 
 
 def test_an_early_refresh_waits_for_no_other(rig: Rig) -> None:
