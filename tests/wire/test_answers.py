@@ -300,6 +300,8 @@ def test_a_conversation_that_is_too_long_is_told_in_the_words_that_make_clients_
     )
     status, found = to_chat().error(400, body, "r")
     assert (status, json.loads(found)["error"]["message"].startswith("prompt is too long: ")) == (400, True)
+    llama = b'{"error": {"code": 400, "message": "the request exceeds it", "type": "exceed_context_size_error"}}'
+    assert b"prompt is too long: " in to_chat().error(400, llama, "req_1")[1]
     body = b'{"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"}}'
     status, found = to_messages().error(400, body, "r")
     assert (status, json.loads(found)["error"]["code"]) == (400, "context_length_exceeded")

@@ -29,6 +29,7 @@ _STATUS_OF: Final = {
 _TOO_LONG: Final = (
     *("context length", "context_length", "context window", "prompt is too long", "maximum context"),
     "exceeds the maximum number of tokens allowed",
+    "context_size",  # llama.cpp's type
 )
 _BAD_REQUEST: Final = 400
 _SERVER_ERROR: Final = 500
