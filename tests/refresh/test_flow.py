@@ -202,6 +202,8 @@ def test_a_token_that_another_process_renewed_is_adopted_whenever_it_is_found(ri
     statistics = broker.statistics(NAME)
     assert (statistics.adopted, statistics.grants, rig.endpoint.requests) == (1, 0, 0)
     assert statistics.waiters == 0
+    if when == "before":
+        assert (statistics.lock_waits, statistics.lock_wait_seconds) == (0, 0.0)
     if when == "during the wait":
         assert statistics.lock_waits == 1
         assert statistics.lock_wait_seconds >= 0.2

@@ -190,17 +190,24 @@ def test_a_proxy_that_can_not_be_used_means_that_nothing_was_sent(
 
 
 @pytest.mark.parametrize(
-    ("port", "exempt", "is_asked"),
-    [("", "443", False), ("", "8443", True), (":8443", "8443", False), (":8443", "443", True)],
+    ("server", "exempt", "is_asked"),
+    [
+        ("https://auth.invalid", 443, False),
+        ("https://auth.invalid", 8443, True),
+        ("https://auth.invalid:8443", 8443, False),
+        ("https://auth.invalid:8443", 443, True),
+        ("http://auth.invalid", 80, False),
+    ],
 )
 def test_a_proxy_is_not_asked_for_an_exempted_port(
-    monkeypatch: pytest.MonkeyPatch, port: str, exempt: str, *, is_asked: bool
+    monkeypatch: pytest.MonkeyPatch, server: str, exempt: int, *, is_asked: bool
 ) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:1")
     monkeypatch.setenv("NO_PROXY", f"auth.invalid:{exempt}")
-    outcome = send(request(f"https://auth.invalid{port}/token"), PATIENCE)
+    outcome = send(request(f"{server}/token"), PATIENCE)
     assert isinstance(outcome, NotSent)
-    assert ("through the proxy of HTTPS_PROXY" in outcome.reason) == is_asked
+    assert ("through the proxy of HTTP" in outcome.reason) == is_asked
 
 
 def test_the_certificates_of_the_environment_count_for_other_machines(
