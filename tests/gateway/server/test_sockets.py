@@ -108,7 +108,15 @@ def test_a_file_of_another_kind_is_left_alone(home: Home) -> None:
     assert path.read_text() == "mine"
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o711, 0o777, 0o1777])
+def test_a_folder_of_all_users_is_refused(home: Home) -> None:
+    folder = home.path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    with pytest.raises(UnsafeFile, match=f"the folder {folder} is shared with other users"):
+        bind_unix(folder / "gateway.sock", home.locks)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o711, 0o777])
 def test_a_folder_that_others_reach_is_refused(home: Home, mode: int) -> None:
     folder = home.path / "shared"
     folder.mkdir()
