@@ -1,5 +1,6 @@
 """The ledger keeps what was used once, whatever happens to it, and its sums are those of its rows."""
 
+import contextlib
 import logging
 import sqlite3
 import stat
@@ -208,6 +209,16 @@ def test_a_copy_is_whole_and_can_be_taken_back(file: Path, ledger: Ledger, tmp_p
     assert ledger.rows("PRAGMA auto_vacuum")[0][0] == 2
 
 
+def test_another_programs_database_is_no_copy(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.write([entry(1)], PRICES)
+    other = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(other)) as connection:
+        connection.executescript("CREATE TABLE theirs (a); PRAGMA user_version = 1")
+    with pytest.raises(CorruptFile, match=r"other\.db is no whole copy"):
+        ledger.restore(other)
+    assert_consistent(ledger, [entry(1)])
+
+
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100])
 def test_what_is_no_copy_is_refused_and_changes_nothing(
     ledger: Ledger, tmp_path: Path, content: bytes, file: Path
@@ -215,7 +226,7 @@ def test_what_is_no_copy_is_refused_and_changes_nothing(
     ledger.write([entry(1)], PRICES)
     other = tmp_path / "other.db"
     other.write_bytes(content)
-    with pytest.raises(CorruptFile):
+    with pytest.raises(CorruptFile, match=r"other\.db is no whole copy"):
         ledger.restore(other)
     assert_consistent(ledger, [entry(1)])
 

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _BUSY_SECONDS: Final = 5.0
 _SIDE_FILES: Final = ("-wal", "-shm")
 # By SQLite's primary result code.
+_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _FAULTS: Final = {
     sqlite3.SQLITE_BUSY: "another process is writing to it; try again",
     sqlite3.SQLITE_LOCKED: "another process is writing to it; try again",
@@ -202,13 +203,27 @@ class SqliteDatabase:
             self._faults(),
             contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as other,
         ):
-            (fault,) = other.execute("PRAGMA quick_check(1)").fetchone()
-            (version,) = other.execute("PRAGMA user_version").fetchone()
-            if fault != "ok" or not 0 < version <= len(self._schema.migrations):
+            if not self._is_copy(other):
                 raise CorruptFile(f"{source} is no whole copy of {self.path.name}; name one that this version made")
             with self._write_lock:
                 other.backup(self._writer)
         self._migrate()
+
+    def _is_copy(self, other: sqlite3.Connection) -> bool:
+        """Whether another file is whole, of this version or an older one, and has the tables of that version."""
+        try:
+            (fault,) = other.execute("PRAGMA quick_check(1)").fetchone()
+            (version,) = other.execute("PRAGMA user_version").fetchone()
+            if fault != "ok" or not 0 < version <= len(self._schema.migrations):
+                return False
+            with contextlib.closing(sqlite3.connect(":memory:")) as model:
+                for script in self._schema.migrations[:version]:
+                    model.executescript(script)
+                return {*model.execute(_TABLES)} <= {*other.execute(_TABLES)}
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return False
 
     def close(self) -> None:
         """Close both connections; a second call does nothing."""
