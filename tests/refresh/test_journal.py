@@ -159,6 +159,15 @@ def test_an_attempt_takes_all_the_room_it_will_ever_need_at_once(folder: Path) -
     assert (after.st_ino, after.st_size, after.st_blocks) == (before.st_ino, before.st_size, before.st_blocks)
 
 
+def test_the_time_of_sending_is_at_byte_4064_where_earlier_versions_look_for_it(folder: Path) -> None:
+    journal = FileJournal(folder)
+    journal.begin(NAME, ATTEMPT)
+    journal.sending(NAME, ATTEMPT, 1_800_000_040)
+    raw = journal._attempt(NAME).read_bytes()
+    assert raw[4064:4096].rstrip(b"\0 ") == b"1800000040.000"
+    assert raw[:1] == b"O"
+
+
 def test_an_attempt_names_its_refresh_token_by_digest_alone(folder: Path) -> None:
     refresh = token().refresh
     assert refresh is not None
