@@ -214,3 +214,10 @@ def test_adaptive_thinking_has_an_effort_and_no_temperature() -> None:
     found = document(chat_ask(reasoning_effort="high", temperature=0.2), thinking="adaptive")
     assert (found["thinking"], found["output_config"]) == ({"type": "adaptive"}, {"effort": "high"})
     assert "temperature" not in found
+
+
+def test_the_least_effort_and_the_largest_temperature_are_within_claudes_limits() -> None:
+    found, remembered = sent(chat_ask(reasoning_effort="minimal"), to_messages(thinking="budget"))
+    assert (found["thinking"], remembered.left_out) == ({"type": "enabled", "budget_tokens": 1024}, ())
+    found, remembered = sent(chat_ask(temperature=1), to_messages())
+    assert (found["temperature"], remembered.left_out) == (1, ())

@@ -471,7 +471,10 @@ def test_a_document_by_url_and_a_later_instruction_stay_at_their_places() -> Non
     ]
 
 
-@pytest.mark.parametrize(("budget", "effort_"), [(0, "none"), (-1, "medium"), (1, "low"), (16_385, "high")])
+@pytest.mark.parametrize(
+    ("budget", "effort_"),
+    [(0, "none"), (-1, "medium"), (1, "low"), (4096, "low"), (4097, "medium"), (16_384, "medium"), (16_385, "high")],
+)
 def test_a_thinking_budget_is_an_effort_of_another_model(budget: int, effort_: str) -> None:
     using = codec("gemini", "openai", Quirks(efforts=("none", "low", "medium", "high")), domain="up/model")
     assert using is not None
@@ -508,3 +511,10 @@ def test_a_result_answers_the_call_with_its_id_whichever_came_first() -> None:
         ("a", "of a"),
     ]
     assert found["stream"] is True
+
+
+def test_a_result_of_several_fields_is_no_error() -> None:
+    response = {"functionResponse": {**RESULT["functionResponse"], "response": {"error": None, "output": "rain"}}}
+    (block,) = asked(user({"text": "x"}), model(CALL), user(response))["messages"][2]["content"]
+    assert json.loads(block["content"]) == {"error": None, "output": "rain"}
+    assert "is_error" not in block

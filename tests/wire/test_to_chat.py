@@ -336,3 +336,10 @@ def test_an_invalid_body_is_one_clear_error(body: bytes, word: str) -> None:
     reason = unfit(body)
     assert word in reason
     assert len(reason) < 300
+
+
+def test_a_temperature_that_is_the_default_is_neither_sent_nor_named() -> None:
+    for fields in ({}, {"temperature": 1}):
+        for using in (to_chat(), to_chat(temperature=False)):
+            document, remembered = sent(ask(**fields), using)
+            assert ("temperature" in document, remembered.left_out) == (False, ())

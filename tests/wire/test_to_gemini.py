@@ -330,3 +330,16 @@ def test_counting_tokens_needs_no_output_limit() -> None:
     plain = CountOnGemini(Quirks(vertex=True), DOMAIN).request(body, "gemini-3")
     assert json.loads(plain.body).keys() == {"contents", "tools"}
     assert CountOnGemini(Quirks(), DOMAIN).answer(b'{"totalTokens": 7}', request)[0] == b'{"input_tokens":7}'
+
+
+def test_what_lies_within_the_vendors_limits_is_sent_as_it_is() -> None:
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in ("a1", "_2")]
+    found, remembered = sent(ask(stop_sequences=list("abcde"), tools=tools), to_gemini())
+    assert found["generationConfig"]["stopSequences"] == list("abcde")
+    assert [one["name"] for one in found["tools"][0]["functionDeclarations"]] == ["a1", "_2"]
+    assert (remembered.left_out, remembered.names) == ((), {})
+
+
+def test_a_budget_as_large_as_the_limit_is_halved() -> None:
+    body = ask(max_tokens=5000, thinking={"type": "enabled", "budget_tokens": 5000})
+    assert document(body, **SECOND)["generationConfig"]["thinkingConfig"]["thinkingBudget"] == 2500
