@@ -15,10 +15,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(VENV)/.dev ## everything that a developer needs
 
-# One environment, to which each of requirements/*.txt adds; all of them pin alike.
+# One environment, to which each of requirements/*.txt adds; all of them pin alike. Of their modules most are never
+# imported: those that are get their byte code then.
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@sh scripts/make-venv "$(VENV)"
-	@$(PIP) install --require-hashes -r "$<"
+	@$(PIP) install --no-compile --require-hashes -r "$<"
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch "$@"
 

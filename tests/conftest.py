@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import os
 import shutil
@@ -10,14 +11,16 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from functools import wraps
+from functools import lru_cache, wraps
 from ipaddress import ip_address
+from os import lstat, readlink
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 from typing import Any
 
 import httpx2
 import pytest
-from blockbuster import BlockBuster, blockbuster_ctx
+from blockbuster import BlockBuster
 from httpx2._transports import default as _transports
 from hypothesis import HealthCheck, settings
 
@@ -33,7 +36,18 @@ _FOREIGN_VARIABLES = ("ANTHROPIC_", "CLAUDE_", "OPENAI_", "TOKENFERRY_", "XDG_CO
 _BOUND_S = 120.0
 _KEPT_VARIABLES = ("TOKENFERRY_E2E", "TOKENFERRY_TESTS")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_PATH_EVENTS = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink"}
+# Where each of them has its paths, each with the descriptor of the folder to which it is relative.
+_PATH_EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "os.chmod": ((0, 2),),
+    "os.link": ((1, 3),),
+    "os.mkdir": ((0, 2),),
+    "os.remove": ((0, 1),),
+    "os.rename": ((0, 2), (1, 3)),
+    "os.rmdir": ((0, 1),),
+    "os.symlink": ((1, 2),),
+    "os.truncate": ((0, None),),
+}
+_FOLLOWED = {"os.chmod", "os.truncate"}
 _MEMORY = "/dev/shm"
 _ROOM = 512 * 2**20
 
@@ -57,8 +71,8 @@ class _Warden:
     def __init__(self) -> None:
         # pytest makes its cache under a temporary name beside it, then renames it.
         caches = (".hypothesis", ".pytest_cache", "pytest-cache-files-", ".coverage", ".mypy_cache")
-        self.roots = [os.path.realpath(tempfile.gettempdir()), "/dev", "/proc/self"]
-        self.prefixes = [str(ROOT / cache) for cache in caches]
+        self.roots = tuple(f"{root}/" for root in (os.path.realpath(tempfile.gettempdir()), "/dev", "/proc/self"))
+        self.prefixes = tuple(str(ROOT / cache) for cache in caches)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open":
@@ -67,20 +81,23 @@ class _Warden:
             if is_written:
                 self._check_path(path)
         elif event in _PATH_EVENTS:
-            self._check_path(arguments[-2] if event in {"os.link", "os.symlink", "os.rename"} else arguments[0])
+            if event == "os.symlink" or (event == "os.rename" and not _is(S_ISREG, arguments[0])):
+                _real_folder.cache_clear()
+            for path, folder in _PATH_EVENTS[event]:
+                is_followed = event in _FOLLOWED
+                self._check_path(arguments[path], folder and arguments[folder], is_followed=is_followed)
         elif event == "socket.connect":
             self._check_address(arguments[1])
         elif event == "socket.getaddrinfo":
             self._check_host(arguments[0])
 
-    def _check_path(self, path: object) -> None:
+    def _check_path(self, path: object, folder: int | None = None, *, is_followed: bool = True) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
             return
-        text = os.path.realpath(os.fsdecode(path))
-        if "__pycache__" in text or any(text.startswith(prefix) for prefix in self.prefixes):
+        text = _real_path(os.fsdecode(path), folder, is_followed=is_followed)
+        if f"{text}/".startswith(self.roots) or "__pycache__" in text or text.startswith(self.prefixes):
             return
-        if not any(text == root or text.startswith(root + "/") for root in self.roots):
-            raise PermissionError(f"a test wrote outside its folders: {text}")
+        raise PermissionError(f"a test wrote outside its folders: {text}")
 
     def _check_address(self, address: object) -> None:
         if isinstance(address, tuple):
@@ -96,6 +113,30 @@ class _Warden:
             is_local = False
         if not is_local:
             raise PermissionError(f"a test reached for the network: {text}")
+
+
+def _is(kind: Callable[[int], bool], path: str | bytes | os.PathLike[str]) -> bool:
+    try:
+        return kind(lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1024)
+def _real_folder(path: str) -> str:
+    """Where a folder is. Only a symbolic link that comes or is moved changes that: `_Warden` then forgets all."""
+    return os.path.realpath(path)
+
+
+def _real_path(path: str, folder: int | None, *, is_followed: bool) -> str:
+    """`os.path.realpath`, which asks the disk once about a file in a folder that is known."""
+    if folder is not None and folder >= 0 and not path.startswith("/"):
+        with contextlib.suppress(OSError):  # a machine without /proc
+            path = f"{readlink(f'/proc/self/fd/{folder}')}/{path}"  # noqa: PTH115  # that of Path is guarded
+    parent, _, name = path.rpartition("/")
+    if not parent.startswith("/") or name in {"", ".", ".."} or (is_followed and _is(S_ISLNK, path)):
+        return os.path.realpath(path)
+    return f"{_real_folder(parent)}/{name}"
 
 
 sys.addaudithook(_Warden())
@@ -153,6 +194,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         rewrite(files[int(worker["workerid"][2:]) :: worker["workercount"]], config)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare the collector of garbage what is imported and collected: all of that stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """Let no coroutine test wait for ever: it fails where it waits. `faulthandler_timeout` bounds all else."""
@@ -194,16 +246,25 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOKENFERRY_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture(scope="session")
+def _blockbuster() -> BlockBuster:
+    """Made once: that takes longer than to activate it."""
+    blockbuster = BlockBuster("tokenferry")
+    for function in blockbuster.functions.values():
+        # Small local files, once: afterwards what changes is listed by the thread that watches them.
+        function.can_block_in("tokenferry/broker/_broker.py", {"listing"})
+        # Whether SQLite's file was changed costs microseconds to ask, and a changed table of keys is read in well under
+        # a millisecond, from a file that readers never wait for.
+        function.can_block_in("tokenferry/state/_keys.py", {"_refresh"})
+    return blockbuster
+
+
 @pytest.fixture(autouse=True)
-def _no_blocked_loop() -> Iterator[BlockBuster]:
+def _no_blocked_loop(_blockbuster: BlockBuster) -> Iterator[None]:
     """A blocking call of ours on an event loop is an error."""
-    with blockbuster_ctx("tokenferry") as blockbuster:
-        for function in blockbuster.functions.values():
-            # Small local files, once: afterwards what changes is listed by the thread that watches them.
-            function.can_block_in("tokenferry/broker/_broker.py", {"listing"})
-            # Whether SQLite's file was changed costs microseconds to ask; nothing is waited for.
-            function.can_block_in("tokenferry/state/_keys.py", {"_refresh"})
-        yield blockbuster
+    _blockbuster.activate()
+    yield
+    _blockbuster.deactivate()
 
 
 @pytest.fixture

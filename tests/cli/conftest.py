@@ -1,9 +1,10 @@
 from collections.abc import Callable, Iterator
+from io import BytesIO, TextIOWrapper
 from typing import Any
 
 import pytest
 
-from cli.harness import Outcome, bundle, end_all, tokenferry
+from cli.harness import Outcome, bundle, end_all
 from tokenferry.cli import _home
 from tokenferry.cli._run import run
 from tokenferry.sandbox import Sandbox
@@ -39,12 +40,12 @@ def configure(home: Home, url: str, more: str = "") -> None:
 
 
 @pytest.fixture
-def login(sandbox: Sandbox) -> Callable[..., dict[str, Any]]:
+def login(sandbox: Sandbox, inside: Callable[..., Outcome]) -> Callable[..., dict[str, Any]]:
     """Add an account of the sandbox as an OAuth login, and give the login."""
 
     def add(name: str = "work", of: str = "alice", expires_in: int = 28_800) -> dict[str, Any]:
         issued = sandbox.issue(of, expires_in=expires_in)
-        outcome = tokenferry("account", "add", name, "--provider", "sandbox", stdin=bundle(issued))
+        outcome = inside("account", "add", name, "--provider", "sandbox", stdin=bundle(issued))
         assert outcome.code == 0, outcome.err
         return issued
 
@@ -52,12 +53,15 @@ def login(sandbox: Sandbox) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def inside(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Outcome]]:
+def inside(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Outcome]]:
     """Run a command in this process, where that is quicker and as good."""
 
-    def call(*arguments: str) -> Outcome:
+    def call(*arguments: str, stdin: str | None = None) -> Outcome:
         capfd.readouterr()
-        code = run(list(arguments))
+        with pytest.MonkeyPatch.context() as patch:
+            if stdin is not None:
+                patch.setattr("sys.stdin", TextIOWrapper(BytesIO(stdin.encode())))
+            code = run(list(arguments))
         out, err = capfd.readouterr()
         return Outcome(code, out, err)
 

@@ -2,17 +2,9 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from blockbuster import BlockBuster
 
 from gateway.rig import Gate, Origin, Source, api_key, one_account, running_gate, running_origin
 from tokenferry.stores import Account
-
-
-@pytest.fixture(autouse=True)
-def _keys_are_read_in_the_loop(_no_blocked_loop: BlockBuster) -> None:
-    """A changed table of client keys is read in well under a millisecond, from a file that readers never wait for."""
-    for function in _no_blocked_loop.functions.values():
-        function.can_block_in("tokenferry/state/_keys.py", {"_refresh"})
 
 
 @pytest.fixture
