@@ -7,26 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from cli.harness import COMMAND, PATIENCE, Outcome, eventually, tokenferry
+from namespaces import namespace
 from tokenferry.policy_statement import state
 from tokenferry.settings import Home
 
 Login = Callable[..., dict[str, Any]]
-ALONE = ("unshare", "-rn")
-
-
-@pytest.fixture(autouse=True)
-def _network() -> None:
-    if subprocess.run([*ALONE, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no network namespace can be made here")
 
 
 def serve(*arguments: str, port_file: Path | None = None) -> Outcome:
     """Serve, and end it once it listens."""
     more = () if port_file is None else ("--port-file", str(port_file))
-    command = [*ALONE, COMMAND, "serve", "--port", "0", *arguments, *more]
+    command = [*namespace("-rn"), COMMAND, "serve", "--port", "0", *arguments, *more]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
     if port_file is not None:
         eventually(lambda: port_file.exists() or process.poll() is not None)

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from cli.harness import COMMAND, Outcome, tokenferry
+from e2e.parties import lacking
 from tokenferry.settings import Home
 
 pytestmark = pytest.mark.e2e
@@ -16,7 +17,7 @@ MOUNTED = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && shift && e
 @pytest.fixture(autouse=True)
 def _filled(home: Home) -> None:
     if read_only(home, "--version").code:
-        pytest.skip("no mount namespace can be made here")
+        lacking("a mount namespace (unshare -rm)")
     tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaaaaaa")
     tokenferry("key", "create", "laptop")
     tokenferry("config", "set", "server.port", "1")

@@ -4,6 +4,7 @@ It runs in a network of its own, where the documented ports are free. What a pag
 every provider, a key to paste, somebody at the provider's pages, and another terminal for what runs until Ctrl-C.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -430,15 +431,26 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", 0x41))
 
 
+def end_all() -> None:
+    """Kill what still runs in this network, for instance a gateway that was started in the background."""
+    network = Path("/proc/self/ns/net").readlink()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.name != str(os.getpid()) and (process / "ns/net").readlink() == network:
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 def main() -> None:
     bring_up_loopback()
     keyring = HOME / "keyring"
     keyring.mkdir()
     with (
+        contextlib.ExitStack() as at_the_end,
         pytest.MonkeyPatch.context() as patch,
         Session(keyring).running(patch),
         Sandbox(port=DEFAULT_PORT) as sandbox,
     ):
+        at_the_end.callback(end_all)
         sandbox.settings(device_interval=0)
         reader = Reader(sandbox)
         page = None
