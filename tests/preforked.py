@@ -214,7 +214,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
 
 
 def _import_everything() -> None:
-    """What commands import sooner or later."""
+    """What commands import, and read of what they are packaged with, sooner or later."""
     import tokenferry  # noqa: PLC0415  # only the starter needs it
 
     for module in pkgutil.walk_packages(tokenferry.__path__, "tokenferry."):
@@ -222,6 +222,7 @@ def _import_everything() -> None:
             import_module(module.name)
     for name in ("asyncio", "httpx2", "rich.console", "rich.table", "starlette", "uvicorn", "uvloop"):
         import_module(name)
+    import_module("tokenferry.providers").builtin_providers()
     assert threading.active_count() == 1
 
 

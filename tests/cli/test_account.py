@@ -31,8 +31,8 @@ def stored(home: Home, name: str = "work") -> dict[str, Any]:
     return data
 
 
-def test_a_key_is_read_from_stdin_and_shown_by_its_fingerprint_alone(home: Home) -> None:
-    outcome = tokenferry("account", "add", "work", stdin=f"{KEY}\n")
+def test_a_key_is_read_from_stdin_and_shown_by_its_fingerprint_alone(home: Home, inside: Inside) -> None:
+    outcome = inside("account", "add", "work", stdin=f"{KEY}\n")
     assert outcome.code == 0
     assert outcome.out.splitlines() == [
         f"stored account work (anthropic, api-key, fingerprint {fingerprint(KEY)})",
@@ -53,14 +53,14 @@ def test_in_a_terminal_the_secret_is_asked_for_and_not_shown(home: Home) -> None
     assert stored(home)["credential"]["key"] == KEY
 
 
-def test_an_oauth_login_is_ours_from_then_on_and_says_where_it_came_from(home: Home) -> None:
-    outcome = tokenferry("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+def test_an_oauth_login_is_ours_from_then_on_and_says_where_it_came_from(home: Home, inside: Inside) -> None:
+    outcome = inside("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
     assert outcome.code == 0
     assert outcome.hides("fake-access", "fake-refresh")
     assert stored(home)["owner"] == "tokenferry"
     assert stored(home)["credential"]["source"] == "added"
     other = {**LOGIN, "refresh_token": "fake-other-refresh", "source": "backup"}
-    tokenferry("account", "add", "other", "--provider", "sandbox", stdin=json.dumps(other))
+    inside("account", "add", "other", "--provider", "sandbox", stdin=json.dumps(other))
     assert stored(home, "other")["credential"]["source"] == "backup"
 
 
@@ -74,33 +74,33 @@ def test_an_oauth_login_is_ours_from_then_on_and_says_where_it_came_from(home: H
     ],
 )
 def test_the_kind_is_what_the_prefix_says_else_the_providers_else_what_is_asked_for(
-    home: Home, arguments: list[str], given: str, kind: str
+    home: Home, arguments: list[str], given: str, kind: str, inside: Inside
 ) -> None:
-    outcome = tokenferry("account", "add", "work", *arguments, stdin=given)
+    outcome = inside("account", "add", "work", *arguments, stdin=given)
     assert outcome.code == 0, outcome.err
     assert stored(home)["kind"] == kind
 
 
-def test_a_subscriptions_credential_is_stored_with_word_of_who_may_have_it(home: Home) -> None:
-    outcome = tokenferry("account", "add", "work", "--provider", "claude-max", stdin=SETUP)
+def test_a_subscriptions_credential_is_stored_with_word_of_who_may_have_it(home: Home, inside: Inside) -> None:
+    outcome = inside("account", "add", "work", "--provider", "claude-max", stdin=SETUP)
     assert outcome.code == 0
     assert "Claude Code alone" in outcome.err
     assert "[policy]" in outcome.err
     assert tokenferry("token", "work").code == 7
-    assert "for Claude Code alone" in tokenferry("account", "list").out
+    assert "for Claude Code alone" in inside("account", "list").out
     home.config.write_text('[policy]\nsubscriptions = "own-use"\n')
     home.config.chmod(0o600)
     assert tokenferry("token", "work").out == f"{SETUP}\n"
 
 
-def test_replacing_keeps_the_provider_so_that_the_cure_in_every_message_works(home: Home) -> None:
-    tokenferry("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
-    again = tokenferry("account", "add", "work", stdin=json.dumps(LOGIN))
+def test_replacing_keeps_the_provider_so_that_the_cure_in_every_message_works(home: Home, inside: Inside) -> None:
+    inside("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    again = inside("account", "add", "work", stdin=json.dumps(LOGIN))
     assert again.code == 2
-    taken = tokenferry("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
+    taken = inside("account", "add", "work", "--provider", "sandbox", stdin=json.dumps(LOGIN))
     assert taken.code == 2
     assert "--replace" in taken.one_line()
-    done = tokenferry("account", "add", "work", "--replace", stdin=json.dumps({**LOGIN, "access_token": "newer"}))
+    done = inside("account", "add", "work", "--replace", stdin=json.dumps({**LOGIN, "access_token": "newer"}))
     assert done.code == 0
     assert done.out.startswith("replaced account work (sandbox, oauth")
     assert stored(home)["credential"]["access_token"] == "newer"
@@ -131,9 +131,9 @@ def test_what_can_not_be_added_is_refused_in_a_sentence(
     assert not home.accounts.exists() or not list(home.accounts.iterdir())
 
 
-def test_a_secret_where_a_name_belongs_is_not_repeated(home: Home) -> None:
-    assert tokenferry("account", "add", "work", KEY).hides(KEY)
-    assert tokenferry("account", "add", KEY + "k" * 60, "--provider", "anthropic", stdin=KEY).hides("k" * 20)
+def test_a_secret_where_a_name_belongs_is_not_repeated(home: Home, inside: Inside) -> None:
+    assert inside("account", "add", "work", KEY).hides(KEY)
+    assert inside("account", "add", KEY + "k" * 60, "--provider", "anthropic", stdin=KEY).hides("k" * 20)
 
 
 def test_no_secret_is_in_a_command_line(home: Home, sandbox: Sandbox) -> None:
@@ -241,9 +241,9 @@ def test_show_of_what_is_not_there_or_broken_is_an_error(home: Home, inside: Ins
     assert inside("account", "show", "torn").code == 8
 
 
-def test_removing_asks_in_a_terminal_and_wants_a_flag_elsewhere(home: Home) -> None:
+def test_removing_asks_in_a_terminal_and_wants_a_flag_elsewhere(home: Home, inside: Inside) -> None:
     put(home, document(time.time()))
-    refused = tokenferry("account", "remove", "work")
+    refused = inside("account", "remove", "work")
     assert refused.code == 2
     assert "--yes" in refused.one_line()
     for answer, code, is_left in (("n", 1, True), ("", 1, True), ("y", 0, False)):
@@ -296,7 +296,9 @@ def test_use_names_what_goes_before_it(home: Home, inside: Inside, monkeypatch: 
     assert inside("use", "nobody").code == 4
 
 
-def test_logging_in_again_gets_past_a_record_that_can_not_be_read(home: Home, login: Login, sandbox: Sandbox) -> None:
+def test_logging_in_again_gets_past_a_record_that_can_not_be_read(
+    home: Home, login: Login, sandbox: Sandbox, inside: Inside
+) -> None:
     login("work", expires_in=-60)
     home.journal.mkdir(mode=0o700, exist_ok=True)
     record = home.journal / "work.attempt"
@@ -305,7 +307,7 @@ def test_logging_in_again_gets_past_a_record_that_can_not_be_read(home: Home, lo
     refused = tokenferry("token", "work")
     assert refused.code == 8
     assert "tokenferry login work" in refused.one_line()
-    again = tokenferry("account", "add", "work", "--replace", stdin=bundle(sandbox.issue("alice", expires_in=-60)))
+    again = inside("account", "add", "work", "--replace", stdin=bundle(sandbox.issue("alice", expires_in=-60)))
     assert again.code == 0
     assert tokenferry("token", "work").code == 0
 
@@ -323,7 +325,7 @@ def aged(home: Home, days: float) -> None:
 
 @pytest.mark.usefixtures("free_port")
 def test_a_key_is_warned_of_before_it_is_too_old_and_not_given_afterwards(home: Home, inside: Inside) -> None:
-    assert tokenferry("account", "add", "old", stdin=OLD_KEY).code == 0
+    assert inside("account", "add", "old", stdin=OLD_KEY).code == 0
     assert inside("account", "set", "old", "--max-age", "100d").out == (
         "account old may hold a credential of at most 100d\n"
     )
@@ -348,7 +350,7 @@ def test_a_key_is_warned_of_before_it_is_too_old_and_not_given_afterwards(home: 
     (row,) = inside("account", "list", "--json").json
     assert (row["state"], row["aging"]["stage"]) == ("needs-login", "over")
 
-    assert tokenferry("account", "add", "old", "--replace", stdin=OLD_KEY + "n").code == 0
+    assert inside("account", "add", "old", "--replace", stdin=OLD_KEY + "n").code == 0
     assert tokenferry("token", "old").out == f"{OLD_KEY}n\n", "the limit stays, and counts from the new key on"
     assert inside("account", "list", "--json").json[0]["max_age"] == 8_640_000
     assert inside("account", "set", "old", "--max-age", "none").code == 0
@@ -356,16 +358,16 @@ def test_a_key_is_warned_of_before_it_is_too_old_and_not_given_afterwards(home: 
 
 
 def test_a_login_has_no_maximum_age(home: Home, inside: Inside) -> None:
-    tokenferry("account", "add", "con", "--provider", "console", stdin='{"access_token": "a", "refresh_token": "r"}')
+    inside("account", "add", "con", "--provider", "console", stdin='{"access_token": "a", "refresh_token": "r"}')
     assert inside("account", "set", "con", "--max-age", "9d").code == 2
     assert inside("account", "set", "nobody", "--max-age", "9d").code == 4
 
 
-def test_a_login_is_checked_for_free_and_a_refused_one_is_not_stored(sandbox: Sandbox) -> None:
+def test_a_login_is_checked_for_free_and_a_refused_one_is_not_stored(sandbox: Sandbox, inside: Inside) -> None:
     issued = sandbox.issue("alice", expires_in=28_800)
-    added = tokenferry("account", "add", "good", "--provider", "sandbox", "--verify", stdin=bundle(issued))
+    added = inside("account", "add", "good", "--provider", "sandbox", "--verify", stdin=bundle(issued))
     assert (added.code, "127.0.0.1 accepts it" in added.err) == (0, True)
-    checked = tokenferry("account", "check", "good", "--json")
+    checked = inside("account", "check", "good", "--json")
     assert (checked.code, checked.json["result"]) == (0, "accepted")
     refused = tokenferry(
         *("account", "add", "bad", "--provider", "sandbox", "--verify"),
@@ -373,15 +375,15 @@ def test_a_login_is_checked_for_free_and_a_refused_one_is_not_stored(sandbox: Sa
     )
     assert refused.code == 5
     assert "so nothing was stored" in refused.one_line()
-    assert [one["name"] for one in tokenferry("account", "list", "--json").json] == ["good"]
+    assert [one["name"] for one in inside("account", "list", "--json").json] == ["good"]
 
 
-def test_offline_it_is_stored_and_said_to_be_unchecked(home: Home) -> None:
+def test_offline_it_is_stored_and_said_to_be_unchecked(home: Home, inside: Inside) -> None:
     configure(home, "http://127.0.0.1:1")
     kind = ("--provider", "sandbox", "--kind", "api-key")
-    added = tokenferry("account", "add", "k", *kind, "--verify", stdin="some-key-of-the-sandbox")
+    added = inside("account", "add", "k", *kind, "--verify", stdin="some-key-of-the-sandbox")
     assert (added.code, "it was not checked" in added.err) == (0, True)
-    assert tokenferry("account", "check", "k").code == 6
+    assert inside("account", "check", "k").code == 6
 
 
 @pytest.mark.parametrize(
@@ -396,7 +398,7 @@ def test_offline_it_is_stored_and_said_to_be_unchecked(home: Home) -> None:
 def test_with_json_a_change_ends_with_the_account_and_sentences_are_on_stderr(
     home: Home, inside: Inside, arguments: tuple[str, ...], says: str
 ) -> None:
-    added = tokenferry("account", "add", "work", "--json", stdin=KEY)
+    added = inside("account", "add", "work", "--json", stdin=KEY)
     assert (added.json["name"], added.json["kind"]) == ("work", "api-key")
     assert "stored account work" in added.err
     assert added.hides(KEY)
@@ -412,7 +414,7 @@ def test_with_json_an_error_says_nothing_on_stdout(home: Home, inside: Inside) -
 
 
 def test_the_limits_of_an_account_are_shown_with_their_place(home: Home, inside: Inside) -> None:
-    tokenferry("account", "add", "work", stdin=KEY)
+    inside("account", "add", "work", stdin=KEY)
     assert "limits       none" in inside("account", "show", "work").out
     home.config.write_text(
         "[accounts.work]\nrequests_per_minute = 60\nmax_concurrency = 4\n"

@@ -1,7 +1,7 @@
 import json
 from collections.abc import Callable
 
-from cli.harness import Outcome, tokenferry
+from cli.harness import Outcome
 from leaks import shows
 from tokenferry.settings import Home
 from tokenferry.state import GatewayRegistration
@@ -18,8 +18,8 @@ def test_each_command_that_changes_a_key_or_an_account_leaves_a_line(home: Home,
     first, second = "sk-ant-api03-" + "a" * 40, "sk-ant-api03-" + "b" * 40
     key = inside("key", "create", "laptop").out.strip()
     inside("key", "revoke", "laptop")
-    tokenferry("account", "add", "work", stdin=first)
-    tokenferry("account", "add", "work", "--replace", stdin=second)
+    inside("account", "add", "work", stdin=first)
+    inside("account", "add", "work", "--replace", stdin=second)
     inside("use", "work")
     inside("account", "confirm", "work")
     inside("account", "remove", "work", "--yes")

@@ -120,7 +120,7 @@ def test_a_logout_in_between_is_reported(logins: object, credentials: Path, insi
 def test_what_can_not_be_moved_has_a_code_and_a_sentence(
     logins: object, credentials: Path, inside: Inside, home: Home
 ) -> None:
-    tokenferry("account", "add", "key", stdin="sk-ant-api03-" + "k" * 80)
+    inside("account", "add", "key", stdin="sk-ant-api03-" + "k" * 80)
     for arguments, code, word in (
         (("claude-code", "switch", "nobody"), 4, "no account 'nobody'"),
         (("claude-code", "switch", "key"), 5, "tokenferry run --account key -- claude"),

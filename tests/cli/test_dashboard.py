@@ -107,8 +107,8 @@ def test_an_open_page_does_not_keep_a_gateway_from_ending(home: Home, tmp_path: 
         assert served.end() == 0
 
 
-def test_every_worker_knows_a_session_and_its_end(home: Home, tmp_path: Path) -> None:
-    boss = tokenferry("key", "create", "boss", "--role", "admin").out.strip()
+def test_every_worker_knows_a_session_and_its_end(home: Home, tmp_path: Path, inside: Inside) -> None:
+    boss = inside("key", "create", "boss", "--role", "admin").out.strip()
     with serving(tmp_path, "--workers", "2") as served:
         where = urlsplit(tokenferry("dashboard", "--print").out.strip())
         headers = {"host": where.netloc, "origin": f"http://{where.netloc}", "connection": "close"}
@@ -119,5 +119,5 @@ def test_every_worker_knows_a_session_and_its_end(home: Home, tmp_path: Path) ->
                 return {client.get("/dashboard/", headers={"cookie": cookie}).status_code for _ in range(12)}
 
             assert seen() == {200}
-            tokenferry("key", "revoke", "boss")
+            inside("key", "revoke", "boss")
             assert seen() == {401}

@@ -60,8 +60,8 @@ def names(inside: Inside) -> dict[str, str]:
     return {one["name"]: one["owner"] for one in inside("account", "list", "--json").json if one["owner"] != "external"}
 
 
-def test_what_a_new_user_sees(neighbours: Path, home: Home) -> None:
-    outcome = tokenferry("import")
+def test_what_a_new_user_sees(neighbours: Path, home: Home, inside: Inside) -> None:
+    outcome = inside("import")
     assert outcome.code == 0
     other = "must stop using this login"
     assert [line.split(maxsplit=9) for line in outcome.out.splitlines()] == [
@@ -183,18 +183,20 @@ def test_one_file_is_imported_under_a_name(person: Path, inside: Inside, home: H
     assert "already here as work" in again.out
 
 
-def test_a_chain_in_a_file_needs_a_yes_and_is_ours_from_then_on(person: Path, sandbox: Sandbox, home: Home) -> None:
+def test_a_chain_in_a_file_needs_a_yes_and_is_ours_from_then_on(
+    person: Path, sandbox: Sandbox, home: Home, inside: Inside
+) -> None:
     issued = sandbox.issue("alice", expires_in=-60)
     path = write(person / "login.json", issued)
-    refused = tokenferry("import", str(path), "--provider", "sandbox")
+    refused = inside("import", str(path), "--provider", "sandbox")
     assert refused.code == 1
     assert "give --take-over" in refused.err
-    outcome = tokenferry("import", str(path), "--provider", "sandbox", "--take-over", "--name", "alice")
+    outcome = inside("import", str(path), "--provider", "sandbox", "--take-over", "--name", "alice")
     assert outcome.code == 0, outcome.err
     assert outcome.hides(issued["access_token"], issued["refresh_token"])
     assert tokenferry("token", "alice").code == 0
     assert sandbox.counters()["accounts"]["alice"]["refreshes"] == 1
-    used_up = tokenferry("import", str(path), "--provider", "sandbox", "--take-over", "--name", "twin")
+    used_up = inside("import", str(path), "--provider", "sandbox", "--take-over", "--name", "twin")
     assert used_up.code == 1
     assert "used up: taken over before, as alice" in used_up.out
 
@@ -206,8 +208,8 @@ def test_two_imports_at_once_make_one_account_of_a_chain(person: Path, sandbox: 
     assert len(names(inside)) == 1
 
 
-def test_a_credential_can_be_piped_in(home: Home) -> None:
-    outcome = tokenferry("import", "-", "--name", "mine", stdin=f"{SETUP}\n")
+def test_a_credential_can_be_piped_in(home: Home, inside: Inside) -> None:
+    outcome = inside("import", "-", "--name", "mine", stdin=f"{SETUP}\n")
     assert outcome.code == 0
     assert f"imported account mine (fingerprint {fingerprint(SETUP)})" in outcome.out
     assert outcome.hides(SETUP)

@@ -53,7 +53,7 @@ def test_policy_model_and_provider_give_what_holds_then(home: Home, inside: Insi
     home.config.chmod(0o600)
     assert inside("model", "add", "fast", "sandbox/m").code == 0
     assert inside("model", "remove", "fast", "--json").json == {"removed": "fast"}
-    tokenferry("account", "add", "alice", "--provider", "sandbox", stdin=KEY)
+    inside("account", "add", "alice", "--provider", "sandbox", stdin=KEY)
     assert inside("provider", "remove", "sandbox", "--json").json == {"removed": "sandbox", "accounts_left": ["alice"]}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cli.harness import Outcome, tokenferry
+from cli.harness import Outcome
 from tokenferry.settings import NO_CAPS, Home
 from tokenferry.state import State, local_key
 
@@ -13,8 +13,8 @@ Inside = Callable[..., Outcome]
 Login = Callable[..., object]
 
 
-def test_a_new_key_is_alone_on_stdout_and_works(home: Home) -> None:
-    outcome = tokenferry("key", "create", "laptop")
+def test_a_new_key_is_alone_on_stdout_and_works(home: Home, inside: Inside) -> None:
+    outcome = inside("key", "create", "laptop")
     assert outcome.code == 0
     key = outcome.out.strip()
     assert outcome.out == f"{key}\n"

@@ -30,7 +30,7 @@ def test_logging_out_ends_the_login_at_the_provider_and_removes_the_account(
     assert (outcome.code, outcome.out, outcome.err) == (0, "logged out of account work\n", "")
     assert is_gone(home)
     assert revocations(sandbox) == 1
-    tokenferry("account", "add", "again", "--provider", "sandbox", stdin=json.dumps(issued))
+    inside("account", "add", "again", "--provider", "sandbox", stdin=json.dumps(issued))
     assert inside("refresh", "again").code == 5
     assert '"action": "account.logout"' in home.audit.read_text()
 
@@ -76,7 +76,7 @@ def test_a_provider_without_a_place_for_it_is_reported(home: Home, inside: Insid
     )
     home.config.chmod(0o600)
     given = json.dumps({"access_token": "fake", "refresh_token": "fake2", "expires_at": 4_000_000_000})
-    tokenferry("account", "add", "work", "--provider", "idp", stdin=given)
+    inside("account", "add", "work", "--provider", "idp", stdin=given)
     outcome = inside("logout", "work")
     assert outcome.code == 0
     assert "declares no revocation_endpoint" in outcome.err
@@ -97,7 +97,7 @@ def test_a_copied_login_may_be_in_use_elsewhere_and_is_not_ended(
 
 
 def test_what_there_is_no_logging_out_of_is_refused(home: Home, sandbox: Sandbox, inside: Inside) -> None:
-    tokenferry("account", "add", "key", "--provider", "sandbox", "--kind", "api-key", stdin="fake-key")
+    inside("account", "add", "key", "--provider", "sandbox", "--kind", "api-key", stdin="fake-key")
     outcome = inside("logout", "key")
     assert outcome.code == 2
     assert "tokenferry account remove key" in outcome.one_line()

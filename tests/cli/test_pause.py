@@ -116,9 +116,9 @@ def test_labels_are_set_and_removed_and_what_tokenferry_goes_by_is_not(two: None
 
 def test_a_paused_account_stays_so_when_it_is_logged_in_again(two: None, inside: Inside, login: Login) -> None:
     inside("account", "pause", "one")
-    tokenferry("account", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 80)
+    inside("account", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 80)
     inside("account", "pause", "key")
-    tokenferry("account", "add", "key", "--replace", stdin="sk-ant-api03-" + "l" * 80)
+    inside("account", "add", "key", "--replace", stdin="sk-ant-api03-" + "l" * 80)
     assert inside("account", "show", "key", "--json").json["paused"] is True
 
 

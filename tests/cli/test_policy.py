@@ -25,7 +25,7 @@ def set_own(answer: str = "y") -> tuple[int, str]:
 
 
 def test_the_statement_is_asked_for_with_the_page_and_its_date_and_then_holds(home: Home, inside: Inside) -> None:
-    tokenferry("account", "add", "work", "--provider", "claude-max", stdin=SETUP)
+    inside("account", "add", "work", "--provider", "claude-max", stdin=SETUP)
     assert inside("token", "work").code == 7
     assert inside("policy", "show", "--json").json["subscriptions"] == "claude-code-only"
     code, shown = set_own()
@@ -62,8 +62,8 @@ def test_a_no_states_nothing(home: Home) -> None:
     assert not home.statement.exists()
 
 
-def test_without_a_terminal_no_statement_is_made(home: Home) -> None:
-    outcome = tokenferry("policy", "set", "own-use", stdin="y\n")
+def test_without_a_terminal_no_statement_is_made(home: Home, inside: Inside) -> None:
+    outcome = inside("policy", "set", "own-use", stdin="y\n")
     assert outcome.code == 7
     assert outcome.one_line().endswith("tokenferry policy set own-use")
     assert not home.statement.exists()
@@ -97,8 +97,8 @@ def test_under_own_a_key_of_somebody_else_is_limited_to_accounts_that_bill_no_su
     home: Home, inside: Inside
 ) -> None:
     write(home, '[policy]\nsubscription = "own"\n')
-    tokenferry("account", "add", "mine", "--provider", "claude-max", stdin=SETUP)
-    tokenferry("account", "add", "paid", stdin="sk-ant-api03-" + "k" * 80)
+    inside("account", "add", "mine", "--provider", "claude-max", stdin=SETUP)
+    inside("account", "add", "paid", stdin="sk-ant-api03-" + "k" * 80)
     assert inside("key", "create", "laptop", "--label", "owner=me").code == 0
     for options in ((), ("--account", "mine"), ("--account", "paid", "--account", "mine"), ("--pin", "mine")):
         outcome = inside("key", "create", "bobs", "--label", "owner=bob", *options)
@@ -115,11 +115,11 @@ def test_under_own_a_key_of_somebody_else_is_limited_to_accounts_that_bill_no_su
 
 def test_own_is_not_stated_while_somebody_else_has_a_key_for_everything(home: Home, inside: Inside) -> None:
     assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
-    outcome = tokenferry("policy", "set", "own-use")
+    outcome = inside("policy", "set", "own-use")
     assert outcome.code == 7
     assert "client key bobs is bob's and may use every account" in outcome.one_line()
     assert inside("key", "revoke", "bobs").code == 0
-    assert "unless a person states on a terminal" in tokenferry("policy", "set", "own-use").one_line()
+    assert "unless a person states on a terminal" in inside("policy", "set", "own-use").one_line()
 
 
 def test_a_gateway_does_not_start_to_serve_a_subscription_to_somebody_else(home: Home, inside: Inside) -> None:

@@ -93,8 +93,10 @@ def test_which_programs_use_it_is_reported(login: Login, inside: Inside, monkeyp
     assert "sk-ant" not in outcome.err
 
 
-def test_an_api_key_is_refused_with_what_to_do_instead(sandbox: Sandbox, home: Home, folder: Path) -> None:
-    tokenferry("account", "add", "key", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
+def test_an_api_key_is_refused_with_what_to_do_instead(
+    sandbox: Sandbox, home: Home, folder: Path, inside: Inside
+) -> None:
+    inside("account", "add", "key", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
     outcome = tokenferry("profile", "publish", "key")
     assert outcome.code == 2
     assert "which this prints: tokenferry token key --env" in outcome.one_line()
@@ -105,7 +107,7 @@ def test_a_subscription_is_refused_under_policy_off(sandbox: Sandbox, home: Home
     configure(home, sandbox.url)
     with home.config.open("a") as file:
         file.write("subscription = true\n")
-    tokenferry("account", "add", "mine", "--provider", "sandbox", stdin=bundle(sandbox.issue("alice")))
+    inside("account", "add", "mine", "--provider", "sandbox", stdin=bundle(sandbox.issue("alice")))
     assert inside("profile", "publish", "mine").code == 7
     assert not folder.exists()
 

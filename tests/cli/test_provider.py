@@ -24,8 +24,10 @@ def written(home: Home) -> Path:
     return home.config
 
 
-def test_a_preset_is_declared_behind_the_rest_and_its_key_becomes_an_account(home: Home, written: Path) -> None:
-    outcome = tokenferry("provider", "add", "openrouter", stdin=KEY)
+def test_a_preset_is_declared_behind_the_rest_and_its_key_becomes_an_account(
+    home: Home, written: Path, inside: Inside
+) -> None:
+    outcome = inside("provider", "add", "openrouter", stdin=KEY)
     assert outcome.code == 0, outcome.err
     assert outcome.hides(KEY)
     assert written.read_text() == TEXT + '\n[[providers]]\nname = "openrouter"\n'
@@ -34,17 +36,17 @@ def test_a_preset_is_declared_behind_the_rest_and_its_key_becomes_an_account(hom
     assert '"provider.add"' in home.audit.read_text()
 
 
-def test_a_server_on_this_machine_is_added_without_a_key_and_with_one_where_it_is_asked_for() -> None:
-    assert tokenferry("provider", "add", "ollama", stdin="sk-of-another-program").code == 0
+def test_a_server_on_this_machine_is_added_without_a_key_and_with_one_where_it_is_asked_for(inside: Inside) -> None:
+    assert inside("provider", "add", "ollama", stdin="sk-of-another-program").code == 0
     assert tokenferry("token", "ollama").out.strip() == "ollama"
-    assert tokenferry("provider", "add", "ollama", "--name", "guarded", "--key", stdin="real-key").code == 0
+    assert inside("provider", "add", "ollama", "--name", "guarded", "--key", stdin="real-key").code == 0
     assert tokenferry("token", "guarded").out.strip() == "real-key"
 
 
-def test_a_key_of_another_vendors_shape_is_stored_with_a_warning(home: Home) -> None:
+def test_a_key_of_another_vendors_shape_is_stored_with_a_warning(home: Home, inside: Inside) -> None:
     key = "sk-ant-api03-abcdefghijklmnop"
-    added = tokenferry("provider", "add", "gemini", stdin=key)
-    more = tokenferry("account", "add", "second", "--provider", "gemini", stdin=key)
+    added = inside("provider", "add", "gemini", stdin=key)
+    more = inside("account", "add", "second", "--provider", "gemini", stdin=key)
     for outcome, name in ((added, "gemini"), (more, "second")):
         assert outcome.code == 0, outcome.err
         assert "the key looks like an API key of Anthropic; if it isn't the one you meant" in outcome.err
@@ -52,8 +54,8 @@ def test_a_key_of_another_vendors_shape_is_stored_with_a_warning(home: Home) -> 
         assert (home.accounts / f"{name}.json").exists()
 
 
-def test_a_region_becomes_part_of_the_address(home: Home) -> None:
-    outcome = tokenferry("provider", "add", "bedrock", "--region", "eu-central-1", stdin="ABSK0123456789abcdef")
+def test_a_region_becomes_part_of_the_address(home: Home, inside: Inside) -> None:
+    outcome = inside("provider", "add", "bedrock", "--region", "eu-central-1", stdin="ABSK0123456789abcdef")
     assert outcome.code == 0, outcome.err
     assert tomllib.loads(home.config.read_text())["providers"] == [{"name": "bedrock", "region": "eu-central-1"}]
     assert "https://bedrock-mantle.eu-central-1.api.aws/anthropic" in outcome.out
@@ -135,9 +137,11 @@ def test_what_can_not_be_added_changes_nothing(
 
 @pytest.mark.parametrize("name", ["work", "WORK"])
 @pytest.mark.parametrize("more", [("--env", "A"), ()])
-def test_an_account_of_that_name_in_any_case_is_in_the_way(written: Path, name: str, more: tuple[str, ...]) -> None:
-    assert tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-key").code == 0
-    outcome = tokenferry("provider", "add", "z.ai", "--name", name, *more, stdin=KEY)
+def test_an_account_of_that_name_in_any_case_is_in_the_way(
+    written: Path, name: str, more: tuple[str, ...], inside: Inside
+) -> None:
+    assert inside("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-key").code == 0
+    outcome = inside("provider", "add", "z.ai", "--name", name, *more, stdin=KEY)
     assert outcome.code == 2
     assert "there is an account work already" in outcome.one_line()
     assert written.read_text() == TEXT
@@ -150,9 +154,9 @@ def test_a_broken_configuration_is_not_added_to(written: Path, inside: Inside) -
     assert written.read_text() == "[server]\nport = 'x'\n"
 
 
-def test_an_account_of_the_name_stands_in_the_way(written: Path) -> None:
-    assert tokenferry("account", "add", "z.ai", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaa").code == 0
-    outcome = tokenferry("provider", "add", "z.ai", stdin=KEY)
+def test_an_account_of_the_name_stands_in_the_way(written: Path, inside: Inside) -> None:
+    assert inside("account", "add", "z.ai", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaa").code == 0
+    outcome = inside("provider", "add", "z.ai", stdin=KEY)
     assert outcome.code == 2
     assert "there is an account z.ai already" in outcome.err
     assert written.read_text() == TEXT

@@ -11,10 +11,11 @@ import httpx2
 import pytest
 import trustme
 
-from cli.harness import Running, begin, begin_serving, end, eventually, tokenferry
+from cli.harness import Outcome, Running, begin, begin_serving, end, eventually, tokenferry
 from tokenferry.sandbox import Sandbox
 from tokenferry.settings import Home
 
+Inside = Callable[..., Outcome]
 Login = Callable[..., dict[str, Any]]
 ASKED = {"model": "claude-sonnet-4-5", "max_tokens": 99, "messages": [{"role": "user", "content": "ahoy"}]}
 
@@ -90,21 +91,21 @@ def unix_socket_of(home: Home, *arguments: str) -> tuple[Running, Path]:
     return process, path
 
 
-def test_it_listens_on_a_unix_socket_alone(login: Login, home: Home) -> None:
+def test_it_listens_on_a_unix_socket_alone(login: Login, home: Home, inside: Inside) -> None:
     login()
     process, path = unix_socket_of(home)
     answer = asked_over(httpx2.HTTPTransport(uds=str(path)), "http://gateway.local")
     assert answer.status_code == 200, answer.text
     assert tokenferry("serve", "--uds", str(path)).one_line().startswith(f"another process listens on {path}; ")
     home.config.write_text(f'{home.config.read_text()}\n[server]\nuds = "gateway.sock"\n')
-    assert f"listens on unix:{path}" in tokenferry("status").out
+    assert f"listens on unix:{path}" in inside("status").out
     assert tokenferry("doctor").code == 0
     process.terminate()
     outcome = end(process)
     assert outcome.code == 0
     assert "http://" not in outcome.out
     assert not path.exists()
-    assert "does not run; start it with: tokenferry serve" in tokenferry("status").out
+    assert "does not run; start it with: tokenferry serve" in inside("status").out
 
 
 def test_a_socket_left_by_a_killed_gateway_is_replaced(login: Login, home: Home) -> None:
@@ -133,7 +134,7 @@ def test_it_listens_on_both_when_a_port_is_given_too(login: Login, home: Home, t
     assert not file.exists()
 
 
-def test_it_speaks_tls(login: Login, home: Home, tmp_path: Path) -> None:
+def test_it_speaks_tls(login: Login, home: Home, tmp_path: Path, inside: Inside) -> None:
     login()
     authority = trustme.CA()
     issued = authority.issue_cert("127.0.0.1")
@@ -151,7 +152,7 @@ def test_it_speaks_tls(login: Login, home: Home, tmp_path: Path) -> None:
     home.config.write_text(
         f'{home.config.read_text()}\n[server]\nport = {port}\ntls_cert = "cert.pem"\ntls_key = "key.pem"\n'
     )
-    assert f"listens on {url}" in tokenferry("status").out
+    assert f"listens on {url}" in inside("status").out
     process.terminate()
     outcome = end(process)
     assert outcome.code == 0
@@ -178,11 +179,11 @@ def test_what_makes_no_sense_is_reported(home: Home, arguments: list[str], code:
     assert reason in outcome.one_line()
 
 
-def test_workers_share_keys_and_accounts(login: Login, tmp_path: Path) -> None:
+def test_workers_share_keys_and_accounts(login: Login, tmp_path: Path, inside: Inside) -> None:
     login()
     process, url = begin_serving(tmp_path, "--workers", "3")
     eventually(lambda: asked_over(httpx2.HTTPTransport(), url).status_code == 200)
-    key = tokenferry("key", "create", "laptop").out.strip()
+    key = inside("key", "create", "laptop").out.strip()
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
 
     def statuses() -> set[int]:
@@ -192,7 +193,7 @@ def test_workers_share_keys_and_accounts(login: Login, tmp_path: Path) -> None:
         }
 
     assert statuses() == {200}
-    assert tokenferry("key", "revoke", "laptop").code == 0
+    assert inside("key", "revoke", "laptop").code == 0
     eventually(lambda: statuses() == {401})
     process.terminate()
     outcome = end(process)

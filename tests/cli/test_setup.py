@@ -35,9 +35,9 @@ def put(path: Path, settings: Any) -> str:
 
 
 def test_it_writes_a_helper_that_works_and_the_gateways_address(
-    home: Home, path: Path, registered: GatewayRegistration
+    home: Home, path: Path, registered: GatewayRegistration, inside: Inside
 ) -> None:
-    tokenferry("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 40)
+    inside("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 40)
     outcome = tokenferry("setup", "claude-code", "--yes")
     assert (outcome.code, outcome.err) == (0, "")
     settings = read(path)
@@ -194,7 +194,7 @@ def test_a_cloud_provider_goes_before_it_and_is_named_by_its_variable(
 
 def test_directly_it_gets_an_accounts_key_and_no_gateway(home: Home, path: Path, inside: Inside) -> None:
     key = "sk-ant-api03-" + "k" * 40
-    tokenferry("account", "add", "work", "--provider", "anthropic", stdin=key)
+    inside("account", "add", "work", "--provider", "anthropic", stdin=key)
     put(path, {"env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:13456"}})
     assert inside("setup", "claude-code", "--direct", "--account", "work", "--yes").code == 0
     settings = read(path)
@@ -207,7 +207,7 @@ def test_directly_it_gets_an_accounts_key_and_no_gateway(home: Home, path: Path,
 def test_directly_another_provider_comes_with_its_address(
     home: Home, path: Path, sandbox: Sandbox, inside: Inside
 ) -> None:
-    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
+    inside("account", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
     assert inside("setup", "claude-code", "--direct", "--yes").code == 0
     assert read(path)["env"] == {"ANTHROPIC_BASE_URL": sandbox.url}
     assert read(path)["apiKeyHelper"].endswith("token")

@@ -148,7 +148,7 @@ def test_refresh_renews_now_and_tells_the_new_token_by_its_fingerprint(
 
 
 def test_refresh_of_a_key_is_refused(home: Home, sandbox: Sandbox, inside: Inside) -> None:
-    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
+    inside("account", "add", "dave", "--provider", "sandbox", stdin=sandbox.api_key("dave"))
     outcome = inside("refresh", "dave")
     assert (outcome.code, "tokenferry account check dave" in outcome.one_line()) == (2, True)
 
@@ -167,9 +167,9 @@ def shell(text: str, *names: str) -> list[str]:
     return done.stdout.split("\0")[:-1]
 
 
-def test_env_names_the_variables_of_tokens_and_of_keys(sandbox: Sandbox, login: Login) -> None:
+def test_env_names_the_variables_of_tokens_and_of_keys(sandbox: Sandbox, login: Login, inside: Inside) -> None:
     token, key = login()["access_token"], sandbox.api_key("dave")
-    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=key)
+    inside("account", "add", "dave", "--provider", "sandbox", stdin=key)
     # The sandbox isn't where programs would send it by themselves.
     assert tokenferry("token", "work", "--env").out == (
         f"ANTHROPIC_AUTH_TOKEN={token}\nANTHROPIC_BASE_URL={sandbox.url}\n"
@@ -184,9 +184,9 @@ def test_env_renews_first_like_the_plain_form(sandbox: Sandbox, login: Login) ->
     assert grants(sandbox) == 1
 
 
-def test_env_is_one_line_for_the_vendors_own_host(home: Home) -> None:
+def test_env_is_one_line_for_the_vendors_own_host(home: Home, inside: Inside) -> None:
     key = "sk-ant-api03-" + "k" * 40
-    tokenferry("account", "add", "work", "--provider", "anthropic", stdin=key)
+    inside("account", "add", "work", "--provider", "anthropic", stdin=key)
     assert tokenferry("token", "--env").out == f"ANTHROPIC_API_KEY={key}\n"
 
 
@@ -199,18 +199,18 @@ def test_env_is_quoted_so_that_a_shell_reads_the_very_value(home: Home, key: str
     assert shell(told, "MY_LLM_2_API_KEY") == [key.replace(" ", "")]
 
 
-def test_env_uses_the_variable_that_a_provider_declares(home: Home) -> None:
+def test_env_uses_the_variable_that_a_provider_declares(home: Home, inside: Inside) -> None:
     declared = '[[providers]]\nname = "mine"\nbase_url = "https://llm.invalid"\nenv_var = "OPENAI_API_KEY"\n'
     configure(home, "http://127.0.0.1:1", declared)
-    tokenferry("account", "add", "work", "--provider", "mine", stdin="key-of-mine")
+    inside("account", "add", "work", "--provider", "mine", stdin="key-of-mine")
     assert tokenferry("token", "--env").out == "OPENAI_API_KEY=key-of-mine\n"
 
 
-def test_json_tells_token_expiry_and_the_header_that_carries_it(sandbox: Sandbox, login: Login) -> None:
+def test_json_tells_token_expiry_and_the_header_that_carries_it(sandbox: Sandbox, login: Login, inside: Inside) -> None:
     token, key = login(expires_in=-60), sandbox.api_key("dave")
-    tokenferry("account", "add", "dave", "--provider", "sandbox", stdin=key)
+    inside("account", "add", "dave", "--provider", "sandbox", stdin=key)
     told = tokenferry("token", "work", "--json").json
-    shown = tokenferry("account", "show", "work", "--json").json
+    shown = inside("account", "show", "work", "--json").json
     assert told == {
         "token": tokenferry("token", "work").out.strip(),
         "expires_at": shown["expires_at"],
@@ -285,7 +285,7 @@ def test_a_login_of_another_kind_can_be_given_in_its_place(sandbox: Sandbox, log
     sandbox.revoke("alice", "family")
     assert inside("token").code == 5
     again = sandbox.issue("alice")
-    assert tokenferry("account", "add", "work", "--replace", stdin=bundle(again)).code == 0
+    assert inside("account", "add", "work", "--replace", stdin=bundle(again)).code == 0
     assert inside("token").out.strip() == again["access_token"]
 
 

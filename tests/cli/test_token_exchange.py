@@ -75,7 +75,7 @@ def test_what_a_login_gives_is_exchanged_at_once(
 def test_what_is_added_from_stdin_is_exchanged_and_explained(
     home: Home, copilot: Sandbox, subject: str, inside: Inside
 ) -> None:
-    outcome = tokenferry("account", "add", "bot", "--provider", "copilot", stdin=subject)
+    outcome = inside("account", "add", "bot", "--provider", "copilot", stdin=subject)
     assert outcome.code == 0, outcome.err
     assert "stored account bot (copilot, exchanged, fingerprint" in outcome.out
     token = inside("token", "bot").out.strip()
@@ -96,7 +96,7 @@ def test_what_is_added_from_stdin_is_exchanged_and_explained(
 def test_a_refusal_is_told_in_the_vendors_words_wherever_it_matters(
     home: Home, copilot: Sandbox, subject: str, inside: Inside
 ) -> None:
-    assert tokenferry("account", "add", "bot", "--provider", "copilot", stdin=subject).code == 0
+    assert inside("account", "add", "bot", "--provider", "copilot", stdin=subject).code == 0
     copilot.settings("alice", exchange=False)
     refused = inside("refresh", "bot")
     assert refused.code == 5
@@ -109,8 +109,8 @@ def test_a_refusal_is_told_in_the_vendors_words_wherever_it_matters(
     assert "needs login" not in inside("status").out
 
 
-def test_a_refused_token_is_not_stored_and_exits_with_5(home: Home, copilot: Sandbox) -> None:
-    outcome = tokenferry("account", "add", "bot", "--provider", "copilot", stdin="gho_somebody-elses-token")
+def test_a_refused_token_is_not_stored_and_exits_with_5(home: Home, copilot: Sandbox, inside: Inside) -> None:
+    outcome = inside("account", "add", "bot", "--provider", "copilot", stdin="gho_somebody-elses-token")
     assert outcome.code == 5
     assert "HTTP 401 (Bad credentials); nothing was stored" in outcome.err
     assert not (home.accounts / "bot.json").exists()

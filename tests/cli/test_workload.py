@@ -15,6 +15,7 @@ from tokenferry.settings import Home
 
 Add = Callable[..., Outcome]
 
+Inside = Callable[..., Outcome]
 RULE = ("--federation", "federation_rule_id=rule", "--federation", "organization_id=org")
 
 
@@ -76,20 +77,20 @@ def test_it_is_renewed_on_use_by_one_exchange_with_what_the_file_holds_then(
     assert len(asked) == 2
 
 
-def test_listings_know_the_kind_and_what_renews_it(home: Home, add: Add, identity: Path) -> None:
+def test_listings_know_the_kind_and_what_renews_it(home: Home, add: Add, identity: Path, inside: Inside) -> None:
     add()
-    (listed,) = tokenferry("account", "list", "--json").json
+    (listed,) = inside("account", "list", "--json").json
     assert (listed["kind"], listed["state"]) == ("federated", "fresh")
     assert listed["identity_token_file"] == str(identity)
     assert listed["federation"]["federation_rule_id"] == "rule"
-    shown = tokenferry("account", "show", "ci").out
+    shown = inside("account", "show", "ci").out
     assert f"identity     file {identity}" in shown
     assert "federation   federation_rule_id=rule, organization_id=org" in shown
-    why = tokenferry("explain", "account", "ci").out
+    why = inside("explain", "account", "ci").out
     assert "tokenferry refreshes it, one process at a time" in why
     assert f"the identity token in file {identity} is exchanged each time" in why
     assert "advisory" in why
-    assert tokenferry("status").code == 0
+    assert inside("status").code == 0
 
 
 def test_an_identity_token_that_is_no_good_any_more_is_reported_with_its_place(
@@ -171,8 +172,8 @@ def test_what_is_missing_or_wrong_is_reported_before_anything_is_stored(
     assert not list(home.accounts.glob("*.json"))
 
 
-def test_its_options_alone_are_no_request_for_it(home: Home) -> None:
-    outcome = tokenferry("account", "add", "ci", "--identity-token-file", "/a")
+def test_its_options_alone_are_no_request_for_it(home: Home, inside: Inside) -> None:
+    outcome = inside("account", "add", "ci", "--identity-token-file", "/a")
     assert (outcome.code, "goes with --workload-identity" in outcome.err) == (2, True)
 
 
@@ -204,12 +205,12 @@ def test_it_takes_another_ones_place_only_when_that_is_meant(home: Home, add: Ad
 
 
 def test_it_is_removed_without_a_revocation_and_there_is_no_logging_out_of_it(
-    home: Home, sandbox: Sandbox, add: Add
+    home: Home, sandbox: Sandbox, add: Add, inside: Inside
 ) -> None:
     add()
     assert "is a workload's, which there is no logging out of" in tokenferry("logout", "ci").err
     assert "has a workload's identity and no login" in tokenferry("login", "ci").err
-    assert tokenferry("account", "remove", "ci", "--yes").code == 0
+    assert inside("account", "remove", "ci", "--yes").code == 0
     assert sandbox.counters()["accounts"]["carol"]["revocations"] == 0
 
 
