@@ -14,7 +14,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tokenferry.actions import ActionContext, LoginService, secret_of, status_of
-from tokenferry.dashboard._assets import PREFIX, Assets
+from tokenferry.dashboard._assets import PREFIX, packaged_assets
 from tokenferry.dashboard._cookie import SessionCookie
 from tokenferry.dashboard._events import Events
 from tokenferry.dashboard._sections import NAVIGATION, SECTIONS
@@ -47,8 +47,8 @@ class _Dashboard:
     def __init__(self, context: ActionContext, service: LoginService) -> None:
         self._context = context
         self._service = service
-        self._assets = Assets()
-        self._templates = environment(self._assets)
+        self._assets = packaged_assets()
+        self._templates = environment()
 
     def routes(self) -> list[Route]:
         views = [view for section in SECTIONS for view in section.views]

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Mapping
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ class Asset(Struct, frozen=True):
 
 
 class Assets:
-    """The files below `static`, read once."""
+    """The files below a folder. `packaged_assets` reads those of the dashboard once."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self._names: dict[str, str] = {}
@@ -42,3 +43,9 @@ class Assets:
     def files(self) -> Mapping[str, Asset]:
         """The files by the name under which they are served."""
         return self._files
+
+
+@cache
+def packaged_assets() -> Assets:
+    """Return the files of the dashboard: reading and compressing them takes longer than to build all else of it."""
+    return Assets()

@@ -2,13 +2,14 @@
 
 import time
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import jinja2
 from markupsafe import Markup, escape
 
-from tokenferry.dashboard._assets import Assets
+from tokenferry.dashboard._assets import packaged_assets
 from tokenferry.readiness import TONES
 from tokenferry.units import dollars, short
 
@@ -28,7 +29,9 @@ _TONES: Final = {
 _SHAPES: Final = {"good": "●", "calm": "○", "warning": "▲", "bad": "■"}
 
 
-def environment(assets: Assets) -> jinja2.Environment:
+@cache
+def environment() -> jinja2.Environment:
+    """Return the environment, with the templates that were compiled so far."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
@@ -37,7 +40,7 @@ def environment(assets: Assets) -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.globals |= {"asset": assets.url, "tone": tone}
+    made.globals |= {"asset": packaged_assets().url, "tone": tone}
     made.filters |= {
         "span": span,
         "day": lambda at: f"{datetime.fromtimestamp(at, UTC):%a}",
