@@ -36,7 +36,7 @@ def test_every_command_has_a_heading_and_its_options(reference: ModuleType) -> N
     page = reference.commands()
     assert {f"tokenferry {name}" for name in COMMANDS} <= set(headings(page))
     assert "tokenferry claude-code switch" in headings(page)
-    assert "| `--min-ttl SECONDS` | Refresh a token that has less time left. [default: 600; x>=0] |" in page
+    assert "| `--min-ttl SECONDS` | Refresh a token that expires sooner. [default: 600; x>=0] |" in page
 
 
 def test_every_operation_name_preset_and_rule_has_its_entry(reference: ModuleType) -> None:

@@ -10,6 +10,6 @@ OAUTH_BETA: Final = "oauth-2025-04-20"
 
 
 def merge_beta(existing: Iterable[str], ours: Iterable[str]) -> str:
-    """Merge `anthropic-beta` values: existing ones first, split on commas, each once; empty if there are none."""
+    """Merge `anthropic-beta` values: existing ones first, split on commas, each once; empty without one."""
     names = (name.strip() for value in (*existing, *ours) for name in value.split(","))
     return ",".join(dict.fromkeys(name for name in names if name))

@@ -154,7 +154,7 @@ def write_claude_code_credentials(
     folder: Path | None = None,
     broker: Broker | None = None,
 ) -> None:
-    """Replace Claude Code's login under all of its locks, if it is still `expected`; None stands for "no login".
+    """Replace Claude Code's login under all of its locks, if it is still `expected`; None means "no login".
 
     Unknown keys stay, and a login with a refresh token is never replaced by one without. Raises `Conflict` if another
     program changed the login, `UsageError` for a login that an account here refreshes (move it with
@@ -207,7 +207,7 @@ def load_bundle(path: Path) -> OAuthToken:
 
 
 def save_bundle(path: Path, token: OAuthToken, *, expected: OAuthToken | None, broker: Broker | None = None) -> None:
-    """Replace a bundle file durably, with mode 0600, if it still holds `expected`; None stands for "no file".
+    """Replace a bundle file durably, with mode 0600, if it still holds `expected`; None means "no file".
 
     Unknown keys stay. Raises `Conflict`, `UsageError` for a login without the refresh token that the file has, or one
     that an account here refreshes, `UnsafeFile`, `CorruptFile`, `StorageFailed`.

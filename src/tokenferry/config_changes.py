@@ -99,7 +99,7 @@ def propose_change(path: Path, given: Sequence[tuple[str, str | None]]) -> Confi
         )
     former = {fault.text for fault in old.faults}
     if faults := tuple(str(fault) for fault in new.faults if fault.text not in former):
-        raise ConfigError(f"nothing was written, since {path} could not be used after this change:", faults)
+        raise ConfigError(f"nothing was written, because {path} would be invalid:", faults)
     return ConfigChange(path, tuple(name for name, _ in given), before, content, old, new)
 
 
@@ -133,7 +133,7 @@ def check_use(
 
 
 def protected_by(change: ConfigChange, providers_in_use: Collection[str]) -> str | None:
-    """Return the first setting in a change that no web page may change; None if there is none."""
+    """Return the first setting in a change that no web page may change, or None."""
     old = {one.path: one for one in change.old.effective()}
     new = {one.path: one for one in change.new.effective()}
     for path in sorted(old.keys() | new.keys()):

@@ -34,7 +34,7 @@ _VARIABLES = (
 )
 _PATHS = _VARIABLES[:6]
 _MACHINE = ("/etc/machine-id", "/var/lib/dbus/machine-id")
-_BLANK = "\0"  # stands for the secret in an answer
+_BLANK = "\0"  # replaces the secret in an answer
 _MOST_LINES = 32
 _MOST_BYTES = 4 * 1024 * 1024
 _LONGEST_LINE = 256 * 1024

@@ -236,22 +236,22 @@ LONGEST_SOCKET: Final = 103
 class ServerSettings(Struct, frozen=True):
     """`[server]`: the addresses on which the gateway listens."""
 
-    host: Annotated[str, ConfigKey("The address or name of this machine to listen on.")] = "127.0.0.1"
+    host: Annotated[str, ConfigKey("The address or host name to listen on.")] = "127.0.0.1"
     port: Annotated[int, ConfigKey("The port to listen on; 0 takes a free one.", 0, 65_535)] = 13456
-    uds: Annotated[Path | None, ConfigKey("A Unix socket to listen on; TCP too only if host or port is set.")] = None
-    tls_cert: Annotated[Path | None, ConfigKey("PEM file for TLS on TCP: the certificate with its chain.")] = None
-    tls_key: Annotated[Path | None, ConfigKey("PEM file with its key: mode 0600, no password.")] = None
-    workers: Annotated[int, ConfigKey("Processes that serve.", 1, MOST_WORKERS)] = 1
+    uds: Annotated[Path | None, ConfigKey("A Unix socket to listen on; TCP only if host or port is set, too.")] = None
+    tls_cert: Annotated[Path | None, ConfigKey("PEM file for TLS on TCP: the certificate and its chain.")] = None
+    tls_key: Annotated[Path | None, ConfigKey("PEM file with the certificate's key: mode 0600, no password.")] = None
+    workers: Annotated[int, ConfigKey("The number of worker processes.", 1, MOST_WORKERS)] = 1
     public_url: Annotated[
         str | None,
-        ConfigKey("Where browsers reach it through a proxy, as in https://gateway.example."),
+        ConfigKey("The URL in browsers behind a proxy, such as https://gateway.example."),
     ] = None
     drain_timeout: Annotated[
-        float, ConfigKey("How long requests may take to finish when it stops.", 0, LONGEST_DRAIN, "duration")
+        float, ConfigKey("Time for requests to finish when it stops.", 0, LONGEST_DRAIN, "duration")
     ] = 30.0
     drain_delay: Annotated[
         float,
-        ConfigKey("How long it takes requests, with /readyz a 503, before it stops.", 0, 300, "duration"),
+        ConfigKey("Time between /readyz's first 503 and the stop; requests are still accepted.", 0, 300, "duration"),
     ] = 0.0
     allow_remote: Annotated[bool, ConfigKey("Whether host may be an address that other machines reach.")] = False
     allowed_hosts: Annotated[tuple[str, ...], ConfigKey("Further Host names to answer to: NAME or NAME:PORT.")] = ()
@@ -272,11 +272,11 @@ class ServerSettings(Struct, frozen=True):
 class LogSettings(Struct, frozen=True):
     """`[log]`: what a gateway logs, and in which form."""
 
-    level: Annotated[LogLevel, ConfigKey("The least serious records to log.", aliases=_RUST_LEVELS)] = "info"
+    level: Annotated[LogLevel, ConfigKey("The lowest level to log.", aliases=_RUST_LEVELS)] = "info"
     format: Annotated[
         LogFormat,
         ConfigKey(
-            "How records are written; auto is human on a terminal, else logfmt.",
+            "The format of records; auto is human on a terminal, else logfmt.",
             aliases=_FORMER_FORMATS,
         ),
     ] = "auto"
@@ -290,7 +290,7 @@ class PolicySettings(Struct, frozen=True):
     subscriptions: Annotated[
         Subscriptions,
         ConfigKey(
-            "Logins billed to a Claude subscription serve Claude Code alone, or their owner's programs.",
+            "Who may use logins billed to a Claude subscription: only Claude Code, or their owner's programs.",
             aliases=_FORMER_POLICIES,
         ),
     ] = "claude-code-only"
@@ -310,29 +310,32 @@ class UpstreamSettings(Struct, frozen=True):
     """`[upstream]`: how tokenferry connects to providers. Times are in seconds."""
 
     connect_timeout: Annotated[
-        float, ConfigKey("Until a connection is open, proxy and TLS included.", _SHORTEST, _DAY, "duration")
+        float, ConfigKey("Time to open a connection, proxy and TLS included.", _SHORTEST, _DAY, "duration")
     ] = 10.0
     response_timeout: Annotated[
-        float, ConfigKey("From a request to its response headers.", _SHORTEST, _DAY, "duration")
+        float, ConfigKey("Time from a request to its response headers.", _SHORTEST, _DAY, "duration")
     ] = 600.0
     stream_start_timeout: Annotated[
-        float, ConfigKey("The same for streams, where it is shorter.", _SHORTEST, _DAY, "duration")
+        float, ConfigKey("The same for streams, if shorter.", _SHORTEST, _DAY, "duration")
     ] = 120.0
     max_connections: Annotated[
-        int, ConfigKey("To one host; further requests wait for a turn. 0 is no limit.", 0, 65_536)
+        int, ConfigKey("Connections to one host; further requests wait. 0 means no limit.", 0, 65_536)
     ] = 0
-    ca_file: Annotated[Path | None, ConfigKey("PEM certificates, trusted beside the system's.")] = None
+    ca_file: Annotated[Path | None, ConfigKey("PEM certificates to trust besides the system's.")] = None
 
 
 class Caps(Struct, frozen=True):
     """Limits of one account, provider or client key; 0 is no limit. Several workers share them."""
 
-    requests_per_minute: Annotated[float, ConfigKey("Evenly spread. 0 is no limit.", 0, 60_000_000)] = 0.0
-    tokens_per_minute: Annotated[
-        float, ConfigKey("Input, cache writes and output; cache reads don't count. 0 is no limit.", 0, 1e12)
+    requests_per_minute: Annotated[
+        float, ConfigKey("Requests per minute, evenly spread. 0 means no limit.", 0, 60_000_000)
     ] = 0.0
-    burst: Annotated[int, ConfigKey("Requests that may come at once, before they are spread.", 1, 65_536)] = 1
-    max_concurrency: Annotated[int, ConfigKey("Requests at a time. 0 is no limit.", 0, 65_536)] = 0
+    tokens_per_minute: Annotated[
+        float,
+        ConfigKey("Tokens per minute: input, cache writes and output, without cache reads. 0 means no limit.", 0, 1e12),
+    ] = 0.0
+    burst: Annotated[int, ConfigKey("Requests that may start at once before spreading begins.", 1, 65_536)] = 1
+    max_concurrency: Annotated[int, ConfigKey("Concurrent requests. 0 means no limit.", 0, 65_536)] = 0
 
     @property
     def is_limited(self) -> bool:
@@ -354,40 +357,44 @@ class AccountSettings(Caps, frozen=True):
     """`[accounts.NAME]`: overrides what `account set` stored, and the limits of `[pool]`."""
 
     priority: Annotated[
-        int | None, ConfigKey("In place of the stored one; lower serves first.", -1000, 1000, example="10")
+        int | None, ConfigKey("Overrides the stored priority; lower comes first.", -1000, 1000, example="10")
     ] = None
-    paused: Annotated[bool | None, ConfigKey("Whether it is out of service, whatever is stored.", example="true")] = (
-        None
-    )
+    paused: Annotated[
+        bool | None, ConfigKey("Whether the account is paused; overrides the stored state.", example="true")
+    ] = None
     provider: Annotated[
-        str | None, ConfigKey("Makes the account one of this provider, whose key `command` prints.", example='"z.ai"')
+        str | None, ConfigKey("The provider of an account whose key `command` prints.", example='"z.ai"')
     ] = None
     command: Annotated[
         tuple[str, ...],
-        ConfigKey("A program and its arguments, run without a shell, that prints its key; with `provider`."),
+        ConfigKey(
+            "A program with arguments that prints the account's key; runs without a shell, and needs `provider`."
+        ),
     ] = ()
-    command_ttl: Annotated[
-        float, ConfigKey("How long that key is used before the command runs again.", 1, _DAY, "duration")
-    ] = 300.0
+    command_ttl: Annotated[float, ConfigKey("Time before the command runs again.", 1, _DAY, "duration")] = 300.0
 
 
 class PoolSettings(Struct, frozen=True):
     """`[pool]`: how accounts are selected and requests are retried."""
 
-    strategy: Annotated[Strategy, ConfigKey("The order in which accounts are tried.")] = "priority"
-    max_attempts: Annotated[int, ConfigKey("How often one request is sent at most.", 1, 100)] = 10
-    total_timeout: Annotated[float, ConfigKey("After this time no further attempt begins.", 1, 600, "duration")] = 120.0
+    strategy: Annotated[Strategy, ConfigKey("The order of accounts.")] = "priority"
+    max_attempts: Annotated[int, ConfigKey("Maximum attempts per request.", 1, 100)] = 10
+    total_timeout: Annotated[float, ConfigKey("Time after which no further attempt begins.", 1, 600, "duration")] = (
+        120.0
+    )
     max_queue: Annotated[int, ConfigKey("Requests that may wait while every account is at its limit.", 0, 100_000)] = (
         100
     )
-    affinity_header: Annotated[str | None, ConfigKey("A request header whose value keeps requests on one account.")] = (
-        None
-    )
+    affinity_header: Annotated[
+        str | None, ConfigKey("A request header; requests with the same value stay on one account.")
+    ] = None
     """In lower case."""
     overage: Annotated[
-        Overage, ConfigKey("Accounts that would be billed beyond their plan: like others, last, or never.")
+        Overage, ConfigKey("When to use accounts that are billed beyond their plan: like others, last, or never.")
     ] = "allow"
-    quota_warning: Annotated[float, ConfigKey("Log once when this share of a window is used. 0 is never.", 0, 1)] = 0.9
+    quota_warning: Annotated[float, ConfigKey("Log once when this share of a window is used. 0 means never.", 0, 1)] = (
+        0.9
+    )
     caps: Caps = NO_CAPS
     """The limits of each account."""
     accounts: Mapping[str, AccountSettings] = MappingProxyType({})
@@ -399,12 +406,12 @@ class PoolSettings(Struct, frozen=True):
 class LedgerSettings(Struct, frozen=True):
     """`[ledger]`: how long usage is stored, in seconds, and what happens without the ledger. Daily sums are kept."""
 
-    keep_requests: Annotated[float, ConfigKey("How long each request is kept.", 3600, 36_500 * 86_400, "duration")] = (
-        90 * 86_400.0
-    )
+    keep_requests: Annotated[
+        float, ConfigKey("Time before a request's row is deleted.", 3600, 36_500 * 86_400, "duration")
+    ] = 90 * 86_400.0
     keep_hours: Annotated[
         float,
-        ConfigKey("How long sums by the hour are kept; not less than requests.", 3600, 36_500 * 86_400, "duration"),
+        ConfigKey("Time before hourly sums are deleted; at least that of requests.", 3600, 36_500 * 86_400, "duration"),
     ] = 400 * 86_400.0
     on_store_away: Annotated[
         Literal["allow", "refuse"],
@@ -418,19 +425,21 @@ class LedgerSettings(Struct, frozen=True):
 class DashboardSettings(Struct, frozen=True):
     """`[dashboard]`: the pages for people, and who may see them."""
 
-    enabled: Annotated[bool, ConfigKey("Whether there is a dashboard.")] = True
+    enabled: Annotated[bool, ConfigKey("Whether to serve the dashboard.")] = True
     origin: Annotated[
         DashboardOrigin,
         ConfigKey("Its address: a random .localhost name, or the gateway's own address."),
     ] = "name"
     remote: Annotated[
-        bool, ConfigKey("Whether there is one where other machines reach the gateway without https and public_url.")
+        bool, ConfigKey("Whether to serve it even if other machines reach the gateway without https and public_url.")
     ] = False
     user_header: Annotated[
-        str | None, ConfigKey("The header in which a proxy of trusted_proxies names who is signed in.")
+        str | None, ConfigKey("The header in which a proxy of trusted_proxies names the signed-in user.")
     ] = None
     """In lower case."""
-    admins: Annotated[tuple[str, ...], ConfigKey("Users of that header who may change things; others may look.")] = ()
+    admins: Annotated[
+        tuple[str, ...], ConfigKey("Users in that header with the right to change things; others may only look.")
+    ] = ()
 
 
 AlertKind: TypeAlias = Literal["needs-login", "exhausted", "budget"]
@@ -443,22 +452,31 @@ class StoreSettings(Struct, frozen=True):
         str | None,
         ConfigKey("The database, without a password: postgresql://tokenferry@db/tokenferry?sslmode=verify-full."),
     ] = None
-    fleet: Annotated[str, ConfigKey("The name that the database has to have; a restored copy has another.")] = "default"
-    password_file: Annotated[Path | None, ConfigKey("Holds the password, 0600; without it PGPASSFILE does.")] = None
-    listen_url: Annotated[str | None, ConfigKey("A way to the database past a pooler that can't LISTEN.")] = None
-    pool: Annotated[int, ConfigKey("Connections of each process.", 1, 64)] = 4
+    fleet: Annotated[str, ConfigKey("The required name of the database; a restored copy has another.")] = "default"
+    password_file: Annotated[Path | None, ConfigKey("A file with the password, mode 0600; by default PGPASSFILE.")] = (
+        None
+    )
+    listen_url: Annotated[
+        str | None, ConfigKey("The database's URL without the pooler, if the pooler doesn't support LISTEN.")
+    ] = None
+    pool: Annotated[int, ConfigKey("Connections per process.", 1, 64)] = 4
     serve_stale: Annotated[
-        float, ConfigKey("How long keys and accounts count while the database is away.", 1, 86_400, "duration")
+        float,
+        ConfigKey(
+            "Time that cached keys and accounts stay valid while the database is unreachable.", 1, 86_400, "duration"
+        ),
     ] = 900.0
-    unsealed: Annotated[bool, ConfigKey("Whether accounts may be kept there in clear.")] = False
+    unsealed: Annotated[bool, ConfigKey("Whether the database may hold unencrypted accounts.")] = False
     spill: Annotated[
         Path | None,
-        ConfigKey("Folder on a disk of this host alone for what the database may lose; spill in the home if left out."),
+        ConfigKey(
+            "A folder on this host's own disk for data that the database may lose; by default spill in the home."
+        ),
     ] = None
     orphan_wait: Annotated[
         float,
         ConfigKey(
-            "How long a login is left alone whose refresh was cut off with its host, once its access token expired.",
+            "Time before an expired login is refreshed again after its host was lost during a refresh.",
             30,
             3600,
             "duration",
@@ -473,7 +491,7 @@ class AlertSettings(Concealing, frozen=True):
     webhook: Secret | None = None
     """The URL that gets each alert. Its path may be a secret."""
     secret_file: Annotated[
-        Path | None, ConfigKey("A 0600 file whose content signs each POST: x-tokenferry-signature.")
+        Path | None, ConfigKey("A file, mode 0600, with the key that signs each POST: x-tokenferry-signature.")
     ] = None
     on: Annotated[tuple[str, ...], ConfigKey("The kinds to send: needs-login, exhausted, budget.")] = (
         "needs-login",
@@ -486,7 +504,7 @@ class MetricsSettings(Struct, frozen=True):
     """`[metrics]`: what GET /metrics reports beyond the default."""
 
     client_keys: Annotated[
-        bool, ConfigKey("Whether requests, tokens and cost are counted by client key as well, for 100 keys.")
+        bool, ConfigKey("Whether to count requests, tokens and cost by client key, too (100 keys at most).")
     ] = False
 
 
@@ -495,7 +513,7 @@ class PluginSettings(Struct, frozen=True):
 
     enabled: Annotated[
         tuple[str, ...],
-        ConfigKey("Packages whose declarations of providers are used, by name; nothing else of them is loaded."),
+        ConfigKey("Names of packages that declare providers; nothing else in them is loaded."),
     ] = ()
 
 
@@ -506,27 +524,23 @@ class PriceSettings(Struct, frozen=True):
     """`[[prices]]`: the operator's own prices, in place of list prices or as a percentage of them."""
 
     model: Annotated[str, ConfigKey("A model's name, or a pattern with *.", example='"glm-5"')]
-    provider: Annotated[str | None, ConfigKey("The provider; all if left out.")] = None
-    percent: Annotated[float, ConfigKey("Of the prices below, or of the list price if there are none.", 0, 10_000)] = (
-        100.0
-    )
-    input: Annotated[float | None, ConfigKey("Dollars for a million tokens of input.", 0, _PRICE, example="0.60")] = (
-        None
-    )
-    output: Annotated[float | None, ConfigKey("The same of output.", 0, _PRICE, example="2.20")] = None
+    provider: Annotated[str | None, ConfigKey("The provider; by default all.")] = None
+    percent: Annotated[
+        float, ConfigKey("Percentage of the prices below, or of the list price without them.", 0, 10_000)
+    ] = 100.0
+    input: Annotated[float | None, ConfigKey("Dollars per million input tokens.", 0, _PRICE, example="0.60")] = None
+    output: Annotated[float | None, ConfigKey("The same for output.", 0, _PRICE, example="2.20")] = None
     cache_read: Annotated[
-        float | None, ConfigKey("Of input that the cache read; as input if left out.", 0, _PRICE, example="0.11")
+        float | None, ConfigKey("For input read from the cache; by default as input.", 0, _PRICE, example="0.11")
     ] = None
     cache_write: Annotated[
         float | None,
-        ConfigKey("Of input written to the cache for five minutes; as input if left out.", 0, _PRICE, example="0.75"),
+        ConfigKey("For input written to the cache for five minutes; by default as input.", 0, _PRICE, example="0.75"),
     ] = None
     cache_write_1h: Annotated[
-        float | None, ConfigKey("Of input written to the cache for an hour.", 0, _PRICE, example="1.20")
+        float | None, ConfigKey("For input written to the cache for an hour.", 0, _PRICE, example="1.20")
     ] = None
-    web_search: Annotated[float | None, ConfigKey("Dollars for a thousand web searches.", 0, _PRICE, example="10")] = (
-        None
-    )
+    web_search: Annotated[float | None, ConfigKey("Dollars per thousand web searches.", 0, _PRICE, example="10")] = None
     since: str = ""
     """The key `from`: the first day of the price, UTC, as an ISO date; empty for always."""
 
@@ -536,49 +550,45 @@ class BudgetSettings(Struct, frozen=True):
 
     subject: Annotated[str, ConfigKey("key:NAME, group:NAME (of the keys with the label group=NAME), or all.")] = "all"
     limit: Annotated[str, ConfigKey("usd or tokens per day, week, month or in total.", example='"200usd/month"')] = ""
-    per: Annotated[Literal["pool", "key"], ConfigKey("pool: for all keys together. key: for each key by itself.")] = (
+    per: Annotated[Literal["pool", "key"], ConfigKey("pool: all keys share the budget. key: each key has its own.")] = (
         "pool"
     )
-    mode: Annotated[Literal["refuse", "warn"], ConfigKey("What happens when it is used up: a 429, or a log line.")] = (
+    mode: Annotated[Literal["refuse", "warn"], ConfigKey("What to do when it is used up: a 429, or a log line.")] = (
         "refuse"
     )
     counts: Annotated[
         Literal["billed", "list"],
-        ConfigKey("billed: what is paid for. list: also what a subscription covers, at list price."),
+        ConfigKey("billed: paid requests. list: also those that a subscription covers, at list price."),
     ] = "billed"
-    timezone: Annotated[str, ConfigKey("The time zone in which its periods begin.")] = "UTC"
+    timezone: Annotated[str, ConfigKey("The time zone of its periods.")] = "UTC"
     week_start: Annotated[
         Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"],
         ConfigKey("The first day of a week."),
     ] = "monday"
-    strict: Annotated[
-        bool, ConfigKey("Whether a request is refused if its estimated cost is more than what is left.")
-    ] = False
-    on_error: Annotated[
-        Literal["allow", "refuse"], ConfigKey("What happens while the ledger can't say what is left.")
-    ] = "allow"
-    blocked_message: Annotated[str | None, ConfigKey("Your words to a client that is refused.")] = None
+    strict: Annotated[bool, ConfigKey("Whether to refuse a request whose estimated cost exceeds the rest.")] = False
+    on_error: Annotated[Literal["allow", "refuse"], ConfigKey("What to do while the ledger is unreachable.")] = "allow"
+    blocked_message: Annotated[str | None, ConfigKey("The message to a refused client.")] = None
 
 
 class ModelMapping(Struct, frozen=True):
     """`[[models.mappings]]`: a provider, and its name for the model."""
 
-    provider: Annotated[str, ConfigKey("The provider that has it.", example='"z.ai"')]
-    actual_model: Annotated[str, ConfigKey("What the provider calls it.", example='"glm-5"')]
-    priority: Annotated[int, ConfigKey("The lowest is tried first.", 0, 2**32 - 1)] = 1
+    provider: Annotated[str, ConfigKey("The provider.", example='"z.ai"')]
+    actual_model: Annotated[str, ConfigKey("The provider's name of the model.", example='"glm-5"')]
+    priority: Annotated[int, ConfigKey("The order of mappings; the lowest is tried first.", 0, 2**32 - 1)] = 1
     max_output_tokens: Annotated[
         int | None,
-        ConfigKey("The most output the model takes; translated requests are lowered to it.", 1, 2**31, example="8192"),
+        ConfigKey("The model's maximum output; translated requests are lowered to it.", 1, 2**31, example="8192"),
     ] = None
     drop: Annotated[
         tuple[str, ...],
-        ConfigKey("Server tools that translated requests go without; else they go to the next mapping."),
+        ConfigKey("Server tools to drop from translated requests; without this, such requests go to the next mapping."),
     ] = ()
     """Tools to leave out, by the prefixes of their types: `web_search`."""
     efforts: Annotated[
         tuple[str, ...] | None,
         ConfigKey(
-            "The model's reasoning efforts, the least first; [] for none. If left out, known by the model's name.",
+            "The model's reasoning efforts, lowest first; [] for none. By default known by the model's name.",
             example='["low", "medium", "high"]',
         ),
     ] = None
@@ -587,7 +597,7 @@ class ModelMapping(Struct, frozen=True):
 class ModelSettings(Struct, frozen=True):
     """`[[models]]`: a model name that clients use, and who serves it."""
 
-    name: Annotated[str, ConfigKey("What clients ask for.", example='"fast"')]
+    name: Annotated[str, ConfigKey("The name that clients ask for.", example='"fast"')]
     mappings: tuple[ModelMapping, ...]
     """In the order of use: by `priority`, then as written."""
     display_name: Annotated[str | None, ConfigKey("What lists show; the name if left out.")] = None
@@ -596,21 +606,20 @@ class ModelSettings(Struct, frozen=True):
 class RuleSettings(Struct, frozen=True):
     """`[[router.rules]]`: sends requests that meet all its conditions to a model."""
 
-    name: Annotated[str, ConfigKey("What logs call the rule.", example='"large"')]
-    model: Annotated[str, ConfigKey("Where such requests go.", example='"fast"')]
+    name: Annotated[str, ConfigKey("The rule's name in logs.", example='"large"')]
+    model: Annotated[str, ConfigKey("The model for such requests.", example='"fast"')]
     headers: Annotated[
-        tuple[tuple[str, str], ...], ConfigKey("Header names, each with a regular expression to find in its value.")
+        tuple[tuple[str, str], ...],
+        ConfigKey("Header names, each with a regular expression to search for in its value."),
     ] = ()
     """Names in lower case."""
     keys: Annotated[tuple[str, ...], ConfigKey("Names of client keys.")] = ()
     requested: Annotated[
-        str | None, ConfigKey("A regular expression to find in the name that the client sent.", kind="pattern")
+        str | None, ConfigKey("A regular expression to search for in the requested name.", kind="pattern")
     ] = None
-    min_bytes: Annotated[int | None, ConfigKey("The least size of the body.", 0, 2**40, example="200000")] = None
-    max_bytes: Annotated[int | None, ConfigKey("The greatest size of the body.", 0, 2**40, example="9000000")] = None
-    min_tokens: Annotated[
-        int | None, ConfigKey("The least number of input tokens, estimated.", 0, 2**40, example="60000")
-    ] = None
+    min_bytes: Annotated[int | None, ConfigKey("Minimum size of the body.", 0, 2**40, example="200000")] = None
+    max_bytes: Annotated[int | None, ConfigKey("Maximum size of the body.", 0, 2**40, example="9000000")] = None
+    min_tokens: Annotated[int | None, ConfigKey("Minimum of estimated input tokens.", 0, 2**40, example="60000")] = None
 
 
 BACKGROUND_REGEX: Final = "(?i)claude.*haiku"
@@ -621,14 +630,14 @@ class RouterSettings(Struct, frozen=True):
     """`[router]`: which model and providers a request goes to. Models are names of `[[models]]`, or of providers."""
 
     providers: Annotated[
-        tuple[str, ...], ConfigKey("Providers of models that nothing maps, in order; [] is the default provider.")
+        tuple[str, ...], ConfigKey("Providers of unmapped models, in order; [] is the default provider.")
     ] = ()
-    account: Annotated[str | None, ConfigKey("One account for everything.")] = None
-    default: Annotated[str | None, ConfigKey("The model that auto_map_regex turns others into.")] = None
-    background: Annotated[str | None, ConfigKey("The model for requests that background_regex finds.")] = None
+    account: Annotated[str | None, ConfigKey("The only account to use.")] = None
+    default: Annotated[str | None, ConfigKey("The model for requests that auto_map_regex matches.")] = None
+    background: Annotated[str | None, ConfigKey("The model for requests that background_regex matches.")] = None
     think: Annotated[str | None, ConfigKey("The model for requests with extended thinking.")] = None
     websearch: Annotated[str | None, ConfigKey("The model for requests with a web search tool.")] = None
-    auto_map_regex: Annotated[str, ConfigKey("The requested names that default replaces.", kind="pattern")] = (
+    auto_map_regex: Annotated[str, ConfigKey("The requested names to replace by default.", kind="pattern")] = (
         AUTO_MAP_REGEX
     )
     auto_map_defined: Annotated[bool, ConfigKey("Whether it also replaces names of [[models]].")] = True
@@ -645,11 +654,11 @@ class RouterSettings(Struct, frozen=True):
     ] = True
     unmapped: Annotated[
         Literal["default", "reject"],
-        ConfigKey("Models that [[models]] doesn't name: to the default providers, or a 400."),
+        ConfigKey("Unmapped models: pass to the default providers, or answer with a 400."),
     ] = "default"
     list_models: Annotated[
         Literal["merge", "mapped", "upstream"],
-        ConfigKey("GET /v1/models: [[models]] and the upstream's, [[models]] alone, or the upstream's alone."),
+        ConfigKey("Content of GET /v1/models: [[models]] and the upstream's, only [[models]], or only the upstream's."),
     ] = "merge"
     rules: tuple[RuleSettings, ...] = ()
 

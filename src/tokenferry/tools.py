@@ -151,7 +151,7 @@ class Registry:
         """Call what one `tool_use` block, tool call or `functionCall` names, and give its result in the same format.
 
         An unknown tool, arguments that don't fit, a time-out and an exception of the tool are results as well, which
-        tell the model what is wrong. Raises `UsageError` for what is no call, and for an asynchronous tool where an
+        tell the model what is wrong. Raises `UsageError` for anything but a call, and for an asynchronous tool where an
         event loop runs: await `acall` there.
         """
         call = _call_of(tool_use)
@@ -203,7 +203,7 @@ class Registry:
     def _error(self, call: _ToolCall, fault: Exception) -> dict[str, Any]:
         match fault:
             case msgspec.MsgspecError():
-                text = f"the arguments don't fit, or the result is no JSON: {fault}"
+                text = f"the arguments don't fit, or the result is not JSON: {fault}"
             case TimeoutError():
                 text = "the tool took too long and was stopped"
             case LookupError() if call.name not in self._tools:

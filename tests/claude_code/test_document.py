@@ -101,7 +101,7 @@ def test_seconds_and_milliseconds_are_distinguished(time: int, fraction: int) ->
         (document(section(accessToken=None, refreshToken=" ")), "logged-out", NeedsLogin, "logged out"),
         (document(section(refreshToken="")), "no-refresh-token", NeedsLogin, "refresh token absent.*claude /login"),
         (document(section(accessToken="")), "unparsable", CorruptFile, '"accessToken" is blank'),
-        (document(section(accessToken=7)), "unparsable", CorruptFile, '"accessToken" is no string'),
+        (document(section(accessToken=7)), "unparsable", CorruptFile, '"accessToken" is not a string'),
         (document(section(refreshToken="a\nb")), "unparsable", CorruptFile, '"refreshToken": a secret must'),
         (document(section(expiresAt="soon")), "unparsable", CorruptFile, '"expiresAt": a time must be a number'),
         (document(section(expiresAt=-1)), "unparsable", CorruptFile, '"expiresAt": a time must lie between'),

@@ -83,7 +83,7 @@ def test_a_file_that_others_can_read_or_write_is_refused(file: CredentialsFile, 
 
 def test_a_fifo_is_refused_without_a_hang(file: CredentialsFile) -> None:
     os.mkfifo(file.path, 0o600)
-    with pytest.raises(UnsafeFile, match="no regular file"):
+    with pytest.raises(UnsafeFile, match="not a regular file"):
         file.read()
 
 

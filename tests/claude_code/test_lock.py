@@ -302,7 +302,7 @@ def test_a_file_where_the_directory_should_be_is_reported_and_left(
     wrong: Path = getattr(claude, which)
     wrong.write_text("x")
     os.utime(wrong, (1, 1))
-    with pytest.raises(UnsafeFile, match=f"{wrong} is no directory"):
+    with pytest.raises(UnsafeFile, match=f"{wrong} is not a directory"):
         on(Clock(), claude, locks).acquire(600)
     assert wrong.read_text() == "x"
     assert [path for path in (claude.refresh_lock, claude.folder_lock) if path.exists()] == [wrong]

@@ -74,7 +74,7 @@ def test_what_is_no_directory_is_reported_and_left(path: Path, kind: str) -> Non
         os.mkfifo(path)
     else:
         path.symlink_to(path.parent if kind == "link" else path.with_name("none"))
-    with pytest.raises(UnsafeFile, match=f"{path} is no directory.*rm '{path}'"):
+    with pytest.raises(UnsafeFile, match=f"{path} is not a directory.*rm '{path}'"):
         LockDirectory(path).make()
     path.lstat()
 

@@ -155,7 +155,7 @@ def test_a_token_of_an_unknown_kind_counts_as_a_subscriptions(
 @pytest.mark.parametrize(
     ("more", "word"),
     [
-        (["--profile", "a"], "give --store anthropic-profile with it"),
+        (["--profile", "a"], "--profile needs --store anthropic-profile"),
         (["--store", "anthropic-profile", "--replace"], "leave out --kind and --replace"),
         (["--store", "anthropic-profile", "--profile", "../a"], "must not begin with a dot"),
         (["--store", "anthropic-profile", "--provider", "nowhere", "--profile", "a"], "there is no provider 'nowhere'"),

@@ -67,7 +67,7 @@ def test_a_move_says_what_became_of_both_logins(
     assert (first.code, first.out, first.err) == (0, "Claude Code has account alice now\n", "")
     assert refresh_token(credentials) == logins["alice"]["refresh_token"]
     again = inside("claude-code", "switch", "alice")
-    assert (again.code, again.out) == (0, "Claude Code has account alice already\n")
+    assert (again.code, again.out) == (0, "Claude Code already has account alice\n")
     assert inside("claude-code", "switch", "alice", "--json").json["owner"] == "claude-code"
     second = inside("claude-code", "switch", "bob")
     assert second.out.splitlines() == [

@@ -52,7 +52,7 @@ def test_the_first_setting_makes_a_file_that_is_ours_alone(home: Home, inside: I
         (("providers.a\nb.base_url", "https://x.example"), 4, ("there is no setting",)),
         (("server.prot", "1"), 4, ("did you mean server.port?",)),
         (("server.port",), 2, ("has no value",)),
-        ((), 2, ("nothing to set",)),
+        ((), 2, ("no setting was given",)),
         (("policy.subscriptions", "own"), 7, ("tokenferry policy set own-use",)),
         (("policy.subscriptions", "'own'"), 7, ("tokenferry policy set own-use",)),
         (("providers.idp.base_url", "https://x.example", "providers.idp.api_key", KEY), 3, ("does not belong here",)),
@@ -74,7 +74,7 @@ def test_faults_that_were_there_before_do_not_keep_one_from_being_mended(home: H
     home.config.chmod(0o600)
     outcome = inside("config", "set", "server.port", "9090")
     assert outcome.code == 0
-    assert "still can't be used: line 3: server.workers must be" in outcome.err
+    assert "is still invalid: line 3: server.workers must be" in outcome.err
     assert home.config.read_text() == "[server]\nport = 9090\nworkers = 0\n"
 
 
@@ -94,7 +94,7 @@ def test_check_lists_every_fault(home: Home, inside: Inside) -> None:
     assert told.code == 3
     assert "is not valid TOML" in told.json["problems"][0]
     home.config.write_text(TEXT)
-    assert inside("config", "check").out == f"{home.config} can be used\n"
+    assert inside("config", "check").out == f"{home.config} is valid\n"
     assert inside("config", "check", "--json").json["problems"] == []
 
 
@@ -111,7 +111,7 @@ def test_show_tells_each_setting_its_source_and_no_secret(
     shown = inside("config", "show")
     lines = {line.split(" = ")[0]: line for line in shown.out.splitlines()}
     assert lines["server.port"].split() == ["server.port", "=", "13456", "#", "default"]
-    origin = f"# {home.config}:4; from the variable IDP_KEY; leads to a key with fingerprint "
+    origin = f"# {home.config}:4; from the variable IDP_KEY; names a key with fingerprint "
     assert origin in lines["providers.idp.api_key"]
     assert "providers.idp.oauth.authorize_parameters = {}" in shown.out
     assert "providers.anthropic" not in shown.out
@@ -207,7 +207,7 @@ def test_edit_puts_the_result_in_place(
 ) -> None:
     monkeypatch.setenv("EDITOR", "false")
     monkeypatch.setenv("VISUAL", editor(tmp_path / "ed it.py", "8080", "9090"))
-    assert inside("config", "edit").out == f"{written} is changed\n"
+    assert inside("config", "edit").out == f"changed {written}\n"
     assert written.read_text() == TEXT.replace("8080", "9090")
     assert stat.S_IMODE(written.stat().st_mode) == 0o640
     assert inside("config", "edit").out == "nothing was changed\n"

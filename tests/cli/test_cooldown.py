@@ -80,7 +80,7 @@ def test_everything_is_cleared_at_once_and_what_was_over_is_not_reported(
 def test_nothing_to_clear_is_fine(home: Home, inside: Inside, arguments: list[str]) -> None:
     outcome = inside("cooldown", "clear", *arguments)
     assert outcome.code == 0
-    assert "nothing to end" in outcome.one_line()
+    assert "no cooldown" in outcome.one_line()
     assert inside("cooldown", "clear", *arguments, "--json").json == []
     assert inside("cooldown", "list").code == 0
 

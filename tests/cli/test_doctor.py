@@ -49,7 +49,7 @@ def test_each_finding_is_reported_once(sound: Home, inside: Inside) -> None:
     sound.config.unlink()
     os.mkfifo(sound.config, 0o600)
     found = inside("doctor", "--json").json
-    assert [one["what"] for one in found if one["where"] == str(sound.config)] == ["is no regular file"]
+    assert [one["what"] for one in found if one["where"] == str(sound.config)] == ["is not a regular file"]
 
 
 def test_two_accounts_with_one_login_are_found(sound: Home, inside: Inside) -> None:
@@ -296,7 +296,7 @@ def test_names_that_nothing_has_are_findings_and_faults_of_the_configuration(sou
     assert {"router.account", "accounts.nosuch"} <= {one["where"] for one in found}
     refused = inside("config", "check")
     assert refused.code == 3
-    assert "router.account names account 'typo', which is not there" in refused.err
+    assert "router.account names account 'typo', which does not exist" in refused.err
 
 
 def test_a_host_that_serve_refuses_is_a_fault(home: Home, inside: Inside) -> None:

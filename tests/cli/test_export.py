@@ -92,7 +92,7 @@ def test_a_login_is_handed_over_once_and_can_be_taken_in_again(
     arguments = ("export", "work", "--to", "bundle", "--with-refresh-token", str(path))
     asked = tokenferry(*arguments)
     assert asked.code == 2
-    assert "give --yes if you mean it" in asked.one_line()
+    assert "confirm with --yes" in asked.one_line()
     assert not path.exists()
     outcome = tokenferry(*arguments, "--yes")
     assert outcome.code == 0, outcome.err
@@ -168,10 +168,10 @@ def test_a_subscription_is_handed_to_no_program_without_the_policy(person: Path,
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        ((), 2, "say in which format"),
+        ((), 2, "name a format"),
         (("--to", "bundle"), 2, "name the file to write"),
         (("--to", "claude-code"), 2, "tokenferry claude-code switch NAME"),
-        (("--to", "bundle", "-", "--with-refresh-token"), 2, "so that it is on disk"),
+        (("--to", "bundle", "-", "--with-refresh-token"), 2, "the login must be on disk"),
         (("--to", "env", "x.env", "--with-refresh-token", "--yes"), 2, "holds one token and no refresh token"),
         (("--to", "bundle", "temporary/x.json"), 8, "under the temporary folder"),
     ],

@@ -274,7 +274,7 @@ def test_no_tool_is_connected_while_nothing_could_serve_it(
     prompt(terminal, "Attach", "y")
     for text in ("oauth_pool", "cli-proxy-api"):
         prompt(terminal, text, "")
-    terminal.wait_for("no tool is connected while the gateway can serve nothing: ")
+    terminal.wait_for("tools are not connected, because the gateway can't serve any request yet: ")
     assert terminal.end() == 0
     assert not home.setup.exists()
 
@@ -337,7 +337,7 @@ def test_each_tool_is_set_up_and_undone_by_its_command(person: Path, home: Home,
     done = inside("setup", "opencode", "--yes")
     assert done.code == 0
     assert "no gateway of this home listens" in done.err
-    assert inside("setup", "opencode", "--yes").out.startswith("OpenCode is set up already")
+    assert inside("setup", "opencode", "--yes").out.startswith("OpenCode is already connected")
     (person / ".config/opencode/opencode.jsonc").write_text("{}")  # which is read last, and so written from now on
     assert inside("setup", "opencode", "--undo", "--yes").code == 0
     assert path.read_bytes() == before

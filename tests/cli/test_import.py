@@ -218,7 +218,7 @@ def test_a_credential_can_be_piped_in(home: Home, inside: Inside) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("--name", "x"), 2, "about one file"),
+        (("--name", "x"), 2, "need a PATH"),
         (("missing.json",), 2, "missing.json not found"),
         (("words",), 8, "none of the formats known here"),
         (("words", "--format", "pool"), 8, "isn't JSON of accounts by e-mail"),

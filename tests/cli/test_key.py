@@ -170,7 +170,7 @@ def test_a_key_is_given_rights_and_other_rights_later(home: Home, inside: Inside
         (("--provider", "anthropic", "--pin", "work"), 2, ("--provider sandbox",)),
         (("--model", "a b"), 2, ("without blanks",)),
         (("--model", "a", "--any-model"), 2, ("contradict",)),
-        ((), 2, ("nothing to set",)),
+        ((), 2, ("no setting was given",)),
     ],
 )
 def test_rights_that_nothing_answers_to_change_nothing(

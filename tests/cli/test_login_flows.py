@@ -71,7 +71,7 @@ def test_another_key_of_the_same_person_updates_the_account_and_says_so(
         browse(command.addresses()[0])
         outcome = command.end()
         assert outcome.code == 0, outcome.err
-    assert "is account carol@example.com already, which was updated" in outcome.err
+    assert "is already account carol@example.com, which was updated" in outcome.err
     assert names(home) == ["carol@example.com"]
     login = log_in("--provider", "sandbox")
     browse(login.addresses()[0])
@@ -133,8 +133,8 @@ def test_a_key_that_was_made_and_can_not_be_stored_is_reported(
     [
         (["--provider", "claude-max", "--create-api-key"], "makes no API keys; those at console, sandbox do"),
         (["--provider", "sandbox", "--create-api-key", "--setup-token"], "choose one"),
-        (["--provider", "sandbox", "--device", "--setup-token"], "--device goes without"),
-        (["--provider", "sandbox", "--device", "--no-browser"], "--device goes without"),
+        (["--provider", "sandbox", "--device", "--setup-token"], "--device excludes"),
+        (["--provider", "sandbox", "--device", "--no-browser"], "--device excludes"),
         (["--provider", "console", "--device"], "declares no device_authorization_endpoint under [providers.oauth]"),
         (["--device"], "--provider, one of: sandbox"),
     ],
@@ -154,7 +154,7 @@ def test_another_setup_token_of_the_same_person_updates_the_account(home: Home, 
         browse(command.addresses()[0])
         outcome = command.end()
         assert outcome.code == 0, outcome.err
-    assert "is account carol@example.com already, which was updated" in outcome.err
+    assert "is already account carol@example.com, which was updated" in outcome.err
     assert names(home) == ["carol@example.com"]
 
 

@@ -61,7 +61,7 @@ MISTAKES: Final = [
     ("model add fast\udc80 anthropic/x", 2, "holds a byte that is not UTF-8"),
     ("explain request \udc80", 2, "holds a byte that is not UTF-8"),
     ("usage daily --json --csv", 2, "give one of them"),
-    ("model add fast anthropik/x", 3, "names 'anthropik', which is no provider"),
+    ("model add fast anthropik/x", 3, "names 'anthropik', which is not a provider"),
     ("model add fast justaname", 2, "write it as PROVIDER/MODEL"),
     ("provider show antropic", 4, "did you mean 'anthropic'?"),
     ("provider add zai", 4, "did you mean 'z.ai'?"),
@@ -70,7 +70,7 @@ MISTAKES: Final = [
     ("config set server.port", 2, "give settings and values in turn"),
     ("config edit", 2, "tokenferry config set KEY VALUE"),
     ("serve --port 99999", 2, "'--port': it must be less than or equal to 65535"),
-    ("serve --tls-cert nofile", 2, "belong together; give both"),
+    ("serve --tls-cert nofile", 2, "need each other; give both"),
     ("explain response nofile", 2, "nofile can't be read"),
     ("usage daily --since yesterday", 2, "write it as 2026-11-01"),
     ("usage daily --timezone Mars/Base", 2, "like Europe/Berlin"),
@@ -82,7 +82,7 @@ MISTAKES: Final = [
     ("export work --to envv x", 2, "did you mean 'env'?"),
     ("import nofile", 2, "name an existing file, or - for stdin"),
     ("profile unpublish nope", 4, "see: tokenferry profile list"),
-    ("account remove work", 2, "give --yes if you mean it"),
+    ("account remove work", 2, "confirm with --yes"),
     ("account list --jsn", 2, "did you mean --json?"),
     ("account show wrk --json", 4, "did you mean 'work'?"),
     ("account pause work --until nonsense", 2, "write 18:30, tomorrow, tomorrow 9:30"),
@@ -141,7 +141,7 @@ def test_a_folder_in_place_of_a_file_and_a_file_in_place_of_a_folder_are_named(
     folder.mkdir()
     file.write_text("")
     file.chmod(0o666)
-    assert "is no regular file; name a file" in inside("--config", str(folder), "status").one_line()
+    assert "is not a regular file; name a file" in inside("--config", str(folder), "status").one_line()
     outcome = inside("--home", str(file), "account", "list")
     assert (outcome.code, outcome.one_line()) == (
         8,
@@ -182,7 +182,7 @@ def test_a_full_disk_behind_stdout_is_a_sentence(filled: Home, inside: Inside, m
             patch.setattr("sys.stdout", Full())
             outcome = inside(*line.split())
         assert outcome.code == 1, line
-        assert "stdout can't be written (No space left on device)" in outcome.err.splitlines()[-1], line
+        assert "can't write to stdout (No space left on device)" in outcome.err.splitlines()[-1], line
         assert (outcome.out, "defect" in outcome.err) == ("", False), line
 
 
@@ -200,17 +200,17 @@ def test_a_key_that_could_not_be_shown_opens_nothing(
 @pytest.mark.parametrize(
     ("closed", "line", "code", "words"),
     [
-        (">&-", "token work", 1, "stdout can't be written (it is closed)"),
-        (">&-", "key create lost", 1, "stdout can't be written (it is closed)"),
-        (">/dev/full", "token work", 1, "stdout can't be written (No space left on device)"),
+        (">&-", "token work", 1, "can't write to stdout (it is closed)"),
+        (">&-", "key create lost", 1, "can't write to stdout (it is closed)"),
+        (">/dev/full", "token work", 1, "can't write to stdout (No space left on device)"),
         ("2>&-", "account show wrk", 4, ""),
-        (">/dev/full", "token work --json", 1, "stdout can't be written (No space left on device)"),
+        (">/dev/full", "token work --json", 1, "can't write to stdout (No space left on device)"),
         (">/dev/full", "token wrk", 4, "did you mean 'work'?"),
         ("2>/dev/full", "account show wrk", 4, ""),
         (">/dev/full 2>&1", "token work", 1, ""),
         (">&- 2>/dev/full", "token work", 1, ""),
         ("<&-", "account add x --provider anthropic", 2, "stdin is closed; pipe the key or token in"),
-        ("<&-", "account remove work", 2, "give --yes if you mean it"),
+        ("<&-", "account remove work", 2, "confirm with --yes"),
         ("<&-", "claude-code statusline", 0, ""),
     ],
 )

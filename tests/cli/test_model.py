@@ -35,7 +35,7 @@ def test_a_name_is_mapped_listed_and_taken_out_again(configured: Home, inside: I
     (model,) = inside("model", "list", "--json").json
     assert model["mappings"][0] == {"provider": "z.ai", "actual_model": "glm-5"}
     assert "z.ai/glm-5, anthropic/claude-haiku-4-5" in inside("model", "list").out
-    assert "mapped already" in inside("model", "add", "FAST", "z.ai/glm-5").one_line()
+    assert "already mapped" in inside("model", "add", "FAST", "z.ai/glm-5").one_line()
     assert inside("model", "remove", "fast").out == f"removed model fast from {configured.config}\n"
     assert configured.config.read_text() == CONFIG
     assert [action in configured.audit.read_text() for action in ("model.add", "model.remove")] == [True, True]

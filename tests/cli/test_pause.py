@@ -207,7 +207,7 @@ def test_what_the_configuration_says_of_an_account_goes_before_what_is_stored(
     assert inside("account", "list", "--json").json[0]["name"] == "two"
     set_ = inside("account", "set", "two", "--priority", "200")
     assert (set_.code, first(inside)) == (0, "two")
-    assert "take that out with: tokenferry config unset accounts.two.priority" in set_.err
+    assert "remove that with: tokenferry config unset accounts.two.priority" in set_.err
     assert inside("config", "unset", "accounts.two.priority").code == 0
     assert first(inside) == "one"
     assert inside("config", "set", "accounts.one.paused", "true").code == 0

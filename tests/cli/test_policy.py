@@ -38,7 +38,7 @@ def test_the_statement_is_asked_for_with_the_page_and_its_date_and_then_holds(ho
     assert "stated 20" in inside("policy", "show").out
     assert inside("token", "work").out == f"{SETUP}\n"
     assert '"action": "policy.own"' in home.audit.read_text()
-    assert "is own-use already" in inside("policy", "set", "own-use").out
+    assert "is already own-use" in inside("policy", "set", "own-use").out
     assert inside("policy", "set", "claude-code-only").out == "the policy is claude-code-only now\n"
     assert inside("token", "work").code == 7
 

@@ -78,12 +78,12 @@ def test_the_date_tells_when_it_came() -> None:
 @pytest.mark.parametrize(
     ("raw", "told"),
     [
-        (b"", "no HTTP answer"),
-        (BODY, "no HTTP answer"),
-        (b"HTTP/1.1 999 No\n\n", "no HTTP answer"),
-        (b"GET / HTTP/1.1\n\n", "no HTTP answer"),
+        (b"", "not an HTTP response"),
+        (BODY, "not an HTTP response"),
+        (b"HTTP/1.1 999 No\n\n", "not an HTTP response"),
+        (b"GET / HTTP/1.1\n\n", "not an HTTP response"),
         (b"HTTP/1.1 100 Continue\n\n", r"an interim answer \(100\) alone"),
-        (b"HTTP/1.1 200 OK\na: b\nsecret sentence\n\n", "line 3 of the answer is no header"),
+        (b"HTTP/1.1 200 OK\na: b\nsecret sentence\n\n", "line 3 of the answer is not a header"),
     ],
 )
 def test_what_is_no_answer_is_reported_in_a_sentence_that_quotes_nothing(raw: bytes, told: str) -> None:

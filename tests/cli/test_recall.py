@@ -255,7 +255,7 @@ def test_a_variable_that_picks_the_account_is_named_as_on_the_full_path(
     put(home, document(time.time()))
     put(home, document(time.time(), name="other"), "other")
     monkeypatch.setenv("TOKENFERRY_ACCOUNT", "work")
-    assert learn()[2] == "tokenferry: account work is used, as TOKENFERRY_ACCOUNT says\n"
+    assert learn()[2] == "tokenferry: TOKENFERRY_ACCOUNT selects account work\n"
     monkeypatch.setenv("TOKENFERRY_ACCOUNT", "other")
     learn()
     monkeypatch.setenv("TOKENFERRY_ACCOUNT", "work")

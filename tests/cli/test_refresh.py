@@ -141,7 +141,7 @@ def test_a_configuration_that_is_changed_while_it_runs_counts(
     with keeping() as renewer:
         renewer.says("could not be reached")
         home.config.write_text("[[providers]\n")
-        renewer.says("was changed and is not followed")
+        renewer.says("the changed configuration is not used")
         configure(home, sandbox.url)
         renewer.says("has a new token")
         renewer.tell(signal.SIGINT)

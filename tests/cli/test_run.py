@@ -222,7 +222,7 @@ def test_a_variable_pins_the_account_and_is_named(sandbox: Sandbox, login: Login
     login("a", of="alice")
     login("b", of="bob")
     outcome = tokenferry(*python(ASK), TOKENFERRY_ACCOUNT="b")
-    assert (outcome.code, outcome.err) == (0, "tokenferry: account b is used, as TOKENFERRY_ACCOUNT says\n")
+    assert (outcome.code, outcome.err) == (0, "tokenferry: TOKENFERRY_ACCOUNT selects account b\n")
     assert sandbox.requests()[-1]["account"] == "bob"
     assert tokenferry("run", "--", "true", TOKENFERRY_ACCOUNT="nobody").code == 4
 

@@ -164,8 +164,8 @@ def test_it_speaks_tls(login: Login, home: Home, tmp_path: Path, inside: Inside)
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
-        (["--tls-cert", "a.pem"], 2, "--tls-cert and --tls-key belong together"),
-        (["--uds", "a.sock", "--tls-cert", "a.pem", "--tls-key", "b.pem"], 2, "TLS is for a TCP port"),
+        (["--tls-cert", "a.pem"], 2, "--tls-cert and --tls-key need each other"),
+        (["--uds", "a.sock", "--tls-cert", "a.pem", "--tls-key", "b.pem"], 2, "TLS needs a TCP port"),
         (["--uds", "a.sock", "--port-file", "f"], 2, "--port-file is for a TCP port"),
         (["--port", "0", "--tls-cert", "a.pem", "--tls-key", "b.pem"], 3, "a.pem not found"),
         (["--workers", "0"], 2, "--workers"),

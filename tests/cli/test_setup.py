@@ -123,7 +123,7 @@ def test_undo_restores_what_was_there(home: Home, path: Path, inside: Inside) ->
     before = put(path, {"apiKeyHelper": f"echo {SECRET}", "model": "x"})
     assert inside("setup", "claude-code", "--yes").code == 0
     assert path.read_text() != before
-    assert inside("setup", "claude-code", "--yes").out.startswith("Claude Code is set up already")
+    assert inside("setup", "claude-code", "--yes").out.startswith("Claude Code is already connected")
     outcome = inside("setup", "claude-code", "--undo", "--yes")
     assert outcome.code == 0
     assert outcome.hides(SECRET)

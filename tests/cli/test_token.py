@@ -301,7 +301,7 @@ def test_a_key_is_printed_with_the_header_in_which_its_provider_takes_it(home: H
 def test_an_account_that_a_variable_picked_is_named_in_one_line(home: Home, inside: Inside) -> None:
     for name in ("a", "b"):
         put(home, document(time.time(), name=name), name)
-    said = "tokenferry: account b is used, as TOKENFERRY_ACCOUNT says\n"
+    said = "tokenferry: TOKENFERRY_ACCOUNT selects account b\n"
     for more in ((), ("--verbose",)):  # what may be recalled, and the full path
         outcome = tokenferry(*more, "token", TOKENFERRY_ACCOUNT="b")
         assert (outcome.code, outcome.out, outcome.err) == (0, f"{ACCESS}\n", said)

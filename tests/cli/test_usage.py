@@ -55,8 +55,8 @@ def test_days_are_lines_with_a_total(used: Home, inside: Inside) -> None:
         ["total", "2.0M", "110", "2.0k", "50.0k", "$5.05", "$5.00"],
     ]
     assert "1 request to models of unknown price, counted at $5 and $25 a million tokens ($5.00 in all)" in outcome.err
-    assert "1 request whose answers were cut" in outcome.err
-    assert "1 request whose answers said nothing about tokens" in outcome.err
+    assert "1 request cut off" in outcome.err
+    assert "1 request without token counts" in outcome.err
 
 
 def test_json_has_ccusage_s_names_and_its_sums_agree(used: Home, inside: Inside) -> None:
@@ -142,10 +142,10 @@ def test_days_are_those_of_the_zone_that_is_asked_for(used: Home, inside: Inside
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        (["--since", "yesterday"], "is no day"),
-        (["--since", "0001-01-01"], "is no day from 1970 to 2099"),
-        (["--until", "9999-12-31"], "is no day from 1970 to 2099"),
-        (["--since", "2026-11-02", "--until", "2026-11-01"], "exchange them"),
+        (["--since", "yesterday"], "is not a day"),
+        (["--since", "0001-01-01"], "is not a day from 1970 to 2099"),
+        (["--until", "9999-12-31"], "is not a day from 1970 to 2099"),
+        (["--since", "2026-11-02", "--until", "2026-11-01"], "swap them"),
         (["--timezone", "Mars/Olympus"], "is not a time zone"),
         (["--timezone", "../../etc/passwd"], "is not a time zone"),
         (["--by", "moon"], "take one of account, key, model, provider, session"),
@@ -160,7 +160,7 @@ def test_what_cannot_be_shown_is_said(used: Home, inside: Inside, arguments: lis
 def test_without_a_ledger_it_says_so_and_makes_none(home: Home, inside: Inside) -> None:
     outcome = inside("usage", "daily", "--json")
     assert (outcome.code, outcome.json["daily"]) == (0, [])
-    assert "nothing is written down yet" in outcome.err
+    assert "no usage is recorded yet" in outcome.err
     assert inside("usage", "blocks").code == 0
     assert inside("usage", "reprice", "--since", "7d").code == 2
     assert not home.ledger.exists()

@@ -150,8 +150,8 @@ def test_an_identity_token_in_a_variable_is_read_where_the_exchange_is_made(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (RULE, 2, "either --identity-token-file or --identity-token-variable, or set ANTHROPIC_IDENTITY_TOKEN_FILE"),
-        (("--identity-token-file", "/a", "--identity-token-variable", "B", *RULE), 2, "either --identity-token-file"),
+        (RULE, 2, "--identity-token-file or --identity-token-variable, or set ANTHROPIC_IDENTITY_TOKEN_FILE"),
+        (("--identity-token-file", "/a", "--identity-token-variable", "B", *RULE), 2, "--identity-token-file or"),
         (
             ("--identity-token-file", "/a"),
             2,
@@ -160,7 +160,7 @@ def test_an_identity_token_in_a_variable_is_read_where_the_exchange_is_made(
         (("--identity-token-file", "/a", "--federation", "x"), 2, "--federation takes KEY=VALUE"),
         (("--identity-token-file", "/a", "--federation", "federation_rule_id=fdrl_…"), 2, "takes printable ASCII"),
         (("--identity-token-file", "/none", *RULE), 6, "file /none can't be read (No such file or directory)"),
-        (("--identity-token-file", "/a", "--kind", "oauth", *RULE), 2, "without --kind and --store"),
+        (("--identity-token-file", "/a", "--kind", "oauth", *RULE), 2, "excludes --kind and --store"),
     ],
 )
 def test_what_is_missing_or_wrong_is_reported_before_anything_is_stored(
@@ -174,7 +174,7 @@ def test_what_is_missing_or_wrong_is_reported_before_anything_is_stored(
 
 def test_its_options_alone_are_no_request_for_it(home: Home, inside: Inside) -> None:
     outcome = inside("account", "add", "ci", "--identity-token-file", "/a")
-    assert (outcome.code, "goes with --workload-identity" in outcome.err) == (2, True)
+    assert (outcome.code, "needs --workload-identity" in outcome.err) == (2, True)
 
 
 def test_a_refusal_stores_nothing_and_says_what_to_check(
@@ -183,7 +183,7 @@ def test_a_refusal_stores_nothing_and_says_what_to_check(
     identity.write_text("not-a-jwt")
     outcome = add()
     assert outcome.code == 1
-    assert "HTTP 400 (invalid_grant: The assertion is no JWT.); check the federation's parameters" in outcome.err
+    assert "HTTP 400 (invalid_grant: The assertion is not a JWT.); check the federation's parameters" in outcome.err
     assert outcome.hides("not-a-jwt-but-long-enough-to-tell")
     assert not list(home.accounts.glob("*.json"))
 
@@ -208,7 +208,7 @@ def test_it_is_removed_without_a_revocation_and_there_is_no_logging_out_of_it(
     home: Home, sandbox: Sandbox, add: Add, inside: Inside
 ) -> None:
     add()
-    assert "is a workload's, which there is no logging out of" in tokenferry("logout", "ci").err
+    assert "is a workload's, which has no logout" in tokenferry("logout", "ci").err
     assert "has a workload's identity and no login" in tokenferry("login", "ci").err
     assert inside("account", "remove", "ci", "--yes").code == 0
     assert sandbox.counters()["accounts"]["carol"]["revocations"] == 0

@@ -27,7 +27,7 @@ def test_https_and_this_machine_may_be_posted_to(write: Write, url: str) -> None
         ('webhook = "https://hooks.example.com/a b"', "alerts.webhook must be a URL in ASCII without blanks"),
         ('webhook = "https://[::1/"', "alerts.webhook must be a URL in ASCII"),
         ('on = ["login"]', "alerts.on names 'login'; it may name needs-login, exhausted, budget"),
-        ('url = "https://hooks.example.com"', "alerts.url is no key that tokenferry knows"),
+        ('url = "https://hooks.example.com"', "alerts.url is not a known key"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str) -> None:
@@ -49,4 +49,4 @@ def test_a_webhook_may_be_in_a_variable(write: Write) -> None:
 def test_a_secret_that_cannot_sign_is_a_warning(write: Write) -> None:
     assert "alerts.secret_file signs nothing, for there is no webhook" in notes(write('[alerts]\nsecret_file = "key"'))
     (note,) = notes(write('[alerts]\nwebhook = "https://hooks.example.com"\nsecret_file = "key"'))
-    assert note.endswith("which is not there, so no alert is delivered")
+    assert note.endswith("which does not exist, so no alert is delivered")

@@ -164,17 +164,17 @@ def test_every_fault_is_reported_at_once_with_its_place(write: Write) -> None:
         token_enpoint = "https://llm.example/token"
         """,
     ) == (
-        "serve is no key that tokenferry knows; did you mean server?",
-        "server.prot is no key that tokenferry knows; did you mean port?",
+        "serve is not a known key; did you mean server?",
+        "server.prot is not a known key; did you mean port?",
         "server.port must be a whole number from 0 to 65535",
         "server.host must be a string that is not empty",
         "server.log_level must be one of debug, info, warning, error",
         "server.allowed_hosts must be a list of strings",
         "router.account must be a string",
-        f"router.providers names 'nobody', which is no provider; known: mine, {', '.join(builtin_providers())}",
+        f"router.providers names 'nobody', which is not a provider; known: mine, {', '.join(builtin_providers())}",
         "policy.subscription must be one of claude-code-only, own-use",
         "providers[1].name is missing",
-        "providers.mine.oauth.token_enpoint is no key that tokenferry knows; did you mean token_endpoint?",
+        "providers.mine.oauth.token_enpoint is not a known key; did you mean token_endpoint?",
     )
 
 
@@ -196,9 +196,7 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         token_endpoint = "{{base_url}}/token"
         """,
     )
-    assert not [
-        problem for problem in reported if "no key that tokenferry knows" in problem or "token_endpoint" in problem
-    ]
+    assert not [problem for problem in reported if "not a known key" in problem or "token_endpoint" in problem]
     assert len({problem.split()[0] for problem in reported}) == len(reported)
 
 
@@ -223,7 +221,7 @@ def test_a_provider_without_a_name_or_url_has_no_further_faults_made_up_for_it(w
         ("upstream.max_connections = 1.5", "upstream.max_connections must be a whole number"),
         (
             "nonsense = 1",
-            "nonsense is no key that tokenferry knows; known here: accounts, alerts, budgets, dashboard, ledger, log,",
+            "nonsense is not a known key; known here: accounts, alerts, budgets, dashboard, ledger, log,",
         ),
     ],
 )
@@ -362,7 +360,7 @@ def test_how_the_gateway_listens_is_read(write: Write, tmp_path: Path) -> None:
 def test_a_certificate_that_is_not_there_is_warned_of(write: Write, tmp_path: Path) -> None:
     (tmp_path / "k.pem").touch()
     (warning,) = write('server.tls_cert = "c.pem"\nserver.tls_key = "k.pem"').warnings
-    assert f"server.tls_cert is {tmp_path / 'c.pem'}, which is not there" in warning
+    assert f"server.tls_cert is {tmp_path / 'c.pem'}, which does not exist" in warning
 
 
 @pytest.mark.parametrize(
@@ -394,7 +392,7 @@ def test_a_provider_has_a_name_that_can_be_shown(write: Write, name: str) -> Non
         ("server.workers = 0", "server.workers must be a whole number from 1 to 64"),
         ("server.workers = 1.5", "server.workers must be a whole number from 1 to 64"),
         ("server.drain_timeout = -1", 'server.drain_timeout must be a duration from 0s to 1h, as in "30s" or "5m"'),
-        ('server.uds = "a\\u0000b"', "server.uds is no file's path"),
+        ('server.uds = "a\\u0000b"', "server.uds is not a file's path"),
         ('server.uds = "~nobody-of-that-name/a"', "server.uds names a home directory that is not known here"),
     ],
 )

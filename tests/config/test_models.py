@@ -61,7 +61,7 @@ def test_a_mapping_says_how_requests_of_other_formats_are_translated(write: Writ
         ('[[models]]\nname = "x"\n[[models.mappings]]', "models.x.mappings[1].provider is missing"),
         (
             '[[models]]\nname = "x"\n[[models.mappings]]\nprovider = "on"',
-            "models.x.mappings[1].provider names 'on', which is no provider; known: one, two, anthropic",
+            "models.x.mappings[1].provider names 'on', which is not a provider; known: one, two, anthropic",
         ),
         (
             '[[models]]\nname = "x"\n[[models.mappings]]\nprovider = "one"\npriority = 1.5',
@@ -69,14 +69,17 @@ def test_a_mapping_says_how_requests_of_other_formats_are_translated(write: Writ
         ),
         (
             '[[models]]\nname = "x"\n[[models.mappings]]\nprovider = "one"\nactual = "y"',
-            "models.x.mappings[1].actual is no key that tokenferry knows; did you mean actual_model?",
+            "models.x.mappings[1].actual is not a known key; did you mean actual_model?",
         ),
         (
             '[[models]]\nname = "x"\n[[models.mappings]]\nprovider = "one"\n'
             '[[models]]\nname = "X"\n[[models.mappings]]\nprovider = "one"',
             "models.X.name is taken by another of [[models]]; case doesn't count",
         ),
-        ('[[models]]\nname = "x"\nmapping = []', "models.x.mapping is no key that tokenferry knows; did you mean mapp"),
+        (
+            '[[models]]\nname = "x"\nmapping = []',
+            "models.x.mapping is not a known key; did you mean mapp",
+        ),
     ],
 )
 def test_a_fault_is_reported_with_its_place(write: Write, text: str, problem: str) -> None:

@@ -112,7 +112,7 @@ def test_the_package_of_the_example_is_built_installed_and_used(
         (DECLARED + "passthrough = true\n", "declares passthrough"),
         (DECLARED + "[providers.oauth]\n", "declares oauth"),
         (DECLARED + '[providers.headers]\nauthorization = "x"\n', "begins with x-"),
-        (DECLARED + '[providers.headers]\nx-api-key = "x"\n', "is no credential"),
+        (DECLARED + '[providers.headers]\nx-api-key = "x"\n', "is not a credential"),
         (DECLARED + '[providers.headers]\nuser-agent = "claude-cli"\n', "begins with x-"),
         (DECLARED + '[providers.headers]\nx-a = "b\\r\\nc: d"\n', "begins with x-"),
         (

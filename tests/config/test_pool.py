@@ -92,10 +92,10 @@ def test_everything_can_be_said_and_an_account_keeps_what_it_does_not_say(write:
         ("[accounts]\nwork = 3", "accounts.work must be a table"),
         (
             "[accounts.work]\nmax_concurency = 3",
-            "accounts.work.max_concurency is no key that tokenferry knows; did you",
+            "accounts.work.max_concurency is not a known key; did you",
         ),
         ('[accounts."a b"]\nmax_concurrency = 3', "accounts.a b can't be an account's name"),
-        ("stategy = 1", "pool.stategy is no key that tokenferry knows; did you mean strategy?"),
+        ("stategy = 1", "pool.stategy is not a known key; did you mean strategy?"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_key(write: Write, text: str, problem: str) -> None:

@@ -53,7 +53,7 @@ def test_prices_are_read_in_their_order(write: Callable[[str], Config]) -> None:
         ('model = "x"\ninput = 1', "output is missing beside input"),
         ('model = "x"\ncache_read = 1', "input is missing beside cache_read"),
         ('model = "x"\ninput = -1\noutput = 1', "input must be a number"),
-        ('model = "x"\nprovider = "nobody"', "names 'nobody', which is no provider"),
+        ('model = "x"\nprovider = "nobody"', "names 'nobody', which is not a provider"),
         ('model = "x"\nfrom = "yesterday"', "from must be a date"),
         ('model = "x"\ninputs = 1', "did you mean input?"),
     ],

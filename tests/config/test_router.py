@@ -74,7 +74,7 @@ def test_what_is_empty_counts_as_left_out(write: Write) -> None:
         ),
         ("default = 1", "router.default must be a string"),
         ('unmapped = "drop"', "router.unmapped must be one of default, reject"),
-        ('defualt = "x"', "router.defualt is no key that tokenferry knows; did you mean default?"),
+        ('defualt = "x"', "router.defualt is not a known key; did you mean default?"),
         ('think = "glmm"\nunmapped = "reject"', "router.think names 'glmm', which no [[models]] names, and unmapped"),
         ("[[router.rules]]", "router.rules[1].model is missing"),
         ('[[router.rules]]\nmodel = "glm"', "router.rules[1].model needs a condition beside it: headers, keys"),
@@ -85,7 +85,10 @@ def test_what_is_empty_counts_as_left_out(write: Write) -> None:
         ),
         ('[[router.rules]]\nmodel = "glm"\nheaders = { a = "(" }', "router.rules[1].headers for a isn't a regular"),
         ('[[router.rules]]\nmodel = "glm"\nmin_bytes = -1', "router.rules[1].min_bytes must be a whole number from 0"),
-        ('[[router.rules]]\nmodel = "glm"\nkey = "a"', "router.rules[1].key is no key that tokenferry knows; did you"),
+        (
+            '[[router.rules]]\nmodel = "glm"\nkey = "a"',
+            "router.rules[1].key is not a known key; did you",
+        ),
         (
             '[[router.rules]]\nname = "a"\nmodel = "glm"\nkeys = ["b"]\n[[router.rules]]\nname = "a"\nmodel = "glm"\n'
             'keys = ["c"]',

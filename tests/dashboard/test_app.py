@@ -125,7 +125,7 @@ def test_the_dashboards_name_opens_neither_the_api_nor_inference(api: Api, boss:
     for path in ("/api/status", "/v1/models", "/metrics", "/openapi.json", "/healthz"):
         assert boss.open(path).status_code == 421
     boss.host = api.url.partition("//")[2]
-    assert boss.open("/api/status").status_code == 401, "the cookie is no key"
+    assert boss.open("/api/status").status_code == 401, "the cookie is not a key"
 
 
 def test_people_are_led_to_the_dashboard_at_its_name(boss: Person) -> None:

@@ -32,7 +32,7 @@ def test_a_key_that_may_not_ask_for_the_model_is_refused(api: Api, boss: Person)
 def test_what_is_no_header_or_body_is_a_sentence_and_keeps_what_was_typed(api: Api, boss: Person) -> None:
     add(api, "first")
     page = boss.open("/dashboard/routing?try=1&headers=nonsense").text
-    assert "&#39;nonsense&#39; is no header" in page
+    assert "&#39;nonsense&#39; is not a header" in page
     assert ">nonsense</textarea>" in page
     assert "leave one of them out" in boss.open("/dashboard/routing?try=1&model=a&body=%7B%7D").text
     assert boss.open("/dashboard/routing?try=1&body=%7B").status_code == 200

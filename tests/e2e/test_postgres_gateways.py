@@ -168,7 +168,7 @@ def test_a_gateway_that_starts_while_the_database_is_away_becomes_ready_by_itsel
     port = str(urlsplit(server.url).port)
     with gone(postgres):
         detached = tokenferry("serve", "--detach", "--port", port, "--workers", str(workers))
-        assert (detached.code, "answers 503 until its database is there" in detached.err) == (0, True)
+        assert (detached.code, "answers 503 until its database is available" in detached.err) == (0, True)
         within(20, partial(is_reached, server))
         status, said = ask(server, "/readyz")
         assert (status, json.loads(said)["reason"]) == (503, "the database is away")

@@ -89,7 +89,7 @@ FAULTS: dict[str, Callable[[Program], object]] = {
     "limits of all": lambda program: program.sandbox.settings(limits=LIMITED),
     "a bad key": lambda program: program.sandbox.revoke("dave", "api-key"),
     "a bad request": lambda program: program.sandbox.fault("status", status=400, path="/v1/messages", times=0),
-    "an answer that is no JSON": lambda program: program.sandbox.fault("unreadable", body="<p>", path="/v1/messages"),
+    "an answer that is not JSON": lambda program: program.sandbox.fault("unreadable", body="<p>", path="/v1/messages"),
     "a redirect": lambda program: program.sandbox.fault(
         "redirect", location="http://127.0.0.1:1/", path="/v1/messages"
     ),

@@ -71,7 +71,7 @@ def test_a_logged_out_login_is_reported_as_one() -> None:
 
 
 def test_a_broken_document_of_claude_code_is_refused() -> None:
-    with pytest.raises(UsageError, match='"accessToken" is no string'):
+    with pytest.raises(UsageError, match='"accessToken" is not a string'):
         parse(dump({"claudeAiOauth": {"accessToken": 5}}), "claude-code")
 
 

@@ -96,7 +96,7 @@ def test_the_key_stands_in_for_a_missing_e_mail_and_blank_is_none() -> None:
         ({"accessToken": ACCESS, "expiresAt": 4_102_444_801_000}, '"expiresAt": a time must lie'),
         ({"accessToken": ACCESS, "expiresAt": ACCESS}, '"expiresAt": a time in words must be RFC 3339'),
         ({"accessToken": "two words"}, '"accessToken": a secret must be printable'),
-        ({"accessToken": 5}, '"accessToken" is no string'),
+        ({"accessToken": 5}, '"accessToken" is not a string'),
     ],
 )
 def test_a_fault_of_one_account_is_that_account_s(section: dict[str, Any], fault: str) -> None:

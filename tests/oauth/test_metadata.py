@@ -68,7 +68,7 @@ def test_metadata_of_another_issuer_counts_for_nothing(issuer: Any) -> None:
     "url", ["http://idp.example/token", "https://user@idp.example/", "file:///x", "https://169.254.169.254/"]
 )
 def test_an_endpoint_must_be_one_that_could_be_declared(url: str) -> None:
-    assert read(token_endpoint=url) == "its token_endpoint is no URL that can be used"
+    assert read(token_endpoint=url) == "its token_endpoint is not a URL that can be used"
 
 
 def test_anything_else_is_reported() -> None:

@@ -169,7 +169,7 @@ def test_every_endpoint_is_https_or_this_machine(key: str, url: str) -> None:
 
 def test_an_endpoint_that_is_no_url_at_all_is_a_problem_too() -> None:
     assert faults(name="mine", base_url=URL, oauth={"authorization_endpoint": "https://["}) == [
-        "providers.mine.oauth.authorization_endpoint is no URL"
+        "providers.mine.oauth.authorization_endpoint is not a URL"
     ]
 
 
@@ -186,12 +186,12 @@ def test_every_fault_of_a_declaration_is_told() -> None:
     ) == [
         "providers.mine.oauth.token_body must be one of json, form",
         'providers.mine.oauth.reuse_grace must be a duration from 0s to 1d, as in "30s" or "5m"',
-        "providers.mine.oauth.scope is no key that tokenferry knows; did you mean scopes?",
+        "providers.mine.oauth.scope is not a known key; did you mean scopes?",
         "providers.mine.auth_type must be one of api_key, setup_token, oauth",
         "providers.mine.accounts must be a list of strings",
         "providers.mine.enabled must be true or false",
         "providers.mine.strategy must be one of priority, round-robin, least-utilised, drain-soonest-reset",
-        "providers.mine.typ is no key that tokenferry knows; known here: accounts, api_version, auth_type, base_url, "
+        "providers.mine.typ is not a known key; known here: accounts, api_version, auth_type, base_url, "
         "burst, check_url, command, command_ttl, enabled, env_var, google_credentials, headers, key_header, location, "
         "max_concurrency, max_output_tokens, models, name, oauth, passthrough, project_id, provider_type, region, "
         "requests_per_minute, resource, slash_names, strategy, subscription, token_exchange, tokens_per_minute, "
@@ -390,7 +390,7 @@ def test_an_exchange_is_declared_by_its_request_and_the_places_of_its_answer() -
         ({"method": "GET", "parameters": {"a": "b"}}, "parameters are of a POST"),
         ({"endpoint_field": "api"}, "endpoint_hosts and endpoint_field go together"),
         ({"endpoint_hosts": ["example.com"]}, "endpoint_hosts and endpoint_field go together"),
-        ({"tokenfield": "t"}, "tokenfield is no key that tokenferry knows; did you mean token_field?"),
+        ({"tokenfield": "t"}, "tokenfield is not a known key; did you mean token_field?"),
     ],
 )
 def test_an_exchange_that_can_not_work_is_refused(change: dict[str, Any], fault: str) -> None:

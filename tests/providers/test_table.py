@@ -64,10 +64,10 @@ def test_an_https_or_loopback_url_will_do(url: str) -> None:
         ("https://llm.example/?", "must not hold a query"),
         ("https://llm.example/#top", "must not hold a query"),
         ("https://llm.example#", "must not hold a query"),
-        ("https://llm.example:99999", "is no URL"),
-        ("https://llm.example:port", "is no URL"),
-        ("https://[::1", "is no URL"),
-        ("https://[nonsense]", "is no URL"),
+        ("https://llm.example:99999", "is not a URL"),
+        ("https://llm.example:port", "is not a URL"),
+        ("https://[::1", "is not a URL"),
+        ("https://[nonsense]", "is not a URL"),
         ("https://llm.example/a b", ASCII),
         (" https://llm.example", ASCII),
         ("https://llm.example\n", ASCII),
@@ -224,8 +224,8 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one_or_with_all() -> None
     table.ignore("zz")
     table.done()
     assert [fault.text for fault in reading.faults] == [
-        "providers.a.base_ulr is no key that tokenferry knows; did you mean base_url?",
-        "providers.a.zzz is no key that tokenferry knows; known here: base_url",
+        "providers.a.base_ulr is not a known key; did you mean base_url?",
+        "providers.a.zzz is not a known key; known here: base_url",
         "providers.a.wire is now providers.shape",
     ]
 

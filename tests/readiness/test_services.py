@@ -171,7 +171,7 @@ def test_names_that_nothing_here_has_are_found(home: Home) -> None:
         "client key guest",
     ]
     assert [one.is_configured for one in found] == [True, True, True, True, False]
-    assert found[-1].what == "is pinned to account 'removed', which is not there"
+    assert found[-1].what == "is pinned to account 'removed', which does not exist"
     assert [one.where for one in misnamed(config, Broker.from_home(Home(home.path / "new"), config), None)] == []
 
 

@@ -18,7 +18,7 @@ from tokenferry.settings import Home
 from tokenferry.state import Rights, State, local_key
 
 NO_TEXT = b"\xff{}"
-"""What is written as a text, and is no UTF-8."""
+"""What is written as a text, and is not UTF-8."""
 
 DAMAGE = [
     ("rights", "{bad"),

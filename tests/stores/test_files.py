@@ -90,7 +90,7 @@ def test_a_symlink_is_refused(file: Path) -> None:
 def test_a_fifo_is_refused_and_not_waited_for(folder: Path) -> None:
     fifo = folder / "fifo"
     os.mkfifo(fifo, 0o600)
-    assert "no regular file" in refused(fifo)
+    assert "not a regular file" in refused(fifo)
 
 
 def test_a_folder_in_its_place_is_refused_and_leaves_no_descriptor_open(folder: Path) -> None:
@@ -98,12 +98,12 @@ def test_a_folder_in_its_place_is_refused_and_leaves_no_descriptor_open(folder: 
     place.mkdir(mode=0o700)
     before = len(names(Path("/proc/self/fd")))
     for _ in range(5):
-        assert "no regular file" in refused(place)
+        assert "not a regular file" in refused(place)
     assert len(names(Path("/proc/self/fd"))) == before
 
 
 def test_a_device_is_refused() -> None:
-    with pytest.raises(UnsafeFile, match="no regular file"):
+    with pytest.raises(UnsafeFile, match="not a regular file"):
         read_private_file(Path("/dev/null"))
 
 
@@ -183,7 +183,7 @@ def test_a_folder_that_is_not_there_yet_is_no_danger(folder: Path) -> None:
 
 
 def test_a_folder_below_a_file_is_reported(file: Path) -> None:
-    with pytest.raises(UnsafeFile, match="can't be looked at: Not a directory"):
+    with pytest.raises(UnsafeFile, match="can't be examined: Not a directory"):
         check_folder(file / "x")
     with pytest.raises(UnsafeFile, match="can't be opened: Not a directory"):
         read_private_file(file / "x")

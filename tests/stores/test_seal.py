@@ -139,7 +139,7 @@ def test_a_key_file_is_checked_like_any_other_secret_file(home: Home, path: Path
         marked(home, KeyPlace(path)).key(KEY.id)
     path.unlink()
     os.mkfifo(path, 0o600)
-    with pytest.raises(UnsafeFile, match="no regular file"):
+    with pytest.raises(UnsafeFile, match="not a regular file"):
         marked(home, KeyPlace(path)).key(KEY.id)
     path.unlink()
     write(path, KEY)

@@ -137,7 +137,7 @@ class Accounts:
         return source.document()
 
     def pending(self, name: str, refused: Secret | None = None) -> Pending[ApiKey] | None:
-        """Return the run that fetches the account's key and that `read` would wait for; None if there is none.
+        """Return the run that fetches the account's key and that `read` would wait for, or None.
 
         A key that the provider `refused` is fetched again.
         """

@@ -47,7 +47,7 @@ class HandOver(Struct, frozen=True):
 
 
 def pending_hand_over(document: Document) -> HandOver | None:
-    """Return the hand-over in progress of the account's present login; None if there is none."""
+    """Return the hand-over in progress of the account's present login, or None."""
     fields, present = document.unknown.get(_RECORD), getattr(document.credential, "refresh", None)
     if not isinstance(fields, Fields) or fields.get("target") not in get_args(Target):
         return None
@@ -114,10 +114,7 @@ def hand_over(
 
 
 def take_back(accounts: Accounts, name: str) -> None:
-    """Undo an interrupted hand-over.
-
-    Raises `UsageError` if there is none, or the file holds the login.
-    """
+    """Undo an interrupted hand-over. Raises `UsageError` without one, or if the file already holds the login."""
     with accounts.store.exclusive(name, _LOCK_WAIT):
         document = accounts.store.read(name)
         begun = pending_hand_over(document)

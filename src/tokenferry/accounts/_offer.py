@@ -25,9 +25,10 @@ _OTHERS: Final = {
 
 
 class Found(Struct, frozen=True):
-    """A credential found, or why there is none; `source` is a format, or the store or program that has it.
+    """A credential found, or why none was.
 
-    `account` is set if it can be attached in place; `hint` is a name for another account.
+    `source` is a format, or the store or program that has it. `account` is set if it can be attached in place; `hint`
+    is a name for another account.
     """
 
     source: str

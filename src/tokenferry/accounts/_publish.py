@@ -84,7 +84,7 @@ class Publications:
         *,
         activate: bool = False,
     ) -> Publication:
-        """Write the profile, and make it the active one if `activate` is set or there is none.
+        """Write the profile, and make it the active one if `activate` is set or no profile is active.
 
         Raises `Conflict` for a profile that isn't ours, or was changed since; `UsageError` for one of another account;
         `UnsafeFile`, `StorageFailed`, `LockTimeout`, and what `render` raises.
@@ -253,7 +253,7 @@ def _standing(publication: Publication, content: Content | None = None) -> Publi
 
 
 def _found(path: Path) -> str | None:
-    """Return the digest of the file; None if there is none. Raises `UnsafeFile` for one that programs would refuse."""
+    """Return the digest of the file, or None. Raises `UnsafeFile` for one that programs would refuse."""
     try:
         return digest(read_private_file(path, readable_by_others=path.parent.name == "configs"))
     except FileNotFoundError:

@@ -125,7 +125,7 @@ def look_into_own(path: Path, form: Format, around: Surroundings) -> Iterator[Fo
 
 
 def _read_beside(path: Path) -> bytes:
-    """Read the configuration beside a file of logins; empty if there is none or it can't be read."""
+    """Read the configuration beside a file of logins; empty if it doesn't exist or can't be read."""
     try:
         return read_private_file(path.with_name("config.toml"), readable_by_others=True)
     except (TokenferryError, OSError):

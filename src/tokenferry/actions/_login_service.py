@@ -201,7 +201,7 @@ class LoginService:
         return authorization.url(login.redirect_uri)
 
     def redirect_of(self, state: Secret) -> str | None:
-        """Return this gateway's address that the login of this state returns to; None if there is none."""
+        """Return this gateway's address that the login of this state returns to, or None."""
         login = self._logins.find(state)
         if login is None or not self._comes_back(login.provider, login.redirect_uri):
             return None

@@ -44,7 +44,7 @@ def authorize(service: LoginService, by: Actor, asked: AuthorizeRequest) -> Auth
 def exchange(service: LoginService, by: Actor, asked: ExchangeRequest) -> TokenDone:
     """Finish a login with the code that its last page shows, and store it as an account."""
     stored = service.exchange(asked.code, check_account_name(asked.provider_id), by)
-    known = f" It is account {stored.name} already, which was updated." if stored.name != asked.provider_id else ""
+    known = f" It is already account {stored.name}, which was updated." if stored.name != asked.provider_id else ""
     return TokenDone(message=_SUCCESS + known, provider_id=stored.name, expires_at=moment(stored.token.expires_at))
 
 

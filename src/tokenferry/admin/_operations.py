@@ -53,7 +53,7 @@ class Operation(Struct, frozen=True, dict=True):
 
     @cached_property
     def takes(self) -> Any:
-        """The type of the body; None if there is none."""
+        """The type of the body, or None."""
         return get_type_hints(self.action).get("asked")
 
     @cached_property

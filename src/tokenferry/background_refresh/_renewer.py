@@ -214,7 +214,7 @@ class Renewer:
                 ("move", home.move_to_claude_code.exists()),
             )
         except (TokenferryError, OSError) as fault:
-            logger.debug("the home can't be looked at: %s", type(fault).__name__)
+            logger.debug("the home can't be examined: %s", type(fault).__name__)
             return self._stamps
         return frozenset(stamps)
 

@@ -412,8 +412,8 @@ class Broker:
     def attach(self, account: Account) -> Credential:
         """Attach an account whose login is in another program's store, and return that login.
 
-        Raises `UsageError` when the name is taken, the login is attached already or isn't one of that provider,
-        `NeedsLogin` when there is none, and what reading it raises.
+        Raises `UsageError` if the name is taken, or the login is already attached or of another provider, `NeedsLogin`
+        if the login doesn't exist, and what reading it raises.
         """
         provider = self.provider_of(account)
         self.record_default_provider()

@@ -54,7 +54,7 @@ class FleetBackend:
         return ProcessIdentity(own.pid, own.start, own.boot, self._host)
 
     def is_gone(self, process: ProcessIdentity) -> bool:
-        """True of a process of this host that runs no more, and of a host that an operator has had forgotten."""
+        """True for a process of this host that no longer runs, and for a host that an operator has forgotten."""
         return process.instance in {"", self._host} and process.is_gone()
 
     @contextmanager

@@ -120,7 +120,7 @@ class Publisher:
             logger.warning("account %s is removed, but its profiles could not be: %s", name, fault)
 
     def find(self, name: str | None, profile: str | None, *, gateway: bool = False) -> list[Publication]:
-        """Find the publications of an account, the gateway or a profile. Raises `UnknownName` if there are none."""
+        """Find the publications of an account, the gateway or a profile. Raises `UnknownName` if nothing is found."""
         found = [
             one
             for one in (self._publications.all() if self._publications is not None else ())

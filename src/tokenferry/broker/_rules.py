@@ -38,7 +38,7 @@ class Rules(Struct, frozen=True):
     def default_provider(
         self, accounts: Iterable[Account], *, for_good: bool = False, environment: bool = True
     ) -> str | None:
-        """Return the provider of the oldest account that may serve; None if there is none.
+        """Return the provider of the oldest account that may serve, or None.
 
         If policy refuses all accounts, it is the first one's, so that requests get that reason, but never `for_good`,
         to

@@ -22,7 +22,7 @@ _TOO_MANY: Final = 429
 
 
 class Verification(Struct, frozen=True):
-    """A provider's verdict on a credential; `reason` is for people and doesn't show the secret."""
+    """A provider's answer about a credential; `reason` is for people and doesn't show the secret."""
 
     result: Result
     reason: str

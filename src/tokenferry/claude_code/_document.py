@@ -80,7 +80,7 @@ def digest(token: OAuthToken) -> str:
 
 
 def parse(raw: bytes | None) -> ClaudeCodeLogin:
-    """Read the document; None stands for a missing one. Raises nothing: every fault is a state."""
+    """Read the document; None means a missing one. Raises nothing: every fault is a state."""
     if raw is None:
         return ClaudeCodeLogin("absent")
     fields = parse_object(raw)
@@ -205,7 +205,7 @@ def _secret(section: Fields, key: str) -> Secret | None:
     if section.get(key) is None:
         return None
     if not isinstance(section[key], str):
-        raise UsageError(f'"{key}" is no string')
+        raise UsageError(f'"{key}" is not a string')
     try:
         return Secret(section[key].strip()) if section[key].strip() else None
     except ValueError as fault:

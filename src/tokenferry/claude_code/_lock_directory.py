@@ -42,7 +42,7 @@ class LockDirectory:
                 raise StorageFailed(f"the lock {self.path} can't be made: {fault.strerror}") from None
             if not stat.S_ISDIR(status.st_mode):
                 raise UnsafeFile(
-                    f"{self.path} is no directory, though Claude Code's locks are, so no program can renew its login; "
+                    f"{self.path} is not a directory, as Claude Code's locks are, so no program can refresh its login; "
                     f"end its sessions, then remove it with: rm '{self.path}'"
                 )
             return status
@@ -72,7 +72,7 @@ class LockDirectory:
         return not self._is_lost
 
     def remove(self) -> None:
-        """Release the lock; one that isn't ours any more stays."""
+        """Release the lock. It stays if another process has taken it over."""
         if self._descriptor is None:
             return
         if self.is_ours():

@@ -32,8 +32,8 @@ class _Sighting(Struct, frozen=True):
 class Sightings:
     """When a lock directory was first seen in its present state, stored on disk.
 
-    Several short commands can thus notice together that a lock isn't kept fresh any more. The clock is monotonic: it
-    stops while the machine sleeps, as the lock's holder does, and can't be set.
+    So several short commands can notice together that a lock is no longer refreshed. The clock is monotonic: it stops
+    while the machine sleeps, as the lock's holder does, and can't be set.
     """
 
     def __init__(

@@ -116,7 +116,7 @@ class ClaudeCodeStore:
         return LoginStatus(login.state, place.where, str(login.error(place.where) or ""))
 
     def swap(self, name: str, expected: int | None, new: Document | None) -> None:
-        """Write renewed tokens if the present ones are the expected ones; None stands for "no login".
+        """Write renewed tokens if the present ones are the expected ones; None means "no login".
 
         Raises `Conflict`; `StorageFailed` when the present document can't be replaced, or another program holds the
         write lock; `UsageError` for a removal, a credential of another kind, or fewer tokens than the document has.
@@ -152,7 +152,7 @@ class ClaudeCodeStore:
         return place.where, replace(login, token=login.token and self._last_grant.complete(login.token))
 
     def hand_over(self, expected: str | None, token: OAuthToken, announce: Callable[[], None]) -> None:
-        """Replace the login that has this `digest` with another account's; None stands for "no login".
+        """Replace the login that has this `digest` with another account's; None means "no login".
 
         Hold `lock`. `announce` is called when only the last step is left; an exception of it ends the attempt.
         Raises `Conflict`, `CorruptFile`, `UnsafeFile`, `StorageFailed`, `LockTimeout`.
@@ -241,7 +241,7 @@ class ClaudeCodeStore:
             place.check_writable(len(merge(login, login.token)) + _ROOM)
         if self.home.write_lock.exists() and not self.home.write_lock.is_dir():
             raise UnsafeFile(
-                f"{self.home.write_lock} is no directory, though Claude Code's locks are, so no program can write its "
+                f"{self.home.write_lock} is not a directory, as Claude Code's locks are, so no program can write its "
                 f"login; end its sessions, then remove it with: rm '{self.home.write_lock}'"
             )
 

@@ -22,7 +22,7 @@ PANELS: Final = {
         "run": "Run a program through a private gateway: run -- claude",
         "serve": "Run the gateway (--detach)",
         "stop": "Stop the gateway after its requests have finished",
-        "status": "Show what serves now and what needs you",
+        "status": "Show accounts, gateway and what needs your attention",
         "dashboard": "Open the dashboard in your browser",
     },
     "Accounts": {
@@ -31,7 +31,7 @@ PANELS: Final = {
         "account": "add, list, show, check, set, pause, resume, remove",
         "use": "Prefer an account, here and in running gateways",
         "token": "Print a working token or key, and nothing else",
-        "refresh": "Refresh now; what is due (--due); or keep doing it (--watch)",
+        "refresh": "Refresh a token now, or those that are due (--due, --watch)",
         "import": "Import keys and logins of other tools",
         "export": "Write an account's credential for another tool",
         "profile": "publish, list, unpublish: SDK profiles that stay fresh",
@@ -56,7 +56,7 @@ PANELS: Final = {
         "encryption": "status, enable, disable, rotate-key",
         "service": "install, status, uninstall",
         "store": "init, upgrade, status, migrate, forget-host: PostgreSQL",
-        "sandbox": "Run a fake provider to test against",
+        "sandbox": "Run a fake provider for tests",
     },
 }
 """The help of `tokenferry`, kept here so that it needs no import of the commands."""
@@ -141,15 +141,15 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001  # the signature is the
     invoke_without_command=True,
     options_metavar="[OPTIONS]",
     subcommand_metavar="COMMAND",
-    epilog="\b\nStart with: tokenferry setup\n"
-    "Read on: tokenferry help TOPIC (exit codes, variables, files: help reference)",
+    epilog="\b\nGet started: tokenferry setup\n"
+    "More: tokenferry help TOPIC (exit codes, variables, files: help reference)",
 )
 def begin(
     context: typer.Context,
     *,
     _config: ConfigFile = None,
     _home: HomeFolder = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Write a detailed log to stderr.")] = False,
     _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,

@@ -38,7 +38,7 @@ def say_blocks(report: UsageReport | None, since: int, until: int, zone: tzinfo,
         if _is_active(row.period, now * 1000):
             left = span(row.period.end / 1000 - now)
             rate = short(round(_rate(row, now * 1000)))
-            note(f"{row.period.account}: this block ends in {left}; {rate} tokens a minute until now")
+            note(f"{row.period.account}: this block ends in {left}; {rate} tokens a minute so far")
     remark(total(rows))
 
 

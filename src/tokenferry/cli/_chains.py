@@ -53,8 +53,8 @@ def known_accounts(broker: Broker, home: Home) -> KnownSources:
 def with_clones(chain: Chain, known: KnownSources) -> Chain:
     """Add a warning to every login that shares its refresh token with an account that tokenferry refreshes."""
     clones = tuple(
-        f"{source.name} ({source.where}) has the refresh token of account {known.chains[source.refresh]}: whoever "
-        "refreshes it first logs the other out; log in again with one of the two"
+        f"{source.name} ({source.where}) has the refresh token of account {known.chains[source.refresh]}: the first "
+        "to refresh it logs the other out; log in again with one of them"
         for source in chain.sources
         if source.refresh is not None and source.refresh in known.chains
     )

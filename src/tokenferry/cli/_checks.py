@@ -103,9 +103,7 @@ def _examined(home: Home, check: Callable[[], Iterable[Finding]]) -> Iterator[Fi
         yield _of(fault, str(home.path))
     except OSError as fault:
         where = str(fault.filename or home.path)
-        yield Finding(
-            f"can't be looked at: {fault.strerror}", where, f"see who owns it, and its mode: ls -ld '{where}'"
-        )
+        yield Finding(f"can't be examined: {fault.strerror}", where, f"check its owner and mode: ls -ld '{where}'")
     except Exception as fault:  # noqa: BLE001  # a diagnosis must survive the fault that it looks for
         what = f"could not be examined ({type(fault).__name__}), which is a defect"
         yield Finding(what, str(home.path), "report it with: TOKENFERRY_DEBUG=1 tokenferry -v doctor")
@@ -138,7 +136,7 @@ def check_files(home: Home, now: float) -> Iterator[Finding]:
         return
     if not os.access(home.path, os.W_OK):
         what = "can't be written to: tokens are not refreshed, and no gateway starts"
-        yield Finding(what, str(home.path), "make it writable, or set TOKENFERRY_HOME to a folder that is")
+        yield Finding(what, str(home.path), "make it writable, or set TOKENFERRY_HOME to a writable folder")
     for folder in (home.journal, home.locks):
         if folder.is_dir() and not os.access(folder, os.W_OK):
             yield Finding("can't be written to: tokens are not refreshed", str(folder), "make it writable")
@@ -158,7 +156,7 @@ def _check_folder(home: Home, folder: Path, now: float) -> Iterator[Finding]:
         can = "replace the files in it" if mode & 0o022 else "see which accounts there are"
         yield Finding(f"has mode {mode:04o}, so others could {can}", str(folder), f"chmod 0700 '{folder}'")
     elif mode & stat.S_IRWXU != stat.S_IRWXU:
-        yield Finding(f"has mode {mode:04o}, so what is in it can't be used", str(folder), f"chmod 0700 '{folder}'")
+        yield Finding(f"has mode {mode:04o}, so its files can't be used", str(folder), f"chmod 0700 '{folder}'")
     try:
         entries = sorted(folder.iterdir())
     except OSError as fault:
@@ -189,9 +187,9 @@ def _check_file(home: Home, path: Path, status: os.stat_result, now: float) -> I
     except TokenferryError as fault:
         yield _of(fault, str(path))
     if ".tmp." in path.name and path.name.startswith(".") and now - status.st_mtime > _LEFT_BEHIND:
-        yield Finding("was left behind by a writer that was killed, and may hold a secret", str(path), f"rm '{path}'")
+        yield Finding("is left over from a killed writer, and may hold a secret", str(path), f"rm '{path}'")
     if status.st_mtime > now + _CLOCK_SLACK:
-        yield Finding("was changed in the future by this machine's clock", str(path), "set the clock: timedatectl")
+        yield Finding("has a modification time in the future", str(path), "set the clock: timedatectl")
 
 
 def check_clock(now: float) -> Iterator[Finding]:
@@ -221,7 +219,7 @@ def check_store(home: Home, settings: StoreSettings) -> Iterator[Finding]:
             yield Finding(line, _STORE, "copy the key's file there, and run there: tokenferry encryption enable")
     if not facts.standbys:
         yield Finding(
-            "no standby has what was committed, so a failover may lose the last moments",
+            "no standby confirms commits, so a failover may lose the latest changes",
             _STORE,
             "name one in synchronous_standby_names of PostgreSQL",
             is_note=True,
@@ -243,9 +241,9 @@ def check_state(home: Home) -> Iterator[Finding]:
                 for key in state.keys.list():
                     if key.fault is not None and key.revoked_at is None:
                         yield Finding(
-                            f"opens nothing, because {key.fault}",
+                            f"grants no access, because {key.fault}",
                             f"client key {key.name}",
-                            f"tokenferry key revoke {key.id}, and make another",
+                            f"tokenferry key revoke {key.id}, and create another",
                         )
         except TokenferryError as fault:
             yield _of(fault, _place(home, home.state))
@@ -346,7 +344,7 @@ def check_service(home: Home, config: Config) -> Iterator[Finding]:
 def _unserved(service: ServiceStatus, *, is_note: bool) -> Finding:
     why, separator, cure = service.reason.rpartition("; ")
     if not separator or "tokenferry" not in cure.partition("(")[0]:  # one of several reasons is no cure
-        why, cure = service.reason, "tokenferry explain route, which says why of each account"
+        why, cure = service.reason, "tokenferry explain route, which gives the reason for each account"
     what = f"no account serves it, and a client gets {service.status}: {why}"
     return Finding(what, service.subject, cure, is_note)
 
@@ -416,9 +414,7 @@ def _check_account(row: AccountRow, now: float) -> Iterator[Finding]:
         yield from _check_identity(row.credential.federation, where)
     obtained_at = getattr(row.credential, "obtained_at", None)
     if obtained_at is not None and obtained_at > now + _CLOCK_SLACK:
-        yield Finding(
-            "its token was obtained in the future by this machine's clock", where, "set the clock: timedatectl"
-        )
+        yield Finding("its token has an issue time in the future", where, "set the clock: timedatectl")
 
 
 def _check_shared(found: list[AccountRow]) -> Iterator[Finding]:
@@ -478,9 +474,9 @@ def _check_keeper(home: Home, broker: Broker, found: list[AccountRow], now: floa
         if renewal is None:
             continue
         if is_published:
-            what = "is published, and no renewer runs, so programs are left with an expired token"
+            what = "is published, and no renewer runs, so programs will get an expired token"
         elif renewal.reason == "idle" and renewal.at <= now:
-            what = "was refreshed so long ago that its login lapses, and no renewer runs"
+            what = "was last refreshed so long ago that its login will lapse, and no renewer runs"
         else:
             continue
         yield Finding(what, f"account {row.name}", "tokenferry service install")
@@ -503,7 +499,7 @@ def _check_move(home: Home) -> Iterator[Finding]:
 
 def _check_choice(what: str, name: str | None, found: list[AccountRow], cure: str) -> Iterator[Finding]:
     if name is not None and name not in {row.name for row in found}:
-        yield Finding(f"{what} is {name!r}, which is not there", f"account {name}", cure)
+        yield Finding(f"{what} is {name!r}, which does not exist", f"account {name}", cure)
 
 
 def _check_environment(found: list[AccountRow]) -> Iterator[Finding]:
@@ -518,5 +514,5 @@ def _check_environment(found: list[AccountRow]) -> Iterator[Finding]:
     for name in _SHADOWS:
         value = os.environ.get(name, "")
         if in_files and value and not value.startswith(CLIENT_KEY_PREFIXES):
-            what = "is set, and programs use it before what tokenferry gives them"
+            what = "is set, and programs prefer it to what tokenferry gives them"
             yield Finding(what, name, f"unset {name}, and remove it from your shell's start-up files")

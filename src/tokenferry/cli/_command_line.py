@@ -33,7 +33,7 @@ def carry_out(arguments: list[str]) -> int:
         fail(_usage(fault, arguments))
         return fault.exit_code
     except typer.Abort:
-        note("given up; nothing was changed")
+        note("cancelled; nothing was changed")
         return 1
     return result if isinstance(result, int) else 0
 
@@ -42,9 +42,7 @@ def _usage(fault: TyperException, arguments: list[str]) -> str:
     context: Any = getattr(fault, "ctx", None)
     command = context.command_path if context is not None else "tokenferry"
     if _holds_secret(fault, arguments):
-        text = (
-            "a key or token isn't read from the command line, where others can see it; pipe it in, or type it if asked"
-        )
+        text = "never pass a key or token as an argument, which other users see; pipe it in, or type it at the prompt"
         return f"{text}; see: {command} --help"
     if context is not None and fault.format_message().startswith("Missing command"):
         return f"{command} needs one of {', '.join(context.command.list_commands(context))}; see: {command} --help"
@@ -71,7 +69,7 @@ def _unknown_option(fault: TyperException) -> str | None:
 def _unknown_value(message: str) -> str:
     """The parser's message; for a value outside an option's choices it suggests the nearest."""
     if extra := _EXTRA.match(message):
-        return f"it takes no further argument, and got {extra['words'][:80]!r}"
+        return f"unexpected argument {extra['words'][:80]!r}"
     found = _CHOICE.search(message)
     if found is None:
         for words, plain in _PYDANTIC.items():

@@ -13,5 +13,5 @@ def edit_config(home: Home, change: Callable[[bytes, Path], bytes]) -> None:
     before = read_content(home.config)
     content = change(before or b"", home.config)
     if problems := examine_content(content, home.config).problems:
-        raise ConfigError(f"nothing was written, for {home.config} could not be used then:", problems)
+        raise ConfigError(f"nothing was written, because {home.config} would be invalid:", problems)
     write_content(home.config, content, before, home.locks)

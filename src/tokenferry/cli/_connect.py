@@ -53,7 +53,7 @@ def connect(tool: Tool, files_of: Callable[[str], Sequence[ToolFile]], home: Hom
     files = files_of(key.reveal() if key else _NO_KEY_YET)
     setups = [_setup_of(tool, file, home) for file in files]
     plans = [setup.plan(file.wanted, holds_key=file.holds_key) for setup, file in zip(setups, files, strict=True)]
-    nothing = f"{tool.title} is set up already in {_places(files)}"
+    nothing = f"{tool.title} is already connected in {_places(files)}"
     if not _agreed(plans, nothing, dry_run=dry_run, yes=yes):
         return False
     if dry_run:
@@ -74,7 +74,7 @@ def undo_setup(tool: Tool, files: Sequence[ToolFile], home: Home, *, dry_run: bo
     left = [line for plan in plans for line in plan.left]
     for line in [*left, *(plan.note for plan in plans if plan.note)]:
         note(line)
-    if not _agreed(plans, f"nothing of tokenferry's is left in {_places(files)}", dry_run=dry_run, yes=yes):
+    if not _agreed(plans, f"no settings of tokenferry are left in {_places(files)}", dry_run=dry_run, yes=yes):
         return 1
     if not dry_run:
         _write(setups, plans)

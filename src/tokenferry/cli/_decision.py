@@ -122,7 +122,7 @@ def _steps(broker: Broker, found: AccountRow, now: float) -> Iterator[tuple[str,
         return
     yield "provider", f"{provider.name}, for {token.endpoint or provider.base_url}"
     if not broker.bills_subscription(account, token):
-        yield "policy", "billed to no Claude subscription, so it may be used"
+        yield "policy", "not billed to a Claude subscription, so it may be used"
     elif broker.policy.subscriptions == "claude-code-only":
         yield (
             "policy",
@@ -145,7 +145,7 @@ def _renewal(broker: Broker, found: AccountRow, token: OAuthToken | None, now: f
             yield "identity", f"the identity token in {token.federation.source} is exchanged each time"
         elif isinstance(token, ExchangedToken):
             declared = broker.provider_of(found.document.account).endpoints.token_exchange if found.document else None
-            where = (declared and declared.url) or "nowhere: its provider declares no token_exchange any more"
+            where = (declared and declared.url) or "nowhere: its provider no longer declares token_exchange"
             yield "exchange", f"its long-lived token (fingerprint {token.subject.fingerprint}) is exchanged at {where}"
     else:
         when = (

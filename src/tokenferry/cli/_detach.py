@@ -58,7 +58,7 @@ def _wait(process: "subprocess.Popen[bytes]", log: int, start: int, path: Path) 
         lines = _said(log, start)
         is_waiting = any(_WAITING in line for line in lines)
         if is_waiting:
-            note("the gateway answers 503 until its database is there; see: tokenferry store status")
+            note("the gateway answers 503 until its database is available; see: tokenferry store status")
         if is_waiting or any(line.startswith(_READY) for line in lines):
             for line in lines:
                 if line.startswith(_LISTENING):
@@ -70,7 +70,7 @@ def _wait(process: "subprocess.Popen[bytes]", log: int, start: int, path: Path) 
     said = _said(log, start)
     sys.stderr.write("".join(f"{line}\n" for line in said))
     if not said:
-        note(f"the gateway ended at its start with exit code {code}; see {path}")
+        note(f"the gateway failed to start (exit code {code}); see {path}")
     return code or 1
 
 

@@ -39,7 +39,7 @@ def federation_of(provider: Provider, given: Federal) -> Federation:
         variable = None if file or not os.environ.get(_TOKEN) else _TOKEN
     if (file is None) == (variable is None):
         raise UsageError(
-            "say where the identity token is, with either --identity-token-file or --identity-token-variable"
+            "name the identity token with --identity-token-file or --identity-token-variable"
             + (f", or set {_TOKEN_FILE}" if is_vendors else "")
         )
     parameters: dict[str, str] = {}
@@ -48,9 +48,9 @@ def federation_of(provider: Provider, given: Federal) -> Federation:
     for one in given.parameters:
         name, _, value = one.partition("=")
         if not one.isascii() or not one.isprintable():
-            raise UsageError(f"--federation takes printable ASCII, without … for example, and not {one!r}")
+            raise UsageError(f"--federation takes printable ASCII, not {one!r}")
         if not name or not value:
-            raise UsageError(f"--federation takes KEY=VALUE, as in {_NEEDED[0]}=…, and not {one!r}")
+            raise UsageError(f"--federation takes KEY=VALUE, as in {_NEEDED[0]}=…, not {one!r}")
         parameters[name] = value
     known = parameters.keys() | dict(provider.oauth.federation_parameters).keys()
     missing = [name for name in _NEEDED if name not in known] if is_vendors else []

@@ -110,7 +110,7 @@ class Guide:
         tools = [one for one in self.tools if one.state == "can be connected"]
         if tools and (reason := readiness(self._broker, self._config).reason):
             # A tool that works today would stop working.
-            note(f"no tool is connected while the gateway can serve nothing: {reason}")
+            note(f"tools are not connected, because the gateway can't serve any request yet: {reason}")
             return
         for found in tools:
             if _agrees(_tool_question(found)):
@@ -152,7 +152,7 @@ class Guide:
             "",
             "Next:",
             *(f"  {line}" for line in lines),
-            "  tokenferry status                                  see how things stand",
+            "  tokenferry status                                  show accounts and gateway",
         ]
 
 
@@ -190,7 +190,7 @@ def _question(presence: Presence) -> str:
     """The question about a place; yes allows opening it."""
     where = presence.where
     if presence.action == "take-over":
-        return f"Look into {where}, and compare it with the logins that stay in place? Nothing is taken over by that."
+        return f"Look into {where}, and compare it with the logins that stay in place? This takes nothing over."
     if presence.action == "attach":
         return f"Attach {presence.title} in {where}? It stays where it is."
     return f"Store a copy of what is in {where}?"

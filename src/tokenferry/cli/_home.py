@@ -44,7 +44,7 @@ def tell_pin(named: str | None) -> str | None:
 def pin_notice(named: str | None) -> str:
     """A notice if TOKENFERRY_ACCOUNT picks the account because none is named; else empty."""
     pinned = None if named else os.environ.get("TOKENFERRY_ACCOUNT")
-    return f"account {pinned} is used, as TOKENFERRY_ACCOUNT says" if pinned else ""
+    return f"TOKENFERRY_ACCOUNT selects account {pinned}" if pinned else ""
 
 
 def what_serves(name: str, broker: Broker, config: Config | None = None) -> str:
@@ -58,7 +58,7 @@ def what_serves(name: str, broker: Broker, config: Config | None = None) -> str:
 def tell_default_provider(name: str | None) -> None:
     """Note that the removal of an account made this provider the default; nothing for None."""
     if name is not None:
-        note(f"provider {name} is the default provider now, and serves the models that nothing maps")
+        note(f"provider {name} is the default provider now, and serves unmapped models")
 
 
 def grants_end(timeout: float) -> bool:

@@ -33,7 +33,7 @@ def read_secret(what: str) -> bytes:
     if not raw.strip():
         raise UsageError(f"no {what} was given; pipe it in, or run this in a terminal to be asked for it")
     if len(raw) > _LIMIT:
-        raise UsageError(f"what was piped in is longer than any {what}")
+        raise UsageError(f"the input is longer than any {what}")
     return raw
 
 
@@ -95,7 +95,7 @@ def _joined(lines: list[bytes], what: str) -> bytes:
     begins = tuple(prefix.encode() for prefix in _SECRET_BEGINS)
     if not any(part.startswith(begins) for part in parts[1:]) and _has_known_shape(whole):
         return whole
-    raise UsageError(f"what was pasted has {len(parts)} lines, and the {what} is one; copy it without line breaks")
+    raise UsageError(f"the pasted text has {len(parts)} lines, and a {what} has one; copy it without line breaks")
 
 
 def _has_known_shape(value: bytes) -> bool:
@@ -106,7 +106,7 @@ def _has_known_shape(value: bytes) -> bool:
 def confirmed(question: str, *, flag: str) -> bool:
     """Ask a yes-or-no question on the terminal. Without a terminal raises `UsageError`, which names `flag` instead."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError(f"this needs a yes, and stdin is no terminal to ask in; give {flag} if you mean it")
+        raise UsageError(f"this needs your confirmation, and stdin is not a terminal; confirm with {flag}")
     return answer(f"{question} [y/N] ") in {"y", "yes"}
 
 

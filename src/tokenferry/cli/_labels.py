@@ -7,7 +7,7 @@ def label_pair(text: str) -> tuple[str, str]:
     """Parse NAME=VALUE. Raises `UsageError`."""
     name, separator, value = text.partition("=")
     if not separator:
-        raise UsageError(f"{text[:80]!r} is no label; give NAME=VALUE")
+        raise UsageError(f"{text[:80]!r} is not a label; give NAME=VALUE")
     return name, value
 
 

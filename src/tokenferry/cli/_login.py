@@ -81,16 +81,16 @@ def _show(addresses: Addresses) -> None:
     lines = []
     if addresses.local is not None:
         is_opened = open_browser(addresses.local)
-        lines += ["your browser is opened at" if is_opened else "open this in a browser of this machine:"]
+        lines += ["opened your browser at" if is_opened else "open this in a browser of this machine:"]
         lines += [addresses.local]
     if addresses.hosted is not None:
         lines += [
-            "Or open this in any browser, and paste what it ends with here:" if lines else "open this in a browser:"
+            "Or open this in any browser, and paste what its last page shows:" if lines else "open this in a browser:"
         ]
         lines += [addresses.hosted]
     if addresses.local is None:
         lines += ["Then paste here what the page shows, or its address."]
-    lines += ["It waits for five minutes; Ctrl-C gives up."]
+    lines += ["It waits for five minutes; Ctrl-C cancels."]
     note("\n".join(lines))
 
 
@@ -100,7 +100,7 @@ def _show_code(device: DeviceCode) -> None:
         lines += ["Or open this, which has the code in it:", device.direct_url]
     lines += [
         "Go on only if you began this login yourself, just now.",
-        f"It waits for {span(device.expires_in)}; Ctrl-C gives up.",
+        f"It waits for {span(device.expires_in)}; Ctrl-C cancels.",
     ]
     note("\n".join(lines))
 
@@ -131,7 +131,7 @@ def keep(broker: Broker, provider: Provider, wanted: str | None, token: OAuthTok
     if kind == "api-key":
         tell_revocation(broker.revoke_token(provider.name, token))
     if stored.is_known and name != wanted:
-        note(f"{token.email or 'this login'} is account {name} already, which was updated")
+        note(f"{token.email or 'this login'} is already account {name}, which was updated")
     verb = "updated" if stored.has_replaced else "stored"
     who = f" as {token.email}" if token.email else ""
     ends = (
@@ -160,4 +160,4 @@ def _setup_token(token: OAuthToken) -> SetupToken:
     try:
         return SetupToken(token.secret, obtained_at=token.obtained_at, expires_at=token.expires_at)
     except UsageError:
-        raise LoginFailed("the provider gave a token that is no setup token; nothing was stored") from None
+        raise LoginFailed("the provider gave a token that is not a setup token; nothing was stored") from None

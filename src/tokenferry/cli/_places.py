@@ -45,12 +45,15 @@ def _set_config(context: typer.Context, path: Path | None) -> Path | None:
 ConfigFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE", help="Read this file instead of the home's config.toml.", callback=_set_config
+        "--config",
+        metavar="FILE",
+        help="The configuration file; by default the home's config.toml.",
+        callback=_set_config,
     ),
 ]
 HomeFolder: TypeAlias = Annotated[
     Path | None,
-    typer.Option("--home", metavar="DIR", help="Keep everything in this folder.", callback=_set_home),
+    typer.Option("--home", metavar="DIR", help="The folder for all of tokenferry's files.", callback=_set_home),
 ]
 
 

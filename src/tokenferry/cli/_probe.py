@@ -23,7 +23,7 @@ def gateway_url(config: Config) -> str:
     if not config.server.port:
         raise ConfigError("[server] port = 0 lets the gateway take any free port; set a fixed one in config.toml")
     if not config.server.tcp:
-        raise ConfigError("the gateway listens on a Unix socket alone; set a port under [server] in config.toml")
+        raise ConfigError("the gateway listens only on a Unix socket; set a port under [server] in config.toml")
     return address_of(config.server)
 
 

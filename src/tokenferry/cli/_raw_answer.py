@@ -48,7 +48,7 @@ def read_raw_answer(data: bytes) -> RawAnswer:
         line = _STATUS_LINE.match(data)
         if line is None:
             raise TokenferryError(
-                "this is no HTTP answer: it must begin with a status line such as HTTP/1.1 429 Too Many Requests; "
+                "this is not an HTTP response, which begins with a status line such as HTTP/1.1 429 Too Many Requests; "
                 "give all of it, as curl -i prints it"
             )
         status = int(line[1])
@@ -58,7 +58,7 @@ def read_raw_answer(data: bytes) -> RawAnswer:
             data = rest
             continue
         if status < _FIRST_FINAL:
-            raise TokenferryError(f"this is an interim answer ({status}) alone; the answer itself is missing")
+            raise TokenferryError(f"this is only an interim response ({status}); the final one is missing")
         headers = _headers(head)
         body = _unchunked(rest) if "chunked" in headers.get("transfer-encoding", "").lower() else rest
         if _is_text(body):
@@ -75,7 +75,7 @@ def _headers(head: bytes) -> dict[str, str]:
             continue
         found = _HEADER.fullmatch(line)
         if found is None:
-            raise TokenferryError(f"line {number} of the answer is no header; a blank line ends the headers")
+            raise TokenferryError(f"line {number} of the response is not a header; a blank line ends the headers")
         name = found[1].decode("ascii").lower()
         value = found[2].decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value

@@ -15,7 +15,7 @@ Models: TypeAlias = Annotated[
     typer.Option(
         "--model",
         metavar="NAME",
-        help="A model it may ask for, * for any characters; may be repeated.",
+        help="Allow only this model; * matches any characters; may be repeated.",
         show_default=False,
         autocompletion=model_names,
     ),
@@ -25,7 +25,7 @@ Providers: TypeAlias = Annotated[
     typer.Option(
         "--provider",
         metavar="NAME",
-        help="A provider that may serve it; may be repeated.",
+        help="Allow only this provider; may be repeated.",
         show_default=False,
         autocompletion=provider_names,
     ),
@@ -35,7 +35,7 @@ Accounts: TypeAlias = Annotated[
     typer.Option(
         "--account",
         metavar="NAME",
-        help="An account that may serve it; may be repeated.",
+        help="Allow only this account; may be repeated.",
         show_default=False,
         autocompletion=account_names,
     ),
@@ -45,7 +45,7 @@ Pin: TypeAlias = Annotated[
     typer.Option(
         "--pin",
         metavar="ACCOUNT",
-        help="The one account that serves it, and no other.",
+        help="Let only this account serve the key.",
         show_default=False,
         autocompletion=account_names,
     ),
@@ -53,21 +53,23 @@ Pin: TypeAlias = Annotated[
 
 Rpm: TypeAlias = Annotated[
     float | None,
-    typer.Option("--rpm", metavar="N", help="Requests a minute; 0 is no limit.", min=0, show_default=False),
+    typer.Option("--rpm", metavar="N", help="Requests per minute; 0 means no limit.", min=0, show_default=False),
 ]
 Tpm: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--tpm",
         metavar="N",
-        help="Tokens a minute: input, cache writes and output; 0 is no limit.",
+        help="Tokens per minute (input, cache writes and output); 0 means no limit.",
         min=0,
         show_default=False,
     ),
 ]
 Concurrency: TypeAlias = Annotated[
     int | None,
-    typer.Option("--max-concurrency", metavar="N", help="Requests at a time; 0: no limit.", min=0, show_default=False),
+    typer.Option(
+        "--max-concurrency", metavar="N", help="Concurrent requests; 0 means no limit.", min=0, show_default=False
+    ),
 ]
 
 
@@ -76,7 +78,7 @@ Budgets: TypeAlias = Annotated[
     typer.Option(
         "--budget",
         metavar="LIMIT",
-        help="How much it may use: 20usd/day, 1Mtokens/week; may be repeated.",
+        help="A spending limit: 20usd/day, 1Mtokens/week; may be repeated.",
         show_default=False,
     ),
 ]
@@ -98,7 +100,7 @@ def given_rights(
     for name in freed:
         if name in given:
             option = name.removesuffix("s")
-            raise UsageError(f"--{option} and its opposite contradict each other; give one of them")
+            raise UsageError(f"--{option} and its opposite exclude each other; give one of them")
     return given | dict.fromkeys(freed)
 
 

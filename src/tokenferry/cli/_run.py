@@ -78,7 +78,7 @@ def _is_of_stdout(fault: OSError) -> bool:
 
 
 def _unwritten(fault: OSError) -> int:
-    fail(f"stdout can't be written ({fault.strerror}); free space there, or send it elsewhere")
+    fail(f"can't write to stdout ({fault.strerror}); free space there, or redirect it")
     return 1
 
 
@@ -90,7 +90,7 @@ def _defect(fault: Exception) -> int:
         text = "".join(traceback.format_exception(fault))
         sys.stderr.write(redacted(redactor.clean(text)))
     fail(
-        f"something went wrong that should not ({type(fault).__name__}); this is a defect in tokenferry: please report "
-        "it with what TOKENFERRY_DEBUG=1 shows"
+        f"unexpected error ({type(fault).__name__}); this is a defect in tokenferry: please report it with the output "
+        "of TOKENFERRY_DEBUG=1"
     )
     return 1

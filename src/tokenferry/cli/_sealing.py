@@ -99,7 +99,7 @@ def seal_findings(home: Home) -> Iterator[tuple[str, str, str]]:
         yield what, f"accounts {', '.join(state.clear or state.older or state.sealed) or 'none'}", cure
     place = state.marker.place
     if place.path is not None and lies_in(home, place.path):
-        yield "is beside what it encrypts, so a copy of one is a copy of both", str(place.path), "move it elsewhere"
+        yield "is in the folder that it encrypts, so each copy includes it", str(place.path), "move it elsewhere"
     try:
         FileStore(home).seal.key(state.marker.current)
     except NeedsUnlock as fault:

@@ -7,7 +7,7 @@ from typer.core import TyperArgument, TyperGroup
 from tokenferry.errors import nearest
 
 JSON: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-WIDE: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column on a narrow terminal.")]
+WIDE: TypeAlias = Annotated[bool, typer.Option("--wide", help="Show every column, even on a narrow terminal.")]
 
 _MEANT: Final = {
     "add": ("create",),

@@ -56,9 +56,9 @@ def remark(usage: Usage) -> None:
             f"({dollars(usage.unpriced_cost)} in all); declare their prices with [[prices]] in config.toml"
         )
     if usage.estimated:
-        note(f"{requests(usage.estimated)} whose answers were cut: their output is estimated")
+        note(f"{requests(usage.estimated)} cut off, with estimated output")
     if usage.uncounted:
-        note(f"{requests(usage.uncounted)} whose answers said nothing about tokens: they count as 0")
+        note(f"{requests(usage.uncounted)} without token counts, counted as 0")
 
 
 def aligned(

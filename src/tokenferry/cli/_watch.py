@@ -75,7 +75,7 @@ def _reopen() -> Broker | None:
     try:
         return open_broker(*find())
     except TokenferryError as fault:
-        note(f"the configuration was changed and is not followed: {fault}")
+        note(f"the changed configuration is not used: {fault}")
         return None
 
 

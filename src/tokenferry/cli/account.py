@@ -64,41 +64,42 @@ def add(
         str | None,
         typer.Option(
             "--provider",
-            metavar="P",
-            help="The provider; recognised for sk-ant-api keys.",
+            metavar="NAME",
+            help="The provider; optional for sk-ant-api keys.",
             autocompletion=provider_names,
         ),
     ] = None,
     kind: Annotated[
         Literal["api-key", "setup-token", "oauth"] | None,
-        typer.Option("--kind", help="The kind; by default that of its prefix, else the provider's."),
+        typer.Option("--kind", help="The kind; by default recognised by the prefix, else the provider's."),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace the account's credential.")] = False,
     store: Annotated[
         Literal["claude-code", "anthropic-profile"] | None,
-        typer.Option("--store", help="Attach another program's login; stdin isn't read."),
+        typer.Option("--store", help="Attach another program's login instead of reading stdin."),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option("--profile", metavar="P", help="The profile to attach; by default the active one.")
+        str | None, typer.Option("--profile", metavar="NAME", help="The profile to attach; by default the active one.")
     ] = None,
     workload_identity: Annotated[
         bool,
-        typer.Option("--workload-identity", help="Exchange the workload's identity token; stdin isn't read."),
+        typer.Option("--workload-identity", help="Exchange the workload's identity token instead of reading stdin."),
     ] = False,
     identity_token_file: Annotated[
         str | None,
-        typer.Option("--identity-token-file", metavar="FILE", help="The file with it, read for each exchange."),
+        typer.Option(
+            "--identity-token-file", metavar="FILE", help="The file with the identity token, read for each exchange."
+        ),
     ] = None,
     identity_token_variable: Annotated[
-        str | None, typer.Option("--identity-token-variable", metavar="NAME", help="The variable with it.")
+        str | None,
+        typer.Option("--identity-token-variable", metavar="NAME", help="The variable with the identity token."),
     ] = None,
     federation: Annotated[
         list[str] | None,
         typer.Option("--federation", metavar="KEY=VALUE", help="A parameter of the exchange; may be repeated."),
     ] = None,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Ask the provider first, free of charge, whether it accepts it.")
-    ] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check it with the provider first, free of charge.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Store an API key, a setup token, an OAuth login or a workload's identity under a name.
@@ -110,13 +111,13 @@ def add(
     with account_json(name, wanted=as_json):
         broker = open_broker()
         if profile is not None and store != "anthropic-profile":
-            raise UsageError("--profile says which profile to attach; give --store anthropic-profile with it")
+            raise UsageError("--profile needs --store anthropic-profile")
         given = Federal(identity_token_file, identity_token_variable, tuple(federation or ()))
         if verify and (store is not None or given != Federal() or workload_identity):
-            raise UsageError("--verify is for a key or login that is given here; leave it out with what is attached")
+            raise UsageError("--verify checks a key or login from stdin; leave it out for an attached one")
         if workload_identity or given != Federal():
             if kind is not None or store is not None or not workload_identity:
-                raise UsageError("a workload's identity goes with --workload-identity, and without --kind and --store")
+                raise UsageError("a workload's identity needs --workload-identity, and excludes --kind and --store")
             _federate(broker, name, provider, given, replace=replace)
             return
         if store is not None:
@@ -196,7 +197,7 @@ def _present_provider(broker: Broker, name: str) -> str | None:
 def _deduced(broker: Broker, raw: bytes) -> str:
     if raw.strip().startswith(API_KEY_PREFIX.encode("ascii")):
         return "anthropic"
-    raise UsageError(f"say who issued it with --provider, one of: {', '.join(broker.providers)}")
+    raise UsageError(f"name its provider with --provider, one of: {', '.join(broker.providers)}")
 
 
 @app.command(
@@ -207,9 +208,9 @@ def _deduced(broker: Broker, raw: bytes) -> str:
     ),
 )
 def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
-    """List the accounts in order, with the state of each.
+    """List the accounts in order, with their states.
 
-    A star marks the one in use.
+    A star marks the account that `tokenferry use` prefers.
     """
     found = rows(open_broker())
     if as_json:
@@ -245,10 +246,10 @@ def show(name: AccountName, *, as_json: JSON = False) -> None:
     ),
 )
 def check(name: AccountName, *, as_json: JSON = False) -> None:
-    """Ask the provider, on a free route, whether it accepts the account's credential.
+    """Ask the provider, free of charge, whether it accepts the account's credential.
 
-    It never refreshes a token. The result is accepted (0), refused (5), unreachable (6), unclear (1), or no-route (0):
-    the provider declares no free route.
+    This never refreshes a token. Results and exit codes: accepted (0), refused (5), unreachable (6), unclear (1), or
+    no-route (0): the provider declares no free route.
     """
     from tokenferry.cli._actions import acting, verify_account  # noqa: PLC0415  # lists don't need it
 
@@ -276,26 +277,26 @@ def set_(
     name: AccountName,
     *,
     priority: Annotated[
-        int | None, typer.Option("--priority", metavar="N", help="Its place in the order; lower serves first.")
+        int | None, typer.Option("--priority", metavar="N", help="The account's place in the order; lower comes first.")
     ] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option("--label", metavar="K=V|K-", help="A label to set, or to remove; may be repeated."),
+        typer.Option("--label", metavar="K=V|K-", help="Set or remove a label; may be repeated."),
     ] = None,
     max_age: Annotated[
         str | None,
-        typer.Option("--max-age", metavar="SPAN", help="The maximum age of its key: 90d, 12w, 36h, or none."),
+        typer.Option("--max-age", metavar="SPAN", help="The maximum age of the key: 90d, 12w, 36h, or none."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
     """Change an account's priority, labels, or the maximum age of its API key or setup token.
 
     Running gateways follow within a second. Warnings appear before a key reaches its maximum age. After that it is
-    refused until "tokenferry account add NAME --replace" stores a new one. The age counts from when the key was stored,
-    or was made if the document says so.
+    refused until "tokenferry account add NAME --replace" stores a new one. The age counts from the key's creation if
+    its document names that, else from the day it was stored.
     """
     if priority is None and not labels and max_age is None:
-        raise UsageError("nothing to set was given; see: tokenferry account set --help")
+        raise UsageError("no setting was given; see: tokenferry account set --help")
     from tokenferry.cli._actions import (  # noqa: PLC0415  # lists don't need it
         OPERATOR,
         AccountChange,
@@ -333,17 +334,21 @@ def pause(
     *,
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="TIME", help="18:30, tomorrow, tomorrow 9:30, 2026-12-24 or RFC 3339."),
+        typer.Option(
+            "--until", metavar="TIME", help="When the pause ends: 18:30, tomorrow 9:30, 2026-12-24 or RFC 3339."
+        ),
     ] = None,
-    for_: Annotated[str | None, typer.Option("--for", metavar="SPAN", help="How long: 90m, 8h, 3d.")] = None,
+    for_: Annotated[
+        str | None, typer.Option("--for", metavar="SPAN", help="How long the pause lasts: 90m, 8h, 3d.")
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Pause an account: within a second no gateway uses it, until then or until you resume it.
+    """Pause an account: within a second no gateway uses it, until the pause ends or you resume it.
 
     Its login is still refreshed, and "tokenferry token NAME" prints its token.
     """
     if until is not None and for_ is not None:
-        raise UsageError("--until and --for both say when the pause ends; give one of them")
+        raise UsageError("--until and --for exclude each other; give one of them")
     now, end = time.time(), None
     if until is not None:
         end = later_moment(until, now, zone_of(None))
@@ -359,7 +364,7 @@ def pause(
     ),
 )
 def resume(name: AccountName, *, as_json: JSON = False) -> None:
-    """Resume a paused account, in running gateways within a second."""
+    """Resume a paused account; running gateways use it within a second."""
     _set_paused(name, paused=False, as_json=as_json)
 
 
@@ -370,7 +375,7 @@ def _note_override(broker: Broker, account: Account) -> bool:
         if getattr(effective, key) != getattr(account, key):
             note(
                 f"it is stored, but [accounts.{account.name}] in config.toml overrides it with {key} = "
-                f"{str(getattr(effective, key)).lower()}; take that out with: tokenferry config unset "
+                f"{str(getattr(effective, key)).lower()}; remove that with: tokenferry config unset "
                 f"accounts.{account.name}.{key}"
             )
             return True
@@ -394,7 +399,7 @@ def _set_paused(name: str, *, paused: bool, until: datetime | None = None, as_js
             end = "" if account.paused_until is None else f" until {moment(account.paused_until)}"
             say(f"account {name} is paused{end}; resume it with: tokenferry account resume {name}")
         else:
-            say(f"account {name} is in service")
+            say(f"account {name} is resumed")
 
 
 @app.command(
@@ -408,7 +413,7 @@ def _set_paused(name: str, *, paused: bool, until: datetime | None = None, as_js
 def remove(
     name: AccountName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     keep_remote: Annotated[bool, typer.Option("--keep-remote", help="Don't revoke the login at the provider.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -421,7 +426,7 @@ def remove(
         broker.book.remove(name)  # raises the reason
     store = broker.book.store
     is_attached = isinstance(store, Attaching) and store.is_attached(name)
-    meaning = "Its login stays where it is." if is_attached else "Its credential is gone then."
+    meaning = "Its login stays where it is." if is_attached else "Its credential will be deleted."
     if not yes and not confirmed(f"remove account {name}? {meaning}", flag="--yes"):
         note("nothing was removed")
         raise typer.Exit(1)
@@ -447,9 +452,9 @@ def remove(
     ),
 )
 def confirm(name: AccountName, *, as_json: JSON = False) -> None:
-    """Confirm that a copied login is in use on this machine alone.
+    """Confirm that only this machine uses a copied login.
 
-    A login that came from another machine, by a backup or a synchronised folder, is not refreshed before that.
+    A login that came from another machine, by a backup or a synchronised folder, is not refreshed until you confirm it.
     """
     from tokenferry.cli._actions import OPERATOR, acting, confirm_account  # noqa: PLC0415  # lists don't need it
 

@@ -23,7 +23,7 @@ from tokenferry.settings import Home
 from tokenferry.stores import check_account_name
 
 app = new_app(
-    "Attach Claude Code's login, and give it another one.",
+    "Attach Claude Code's login, or switch it to another one.",
     "tokenferry claude-code attach mine",
     "tokenferry claude-code switch work",
     "tokenferry claude-code switch --next",
@@ -43,14 +43,14 @@ def attach(
         str | None,
         typer.Option(
             "--provider",
-            metavar="P",
+            metavar="NAME",
             help="The provider; claude-max by default.",
             autocompletion=provider_names,
         ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Make Claude Code's login an account, and leave it where it is.
+    """Attach Claude Code's login as an account; it stays where it is.
 
     Claude Code goes on using and refreshing it; nothing is copied.
     """
@@ -71,7 +71,7 @@ def switch(
     name: OptionalAccountName = None,
     *,
     next_: Annotated[
-        bool, typer.Option("--next", help="The next account, because the present one is limited.")
+        bool, typer.Option("--next", help="Switch to the next account: the present one is limited.")
     ] = False,
     until: Annotated[
         str | None,
@@ -83,23 +83,23 @@ def switch(
 ) -> None:
     """Give Claude Code another account's login; its present login returns to its own account.
 
-    Claude Code then owns the login and refreshes it. Running sessions use it by themselves. --next marks the present
-    account as limited until the limit ends, switches to the first account in order without a mark, else the first whose
-    mark has ended, and prints its e-mail address or name. It needs the policy own-use.
+    Claude Code then owns the login and refreshes it. Running sessions pick it up.
+
+    --next marks the present account as limited until the limit ends. Then it switches to the first account without a
+    mark, or the first whose mark has ended, and prints the account's e-mail address or name. It needs the policy
+    own-use.
     """
     if (name is None) != next_:
         raise UsageError("name an account, or give --next; not both")
     if until is not None and not next_:
-        raise UsageError("--until says when the present account's limit ends; it goes with --next")
+        raise UsageError("--until is the end of the present account's limit, and needs --next")
     if name is not None:
         with account_json(name, wanted=as_json):
             _switch(name)
         return
     end = None if until is None else read_moment(until)
     if until is not None and end is None:
-        raise UsageError(
-            f"--until {until[:40]!r} is not a time; give seconds since 1970 or a time as 2026-01-27T12:00:00Z"
-        )
+        raise UsageError(f"--until {until[:40]!r} is not a time; give seconds since 1970, or 2026-01-27T12:00:00Z")
     label = swap_to_next_available_account(None if end is None else int(end), open_broker())
     note_change(Home.from_environment(), "account.swap", label, to="claude-code")
     if as_json:
@@ -111,7 +111,7 @@ def switch(
 def _switch(name: str) -> None:
     moved = use_for_claude_code(name, open_broker())
     if moved.was_there:
-        say(f"Claude Code has account {name} already")
+        say(f"Claude Code already has account {name}")
         return
     note_change(Home.from_environment(), "account.move", name, to="claude-code", back=moved.home)
     say(f"Claude Code has account {name} now")
@@ -130,7 +130,7 @@ def _switch(name: str) -> None:
 
 @app.command("status", epilog=examples("tokenferry claude-code status", "tokenferry claude-code status --json"))
 def status(*, as_json: JSON = False) -> None:
-    """Show which account Claude Code has, and what it uses when it is started in this folder."""
+    """Show Claude Code's account, and the credential that it uses in this folder."""
     home, config = find()
     broker = open_broker(home, config)
     has = next((one for one in rows(broker) if one.document and one.document.account.store == STORE), None)

@@ -40,7 +40,8 @@ app = new_app(
 )
 
 File: TypeAlias = Annotated[
-    Path | None, typer.Option("--config", metavar="F", help="This file instead of the home's config.toml.")
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The configuration file; by default the home's config.toml."),
 ]
 
 _WIDEST: Final = 60
@@ -48,7 +49,7 @@ _WIDEST: Final = 60
 
 @app.command("check", epilog=examples("tokenferry config check", "tokenferry config check --config new.toml"))
 def check(*, config: File = None, as_json: JSON = False) -> int:
-    """List every fault with its line; the exit code is 3 if there is any."""
+    """List every fault with its line. The exit code is 3 if there is any."""
     home, path = _find(config)
     try:
         examined = examine(path, statement=home.statement)
@@ -78,7 +79,7 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
     _must_exist(examined, config)
     for warning in examined.config.warnings:
         note(warning)
-    say(f"{path} can be used" if examined.exists else f"there is no {path}, so the defaults hold")
+    say(f"{path} is valid" if examined.exists else f"there is no {path}, so the defaults apply")
     return 0
 
 
@@ -86,7 +87,7 @@ def check(*, config: File = None, as_json: JSON = False) -> int:
     "show",
     epilog=examples(
         "tokenferry config show",
-        "tokenferry config show --all                providers that are built in, too",
+        "tokenferry config show --all                with all built-in providers",
         "tokenferry config show --json | jq '.settings[] | select(.source != \"default\")'",
     ),
 )
@@ -94,11 +95,11 @@ def show(
     *,
     config: File = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Built-in providers that the file doesn't name, too.")
+        bool, typer.Option("--all", help="Include built-in providers that the file doesn't name.")
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Show every key, its value and where it comes from; a secret only by its fingerprint, or as (hidden)."""
+    """Show every key, its value and its source. A secret appears as a fingerprint, or as (hidden)."""
     home, path = _find(config)
     examined = examine(path, statement=home.statement)
     _must_exist(examined, config)
@@ -120,12 +121,12 @@ def show(
 
 @app.command("get", epilog=examples("tokenferry config get server.port", "tokenferry config get router --json"))
 def get(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A setting, or a section.", show_default=False)],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A setting or a section.", show_default=False)],
     *,
     config: File = None,
     as_json: JSON = False,
 ) -> None:
-    """Print a setting, or the settings of a section that have a value."""
+    """Print a setting, or the settings of a section."""
     home, path = _find(config)
     examined = examine(path, statement=home.statement)
     _must_exist(examined, config)
@@ -158,7 +159,8 @@ def get(
 )
 def set_(
     pairs: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY VALUE...", help="Settings with their values.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="KEY VALUE...", help="A setting and its value; may be repeated.", show_default=False),
     ] = None,
     *,
     removed: Annotated[list[str] | None, typer.Option("--unset", metavar="KEY", hidden=True)] = None,
@@ -166,22 +168,21 @@ def set_(
 ) -> None:
     """Change settings, all or none; comments stay.
 
-    The result is checked before it is written, and a running gateway takes it up. Lists are written with commas, or as
-    TOML.
+    The result is checked before it is written, and a running gateway follows. Write a list with commas, or as TOML.
     """
     given: list[tuple[str, str | None]] = [*_pairs(pairs or []), *((name, None) for name in removed or [])]
     if not given:
-        raise UsageError("nothing to set was given; name a setting and its value, such as: server.port 8080")
+        raise UsageError("no setting was given; name a setting and its value, such as: server.port 8080")
     _change(config, given)
 
 
 @app.command("unset", epilog=examples("tokenferry config unset server.port", "tokenferry config unset pool.strategy"))
 def unset(
-    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="Settings to take out.", show_default=False)],
+    keys: Annotated[list[str], typer.Argument(metavar="KEY...", help="The settings.", show_default=False)],
     *,
     config: File = None,
 ) -> None:
-    """Take settings out, all or none, so that their defaults hold."""
+    """Remove settings, all or none, so that their defaults apply."""
     _change(config, [(name, None) for name in keys])
 
 
@@ -193,24 +194,24 @@ def _change(file: Path | None, given: Sequence[tuple[str, str | None]]) -> None:
     for warning in examined.config.warnings:
         note(warning)
     for problem in examined.problems:
-        note(f"{path} still can't be used: {problem}")
+        note(f"{path} is still invalid: {problem}")
     effective = {one.path: one for one in examined.effective()}
-    say_lines(_line(effective[name]) if name in effective else f"{name} is set no more" for name, _ in given)
+    say_lines(_line(effective[name]) if name in effective else f"{name} is no longer set" for name, _ in given)
 
 
 @app.command("init", epilog=examples("tokenferry config init", "tokenferry config init --config new.toml"))
 def init(*, config: File = None) -> None:
-    """Write a config.toml that shows every key, commented out.
+    """Write a config.toml with every key, commented out.
 
-    Each has its default and a sentence on what it does. A file that is there is never overwritten.
+    Each key has its default and a sentence on what it does. An existing file is never overwritten.
     """
     home, path = _find(config)
     check_writable(path)
     if read_content(path) is not None:
-        raise UsageError(f"{path} exists, and is not overwritten; see its keys with: tokenferry config show")
+        raise UsageError(f"{path} already exists, and is not overwritten; see its keys with: tokenferry config show")
     write_content(path, template().encode("utf-8"), None, home.locks)
     note_change(home, "config.init", path.name)
-    say(f"{path} is written; nothing in it is set yet")
+    say(f"wrote {path}; every key in it is commented out")
 
 
 @app.command("schema", epilog=examples("tokenferry config schema", "tokenferry config schema >tokenferry.schema.json"))
@@ -223,8 +224,7 @@ def schema() -> None:
 def edit(*, config: File = None) -> None:
     """Change config.toml in your editor ($VISUAL, $EDITOR, else vi).
 
-    You edit a copy. It takes the file's place if it can be used; else you may go on editing, or find your text in the
-    copy, which is named.
+    You edit a copy, which replaces the file if it is valid. If not, you can edit again, or find your text in the copy.
     """
     home, path = _find(config)
     check_writable(path)
@@ -238,14 +238,14 @@ def edit(*, config: File = None) -> None:
             settle_default_provider(home)
             write_content(path, content, before, home.locks)
             note_change(home, "config.edit", path.name)
-            say(f"{path} is changed")
+            say(f"changed {path}")
         else:
             say("nothing was changed")
     except TokenferryError as fault:
         if _holds(copy, start):
             copy.unlink()
         elif copy.exists():
-            note(f"your text is kept in {copy}")
+            note(f"your text is in {copy}")
         raise fault from None
     copy.unlink()
 
@@ -273,7 +273,7 @@ def _edited(copy: Path, path: Path) -> bytes:
                 raise
             note(str(fault))
             if not confirmed("Edit it again?", flag="--yes"):
-                raise ConfigError(f"{path} is as it was") from None
+                raise ConfigError(f"{path} is unchanged") from None
         else:
             for warning in examined.config.warnings:
                 note(warning)
@@ -316,7 +316,7 @@ def _origin(one: Effective, path: Path) -> str:
         case _:
             origin = one.source
     origin += f"; from the variable {one.variable}" if one.variable else ""
-    return origin if one.fingerprint is None else f"{origin}; leads to a key with fingerprint {one.fingerprint}"
+    return origin if one.fingerprint is None else f"{origin}; names a key with fingerprint {one.fingerprint}"
 
 
 def _to_json(one: Effective) -> dict[str, Any]:

@@ -28,7 +28,7 @@ app = new_app(
 )
 def list_(
     *,
-    over: Annotated[bool, typer.Option("--over", help="Include those that have ended.")] = False,
+    over: Annotated[bool, typer.Option("--over", help="Include cooldowns that have ended.")] = False,
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
@@ -61,8 +61,8 @@ def clear(
 ) -> None:
     """End cooldowns. Running gateways use the accounts again within a second.
 
-    For an account it also ends those of its organization, which other accounts share. Without any cooldown the exit
-    code is 0; a name that is no account, organization or provider exits with 4.
+    For an account it also ends the cooldowns of its organization, which other accounts share. The exit code is 0 even
+    if there was none, and 4 for an unknown name.
     """
     if (name is None) != everything:
         raise UsageError("name an account, organization or provider, or give --all; not both")
@@ -77,4 +77,4 @@ def clear(
     for one in live:
         say(f"ended {one.cause} of {one.scope.kind} {one.scope.name}{models(one)}")
     if not live:
-        note("there was nothing to end" if name is None else f"there was nothing to end for {name[:80]}")
+        note("there is no cooldown" if name is None else f"{name[:80]} has no cooldown")

@@ -23,13 +23,15 @@ app = new_app()
         "tokenferry dashboard",
         "tokenferry dashboard --account work       at the account's page, to log in again",
         "tokenferry dashboard --print              print the address, for a browser elsewhere",
-        "tokenferry dashboard --viewer --print     an address for a person who only reads",
+        "tokenferry dashboard --viewer --print     an address without the right to change anything",
     ),
 )
 def dashboard(
     *,
-    print_only: Annotated[bool, typer.Option("--print", help="Print the address; open no browser.")] = False,
-    viewer: Annotated[bool, typer.Option("--viewer", help="Let the browser look, but change nothing.")] = False,
+    print_only: Annotated[
+        bool, typer.Option("--print", help="Print the address instead of opening a browser.")
+    ] = False,
+    viewer: Annotated[bool, typer.Option("--viewer", help="Sign in without the right to change anything.")] = False,
     account: Annotated[
         str | None,
         typer.Option("--account", metavar="NAME", help="Open this account's page.", autocompletion=account_names),
@@ -65,8 +67,8 @@ def _gateway(home: Home) -> GatewayRecord:
     found = next((record for record in running if record.dashboard is not None), None)
     if found is None:
         raise UsageError(
-            f"the gateway at {running[0]} has no dashboard: [dashboard] in config.toml turns it off, it listens on a "
-            "Unix socket alone, or other machines reach it without https; see: tokenferry help dashboard"
+            f"the gateway at {running[0]} has no dashboard: [dashboard] in config.toml turns it off, it listens only "
+            "on a Unix socket, or other machines reach it without https; see: tokenferry help dashboard"
         )
     return found
 

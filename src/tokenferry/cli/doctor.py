@@ -16,21 +16,23 @@ app = new_app()
     epilog=examples(
         "tokenferry doctor",
         "tokenferry doctor --json | jq -r '.[].cure'",
-        "tokenferry doctor --bundle > report.json      for an issue; it has no secret and no name",
+        "tokenferry doctor --bundle > report.json      for an issue",
     ),
 )
 def doctor(
     *,
     as_json: JSON = False,
     bundle: Annotated[
-        bool, typer.Option("--bundle", help="Print a report for an issue: JSON without secrets or names.")
+        bool, typer.Option("--bundle", help="Print a JSON report for an issue, without secrets or names.")
     ] = False,
 ) -> int:
     """Find problems, and print the command that fixes each.
 
     Checks files, configuration, accounts, clock, port and environment, and changes nothing. The exit code is 1 if it
-    found a problem, else 0. A request that no account serves is a problem if service is expected: a gateway runs, a
-    client has a key, or the configuration routes; else it is a note.
+    found a problem, else 0.
+
+    A request that no account can serve is a problem if a gateway runs, a client has a key, or the configuration has
+    routes; else it is a note.
     """
     home = Home.from_environment()
     found = examine(home)

@@ -21,9 +21,7 @@ app = new_app(
     "tokenferry encryption status",
 )
 
-ForgetKey = Annotated[
-    bool, typer.Option("--forget-key", help="Remove the old key from its place when everything is done.")
-]
+ForgetKey = Annotated[bool, typer.Option("--forget-key", help="Delete the old key when everything is done.")]
 
 
 @app.command("status", epilog=examples("tokenferry encryption status", "tokenferry encryption status --json"))
@@ -41,24 +39,22 @@ def status(*, as_json: JSON = False) -> None:
     epilog=examples(
         "tokenferry encryption enable                                 the key goes into the system's keyring",
         "TOKENFERRY_SEAL_KEY_FILE=/media/stick/key tokenferry encryption enable    or into a file",
-        "tokenferry encryption enable --accept work                   a document that was put back in clear",
+        "tokenferry encryption enable --accept work                   also one that was restored in clear",
     ),
 )
 def enable(
     *,
     accept: Annotated[
         list[str] | None,
-        typer.Option(
-            "--accept", metavar="NAME", help="Encrypt this account, found in clear in an encrypted home, too."
-        ),
+        typer.Option("--accept", metavar="NAME", help="Also encrypt this account, which was found in clear."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Encrypt the credentials of all accounts, those added later too.
+    """Encrypt the credentials of all accounts, including those added later.
 
-    The key goes into the system's keyring, or into the file that TOKENFERRY_SEAL_KEY_FILE names (made if it isn't
-    there). Keep a copy of that file: without the key, encrypted logins are lost for good. Run the same command again
-    to finish a run that was cut short.
+    The key goes into the system's keyring, or into the file that TOKENFERRY_SEAL_KEY_FILE names, which is created if
+    needed. Keep a copy of that file: without the key, encrypted logins are lost for good. After an interruption run the
+    same command again.
     """
     with _state_json(wanted=as_json):
         home = Home.from_environment()
@@ -72,7 +68,7 @@ def enable(
     epilog=examples("tokenferry encryption rotate-key", "tokenferry encryption rotate-key --forget-key"),
 )
 def rotate_key(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
-    """Make a new key, and encrypt everything with it."""
+    """Create a new key, and encrypt everything with it."""
     with _state_json(wanted=as_json):
         home = Home.from_environment()
         sealing = open_sealing(home, store_settings(home))
@@ -88,14 +84,13 @@ def rotate_key(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
     "disable",
     epilog=examples(
         "tokenferry encryption disable",
-        "tokenferry encryption disable --forget-key     remove the key, too: encrypted backups can't be opened any "
-        "more",
+        "tokenferry encryption disable --forget-key     delete the key, too: encrypted backups are lost",
     ),
 )
 def disable(*, forget_key: ForgetKey = False, as_json: JSON = False) -> None:
-    """Write the credentials of all accounts in clear.
+    """Decrypt the credentials of all accounts.
 
-    It refuses to begin while the key of an account is lost: remove that account first, with "tokenferry account remove
+    It does not begin while the key of an account is lost: remove that account first, with "tokenferry account remove
     NAME", and log in again.
     """
     with _state_json(wanted=as_json):

@@ -54,7 +54,7 @@ def _write(stdout: str, stderr: str) -> int:
 
 def _unwritten(why: str) -> int:
     try:  # noqa: SIM105  # importing contextlib takes 5 ms
-        sys.stderr.write(f"tokenferry: error: stdout can't be written ({why}); send it elsewhere\n")
+        sys.stderr.write(f"tokenferry: error: can't write to stdout ({why}); redirect it\n")
     except OSError:  # the exit code says the same
         pass
     return 1

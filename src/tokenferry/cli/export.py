@@ -51,7 +51,7 @@ _MIN_TTL: Final = 600.0
         "tokenferry export work --to bundle login.json --with-refresh-token    hand the login over",
         "tokenferry export work --to pool                          into Claude Code's pool file",
         "tokenferry export work --to key-file - | ssh host 'umask 077; cat > key'",
-        "tokenferry export work --to bundle backup.json --sealed       that this home's key alone opens",
+        "tokenferry export work --to bundle backup.json --sealed       only this home's key opens it",
     ),
 )
 def export(
@@ -63,26 +63,31 @@ def export(
         ),
     ] = None,
     *,
-    to: Annotated[Target | None, typer.Option("--to", metavar="FORMAT", help="One of the formats above.")] = None,
+    to: Annotated[
+        Target | None,
+        typer.Option("--to", metavar="FORMAT", help="bundle, claude-code, pool, profile, ccm, env or key-file."),
+    ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="KEY", help="Its key in pool and ccm: an e-mail, a provider id."),
+        typer.Option(
+            "--key", metavar="KEY", help="The account's key in pool (an e-mail address) or ccm (a provider id)."
+        ),
     ] = None,
     with_chain: Annotated[
-        bool, typer.Option("--with-refresh-token", help="Hand the login over for good; the account is removed here.")
+        bool, typer.Option("--with-refresh-token", help="Hand the login over for good, and remove the account here.")
     ] = False,
     take_back_: Annotated[bool, typer.Option("--take-back", help="Undo an interrupted hand-over.")] = False,
     sealed: Annotated[
-        bool, typer.Option("--sealed", help="Encrypt it with the key of this encrypted home; import opens it.")
+        bool, typer.Option("--sealed", help="Encrypt it with this home's key; `tokenferry import` opens it.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write to stdout even if it is a terminal.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Hand over without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
     """Write an account's credential in a format that other programs read.
 
-    Formats: bundle, claude-code, pool, profile, ccm, env, key-file. Writes the access token alone, which works until it
-    expires. The refresh token stays here, because two programs that use it log each other out. Files are never
-    overwritten; those of pool and ccm are updated with the account.
+    The file gets only the access token, which works until it expires. The refresh token stays here, because two
+    programs that use it log each other out. Files are never overwritten; those of pool and ccm are updated with the
+    account.
     """
     home, settings = find()
     broker = open_broker(home, settings)
@@ -90,9 +95,9 @@ def export(
         _take_back(broker, home, name, yes=yes)
         return
     if to is None:
-        raise UsageError("say in which format with --to: bundle, claude-code, pool, profile, ccm, env or key-file")
+        raise UsageError("name a format with --to: bundle, claude-code, pool, profile, ccm, env or key-file")
     if sealed and with_chain:
-        raise UsageError("a login is handed over to a program that must be able to read it; leave --sealed out")
+        raise UsageError("--sealed and --with-refresh-token exclude each other: the other program must read the file")
     path = _path(home, to, file)
     document = broker.book.read(name)
     begun = pending_hand_over(document) if with_chain else None
@@ -178,7 +183,7 @@ def _hand_over(
     yes: bool,
 ) -> None:
     if path is None:
-        raise UsageError("a login is handed over to a file, so that it is on disk before it is removed here; name one")
+        raise UsageError("name a file: the login must be on disk before it is removed here")
     refuse_temporary(path)
     question = (
         f"hand the login of account {name} over to {path}? The program that reads that file refreshes it from then on, "

@@ -15,34 +15,34 @@ app = new_app()
 
 EXIT_CODES: Final = {
     "0": "done",
-    "1": "failed; or doctor found something; or the answer to a question was no",
-    "2": "the command line makes no sense",
-    "3": "the configuration can't be used",
-    "4": "there is no account, provider, model or key of that name",
-    "5": "a login or key doesn't work any more: log in again, or replace it",
+    "1": "failed; doctor found a problem; or you answered no",
+    "2": "the command line can't be understood",
+    "3": "the configuration is invalid",
+    "4": "no account, provider, model or key has that name",
+    "5": "a login or key no longer works: log in again, or replace it",
     "6": "try again later: nothing is lost",
     "7": "the policy on subscriptions forbids it",
     "8": "a file is unsafe or can't be understood",
-    "9": "there are questions to answer, and no terminal to ask them in",
+    "9": "there are questions to answer, and no terminal",
     "128+n": "ended by signal n (130: Ctrl-C)",
 }
 _REFERENCE: Final = "reference"
 _MANUAL: Final = "man"
 VARIABLES: Final = {
-    "TOKENFERRY_HOME": "the folder for everything (--home overrides it)",
+    "TOKENFERRY_HOME": "the folder for all files (--home overrides it)",
     "TOKENFERRY_CONFIG": "the configuration file (--config overrides it)",
-    "TOKENFERRY_ACCOUNT": "the account for token and run where none is named",
+    "TOKENFERRY_ACCOUNT": "the account for token and run if none is named",
     "TOKENFERRY_SEAL_KEY_FILE": "the file with the key of encrypted credentials",
-    "TOKENFERRY_DEBUG": "1 shows the traceback of a defect, without secrets",
+    "TOKENFERRY_DEBUG": "1 shows tracebacks of defects, without secrets",
 }
 FILES: Final = {
     "config.toml": "the configuration",
-    "accounts/": "a document for each account; attached/ and published/ for those of other programs",
+    "accounts/": "a document for each account; attached/ and published/ belong to other programs",
     "journal/": "refreshes under way; never delete it",
-    "state.db": "client keys, cooldowns, and what happened to the last requests",
+    "state.db": "client keys, cooldowns, and how the last requests were routed",
     "local.key": "the client key of this machine",
-    "audit.log": "who changed what and when",
-    "serve.log": "what a gateway that was started with --detach says",
+    "audit.log": "a record of all changes",
+    "serve.log": "the output of a gateway started with --detach",
 }
 
 
@@ -54,9 +54,9 @@ def help_(
         typer.Argument(metavar="[TOPIC...]", help="A page, a command, or `reference`.", show_default=False),
     ] = None,
 ) -> None:
-    """Show the page of a topic, the options of a command, or both; without a topic list all of them.
+    """Show the page of a topic, the options of a command, or both; without a topic list all topics.
 
-    `reference` lists exit codes, variables and files; `man` writes the manual page.
+    `reference` lists exit codes, variables and files; `man` prints the manual page.
     """
     words = topic or []
     if words == [_REFERENCE]:

@@ -61,9 +61,9 @@ _LOCK_WAIT: Final = 60.0
 @app.command(
     "import",
     epilog=examples(
-        "tokenferry import                            show what is here, and ask about each",
-        "tokenferry import --dry-run                  show what is here",
-        "tokenferry import --yes                      all that changes no login's owner",
+        "tokenferry import                            ask about each credential found",
+        "tokenferry import --dry-run                  show what would be imported",
+        "tokenferry import --yes                      everything except logins to take over",
         "tokenferry import login.json --name work     one file, whatever its format",
         "pass show anthropic | tokenferry import - --name work",
     ),
@@ -74,19 +74,20 @@ def import_(
     ] = None,
     *,
     form: Annotated[
-        Format | None, typer.Option("--format", metavar="F", help="Its format; recognised by default.")
+        Format | None, typer.Option("--format", metavar="FORMAT", help="The file's format; recognised by default.")
     ] = None,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="The account's name.")] = None,
     provider: Annotated[
-        str | None, typer.Option("--provider", metavar="P", help="The provider.", autocompletion=provider_names)
+        str | None, typer.Option("--provider", metavar="NAME", help="The provider.", autocompletion=provider_names)
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Import without asking, except what needs --take-over.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask, except about logins to take over.")] = False,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="Take over logins without asking; other programs must stop using them.")
+        bool,
+        typer.Option("--take-over", help="Take over logins without asking; no other program may use them afterwards."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what is here, and import nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be imported, and change nothing.")
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Import credentials of other programs on this machine, or from a file.
@@ -96,7 +97,7 @@ def import_(
     in place, or taken over for good.
     """
     if path is None and (form or name or provider):
-        raise UsageError("--format, --name and --provider are about one file; name its path, or - for stdin")
+        raise UsageError("--format, --name and --provider need a PATH, or - for stdin")
     home, settings = find()
     broker = open_broker(home, settings)
     look = _look(broker, home, path, form=form, name=name, provider=provider)

@@ -83,15 +83,17 @@ _OVERSHOOT: Final = (
     ),
 )
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The key's name.", show_default=False)],
     *,
     role: Annotated[
         Role,
-        typer.Option("--role", help="client: inference; admin: the admin API; viewer: reads that; metrics: /metrics."),
+        typer.Option(
+            "--role", help="client: inference; admin: the admin API; viewer: read the admin API; metrics: /metrics."
+        ),
     ] = "client",
     expires: Annotated[
         str | None,
-        typer.Option("--expires", metavar="SPAN", help="When it expires: 90d, 12h, 30m, 2w from now."),
+        typer.Option("--expires", metavar="SPAN", help="The key's lifetime: 90d, 12h, 30m, 2w."),
     ] = None,
     labels: Annotated[
         list[str] | None, typer.Option("--label", metavar="K=V", help="A label; may be repeated.")
@@ -105,7 +107,7 @@ def create(
     tpm: Tpm = None,
     concurrency: Concurrency = None,
     print_setup: Annotated[
-        bool, typer.Option("--print-setup", help="Print the lines to send to a colleague instead of the key alone.")
+        bool, typer.Option("--print-setup", help="Print lines to send to a colleague instead of the key.")
     ] = False,
     as_json: JSON = False,
 ) -> None:
@@ -114,7 +116,7 @@ def create(
     It may use every model and account unless you limit it.
     """
     if print_setup and role != "client":
-        raise UsageError(f"--print-setup is for tools that call models, which a {role} key opens none of; leave it out")
+        raise UsageError(f"--print-setup is for tools that call models, which a {role} key can't; leave it out")
     from tokenferry.cli._actions import (  # noqa: PLC0415  # lists don't need it
         OPERATOR,
         KeyLimits,
@@ -152,7 +154,7 @@ def create(
             "stdout elsewhere"
         ) from None
     if not as_json:
-        note(f"this is client key {key.name} ({key.id}); keep it now, for it is not shown again")
+        note(f"this is client key {key.name} ({key.id}); save it now: it is not shown again")
 
 
 @app.command(
@@ -163,7 +165,7 @@ def create(
     ),
 )
 def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
-    """List every client key, expired and revoked ones too."""
+    """List all client keys, including expired and revoked ones."""
     with _keys() as keys:
         found = keys.list()
     if as_json:
@@ -171,7 +173,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     elif found:
         table(_COLUMNS, [_cells(key, word) for key, word in zip(found, _words(found), strict=True)], wide=wide)
     else:
-        note("there is no client key yet; make one with: tokenferry key create NAME")
+        note("there is no client key yet; create one with: tokenferry key create NAME")
 
 
 @app.command(
@@ -181,7 +183,7 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
     ),
 )
 def show(name: KeyName, *, as_json: JSON = False) -> None:
-    """Show what is known of a client key. The key itself is known only to its holder."""
+    """Show a client key's rights, limits and state. The key itself is shown only at its creation."""
     with _keys() as keys:
         key = keys.get(name)
     home, config = find()
@@ -225,7 +227,7 @@ def revoke(
     *,
     as_json: JSON = False,
 ) -> None:
-    """Revoke client keys for good, in running gateways within a second: all that are named, or none."""
+    """Revoke client keys for good, all of them or none; running gateways follow within a second."""
     from tokenferry.cli._actions import OPERATOR, acting, revoke_keys  # noqa: PLC0415  # lists don't need it
 
     with acting() as context:
@@ -238,7 +240,7 @@ def revoke(
 
 @app.command("prune", epilog=examples("tokenferry key prune", "tokenferry key prune --json"))
 def prune(*, as_json: JSON = False) -> None:
-    """Forget the client keys that were revoked or have expired."""
+    """Delete client keys that are revoked or expired."""
     home = Home.from_environment()
     with _keys() as keys:
         forgotten = keys.prune(spared=read_local_key(home))
@@ -260,11 +262,11 @@ def prune(*, as_json: JSON = False) -> None:
 )
 def rename(
     name: KeyName,
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.", show_default=False)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name.", show_default=False)],
     *,
     as_json: JSON = False,
 ) -> None:
-    """Give a client key another name; it stays the same key."""
+    """Rename a client key; the key itself stays the same."""
     from tokenferry.cli._actions import OPERATOR, KeyChange, acting, change_key  # noqa: PLC0415  # lists don't need it
 
     with acting() as context:
@@ -274,7 +276,7 @@ def rename(
     if as_json:
         say_json(_to_json(key))
     else:
-        say(f"client key {old} ({key.id}) is {key.name} now")
+        say(f"renamed client key {old} ({key.id}) to {key.name}")
 
 
 @app.command(
@@ -295,30 +297,30 @@ def set_(
     providers: Providers = None,
     accounts: Accounts = None,
     pin: Pin = None,
-    any_model: Annotated[bool, typer.Option("--any-model", help="Let it ask for every model.")] = False,
-    any_provider: Annotated[bool, typer.Option("--any-provider", help="Let every provider serve it.")] = False,
-    any_account: Annotated[bool, typer.Option("--any-account", help="Let every account serve it.")] = False,
-    no_pin: Annotated[bool, typer.Option("--no-pin", help="Pin it to no account.")] = False,
+    any_model: Annotated[bool, typer.Option("--any-model", help="Allow every model.")] = False,
+    any_provider: Annotated[bool, typer.Option("--any-provider", help="Allow every provider.")] = False,
+    any_account: Annotated[bool, typer.Option("--any-account", help="Allow every account.")] = False,
+    no_pin: Annotated[bool, typer.Option("--no-pin", help="Remove the pin.")] = False,
     budgets: Budgets = None,
-    no_budget: Annotated[bool, typer.Option("--no-budget", help="Take its budgets away.")] = False,
+    no_budget: Annotated[bool, typer.Option("--no-budget", help="Remove all budgets.")] = False,
     rpm: Rpm = None,
     tpm: Tpm = None,
     concurrency: Concurrency = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option("--label", metavar="K=V|K-", help="A label to set, or to remove; may be repeated."),
+        typer.Option("--label", metavar="K=V|K-", help="Set or remove a label; may be repeated."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Change what a client key may be used for, how much, and its labels, in running gateways within a second.
+    """Change a client key's rights, limits and labels; running gateways follow within a second.
 
-    Each list that is given takes the place of the one before; the others stay.
+    A given list replaces the previous one; other settings stay.
     """
     lifted = (("models", any_model), ("providers", any_provider), ("accounts", any_account), ("pin", no_pin))
     freed = [right for right, is_freed in lifted if is_freed]
     given = given_rights(models=models, providers=providers, accounts=accounts, pin=pin, freed=freed)
     if budgets and no_budget:
-        raise UsageError("--budget and --no-budget contradict each other; give one of them")
+        raise UsageError("--budget and --no-budget exclude each other; give one of them")
     from tokenferry.cli._actions import (  # noqa: PLC0415  # lists don't need it
         OPERATOR,
         KeyChange,
@@ -330,7 +332,7 @@ def set_(
     limits, wanted = given_limits(rpm, tpm, concurrency), dict(map(label_change, labels or []))
     has_budgets = bool(budgets or no_budget)
     if not (given or has_budgets or limits or wanted):
-        raise UsageError("nothing to set was given; see: tokenferry key set --help")
+        raise UsageError("no setting was given; see: tokenferry key set --help")
     asked = KeyChange(
         labels=wanted,
         limits=KeyLimits(**limits) if limits else UNSET,
@@ -357,7 +359,7 @@ def _span(text: str) -> int:
     """Seconds, from a number with its unit."""
     seconds = None if text.isdecimal() else parse_duration(text)  # 90 would be seconds, and the user may mean days
     if seconds is None:
-        raise UsageError(f"{text[:80]!r} is no span of time; give a number and a unit of s m h d w, such as 90d")
+        raise UsageError(f"{text[:80]!r} is not a span of time; give a number and a unit of s m h d w, such as 90d")
     return int(seconds)
 
 

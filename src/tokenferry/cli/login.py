@@ -49,17 +49,22 @@ def login(
     provider: Annotated[
         str | None,
         typer.Option(
-            "--provider", metavar="P", help="Where to log in; by default where NAME is.", autocompletion=provider_names
+            "--provider",
+            metavar="NAME",
+            help="The provider; by default that of the account NAME.",
+            autocompletion=provider_names,
         ),
     ] = None,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Open no browser; paste what the last page shows.")
+        bool, typer.Option("--no-browser", help="Don't open a browser; paste what the last page shows.")
     ] = False,
     callback_port: Annotated[
         int | None,
-        typer.Option("--callback-port", metavar="N", min=1, max=65535, help="The port that the browser returns to."),
+        typer.Option(
+            "--callback-port", metavar="N", min=1, max=65535, help="The local port that the browser returns to."
+        ),
     ] = None,
-    device: Annotated[bool, typer.Option("--device", help="Show a code to confirm in a browser anywhere.")] = False,
+    device: Annotated[bool, typer.Option("--device", help="Show a code to confirm in any browser.")] = False,
     create_api_key: Annotated[
         bool, typer.Option("--create-api-key", help="Create an API key, store it, and revoke the login.")
     ] = False,
@@ -70,13 +75,13 @@ def login(
 ) -> None:
     """Log in at a provider, and store the login as an account.
 
-    Opens the browser, and shows an address that works in any other browser; paste here what its last page shows. The
-    first of the two within five minutes counts. If you have an account at that provider, the login updates it.
+    This opens your browser, and shows an address for any other browser, whose last page shows a code to paste here. You
+    have five minutes. If you already have an account at that provider, the login updates it.
     """
     if device and (no_browser or callback_port is not None or setup_token):
-        raise UsageError("--device goes without --no-browser, --callback-port and --setup-token")
+        raise UsageError("--device excludes --no-browser, --callback-port and --setup-token")
     if create_api_key and setup_token:
-        raise UsageError("--create-api-key and --setup-token are two ways to one account; choose one")
+        raise UsageError("--create-api-key and --setup-token exclude each other; give one of them")
     home, config = find()
     broker = open_broker(home, config)
     known = _provider(broker, name, provider, device=device)
@@ -118,7 +123,7 @@ def _provider(broker: Broker, name: str | None, provider: str | None, *, device:
         provider = broker.book.read(name).account.provider
     can = [one.name for one in broker.providers.values() if _can_log_in(one, device=device)]
     if provider is None:
-        raise UsageError(f"say where to log in with --provider, one of: {', '.join(can)}")
+        raise UsageError(f"name a provider with --provider, one of: {', '.join(can)}")
     try:
         known = broker.providers[provider]
     except KeyError:
@@ -176,7 +181,7 @@ def _tell_whose_client(provider: Provider) -> None:
     note(
         "\n".join(
             (
-                "the vendor's own login serves as well, and tokenferry uses it where it is:",
+                "the vendor's own login works, too, and stays where it is:",
                 *own,
                 "This one uses the public client id of the Claude Code CLI, which belongs to Anthropic.",
             )

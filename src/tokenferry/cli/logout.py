@@ -33,8 +33,8 @@ def logout(
     if account.store == "file" and account.kind != "oauth":
         what = _NO_LOGINS.get(account.kind, f"holds an {account.kind}")
         raise UsageError(
-            f"account {name!r} {what}, which there is no logging out of; remove it with: tokenferry "
-            f"account remove {name}, and end it where it was made"
+            f"account {name!r} {what}, which has no logout; remove it with: tokenferry "
+            f"account remove {name}, and revoke it where it was issued"
         )
     if account.store != "file" or account.owner != "tokenferry":
         whose = account.store if account.store != "file" else account.owner

@@ -23,7 +23,7 @@ app = new_app(
 
 @app.command("list", epilog=examples("tokenferry model list", "tokenferry model list --json | jq -r '.[].name'"))
 def list_(*, as_json: JSON = False) -> None:
-    """List the mapped names, and for each the providers that serve it, in order."""
+    """List the mapped names, each with its targets in order."""
     _, config = find()
     if as_json:
         say_json([_to_json(one) for one in config.models])
@@ -40,11 +40,11 @@ def list_(*, as_json: JSON = False) -> None:
     "add",
     epilog=examples(
         "tokenferry model add fast z.ai/glm-5",
-        "tokenferry model add fast z.ai/glm-5 anthropic/claude-haiku-4-5    the second serves if the first can't",
+        "tokenferry model add fast z.ai/glm-5 anthropic/claude-haiku-4-5    with a fallback",
     ),
 )
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What clients ask for.", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name that clients ask for.", show_default=False)],
     targets: Annotated[
         list[str],
         typer.Argument(metavar="PROVIDER/MODEL...", help="A provider and its model.", show_default=False),
@@ -52,13 +52,13 @@ def add(
     *,
     as_json: JSON = False,
 ) -> None:
-    """Map a name to models of providers, in config.toml; running gateways follow within a second.
+    """Map a model name to providers' models, in config.toml; running gateways follow within a second.
 
-    The file's comments stay as they are.
+    The first target that can serve a request gets it. The file's comments stay as they are.
     """
     home, config = find()
     if any(one.name.casefold() == name.casefold() for one in config.models):
-        raise UsageError(f"model {name!r} is mapped already; remove it first with: tokenferry model remove {name}")
+        raise UsageError(f"model {name!r} is already mapped; remove it first with: tokenferry model remove {name}")
     model = ModelSettings(name, tuple(map(_mapping, targets)))
     settle_default_provider(home, config)
     edit_config(home, lambda content, path: with_model(content, path, name, model.mappings))
@@ -71,7 +71,7 @@ def add(
 
 @app.command("remove", epilog=examples("tokenferry model remove fast"))
 def remove(name: ModelName, *, as_json: JSON = False) -> None:
-    """Remove a name from config.toml; running gateways follow within a second."""
+    """Remove a mapped name from config.toml; running gateways follow within a second."""
     home, config = find()
     if name.casefold() not in {one.name.casefold() for one in config.models}:
         raise UnknownName.among("model", name, [one.name for one in config.models], "tokenferry model list")

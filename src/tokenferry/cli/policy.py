@@ -30,7 +30,7 @@ _EFFECT: Final = {
 
 @app.command("show", epilog=examples("tokenferry policy show", "tokenferry policy show --json | jq -r .subscriptions"))
 def show(*, as_json: JSON = False) -> None:
-    """Show the policy, where it comes from, and since when it holds."""
+    """Show the policy, its source, and the date of your statement."""
     home, config = find()
     policy = config.policy
     place = _place(policy, config.path, home.statement)
@@ -89,7 +89,7 @@ def _set(value: str) -> None:
     settle_default_provider(home, config)
     if value == "own-use":
         if config.policy.subscriptions == "own-use":
-            say(f"the policy is own-use already, as {_place(config.policy, config.path, home.statement)} says")
+            say(f"the policy is already own-use, as {_place(config.policy, config.path, home.statement)} says")
             return
         refuse_own_with_foreign()
         if not ask_for_own(home, config):

@@ -50,7 +50,7 @@ def publish(
     name: OptionalAccountName = None,
     *,
     profile: Annotated[
-        str | None, typer.Option("--profile", metavar="P", help="The profile's name; by default the account's.")
+        str | None, typer.Option("--profile", metavar="NAME", help="The profile's name; by default the account's.")
     ] = None,
     activate: Annotated[
         bool, typer.Option("--activate", help="Make it the profile that programs use by default.")
@@ -60,13 +60,13 @@ def publish(
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Publish an account as a profile that every official SDK reads, without a change to the program.
+    """Publish an account as a profile that every official SDK reads; programs need no change.
 
-    The profile holds the access token alone. Every refresh by tokenferry rewrites it; the SDKs never refresh it. A
+    The profile holds only the access token. Every refresh by tokenferry rewrites it; the SDKs never refresh it. A
     profile that tokenferry didn't write is left alone. $ANTHROPIC_CONFIG_DIR names the folder.
     """
     if gateway and name:
-        raise UsageError(f"--gateway publishes the gateway, whatever the account; leave {name!r} out")
+        raise UsageError(f"--gateway publishes no account; leave {name!r} out")
     home, settings = find()
     broker = open_broker(home, settings)
     if gateway:
@@ -85,7 +85,7 @@ def publish(
 
 @app.command("list", epilog=examples("tokenferry profile list", "tokenferry profile list --json"))
 def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
-    """List the published profiles, with the state of each."""
+    """List the published profiles, with their states."""
     found = open_broker().publisher.published()
     if as_json:
         say_json([_to_json(one) for one in found])
@@ -106,16 +106,16 @@ def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
 def unpublish(
     name: OptionalAccountName = None,
     *,
-    profile: Annotated[str | None, typer.Option("--profile", metavar="P", help="This profile alone.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="Only this profile.")] = None,
     gateway: Annotated[bool, typer.Option("--gateway", help="The gateway's profile.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Remove the profiles that an account was published as.
+    """Remove the profiles of an account.
 
     Files that another program changed stay, and are named. The account stays.
     """
     if gateway and name:
-        raise UsageError(f"account {name!r} and --gateway are two things; name one")
+        raise UsageError(f"account {name!r} and --gateway exclude each other; give one of them")
     if not (name or profile or gateway):
         raise UsageError("name an account, --profile or --gateway")
     publisher = open_broker().publisher
@@ -155,12 +155,12 @@ def _usage(publication: Publication) -> Iterator[str]:
         yield str(fault)
         return
     if active == profile:
-        yield f"profile {profile} is the active one: programs use it where nothing else is named"
+        yield f"profile {profile} is the active one: programs use it unless they name another"
     else:
         yield f"programs use it with ANTHROPIC_PROFILE={profile}; the active profile is {active}"
     for variable in _SHADOWS:
         if os.environ.get(variable):
-            yield f"{variable} is set here, and programs use it before any profile; unset it for those that should not"
+            yield f"{variable} is set here, and it overrides every profile; unset it for programs that should use one"
 
 
 def _is_active(publication: Publication) -> bool:

@@ -23,7 +23,7 @@ from tokenferry.settings import Home
 from tokenferry.stores import Account, check_account_name
 
 app = new_app(
-    "List providers, and add upstreams that are known.",
+    "List providers, and add known upstreams.",
     "tokenferry provider list",
     "tokenferry provider add z.ai",
     "tokenferry provider show z.ai",
@@ -34,7 +34,7 @@ _VARIABLE: Final = re.compile(r"\$?\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 
 @app.command("list", epilog=examples("tokenferry provider list", "tokenferry provider list --json"))
 def list_(*, wide: WIDE = False, as_json: JSON = False) -> None:
-    """List what is declared and built in, and the presets that `add` knows, with the page each was taken from."""
+    """List declared and built-in providers, and the presets for `add`, each with its source."""
     _, config = find()
     found = [*map(_of_provider, config.providers.values())]
     found += [_of_preset(preset) for preset in presets().values() if preset.name not in config.providers]
@@ -56,13 +56,13 @@ def show(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="A provider, or a preset.", show_default=False, autocompletion=providers_and_presets
+            metavar="NAME", help="A provider or a preset.", show_default=False, autocompletion=providers_and_presets
         ),
     ],
     *,
     as_json: JSON = False,
 ) -> None:
-    """Show a provider or a preset: its address, how it takes keys, and where that was seen and when."""
+    """Show a provider or a preset: its address, how it takes keys, and the source of these facts."""
     _, config = find()
     if name in config.providers:
         shown = _of_provider(config.providers[name])
@@ -88,7 +88,7 @@ def show(
         "tokenferry provider add bedrock --region eu-central-1",
         "tokenferry provider add azure --resource my-resource",
         "tokenferry provider add vertex --project-id my-project --location global   with Google's credentials",
-        "tokenferry provider add ollama                      asks for no key: the server needs none",
+        "tokenferry provider add ollama                      needs no key",
     ),
 )
 def add(
@@ -100,31 +100,38 @@ def add(
     ],
     *,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="N", help="What to call it; else as the preset.")
+        str | None, typer.Option("--name", metavar="NAME", help="The provider's name; by default the preset's.")
     ] = None,
     env: Annotated[
-        str | None, typer.Option("--env", metavar="VAR", help="The key is in this variable; nothing is read or stored.")
+        str | None, typer.Option("--env", metavar="VAR", help="Use the key in this variable; store none.")
     ] = None,
     region: Annotated[
-        str | None, typer.Option("--region", metavar="R", help="The region in its address, for presets that have one.")
+        str | None, typer.Option("--region", metavar="REGION", help="The region, for presets that need one.")
     ] = None,
-    resource: Annotated[str | None, typer.Option("--resource", metavar="R", help="The same for a resource.")] = None,
-    project_id: Annotated[str | None, typer.Option("--project-id", metavar="P", help="The same for a project.")] = None,
-    location: Annotated[str | None, typer.Option("--location", metavar="L", help="The same for a location.")] = None,
-    key: Annotated[bool, typer.Option("--key", help="Read a key although the preset's servers need none.")] = False,
+    resource: Annotated[
+        str | None, typer.Option("--resource", metavar="NAME", help="The resource, for presets that need one.")
+    ] = None,
+    project_id: Annotated[
+        str | None, typer.Option("--project-id", metavar="ID", help="The project, for presets that need one.")
+    ] = None,
+    location: Annotated[
+        str | None, typer.Option("--location", metavar="NAME", help="The location, for presets that need one.")
+    ] = None,
+    key: Annotated[bool, typer.Option("--key", help="Read a key even if the preset's server needs none.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Declare a known upstream in config.toml, and store a key for it. The file's comments stay as they are.
+    """Declare a known upstream in config.toml, and store a key for it.
 
-    The key is read from stdin, or from a prompt that doesn't show it, and becomes an account of the provider's name;
-    with --env the configuration names a variable instead. Servers on this machine need no key.
+    The key is read from stdin, or from a prompt that doesn't show it, and becomes an account with the provider's name.
+    With --env the configuration names a variable instead. Servers on this machine need no key. The file's comments stay
+    as they are.
     """
     home, config = find()
     known = _preset(preset, tuple(builtin_providers()))
     name = name or known.name
     check_account_name(name)
     if name in config.providers:
-        raise UsageError(f"there is a provider {name} already; choose another name with --name")
+        raise UsageError(f"provider {name} already exists; choose another name with --name")
     places = _places(known, region=region, resource=resource, project_id=project_id, location=location)
     variable = _variable(env)
     check_writable(home.config)
@@ -148,7 +155,7 @@ def add(
 
 @app.command("remove", epilog=examples("tokenferry provider remove z.ai"))
 def remove(name: ProviderName, *, as_json: JSON = False) -> None:
-    """Take a declared provider out of config.toml; its accounts stay, and serve nothing.
+    """Remove a declared provider from config.toml; its accounts stay, but serve nothing.
 
     The file's comments stay as they are.
     """
@@ -198,7 +205,7 @@ def _variable(env: str | None) -> str | None:
         return None
     found = _VARIABLE.fullmatch(env)
     if found is None:
-        raise UsageError("--env takes the name of a variable, as in ZAI_API_KEY, and never a key itself")
+        raise UsageError("--env takes the name of a variable such as ZAI_API_KEY, never the key itself")
     return found[1]
 
 
@@ -206,7 +213,9 @@ def _check_free(name: str, accounts: Iterable[str]) -> None:
     """Raise `UsageError` if an account has the provider's name, which the account of the new key needs."""
     taken = next((other for other in accounts if other.casefold() == name.casefold()), None)
     if taken is not None:
-        raise UsageError(f"there is an account {taken} already, and the key's would have that name; give --name")
+        raise UsageError(
+            f"account {taken} already exists, and the key needs one of that name; choose another with --name"
+        )
 
 
 def _read_key(known: Preset, *, asks: bool) -> Credential:
@@ -254,7 +263,7 @@ def _tell(
     if credential is not None and (warning := preset.provider.key_warning(name, credential)):
         note(warning)
     if preset.second_hand:
-        note(f"the address of {preset.title} was seen second hand; compare it with what the vendor tells you")
+        note(f"the address of {preset.title} is from a secondary source; check it with the vendor")
     broker = open_broker(home, config)
     if fingerprint or name in {one.name for one in broker.accounts()}:
         say(what_serves(name, broker, config))

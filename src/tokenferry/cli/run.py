@@ -38,16 +38,15 @@ def run(
     *,
     account: Annotated[
         str | None,
-        typer.Option("--account", metavar="NAME", help="Use this account alone.", autocompletion=account_names),
+        typer.Option("--account", metavar="NAME", help="Use only this account.", autocompletion=account_names),
     ] = None,
 ) -> int:
-    """Run a program with a private gateway.
+    """Run a program with a private gateway, which ends with it.
 
-    The program gets the gateway's address in ANTHROPIC_BASE_URL and OPENAI_BASE_URL and a key of its own in
-    ANTHROPIC_AUTH_TOKEN and OPENAI_API_KEY; other credentials are removed from its environment. Codex gets the same in
-    its arguments. The gateway ends with the program. No program gets a login or a setup token. If the only login is
-    Claude Code's own and the policy reserves it, the program starts without a gateway and with its environment
-    unchanged.
+    The program gets the gateway's address in ANTHROPIC_BASE_URL and OPENAI_BASE_URL, and a key of its own in
+    ANTHROPIC_AUTH_TOKEN and OPENAI_API_KEY. Codex gets them as arguments. Other credentials are removed from its
+    environment: no program gets a login or a setup token. If the only login is Claude Code's own and the policy
+    reserves it, the program starts without a gateway, in its unchanged environment.
 
     The exit code is the program's (128 + n if signal n ended it), or 127 if there is no such program. If it does not
     start: 3 configuration, 4 no account, 5 login needed, 7 policy.

@@ -22,16 +22,13 @@ app = new_app()
 def sandbox(
     *,
     port: Annotated[
-        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="0 takes a free one.")
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="The port; 0 takes a free one.")
     ] = DEFAULT_PORT,
     port_file: Annotated[
-        Path | None, typer.Option("--port-file", metavar="F", help="Write the port here once it listens.")
+        Path | None, typer.Option("--port-file", metavar="FILE", help="Write the port to this file once it listens.")
     ] = None,
 ) -> None:
-    """Run a fake provider on this machine.
-
-    It is for trying things out and for tests; Ctrl-C or TERM ends it.
-    """
+    """Run a fake provider on this machine, for experiments and tests, until Ctrl-C or TERM."""
     serve_sandbox(port=port, port_file=port_file, ready=_tell)
 
 

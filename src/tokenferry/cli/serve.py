@@ -44,32 +44,34 @@ def serve(
     context: typer.Context,
     *,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Run in the background, once it listens; see: tokenferry stop")
+        bool, typer.Option("--detach", help="Return once it listens, and leave it running; see: tokenferry stop")
     ] = False,
     host: Annotated[
         str | None,
         typer.Option(
-            "--host", metavar="ADDRESS", help="A loopback address, or see --allow-remote; [server] host by default."
+            "--host", metavar="ADDRESS", help="The address to listen on; by default [server] host. See --allow-remote."
         ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option("--port", metavar="PORT", min=0, max=65535, help="[server] port by default; 0 takes a free one."),
+        typer.Option(
+            "--port", metavar="PORT", min=0, max=65535, help="The port; by default [server] port. 0 takes a free one."
+        ),
     ] = None,
     port_file: Annotated[
-        Path | None, typer.Option("--port-file", metavar="F", help="Write the port here while it listens.")
+        Path | None, typer.Option("--port-file", metavar="FILE", help="Write the port to this file while it listens.")
     ] = None,
     uds: Annotated[
         Path | None,
         typer.Option(
-            "--uds", metavar="PATH", help="Listen on this Unix socket; on TCP only if --host or --port is given, too."
+            "--uds", metavar="PATH", help="Listen on this Unix socket, and on TCP only with --host or --port."
         ),
     ] = None,
     tls_cert: Annotated[
-        Path | None, typer.Option("--tls-cert", metavar="F", help="Speak TLS on TCP, with this certificate (PEM).")
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="Use TLS on TCP, with this certificate (PEM).")
     ] = None,
     tls_key: Annotated[
-        Path | None, typer.Option("--tls-key", metavar="F", help="The certificate's key (PEM, 0600).")
+        Path | None, typer.Option("--tls-key", metavar="FILE", help="The certificate's key (PEM, mode 0600).")
     ] = None,
     workers: Annotated[
         int | None,
@@ -78,39 +80,39 @@ def serve(
             metavar="N",
             min=1,
             max=MOST_WORKERS,
-            help="Serve in this many processes; [server] workers (1).",
+            help="The number of processes; by default [server] workers (1).",
         ),
     ] = None,
     drain: Annotated[
         float | None,
         typer.Option(
             "--drain",
-            metavar="TIME",
+            metavar="SPAN",
             parser=_drain_timeout,
-            help="Give requests this long to finish at the end; [server] drain_timeout (30s).",
+            help="Time for requests to finish at the end; by default [server] drain_timeout (30s).",
         ),
     ] = None,
     allow_remote: Annotated[
         bool,
-        typer.Option(
-            "--allow-remote", help="Let --host be an address that other machines reach; they need client keys."
-        ),
+        typer.Option("--allow-remote", help="Allow an address that other machines reach; they need client keys."),
     ] = False,
     log_json: Annotated[
-        bool, typer.Option("--log-json", help='Log a JSON object a line; [log] format = "json".')
+        bool, typer.Option("--log-json", help='Log one JSON object per line, as [log] format = "json" does.')
     ] = False,
 ) -> int:
-    """Run the gateway until a signal, or `tokenferry stop`, ends it.
+    """Run the gateway until a signal or `tokenferry stop` ends it.
 
     After Ctrl-C or TERM, requests and refreshes in flight finish first. A second signal ends streams with an error; a
-    refresh still finishes. The gateway follows config.toml within two seconds, or at once after a HUP. A file with
-    faults is refused, and the previous configuration stays in use.
+    refresh still finishes.
+
+    The gateway follows config.toml within two seconds, or at once after a HUP. If the file has faults, the previous
+    configuration stays in use.
     """
     home, settings = find()
     if (tls_cert is None) != (tls_key is None):
-        raise UsageError("--tls-cert and --tls-key belong together; give both")
+        raise UsageError("--tls-cert and --tls-key need each other; give both")
     if tls_cert is not None and uds is not None and host is None and port is None:
-        raise UsageError("TLS is for a TCP port, and --uds alone opens none; add --port, or leave --tls-cert out")
+        raise UsageError("TLS needs a TCP port, and --uds opens none; add --port, or leave out --tls-cert")
     if detach:
         from tokenferry.cli._detach import begin_detached  # noqa: PLC0415  # few users ask for it
 
@@ -148,7 +150,7 @@ def serve(
         tell(warning)
     if os.environ.get("TOKENFERRY_ACCOUNT"):
         tell(
-            "TOKENFERRY_ACCOUNT is set, and serve ignores it; to serve from one account alone set account under "
+            "TOKENFERRY_ACCOUNT is set, and serve ignores it; to use only one account set account under "
             "[router] in config.toml"
         )
     broker = open_broker(home, settings)

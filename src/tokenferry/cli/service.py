@@ -16,14 +16,14 @@ from tokenferry.service import InstallPlan, Manager, Program, Service, Undone, m
 from tokenferry.settings import Home
 
 app = new_app(
-    "Run tokenferry as a service, so that logins are kept alive.",
+    "Run tokenferry as a service, which keeps logins alive.",
     "tokenferry service install",
     "tokenferry service status",
 )
 
 _WATCHING: Final = (("refresh", "--watch"), ("refresh", "--watch", "--switch-claude-code"))
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
 
 
 @app.callback()
@@ -35,7 +35,7 @@ def begin() -> None:
     "install",
     epilog=examples(
         "tokenferry service install",
-        "tokenferry service install --serve      the gateway, which refreshes logins as well",
+        "tokenferry service install --serve      the gateway, which also refreshes logins",
         "tokenferry service install --switch-claude-code",
         "tokenferry service install --dry-run",
     ),
@@ -55,8 +55,8 @@ def install(
     """Run `tokenferry refresh --watch` as a service: a systemd user unit or a launchd agent.
 
     It starts now and at each login. The command shows the file that it writes, which holds no secret. A file that
-    tokenferry didn't write is left alone. If the service manager can't be reached, the file is written, the commands to
-    type are shown, and the exit code is 1.
+    tokenferry didn't write is left alone. If the service manager can't be reached, the command writes the file, shows
+    the commands to type, and exits with 1.
     """
     if serve and switch_claude_code:
         raise UsageError(
@@ -101,7 +101,7 @@ def uninstall(*, dry_run: DryRun = False) -> int:
 def status(*, as_json: JSON = False) -> int:
     """Show whether the service is installed and runs, and which process refreshes logins.
 
-    The exit code is 0 if it runs.
+    The exit code is 0 if the service runs, else 1.
     """
     home, _ = find()
     manager = _manager()
@@ -121,7 +121,7 @@ def status(*, as_json: JSON = False) -> int:
             }
         )
     else:
-        how = "as it should be" if found.is_current else "not as `tokenferry service install` would make it now"
+        how = "up to date" if found.is_current else "outdated; run: tokenferry service install"
         missing = "no; install it with: tokenferry service install"
         installed = f"{manager.path}, {how}" if found.is_installed else missing
         words = f"{found.state.enabled or 'no answer'}, {found.state.active or 'unknown state'}"
@@ -182,7 +182,7 @@ def _remarks(config: Config, *, serve: bool) -> list[str]:
     """What the service will lack."""
     _, secret = passed_on(os.environ)
     found = [
-        f"{name} holds a login for the proxy, so it isn't written; name a proxy without one, or give it to the service "
+        f"{name} holds a login for the proxy, so it isn't written; name a proxy without one, or set it for the service "
         "yourself"
         for name in secret
     ]

@@ -50,25 +50,25 @@ from tokenferry.settings import Home
 
 app = new_app(
     "Find your keys and logins, and connect your tools.\n\n"
-    "Without a tool it looks for what is there, opens none of it before you agree, and sends nothing anywhere. The "
-    "answer to every question is no unless you type yes. Without a terminal it prints what it found and would ask, and "
-    "ends with 9.",
+    "Without a tool it lists keys, logins and tools on this machine, and asks what to do with each. It opens none of "
+    "them before you agree, and sends nothing anywhere. The default answer is no. Without a terminal it prints list "
+    "and the questions, and exits with 9.",
     "tokenferry setup                       look around, ask, connect",
-    "tokenferry setup --json                what was found, and nothing else",
+    "tokenferry setup --json                show what is here",
     "tokenferry setup claude-code --dry-run",
     "tokenferry setup opencode --undo",
-    "tokenferry setup aider --print         the lines for a tool that you set up by hand",
+    "tokenferry setup aider --print         lines to add by hand",
 )
 
 _HELPER: Final = "apiKeyHelper"
 _START: Final = "start the gateway: tokenferry serve (for good: tokenferry service install --serve)"
 
 Url: TypeAlias = Annotated[
-    str | None, typer.Option("--url", metavar="URL", help="The gateway's address; by default what [server] says.")
+    str | None, typer.Option("--url", metavar="URL", help="The gateway's address; by default that of [server].")
 ]
-Undo: TypeAlias = Annotated[bool, typer.Option("--undo", help="Restore what was there before.")]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Show the change, and make none.")]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before the change is made.")]
+Undo: TypeAlias = Annotated[bool, typer.Option("--undo", help="Restore the previous settings.")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Show the change, and write nothing.")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 Print: TypeAlias = Annotated[bool, typer.Option("--print", help="Print the lines to add by hand; write nothing.")]
 
 
@@ -77,7 +77,7 @@ def setup(context: typer.Context, *, as_json: JSON = False) -> int | None:
     """Find your keys and logins, and connect your tools."""
     if context.invoked_subcommand is not None:
         if as_json:
-            raise UsageError("--json lists what the guide finds; leave it out when you name a tool")
+            raise UsageError("--json lists what is here; leave it out when you name a tool")
         return None
     from tokenferry.cli._guide import guide  # noqa: PLC0415  # it reads many formats, and a named tool needs none
 
@@ -87,9 +87,9 @@ def setup(context: typer.Context, *, as_json: JSON = False) -> int | None:
 @app.command(
     "claude-code",
     epilog=examples(
-        "tokenferry setup claude-code                     through the gateway; shows the change and asks",
+        "tokenferry setup claude-code                     show the change, ask, connect",
         "tokenferry setup claude-code --dry-run",
-        "tokenferry setup claude-code --project           in the project of this folder alone",
+        "tokenferry setup claude-code --project           only in this folder's project",
         "tokenferry setup claude-code --direct --account work",
         "tokenferry setup claude-code --undo",
     ),
@@ -97,27 +97,24 @@ def setup(context: typer.Context, *, as_json: JSON = False) -> int | None:
 def claude_code(
     *,
     settings: Annotated[
-        Path | None, typer.Option("--settings", metavar="PATH", help="The settings file; by default the user's.")
+        Path | None,
+        typer.Option("--settings", metavar="PATH", help="The settings file; by default yours for all projects."),
     ] = None,
     project: Annotated[
-        bool, typer.Option("--project", help="This project's .claude/settings.local.json, which is yours alone.")
+        bool, typer.Option("--project", help="Use this project's .claude/settings.local.json, which is not shared.")
     ] = False,
     url: Url = None,
-    direct: Annotated[
-        bool, typer.Option("--direct", help="Give it an account's API key, without the gateway.")
-    ] = False,
-    account: Annotated[
-        str | None, typer.Option("--account", metavar="NAME", help="With --direct: the account.")
-    ] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="Use an account's API key, without the gateway.")] = False,
+    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="The account for --direct.")] = None,
     undo: Undo = False,
     dry_run: DryRun = False,
     print_lines: Print = False,
     yes: Yes = False,
 ) -> int:
-    """Make Claude Code ask tokenferry for its credential.
+    """Connect Claude Code to the gateway.
 
-    Its settings.json gets an apiKeyHelper and, in env, the gateway's address. Everything else in it stays as it is, and
-    what is replaced is kept, so that --undo restores it.
+    Its settings.json gets an apiKeyHelper and, in env, the gateway's address. Everything else stays as it is. --undo
+    restores what was replaced.
     """
     if undo and (url or direct or account or print_lines):
         raise UsageError("--undo restores what was there; leave --url, --direct, --account and --print out")
@@ -172,10 +169,10 @@ def _writer(tool: Tool) -> Callable[..., int]:
             note(line)
         return 0
 
-    write.__doc__ = f"""Make {tool.title} send its requests to the gateway.
+    write.__doc__ = f"""Connect {tool.title} to the gateway.
 
-    Its own settings are changed; everything else in them stays as it is, and what is replaced is kept, so that --undo
-    restores it.
+    Its settings get the gateway's address and a client key. Everything else stays as it is. --undo restores what was
+    replaced.
     """
     return write
 
@@ -205,12 +202,12 @@ def _print_files(files: Sequence[ToolFile]) -> None:
     for file in files:
         say_lines([f"# {file.path}", *file.lines().splitlines(), ""])
     if any(file.holds_key for file in files):
-        note("replace KEY with what this prints: tokenferry token --gateway; make that file readable by you alone")
+        note("replace KEY with the output of: tokenferry token --gateway; let only your user read that file")
 
 
 def _path(machine: Machine, named: Path | None, *, project: bool) -> Path:
     if named is not None and project:
-        raise UsageError("--settings and --project both name the file; give one of them")
+        raise UsageError("--settings and --project exclude each other; give one of them")
     if named is not None:
         return named.expanduser().absolute()
     return personal_settings(machine) if project else user_settings(machine)

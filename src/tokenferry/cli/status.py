@@ -19,12 +19,12 @@ app = new_app()
 def status(
     *,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Keep it up to date until q; as --json one line for each change.")
+        bool, typer.Option("--watch", help="Keep the view up to date until q; with --json print a line per change.")
     ] = False,
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
-    """Show the accounts, the gateway, the policy, and what is in cooldown until when.
+    """Show the accounts, the gateway, the policy and the cooldowns.
 
     Warnings about the configuration go to stderr.
     """

@@ -19,7 +19,7 @@ _LOCKS: Final = Path("/proc/locks")
 
 @app.command("stop", epilog=examples("tokenferry stop", "tokenferry stop && tokenferry serve --detach"))
 def stop(*, as_json: JSON = False) -> None:
-    """Stop the gateway after its requests have finished, and wait for that.
+    """Stop the gateway after its requests have finished, and wait for its end.
 
     Stops every running gateway of this home. [server] drain_timeout limits how long requests may take.
     """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tokenferry.settings import StoreSettings
 
 app = new_app(
-    "Prepare and look at the PostgreSQL that several hosts share.",
+    "Set up and inspect the PostgreSQL database that several hosts share.",
     "tokenferry store init",
     "tokenferry store status",
 )
@@ -32,9 +32,7 @@ _FILES: Final = "files"
 
 Url = Annotated[
     str,
-    typer.Option(
-        "--url", metavar="URL", help="Connect as this role, the owner of the tables, instead of [store] url's."
-    ),
+    typer.Option("--url", metavar="URL", help="Connect as the owner of the tables; by default [store] url."),
 ]
 
 
@@ -50,14 +48,14 @@ def init(
     url: Url = "",
     grant_to: Annotated[
         str,
-        typer.Option("--grant-to", metavar="ROLE", help="Let this role read and write the tables, not change them."),
+        typer.Option("--grant-to", metavar="ROLE", help="Let this role read and write rows, but not alter tables."),
     ] = "",
     as_json: JSON = False,
 ) -> None:
-    """Make the tables in the database that [store] url names; repeating it does no harm.
+    """Create the tables in the database of [store] url; repeating it does no harm.
 
-    Give tokenferry a database of its own. The role that owns the tables may be another one than the role of the
-    gateways: name the owner with --url, and the gateways' role with --grant-to.
+    Give tokenferry a database of its own. The tables may belong to another role than the gateways': name the owner with
+    --url, and the gateways' role with --grant-to.
     """
     with outcome_json(wanted=as_json) as document:
         settings = _settings()
@@ -71,15 +69,15 @@ def init(
 
 @app.command("upgrade", epilog=examples("tokenferry store upgrade"))
 def upgrade(*, url: Url = "", as_json: JSON = False) -> None:
-    """Bring the tables up to this version, while gateways serve.
+    """Upgrade the tables to this version, while gateways serve.
 
-    Each migration waits 3 seconds at most for its locks, lets others pass, and tries again.
+    A migration waits at most 3 seconds for its locks, lets others pass, and tries again.
     """
     with outcome_json(wanted=as_json) as document:
         connections = _connect(_settings(), url)
         status = postgres().schema_status(connections)
         if not status.fleet:
-            raise ConfigError(f"{connections.name} has no tables of tokenferry; make them with: tokenferry store init")
+            raise ConfigError(f"{connections.name} has no tokenferry tables; create them with: tokenferry store init")
         ran = postgres().upgrade(connections)
         say(f"fleet {status.fleet} in {connections.name}: {_ran(ran)}")
         document |= {"fleet": status.fleet, "migrations": list(ran)}
@@ -88,23 +86,21 @@ def upgrade(*, url: Url = "", as_json: JSON = False) -> None:
 @app.command("migrate", epilog=examples("tokenferry store migrate", "tokenferry store migrate --from URL --to files"))
 def migrate(
     *,
-    from_: Annotated[str, typer.Option("--from", metavar="files|URL", help="Where they are now.")] = _FILES,
-    to: Annotated[
-        str, typer.Option("--to", metavar="URL|files", help="Where they go; [store] url, if it isn't given.")
-    ] = "",
+    from_: Annotated[str, typer.Option("--from", metavar="files|URL", help="The present place.")] = _FILES,
+    to: Annotated[str, typer.Option("--to", metavar="URL|files", help="The new place; by default [store] url.")] = "",
     as_json: JSON = False,
 ) -> None:
     """Move accounts, and copy client keys, cooldowns and usage, from this home's files into a database, or back.
 
-    At every moment one side at most may refresh a login: repeat the command after it was cut short. The keys open the
-    same as before. What is there already stays. Stop this home's gateways first.
+    Stop this home's gateways first. At every moment only one side may refresh a login; after an interruption repeat the
+    command. Keys work as before. Existing rows and files stay.
     """
     with outcome_json(wanted=as_json) as document:
         home, config = find()
         if (from_ == _FILES) == (to == _FILES):
             raise UsageError("copy from files to a database, or from a database to files")
         if any(record.is_running for record in gateway_records(home)):
-            raise TryLater("a gateway of this home runs, and would miss what is changed; end it with: tokenferry stop")
+            raise TryLater("a gateway of this home runs, and would miss the changes; stop it with: tokenferry stop")
         url = _typed(to if from_ == _FILES else from_)
         settings = replace(config.store, url=url or _settings().url)
         is_shared = from_ == _FILES  # to the database
@@ -131,13 +127,13 @@ def migrate(
 
 @app.command("status", epilog=examples("tokenferry store status", "tokenferry store status --json"))
 def status(*, as_json: JSON = False) -> None:
-    """Show where state is stored, and the state of the database. Exits with 1 if it can't be used."""
+    """Show where state is stored, and the state of the database. The exit code is 1 if it can't be used."""
     home, config = find()
     if not config.store.url:
         if as_json:
             say_json({"store": "files", "home": str(home.path)})
         else:
-            say(f"everything is kept in files of this machine, in {home.path}")
+            say(f"everything is stored in files, in {home.path}")
         return
     connections = _connect(config.store)
     facts, schema = connections.facts(), postgres().schema_status(connections)
@@ -152,14 +148,15 @@ def status(*, as_json: JSON = False) -> None:
 
 @app.command("forget-host", epilog=examples("tokenferry store forget-host 5f0c2b9d1e7a4c33"))
 def forget_host(
-    host: Annotated[str, typer.Argument(help="Its name, as errors say it.")],
+    host: Annotated[str, typer.Argument(help="The host's id, as error messages show it.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Say that a host is gone for good, with the refreshes it had under way.
+    """Declare that a host is gone for good, together with the refreshes it had under way.
 
-    Only if it runs no more. Its answers come too late then: a provider ends a login whose refresh token comes twice.
+    Do so only if the host no longer runs: if it still uses its refresh token, the provider may see that token twice and
+    end the login.
     """
     settings = _settings()
     if not yes and not confirmed(f"forget host {host}? It must be gone for good.", flag="--yes"):

@@ -43,23 +43,23 @@ def token(
         str | None, typer.Option("--account", metavar="NAME", help="The same as NAME.", autocompletion=account_names)
     ] = None,
     min_ttl: Annotated[
-        int, typer.Option("--min-ttl", metavar="SECONDS", min=0, help="Refresh a token that has less time left.")
+        int, typer.Option("--min-ttl", metavar="SECONDS", min=0, help="Refresh a token that expires sooner.")
     ] = MIN_TTL,
     gateway: Annotated[bool, typer.Option("--gateway", help="Print the gateway's local client key instead.")] = False,
     env: Annotated[bool, typer.Option("--env", help="Print NAME=value lines, for eval and for env files.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON: token, expires_at, header.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: token, expires_at, header.")] = False,
 ) -> None:
-    """Print a token or key that works now, and nothing else.
+    """Print a working token or key, and nothing else.
 
     A token that is due is refreshed first. If that fails and the token is still valid, it is printed with a warning on
     stderr. The gateway's key is printed only while a gateway of this home runs.
     """
     if env and as_json:
-        raise UsageError("--env and --json are two forms of the same; give one of them")
+        raise UsageError("--env and --json exclude each other; give one of them")
     if name and account and name != account:
-        raise UsageError(f"{name!r} and {account!r} are both named; name one account")
+        raise UsageError(f"{name!r} and {account!r} exclude each other; name one account")
     if gateway and (name or account):
-        raise UsageError("--gateway prints the gateway's own key, whatever the account; leave the account out")
+        raise UsageError("--gateway prints the gateway's own key; leave the account out")
     with Dependencies() as dependencies:
         if gateway:
             key, lines = _gateway_key(env=env, as_json=as_json)

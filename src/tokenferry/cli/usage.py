@@ -44,11 +44,16 @@ By: TypeAlias = Annotated[
 Since: TypeAlias = Annotated[
     str | None, typer.Option("--since", metavar="DATE", help="The first day: 2026-11-01, 20261101, or 7d.")
 ]
-Until: TypeAlias = Annotated[str | None, typer.Option("--until", metavar="DATE", help="The last day; today.")]
-Zone: TypeAlias = Annotated[
-    str | None, typer.Option("--timezone", metavar="ZONE", help="Europe/Berlin, UTC; this machine's by default.")
+Until: TypeAlias = Annotated[
+    str | None, typer.Option("--until", metavar="DATE", help="The last day; by default today.")
 ]
-Breakdown: TypeAlias = Annotated[bool, typer.Option("--breakdown", help="Each model in a line of its own.")]
+Zone: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone", metavar="ZONE", help="The time zone of days, such as Europe/Berlin; by default this machine's."
+    ),
+]
+Breakdown: TypeAlias = Annotated[bool, typer.Option("--breakdown", help="Show a line per model.")]
 CSV: TypeAlias = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 
 
@@ -90,23 +95,23 @@ def _add_command(grain: str, sentence: str, *lines: str) -> None:
 
 _add_command(
     "daily",
-    "Show usage by the day (the last 30 days).",
+    "Show usage by day (the last 30 days).",
     "tokenferry usage daily --since 7d --by account",
     "tokenferry usage daily --json",
 )
 _add_command(
     "weekly",
-    "Show usage by the week from Monday on (the last 12).",
+    "Show usage by week, from Monday (the last 12 weeks).",
     "tokenferry usage weekly --by model",
 )
 _add_command(
     "monthly",
-    "Show usage by the month (the last year).",
+    "Show usage by month (the last year).",
     "tokenferry usage monthly --by key --csv > usage.csv",
 )
 _add_command(
     "session",
-    "Show usage by the session (the last 7 days).",
+    "Show usage by session (the last 7 days).",
     "tokenferry usage session --since 1d --json",
 )
 
@@ -119,9 +124,10 @@ def blocks(
     timezone: Zone = None,
     as_json: JSON = False,
 ) -> None:
-    """Show the five-hour windows of each account (3 days).
+    """Show the five-hour windows of each account (the last 3 days).
 
-    They are the vendor's own if its answers report them; else they begin with the first hour that has a request.
+    They are the vendor's own windows if its responses report them; else a window begins with the hour of its first
+    request.
     """
     zone = zone_of(timezone)
     first, last = days_of("blocks", since, until, zone)
@@ -132,12 +138,12 @@ def blocks(
 @app.command("reprice", epilog=examples("tokenferry usage reprice --since 2026-11-01"))
 def reprice(
     *,
-    since: Annotated[str, typer.Option("--since", metavar="DATE", help="The first day, UTC.", show_default=False)],
+    since: Annotated[str, typer.Option("--since", metavar="DATE", help="The first day, in UTC.", show_default=False)],
 ) -> None:
-    """Price the requests since a day again.
+    """Recompute the cost of the requests since a day.
 
-    They get today's prices for their time, from the list and [[prices]]. The change is shown. No other command changes
-    the cost of a stored request.
+    Each gets the price of its time, from the present list and [[prices]]. The command prints the change. No other
+    command changes a stored cost.
     """
     home, config = find()
     _check_there(home)
@@ -155,14 +161,11 @@ def reprice(
 def erase(
     *,
     key: Annotated[str | None, typer.Option("--key", metavar="NAME", help="A client key's name or id.")] = None,
-    session_: Annotated[str | None, typer.Option("--session", metavar="ID", help="A session of Claude Code.")] = None,
+    session_: Annotated[str | None, typer.Option("--session", metavar="ID", help="A session's id.")] = None,
 ) -> None:
-    """Erase the requests of a client key or session.
-
-    They are taken out of all sums, too.
-    """
+    """Erase the requests of a client key or session, also from all sums."""
     if (key is None) == (session_ is None):
-        raise UsageError("name either a key (--key NAME) or a session (--session ID)")
+        raise UsageError("give either --key NAME or --session ID")
     home, _ = find()
     _check_there(home)
     with open_ledger(home) as ledger:
@@ -175,26 +178,26 @@ def erase(
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", show_default=False)],
 ) -> None:
-    """Copy the ledger into a file; gateways go on writing."""
+    """Copy the ledger to a file while gateways go on writing."""
     home, _ = find()
     _check_there(home)
     with open_ledger(home) as ledger:
         ledger.backup(file)
-    say(f"the ledger is copied to {file}")
+    say(f"copied the ledger to {file}")
 
 
 @app.command("restore", epilog=examples("tokenferry usage restore ledger-copy.db"))
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy that backup made.", show_default=False)],
 ) -> None:
-    """Put a copy in place of the ledger. What was written since the copy was made is lost."""
+    """Replace the ledger with a copy. Later entries are lost."""
     home, _ = find()
     if not file.is_file():
-        raise UsageError(f"{file} is no file; name one that tokenferry usage backup made")
+        raise UsageError(f"{file} is not a file; name one that tokenferry usage backup made")
     with open_ledger(home) as ledger:
         ledger.restore(file)
     note_change(home, "usage.restore", file.name)
-    say(f"the ledger is what {file} holds")
+    say(f"restored the ledger from {file}")
 
 
 @contextlib.contextmanager
@@ -202,7 +205,7 @@ def _report() -> Iterator[UsageReport | None]:
     """The ledger's report; None, and a note, if there is no ledger yet."""
     home = Home.from_environment()
     if not has_ledger(home):
-        note("nothing is written down yet; requests through tokenferry serve and tokenferry run are")
+        note("no usage is recorded yet; tokenferry serve and tokenferry run record it")
         yield None
         return
     with open_ledger(home) as ledger:
@@ -219,7 +222,7 @@ def _note_budgets() -> None:
 
 def _check_there(home: Home) -> None:
     if not has_ledger(home):
-        raise UsageError(f"{home.ledger} is not there: nothing is written down yet")
+        raise UsageError(f"{home.ledger} does not exist: no usage is recorded yet")
 
 
 def _groups(by: list[str] | None) -> tuple[Dimension, ...]:
@@ -227,7 +230,7 @@ def _groups(by: list[str] | None) -> tuple[Dimension, ...]:
     for name in (one for text in by or () for one in text.split(",")):
         known: Dimension | None = next((one for one in DIMENSIONS if one == name), None)
         if known is None:
-            raise UsageError(f"--by {name[:40]!r} is nothing to group by; take one of {', '.join(DIMENSIONS)}")
+            raise UsageError(f"--by {name[:40]!r} is unknown; give one of {', '.join(DIMENSIONS)}")
         found.append(known)
     return tuple(dict.fromkeys(found))
 
@@ -238,7 +241,7 @@ def days_of(grain: str, since: str | None, until: str | None, zone: tzinfo) -> t
     last = today if until is None else _day(until, today)
     first = last - timedelta(days=_DAYS[grain] - 1) if since is None else _day(since, today)
     if first > last:
-        raise UsageError(f"--since {first} is after --until {last}; exchange them")
+        raise UsageError(f"--since {first} is after --until {last}; swap them")
     return first, last
 
 
@@ -251,6 +254,6 @@ def _day(text: str, today: date) -> date:
         if _EARLIEST <= found.year <= _LATEST:
             return found
     raise UsageError(
-        f"{text[:40]!r} is no day from {_EARLIEST} to {_LATEST}; write it as 2026-11-01, 20261101, or 7d for the last "
+        f"{text[:40]!r} is not a day from {_EARLIEST} to {_LATEST}; write it as 2026-11-01, 20261101, or 7d for the last "
         "seven days"
     )

@@ -26,11 +26,11 @@ def use(
     *,
     default_provider: Annotated[
         bool,
-        typer.Option("--default-provider", help="Also let its provider serve models without a mapping."),
+        typer.Option("--default-provider", help="Also make its provider the default for unmapped models."),
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Prefer an account: for commands that name none, in its provider's pool, and in running gateways within a second.
+    """Prefer an account in commands that name none, in its provider's pool, and in running gateways within a second.
 
     If it is limited or can't serve, the next account of its provider is used. --account and TOKENFERRY_ACCOUNT pin one
     account instead.

@@ -29,7 +29,7 @@ def read_alerts(table: Table, environ: Mapping[str, str]) -> AlertSettings:
         if webhook is None:
             table.note("secret_file", "signs nothing, for there is no webhook")
         elif not is_there(secret):
-            table.note("secret_file", f"is {secret}, which is not there, so no alert is delivered")
+            table.note("secret_file", f"is {secret}, which does not exist, so no alert is delivered")
     table.done()
     return replace(settings, webhook=webhook)
 

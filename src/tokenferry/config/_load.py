@@ -116,7 +116,7 @@ def load(
     `check_provider`. Raises `ConfigError` with every fault, `UnsafeFile` if others can write the file, `CorruptFile`
     for an invalid statement.
     """
-    environ = Fields(os.environ if environ is None else environ)  # whose repr, unlike that of environ, tells nothing
+    environ = Fields(os.environ if environ is None else environ)  # its repr, unlike that of environ, shows no value
     config = _load(path, required=required, environ=environ, is_lenient=for_credential)
     if statement is None or config.policy.source != "default":
         return config

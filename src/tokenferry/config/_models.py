@@ -56,7 +56,7 @@ def _mapping(table: Table, model: str, providers: Mapping[str, Provider]) -> Mod
     if "provider" not in table:
         table.problem("provider", "is missing")
     elif mapping.provider and mapping.provider not in providers:
-        table.problem("provider", f"names {mapping.provider!r}, which is no provider; known: {', '.join(providers)}")
+        table.problem("provider", f"names {mapping.provider!r}, which is not a provider; known: {', '.join(providers)}")
     ignore(table, _FOREIGN)
     table.done()
     return mapping

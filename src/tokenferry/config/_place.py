@@ -66,7 +66,7 @@ def _check_folders(path: Path) -> None:
         try:
             is_link = stat.S_ISLNK(entry.lstat().st_mode)
         except OSError as fault:
-            raise UnsafeFile(f"{entry}, on the way to {path}, can't be looked at: {fault.strerror}") from None
+            raise UnsafeFile(f"{entry}, on the way to {path}, can't be examined: {fault.strerror}") from None
         if is_link:
             depend_on("file", entry)
             links += 1

@@ -143,7 +143,7 @@ def _provider(data: dict[str, Any], builtin: Mapping[str, Provider]) -> tuple[Pr
     for key, value in headers.items():
         if not _HEADER.fullmatch(key.lower()) or not _VALUE.fullmatch(value):
             raise ValueError(
-                f"declares the header {key!r} for {name!r}; a fixed header begins with x- and is no credential"
+                f"declares the header {key!r} for {name!r}; a fixed header begins with x- and is not a credential"
             )
     provider = replace(
         provider,

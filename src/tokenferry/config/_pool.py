@@ -44,7 +44,9 @@ def _accounts(accounts: Table, caps: Caps, providers: Mapping[str, Provider]) ->
         one = accounts.table(name)
         settings = found[name] = one.read(defaults)
         if settings.provider is not None and settings.provider not in providers:
-            one.problem("provider", f"names {settings.provider!r}, which is no provider; known: {', '.join(providers)}")
+            one.problem(
+                "provider", f"names {settings.provider!r}, which is not a provider; known: {', '.join(providers)}"
+            )
         if settings.command and settings.provider is None:
             one.problem("provider", "is missing: an account whose key a command prints needs one")
         elif settings.provider is not None and not settings.command:

@@ -22,7 +22,7 @@ def _price(table: Table, providers: Mapping[str, Provider]) -> PriceSettings:
     if "model" not in table:
         table.problem("model", "is missing")
     if price.provider is not None and price.provider not in providers:
-        table.problem("provider", f"names {price.provider!r}, which is no provider; known: {', '.join(providers)}")
+        table.problem("provider", f"names {price.provider!r}, which is not a provider; known: {', '.join(providers)}")
     given = [name for name in _RATES if getattr(price, name) is not None]
     for name in ("input", "output") if given else ():
         if name not in given:

@@ -34,7 +34,7 @@ def read_router(
         settings = replace(settings, default=None)
     for name in settings.providers:
         if name not in providers:
-            table.problem("providers", f"names {name!r}, which is no provider; known: {', '.join(providers)}")
+            table.problem("providers", f"names {name!r}, which is not a provider; known: {', '.join(providers)}")
     ignore(table, ("prompt_rules",), instead="[[router.rules]] looks at headers, keys and sizes, not at prompts")
     ignore(table, ("subagent",))
     _check_targets(table, settings, models, providers)
@@ -86,7 +86,7 @@ def _rule(table: Table, place: int) -> RuleSettings:
 def _check_headers(table: Table, headers: tuple[tuple[str, str], ...]) -> None:
     for name, pattern in headers:
         if not _HEADER.fullmatch(name):
-            table.problem("headers", f"names {name!r}, which is no header's name")
+            table.problem("headers", f"names {name!r}, which is not a header's name")
         elif name.lower() in _CREDENTIALS:
             table.problem("headers", f"must not look at {name}, which holds a credential; use keys")
         elif fault := pattern_fault(pattern):

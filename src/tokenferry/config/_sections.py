@@ -57,50 +57,53 @@ def _keys(*settings: type) -> tuple[ConfigKey, ...]:
 
 SECTIONS: Final = (
     Section(("server",), "Where clients connect.", _keys(ServerSettings)),
-    Section(("log",), "What a gateway logs.", _keys(LogSettings)),
-    Section(("policy",), "What Claude subscriptions may be used for.", _keys(PolicySettings)),
-    Section(("upstream",), "How tokenferry connects to providers.", _keys(UpstreamSettings)),
+    Section(("log",), "The log.", _keys(LogSettings)),
+    Section(("policy",), "The use of Claude subscriptions.", _keys(PolicySettings)),
+    Section(("upstream",), "Connections to providers.", _keys(UpstreamSettings)),
     Section(
         ("pool",),
-        "Which account serves, how much each is asked, and how hard a request is tried.",
+        "The selection of accounts, limits per account, and attempts per request.",
         _keys(PoolSettings, Caps),
     ),
-    Section(("accounts", "NAME"), "What is different for one account.", _keys(AccountSettings)),
+    Section(("accounts", "NAME"), "Overrides for one account.", _keys(AccountSettings)),
     Section(
         ("providers",),
-        "Upstreams. One with a built-in provider's name amends that. Its limits are for all its accounts together.",
+        "Upstreams. A built-in provider's name changes that provider. Limits apply to all of its accounts together.",
         (*_keys(Provider, Caps), API_KEY),
         is_list=True,
     ),
     Section(
         ("providers", "oauth"),
-        "How to log in there. {base_url} stands for the provider's.",
+        "Logging in. {base_url} stands for the provider's.",
         (*_keys(OAuthEndpoints), ENTERPRISE_URL),
     ),
     Section(
         ("providers", "token_exchange"),
-        "How a login's token, or one that was added, becomes one that the API takes.",
+        "Exchanging a login's token, or an added one, for one that the API accepts.",
         _keys(TokenExchange),
     ),
     Section(("models",), "Names that clients can ask for.", _keys(ModelSettings), is_list=True),
-    Section(("models", "mappings"), "The providers that have the model.", _keys(ModelMapping), is_list=True),
-    Section(("router",), "Where requests go.", _keys(RouterSettings)),
+    Section(("models", "mappings"), "The providers of the model.", _keys(ModelMapping), is_list=True),
+    Section(("router",), "Routing.", _keys(RouterSettings)),
     Section(
-        ("router", "rules"), "Requests that meet every condition go to a model.", _keys(RuleSettings), is_list=True
+        ("router", "rules"), "Send requests that meet every condition to a model.", _keys(RuleSettings), is_list=True
     ),
     Section(("plugins",), "Packages that declare providers.", _keys(PluginSettings)),
-    Section(("ledger",), "How long it is kept what was used.", _keys(LedgerSettings)),
-    Section(("alerts",), "What the operator hears of at once.", (WEBHOOK, *_keys(AlertSettings))),
-    Section(("metrics",), "What GET /metrics tells beyond the usual.", _keys(MetricsSettings)),
+    Section(("ledger",), "How long usage is stored.", _keys(LedgerSettings)),
+    Section(("alerts",), "Notifications to the operator.", (WEBHOOK, *_keys(AlertSettings))),
+    Section(("metrics",), "Optional parts of GET /metrics.", _keys(MetricsSettings)),
     Section(("store",), "The PostgreSQL that several hosts share; see `tokenferry help hosts`.", _keys(StoreSettings)),
-    Section(("dashboard",), "The page for people, and who may see it.", _keys(DashboardSettings)),
+    Section(("dashboard",), "The dashboard, and its users.", _keys(DashboardSettings)),
     Section(
         ("budgets",),
-        "How much may be used in a period. Several may hold at once.",
+        "Limits on usage per period. Several may apply at once.",
         _keys(BudgetSettings),
         is_list=True,
     ),
     Section(
-        ("prices",), "What models cost you, where that is no list price.", (*_keys(PriceSettings), SINCE), is_list=True
+        ("prices",),
+        "Your prices of models, if they differ from the list.",
+        (*_keys(PriceSettings), SINCE),
+        is_list=True,
     ),
 )

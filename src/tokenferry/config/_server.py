@@ -72,4 +72,4 @@ def _check_proxies(table: Table, names: tuple[str, ...]) -> None:
         try:
             _ = None if name == _UNIX else ip_network(name)
         except ValueError:
-            table.problem("trusted_proxies", f"names {name!r}, which is no address, no network and not {_UNIX!r}")
+            table.problem("trusted_proxies", f"names {name!r}, which is neither an address, a network nor {_UNIX!r}")

@@ -23,7 +23,7 @@ def read_store(table: Table) -> StoreSettings:
     if not _FLEET.fullmatch(settings.fleet):
         table.problem("fleet", "must be 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
     if settings.password_file is not None and not is_there(settings.password_file):
-        table.note("password_file", f"is {settings.password_file}, which is not there, so the database can't be used")
+        table.note("password_file", f"is {settings.password_file}, which does not exist, so the database can't be used")
     for name in ("unsealed", "password_file"):
         if getattr(settings, name) and not settings.url:
             table.note(name, "does nothing: no url names a database")

@@ -55,7 +55,7 @@ def _fault(place: Path) -> str | None:
         if os.statvfs(place).f_flag & os.ST_RDONLY:
             return "is mounted read-only"
     except OSError as fault:
-        return f"can't be looked at ({fault.strerror})"
+        return f"can't be examined ({fault.strerror})"
     if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
         return "is a folder that this user can't write to"
     return None

@@ -184,7 +184,7 @@ def _labels(text: str) -> dict[str, str]:
     for word in _words(text):
         name, equals, value = word.partition("=")
         if not equals:
-            raise UsageError(f"{word[:80]!r} is no label; write it as NAME=VALUE")
+            raise UsageError(f"{word[:80]!r} is not a label; write it as NAME=VALUE")
         labels[name] = value
     check_labels(labels)
     return labels
@@ -196,7 +196,7 @@ def _limits(form: Mapping[str, str], faults: FieldFaults) -> KeyLimits:
         text = form.get(name, "").strip()
         with faults.at(name):
             if text and not (text.isascii() and text.isdecimal() and len(text) <= 12):  # noqa: PLR2004  # digits of a limit
-                raise UsageError(f"{text[:40]!r} is no whole number; leave it empty for no limit")
+                raise UsageError(f"{text[:40]!r} is not a whole number; leave it empty for no limit")
             values[name] = int(text) if text and int(text) else None
     return KeyLimits(**values)
 
@@ -207,7 +207,7 @@ def _seconds(text: str) -> int | None:
         return None
     found = None if text.isdecimal() else parse_duration(text)
     if found is None:
-        raise UsageError(f"{text[:40]!r} is no span of time; give a number and a unit of s m h d w, such as 90d")
+        raise UsageError(f"{text[:40]!r} is not a span of time; give a number and a unit of s m h d w, such as 90d")
     return int(found)
 
 

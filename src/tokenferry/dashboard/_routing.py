@@ -53,7 +53,7 @@ def _headers(text: str) -> Iterator[tuple[str, str]]:
     for line in filter(None, map(str.strip, text.splitlines())):
         name, colon, value = line.partition(":")
         if not colon:
-            raise UsageError(f"{line[:80]!r} is no header; write it as NAME: VALUE")
+            raise UsageError(f"{line[:80]!r} is not a header; write it as NAME: VALUE")
         if (name := name.strip().lower()) not in _CREDENTIALS:
             yield name, value.strip()
 

@@ -44,12 +44,12 @@ def parse_bundle(raw: bytes) -> tuple[Entry, ...]:
 
 
 def looks_like_bundle(value: Any) -> bool:
-    """Tell whether a JSON value can be a login of its own."""
+    """Return whether a JSON value can be a login of its own."""
     return isinstance(value, Fields) and isinstance(value.get("access_token"), str)
 
 
 def looks_like_profile(value: Any) -> bool:
-    """Tell whether a JSON value can be an SDK profile's credentials."""
+    """Return whether a JSON value can be an SDK profile's credentials."""
     return looks_like_bundle(value) and value.get("type") == _PROFILE["type"]
 
 

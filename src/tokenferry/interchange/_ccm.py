@@ -27,7 +27,7 @@ def parse_ccm(raw: bytes | None) -> tuple[Entry, ...]:
 
 
 def looks_like_ccm(value: Any) -> bool:
-    """Tell whether a JSON value can be an `oauth_tokens.json`."""
+    """Return whether a JSON value can be an `oauth_tokens.json`."""
     is_map = isinstance(value, Fields) and bool(value)
     return is_map and all(isinstance(one, Fields) and "access_token" in one for one in value.values())
 

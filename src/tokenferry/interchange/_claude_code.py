@@ -19,7 +19,7 @@ def parse_claude_code(raw: bytes) -> tuple[Entry, ...]:
 
 
 def looks_like_claude_code(value: Any) -> bool:
-    """Tell whether a JSON value can be such a document."""
+    """Return whether a JSON value can be such a document."""
     return isinstance(value, Fields) and "claudeAiOauth" in value
 
 

@@ -22,7 +22,7 @@ def read_secret(fields: Fields, key: str) -> Secret | None:
     if fields.get(key) is None:
         return None
     if not isinstance(fields[key], str):
-        raise UsageError(f'"{key}" is no string')
+        raise UsageError(f'"{key}" is not a string')
     try:
         return parse_secret(fields[key]) if fields[key].strip() else None
     except ValueError as fault:
@@ -133,5 +133,5 @@ def _epoch(text: str) -> float:
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
-        del text  # a traceback shows the locals of this frame, and what is no time may be a misplaced token
+        del text  # a traceback shows the locals of this frame, and what is not a time may be a misplaced token
     raise UsageError("a time in words must be RFC 3339, such as 2026-01-31T12:00:00Z")

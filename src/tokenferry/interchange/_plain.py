@@ -99,7 +99,7 @@ def _unquoted(piece: "re.Match[str]") -> str:
 
 
 def looks_like_env(text: str) -> bool:
-    """Tell whether a text sets one of the variables."""
+    """Return whether a text sets one of the variables."""
     return any(f"{name}=" in text for name in VARIABLES)
 
 

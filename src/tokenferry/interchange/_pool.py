@@ -26,7 +26,7 @@ def parse_pool(raw: bytes | None) -> tuple[Entry, ...]:
 
 
 def looks_like_pool(value: Any) -> bool:
-    """Tell whether a JSON value can be a pool file."""
+    """Return whether a JSON value can be a pool file."""
     if isinstance(value, Fields) and isinstance(value.get("accounts"), Fields | list):
         return True
     return isinstance(value, Fields | list) and any(_is_account(one) for _, one in _sections(value))

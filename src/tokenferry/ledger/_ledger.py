@@ -418,7 +418,7 @@ class _Names:
         return int(number)
 
     def model(self, name: str, day: int) -> int:
-        """Give the number of a model. Clients may name any, and sums are kept forever, so the number is limited."""
+        """Give the number of a model. Clients may name any, and sums stay forever, so the number is limited."""
         if name and ("model", name) not in self._known:
             if not self._models:
                 (self._models,) = self._connection.execute(sql.COUNT_NAMES, ("model",)).fetchone()

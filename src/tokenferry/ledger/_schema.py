@@ -165,7 +165,7 @@ _SUMS: Final = {
 SUMS: Final = tuple(_SUMS)
 
 ABSENT: Final = -1
-"""Stands for a missing number in the values of a row; an empty text stands for a missing text.
+"""A missing number in the values of a row; a missing text is an empty one.
 
 sqlite3 searches an adapter for each None and bool, which takes longer than writing the value.
 """

@@ -134,7 +134,7 @@ class Authorization(Struct, frozen=True):
 
 
 def pasted_state(text: str) -> str:
-    """Return the state in a pasted `CODE#STATE` or address, unchecked; empty if there is none."""
+    """Return the state in a pasted `CODE#STATE` or address, unchecked; empty without one."""
     if "://" in text:
         return str(answer_parameters(text.strip().partition("?")[2].partition("#")[0]).get("state", ""))
     return text.partition("#")[2].strip()

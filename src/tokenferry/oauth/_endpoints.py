@@ -34,31 +34,34 @@ class TokenExchange(Struct, frozen=True):
 
     url: Annotated[
         str | None,
-        ConfigKey("Where the long-lived token is exchanged.", example='"https://api.example.com/v2/token"'),
+        ConfigKey("The URL that exchanges the long-lived token.", example='"https://api.example.com/v2/token"'),
     ] = None
     method: Annotated[Literal["GET", "POST"], ConfigKey("The request's method.")] = "POST"
     headers: Annotated[
         tuple[tuple[str, str], ...],
         ConfigKey(
-            "Its headers; {token} stands for the long-lived token.", example='{ authorization = "Bearer {token}" }'
+            "The request's headers; {token} stands for the long-lived token.",
+            example='{ authorization = "Bearer {token}" }',
         ),
     ] = ()
     parameters: Annotated[
         tuple[tuple[str, str], ...],
-        ConfigKey("The fields of its body; {token} as in the headers.", example='{ subject_token = "{token}" }'),
+        ConfigKey("The fields of the body; {token} as in the headers.", example='{ subject_token = "{token}" }'),
     ] = ()
-    body: Annotated[Literal["json", "form"], ConfigKey("How the body is encoded.")] = "json"
-    token_field: Annotated[str, ConfigKey("Where the answer has the token; dots lead into objects.")] = "access_token"  # noqa: S105  # a name
+    body: Annotated[Literal["json", "form"], ConfigKey("The encoding of the body.")] = "json"
+    token_field: Annotated[str, ConfigKey("The response's field with the token; dots lead into objects.")] = (
+        "access_token"  # noqa: S105  # a name
+    )
     expiry_field: Annotated[
-        str, ConfigKey("Where it has the token's end: seconds from now, seconds since 1970, or ISO 8601.")
+        str, ConfigKey("The field with the token's expiry: seconds from now, seconds since 1970, or ISO 8601.")
     ] = "expires_in"
     endpoint_field: Annotated[
         str | None,
-        ConfigKey("Where it has the API's address, in place of base_url.", example='"endpoints.api"'),
+        ConfigKey("The field with the API's address, which replaces base_url.", example='"endpoints.api"'),
     ] = None
     endpoint_hosts: Annotated[
         tuple[str, ...],
-        ConfigKey("The hosts that address may name, with all below them.", example='["api.example.com"]'),
+        ConfigKey("Hosts that this address may name, with their subdomains.", example='["api.example.com"]'),
     ] = ()
 
     def at(self, base_url: str) -> "TokenExchange":
@@ -95,66 +98,65 @@ class OAuthEndpoints(Struct, frozen=True):
 
     issuer: Annotated[
         str | None,
-        ConfigKey("Whose metadata (RFC 8414) names what is left out here.", example='"https://auth.example.com"'),
+        ConfigKey(
+            "The issuer whose metadata (RFC 8414) supplies the missing keys.", example='"https://auth.example.com"'
+        ),
     ] = None
     """Answers to a login must be from it (RFC 9207)."""
     authorization_endpoint: Annotated[
-        str | None, ConfigKey("Where people log in.", example='"{base_url}/oauth/authorize"')
+        str | None, ConfigKey("The URL to log in at.", example='"{base_url}/oauth/authorize"')
     ] = None
-    authorize_parameters: Annotated[
-        tuple[tuple[str, str], ...], ConfigKey("What its URL says besides the standard's parameters.")
-    ] = ()
+    authorize_parameters: Annotated[tuple[tuple[str, str], ...], ConfigKey("Parameters to add to its URL.")] = ()
     token_endpoint: Annotated[
-        str | None, ConfigKey("Where tokens are issued and refreshed.", example='"{base_url}/oauth/token"')
+        str | None, ConfigKey("The URL that issues and refreshes tokens.", example='"{base_url}/oauth/token"')
     ] = None
     revocation_endpoint: Annotated[
-        str | None, ConfigKey("Where logout revokes them.", example='"{base_url}/oauth/revoke"')
+        str | None, ConfigKey("The URL that revokes tokens.", example='"{base_url}/oauth/revoke"')
     ] = None
     device_authorization_endpoint: Annotated[
-        str | None, ConfigKey("Where login --device asks for a code (RFC 8628).", example='"{base_url}/oauth/device"')
+        str | None,
+        ConfigKey("The URL of device codes for login --device (RFC 8628).", example='"{base_url}/oauth/device"'),
     ] = None
     device_grant: Annotated[
         Literal["device_code", "user_code"],
-        ConfigKey("What redeems it: a device code (RFC 8628), or the user code itself with PKCE."),
+        ConfigKey("What to redeem: the device code (RFC 8628), or the user code with PKCE."),
     ] = "device_code"
     federation_url: Annotated[
         str | None,
-        ConfigKey("Where identity tokens are exchanged (RFC 7523), if not there.", example='"{base_url}/oauth/token"'),
+        ConfigKey(
+            "The URL that exchanges identity tokens (RFC 7523), if not token_endpoint.",
+            example='"{base_url}/oauth/token"',
+        ),
     ] = None
     """None means the token_endpoint."""
-    federation_parameters: Annotated[
-        tuple[tuple[str, str], ...], ConfigKey("What the exchange says besides the standard's parameters.")
-    ] = ()
+    federation_parameters: Annotated[tuple[tuple[str, str], ...], ConfigKey("Parameters to add to the exchange.")] = ()
     federation_headers: Annotated[tuple[tuple[str, str], ...], ConfigKey("Request headers of the exchange.")] = ()
     api_key_url: Annotated[
-        str | None, ConfigKey("Where a login can have an API key made.", example='"{base_url}/oauth/create_api_key"')
+        str | None,
+        ConfigKey("The URL at which a login can create an API key.", example='"{base_url}/oauth/create_api_key"'),
     ] = None
     profile_url: Annotated[
-        str | None, ConfigKey("Where a login learns whose it is.", example='"{base_url}/oauth/profile"')
+        str | None, ConfigKey("The URL of a login's profile.", example='"{base_url}/oauth/profile"')
     ] = None
-    client_id: Annotated[str | None, ConfigKey("What the server calls this client.", example='"my-client"')] = None
+    client_id: Annotated[str | None, ConfigKey("The client's id.", example='"my-client"')] = None
     client_secret_file: Annotated[
-        str | None, ConfigKey("The path of a 0600 file with the client's secret.", example='"client.secret"')
+        str | None, ConfigKey("A file with the client's secret, mode 0600.", example='"client.secret"')
     ] = None
-    client_auth: Annotated[Literal["body", "basic"], ConfigKey("How the secret is presented (RFC 6749, 2.3.1).")] = (
-        "body"
-    )
-    scopes: Annotated[tuple[str, ...], ConfigKey("What a login asks for.")] = ()
+    client_auth: Annotated[Literal["body", "basic"], ConfigKey("How to send the secret (RFC 6749, 2.3.1).")] = "body"
+    scopes: Annotated[tuple[str, ...], ConfigKey("The scopes to request.")] = ()
     redirect_uri: Annotated[
         str | None, ConfigKey("The provider's own page that shows the code.", example='"{base_url}/oauth/code"')
     ] = None
     loopback_redirect: Annotated[
         str | None,
-        ConfigKey(
-            "The address on this machine that the browser returns to.", example='"http://localhost:{port}/callback"'
-        ),
+        ConfigKey("The local address that the browser returns to.", example='"http://localhost:{port}/callback"'),
     ] = None
     token_body: Annotated[
-        Literal["json", "form"], ConfigKey("How token requests are encoded; form where an issuer is named.")
+        Literal["json", "form"], ConfigKey("The encoding of token requests; form if an issuer is set.")
     ] = "json"  # noqa: S105  # an encoding, no password
-    state_in_exchange: Annotated[bool, ConfigKey("Whether the exchange of a code repeats the state.")] = False
+    state_in_exchange: Annotated[bool, ConfigKey("Whether to send the state when a code is exchanged.")] = False
     reuse_grace: Annotated[
-        float, ConfigKey("How long a used refresh token may be presented again.", 0, 86_400, "duration")
+        float, ConfigKey("Time in which a used refresh token may be sent again.", 0, 86_400, "duration")
     ] = 0.0
     names_issuer: bool = False
     """Whether the answer to a login always names the issuer (RFC 9207)."""

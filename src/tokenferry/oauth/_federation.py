@@ -32,7 +32,7 @@ def read_federation(
 ) -> Granted | NotGranted:
     """Read the outcome of the exchange. `sent_at` and `now` are seconds since 1970 UTC.
 
-    `old` is the token to replace, or the federation if there is none yet. The exchange uses nothing up, so a failure
+    `old` is the token to replace, or the federation before its first token. The exchange uses nothing up, so a failure
     changes nothing.
     """
     before, federation = (old, old.federation) if isinstance(old, FederatedToken) else (None, old)

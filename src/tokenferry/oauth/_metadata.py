@@ -52,7 +52,7 @@ def read_metadata(
         if getattr(endpoints, name) is not None or url is None:
             continue
         if url_fault(url) is not None:
-            return f"its {key} is no URL that can be used"
+            return f"its {key} is not a URL that can be used"
         found[name] = url
     names_issuer = fields.get("authorization_response_iss_parameter_supported") is True
     return replace(endpoints, **found, names_issuer=endpoints.names_issuer or names_issuer)

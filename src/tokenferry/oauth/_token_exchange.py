@@ -77,7 +77,7 @@ def _token(fields: Fields, exchange: TokenExchange, old: ExchangedToken | None, 
 
 
 def _at(fields: Any, path: str) -> Any:
-    """Return the value at a path of names with dots between them; None if there is none."""
+    """Return the value at a path of names with dots between them, or None."""
     for name in path.split("."):
         fields = fields.get(name) if isinstance(fields, dict) else None
     return fields

@@ -197,7 +197,7 @@ def end_of(cooldown: Cooldown) -> float:
 
 
 def scope_of(error: Classification, account: PoolAccount, organization: str, model: str) -> Scope | None:
-    """Give the scope of an error's cooldown; None for none. The account stands for an unknown organization."""
+    """Give the scope of an error's cooldown, or None. Without a known organization it is the account."""
     if not starts_cooldown(error):
         return None
     family = {"all": "", "family": model_family(model), "model": model}[error.models]

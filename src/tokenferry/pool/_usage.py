@@ -86,7 +86,7 @@ class LimitUsage:
 
 
 def has_moved(known: LimitState | None, state: LimitState) -> bool:
-    """Whether any window tells something new: it is used by 2 % more or less, ends elsewhere, or changed its status."""
+    """Whether a window has news: its use moved by at least 2 %, or its end or status changed."""
     before = {} if known is None else {window.name: window for window in known.windows}
     return any(_is_news(before.get(window.name), window) for window in state.windows)
 

@@ -245,7 +245,7 @@ class ConnectionPool:
             case QueryCanceled() | LockNotAvailable() | DeadlockDetected():
                 return TryLater(f"{self.name} took too long ({_first_line(fault)}); try again")
             case UndefinedTable():
-                return StorageFailed(f"{self.name} has no tables of tokenferry; make them with: tokenferry store init")
+                return StorageFailed(f"{self.name} has no tokenferry tables; create them with: tokenferry store init")
             case InsufficientPrivilege():
                 return StorageFailed(
                     f"{self.name} refuses it ({_first_line(fault)}); grant the rights with: "
@@ -282,7 +282,7 @@ def _password(path: Path) -> str:
     try:
         return read_private_file(path).decode("utf-8").strip()
     except FileNotFoundError:
-        raise StorageFailed(f"[store] password_file is {path}, which is not there") from None
+        raise StorageFailed(f"[store] password_file is {path}, which does not exist") from None
 
 
 def _first_line(fault: psycopg.Error) -> str:

@@ -53,7 +53,7 @@ def fault_of(facts: ServerFacts, schema: SchemaStatus, settings: StoreSettings) 
     if facts.version < _OLDEST_SERVER:
         return "it is older than PostgreSQL 15; upgrade the server"
     if not schema.fleet:
-        return "it has no tables of tokenferry; make them with: tokenferry store init"
+        return "it has no tokenferry tables; create them with: tokenferry store init"
     if schema.fleet != settings.fleet:
         return f"it holds the fleet {schema.fleet!r}, and [store] fleet says {settings.fleet!r}; correct one of them"
     if schema.schema < schema.known:

@@ -144,7 +144,7 @@ class PostgresTables:
             return connection.execute(statement, values).fetchone()
 
     def _change(self, statement: bytes, values: Mapping[str, Any]) -> bool:
-        """Write, durably; tells whether a row was changed."""
+        """Write, durably; return whether a row was changed."""
         with self._transaction() as connection:
             return connection.execute(statement, values).rowcount > 0
 

@@ -9,7 +9,7 @@ from tokenferry.providers._provider import Provider
 
 
 def may_pass_through(provider: Provider, credential: str) -> bool:
-    """Tell whether a client's own credential may go to this provider.
+    """Return whether a client's own credential may go to this provider.
 
     The credential's prefix decides if its vendor is known by it. Others go to providers whose vendor has no known
     prefix; the configuration allows only one such vendor (`indistinct`). A provider on this machine gets any

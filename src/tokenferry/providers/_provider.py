@@ -60,15 +60,22 @@ _VENDOR_CLIENT: Final = "9d1c250a-e61b-44d9-88ed-5944d1962f5e"
 class Provider(Struct, frozen=True):
     """A service that accepts credentials, and may issue them: `[[providers]]`."""
 
-    name: Annotated[str, ConfigKey("What you call it.", example='"z.ai"')]
-    provider_type: Annotated[str, ConfigKey("A built-in provider or preset to take the rest from.", example='"z.ai"')]
+    name: Annotated[str, ConfigKey("The provider's name.", example='"z.ai"')]
+    provider_type: Annotated[
+        str, ConfigKey("A built-in provider or preset that supplies the other keys.", example='"z.ai"')
+    ]
     base_url: Annotated[
-        str, ConfigKey("Its address; needed if no type has it.", kind="url", example='"https://api.z.ai/api/anthropic"')
+        str,
+        ConfigKey(
+            "The provider's address; required unless provider_type has one.",
+            kind="url",
+            example='"https://api.z.ai/api/anthropic"',
+        ),
     ]
     auth_type: Annotated[
-        AuthType, ConfigKey("The kind of credential it takes.", aliases=MappingProxyType({"apikey": "api_key"}))
+        AuthType, ConfigKey("The kind of credential.", aliases=MappingProxyType({"apikey": "api_key"}))
     ] = "api_key"
-    wire_format: Annotated[WireFormat, ConfigKey("The API it speaks; all but anthropic serve mapped models alone.")] = (
+    wire_format: Annotated[WireFormat, ConfigKey("The provider's API; all but anthropic serve only mapped models.")] = (
         "anthropic"
     )
     key_header: Annotated[KeyHeader, ConfigKey("Where an API key goes; authorization makes it a Bearer token.")] = (
@@ -80,35 +87,35 @@ class Provider(Struct, frozen=True):
     """The variable that holds a key; None for the type's usual one."""
     accounts: Annotated[
         tuple[str, ...] | None,
-        ConfigKey("The accounts it uses, in order; all of its own if left out.", example='["work"]'),
+        ConfigKey("Accounts to use, in order; by default all of the provider's.", example='["work"]'),
     ] = None
-    enabled: Annotated[bool, ConfigKey("Whether it serves.")] = True
+    enabled: Annotated[bool, ConfigKey("Whether requests may go to it.")] = True
     subscription: Annotated[bool, ConfigKey("Whether its logins are billed to a Claude subscription.")] = False
     passthrough: Annotated[bool, ConfigKey("Whether clients may send a credential of their own to it.")] = False
     """Whether a client's own credential of this vendor is sent in place of an account's."""
     region: Annotated[
-        str | None, ConfigKey("The region in its address, where its type has one there.", example='"eu-central-1"')
+        str | None, ConfigKey("The region in the address, if provider_type needs one.", example='"eu-central-1"')
     ] = None
     resource: Annotated[
-        str | None, ConfigKey("The resource in its address, where its type has one there.", example='"my-resource"')
+        str | None, ConfigKey("The resource in the address, if provider_type needs one.", example='"my-resource"')
     ] = None
     project_id: Annotated[
-        str | None, ConfigKey("The project in its address, where its type has one there.", example='"my-project"')
+        str | None, ConfigKey("The project in the address, if provider_type needs one.", example='"my-project"')
     ] = None
     location: Annotated[
-        str | None, ConfigKey("The location in its address, where its type has one there.", example='"europe-west4"')
+        str | None, ConfigKey("The location in the address, if provider_type needs one.", example='"europe-west4"')
     ] = None
     api_version: Annotated[
         str | None,
         ConfigKey(
-            "With an API of OpenAI's on Azure, that of the older addresses, which name a deployment in the path.",
+            "The version of Azure's older OpenAI API, whose addresses have a deployment in the path.",
             example='"2024-10-21"',
         ),
     ] = None
     max_output_tokens: Annotated[
         int | None,
         ConfigKey(
-            "The most its models write, where requests are translated; more is lowered to that.",
+            "The models' maximum output; translated requests are lowered to it.",
             1,
             2**31,
             example="8192",
@@ -117,12 +124,10 @@ class Provider(Struct, frozen=True):
     command: Annotated[
         tuple[str, ...],
         ConfigKey(
-            "A program and its arguments, run without a shell, that prints the key of an account of this name.",
+            "A program with arguments that prints the key of an account of this name; runs without a shell.",
         ),
     ] = ()
-    command_ttl: Annotated[
-        float, ConfigKey("How long that key is used before the command runs again.", 1, 86_400, "duration")
-    ] = 300.0
+    command_ttl: Annotated[float, ConfigKey("Time before the command runs again.", 1, 86_400, "duration")] = 300.0
     google_credentials: Annotated[
         str | None,
         ConfigKey(
@@ -131,16 +136,13 @@ class Provider(Struct, frozen=True):
             example='"default"',
         ),
     ] = None
-    models: Annotated[tuple[str, ...], ConfigKey("Models that it has under their own names.")] = ()
+    models: Annotated[tuple[str, ...], ConfigKey("Models to serve under their own names.")] = ()
     strategy: Annotated[
-        Strategy | None, ConfigKey("Its own order of accounts, in place of [pool]'s.", example='"round-robin"')
-    ] = None
-    usage_url: Annotated[
-        str | None, ConfigKey("Where an account's usage can be read.", example='"{base_url}/usage"')
+        Strategy | None, ConfigKey("The order of accounts; overrides [pool].", example='"round-robin"')
     ] = None
     """As declared; call `usage_endpoint`."""
     check_url: Annotated[
-        str | None, ConfigKey("A GET that costs nothing and needs a valid key.", example='"{base_url}/v1/models"')
+        str | None, ConfigKey("A GET request that is free and needs a valid key.", example='"{base_url}/v1/models"')
     ] = None
     """As declared; None if no such URL is known."""
     oauth: OAuthEndpoints = field(default_factory=OAuthEndpoints)
@@ -159,7 +161,7 @@ class Provider(Struct, frozen=True):
     ] = ()
     """Additional request headers; names in lower case."""
     slash_names: Annotated[
-        bool, ConfigKey("Whether its models' names have slashes; the default provider keeps such names.")
+        bool, ConfigKey("Whether its models' names have slashes; the default provider passes such names on.")
     ] = False
     """Whether a slash in a model name is part of the name, not the end of a provider's name."""
     key_shape: str | None = None
@@ -221,7 +223,7 @@ class Provider(Struct, frozen=True):
         return "oauth" if self.oauth.token_exchange is None else "exchanged"
 
     def bills_subscription(self, credential: Credential) -> bool:
-        """Tell whether requests with this credential are billed to a Claude subscription.
+        """Return whether requests with this credential are billed to a Claude subscription.
 
         On the vendor's hosts every `sk-ant-oat` token counts as one, unless a Console login or a workload got it. An
         exchanged token counts by the address that its answer named.
@@ -302,7 +304,7 @@ def account_of_key(provider: str) -> str:
 
 
 def on_host(url: str | None, hosts: tuple[str, ...]) -> bool:
-    """Tell whether a URL's host is one of these or below one of them."""
+    """Return whether a URL's host is one of these or below one of them."""
     try:
         host = (urlsplit(url or "").hostname or "").rstrip(".").lower()
     except ValueError:

@@ -204,7 +204,7 @@ class Table:
             known = sorted(self._asked - self._ignored)
             near = nearest(key, known)
             hint = f"; did you mean {near}?" if near else f"; known here: {', '.join(known) or 'none'}"
-            self.problem(key, f"is no key that tokenferry knows{hint}")
+            self.problem(key, f"is not a known key{hint}")
 
 
 def _value(key: ConfigKey, value: Any, folder: Path) -> Any:  # noqa: C901, # a case for each kind
@@ -257,7 +257,7 @@ def _text(key: ConfigKey, value: Any, folder: Path) -> str | Path | None:
 
 def _path(name: str, folder: Path) -> Path:
     if "\0" in name:
-        raise ValueError("is no file's path")
+        raise ValueError("is not a file's path")
     try:
         return folder.absolute() / Path(name).expanduser()
     except RuntimeError:
@@ -285,7 +285,7 @@ def pattern_fault(pattern: str) -> str | None:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether a host name or address can only mean this machine."""
+    """Return whether a host name or address can only mean this machine."""
     if host is None:
         return False
     host = host.rstrip(".").lower()
@@ -306,7 +306,7 @@ def url_fault(url: str) -> str | None:  # noqa: PLR0911  # a list of rules, one 
         host = parts.hostname
         _ = parts.port
     except ValueError:
-        return "is no URL"
+        return "is not a URL"
     if not host or parts.scheme not in {"http", "https"}:
         return "must begin with https:// (or http:// for this machine) and name a host"
     if parts.username is not None or parts.password is not None:

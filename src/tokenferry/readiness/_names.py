@@ -30,7 +30,7 @@ def misnamed(config: Config, broker: Broker, keys: Iterable[ClientKey] | None) -
     if accounts:
         for where, name in _named_accounts(config):
             if name not in accounts:
-                yield Misnamed(f"names account {name!r}, which is not there", where, edit)
+                yield Misnamed(f"names account {name!r}, which does not exist", where, edit)
     if keys is None:
         return
     live = [key for key in keys if key.is_live(time.time())]
@@ -39,7 +39,7 @@ def misnamed(config: Config, broker: Broker, keys: Iterable[ClientKey] | None) -
         for name in rule.keys:
             if name not in labels:
                 where = f"router.rules.{rule.name}.keys"
-                yield Misnamed(f"names client key {name!r}, which is not there", where, edit)
+                yield Misnamed(f"names client key {name!r}, which does not exist", where, edit)
     yield from _of_budgets(config, live)
     for key in live:
         yield from _of_key(key, accounts, broker.providers)
@@ -66,11 +66,11 @@ def _of_key(key: ClientKey, accounts: Container[str], providers: Container[str])
     where, rights = f"client key {key.name}", key.rights
     if rights.pin is not None and rights.pin not in accounts:
         cure = f"tokenferry key set {key.name} --pin NAME; or: tokenferry key revoke {key.name}"
-        yield Misnamed(f"is pinned to account {rights.pin!r}, which is not there", where, cure, is_configured=False)
+        yield Misnamed(f"is pinned to account {rights.pin!r}, which does not exist", where, cure, is_configured=False)
     for name in rights.accounts:
         if name not in accounts and name != rights.pin:
             cure = f"tokenferry key set {key.name} --account NAME"
-            yield Misnamed(f"may use account {name!r}, which is not there", where, cure, is_configured=False)
+            yield Misnamed(f"may use account {name!r}, which does not exist", where, cure, is_configured=False)
     for name in rights.providers:
         if name not in providers:
             cure = f"tokenferry key set {key.name} --provider NAME"

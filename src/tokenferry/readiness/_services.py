@@ -43,7 +43,7 @@ class ServiceStatus(Struct, frozen=True):
     account: str | None = None
     provider: str | None = None
     cause: str = ""
-    """The cause why no provider may serve it, in a word."""
+    """The cause, as one word, why no provider may serve it."""
     paused: tuple[str, ...] = ()
     """The paused accounts that could serve it."""
 

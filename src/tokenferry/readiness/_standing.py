@@ -1,4 +1,4 @@
-"""The state of an account, in a word for programs and in a few for people."""
+"""The state of an account: a word for programs, a sentence for people."""
 
 import contextlib
 import time

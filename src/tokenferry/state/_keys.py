@@ -365,7 +365,7 @@ class ClientKeys:
 def damage(key: ClientKey) -> str:
     """Say what is wrong with a key that has a fault, and how to fix it."""
     return (
-        f"client key {key.name} opens nothing, because {key.fault}, as if a newer tokenferry or a fault of the disk "
+        f"client key {key.name} grants no access, because {key.fault}, as if a newer tokenferry or a fault of the disk "
         f"wrote them; revoke it with: tokenferry key revoke {key.id}; and make another"
     )
 

@@ -156,7 +156,7 @@ class DashboardSessions:
         """
         digest = _digest(code)
         if not self._database.rows("SELECT 1 FROM sign_in_codes WHERE digest = ?", (digest,)):
-            return None  # costs no writing: anybody may ask
+            return None  # writes nothing, because anyone may ask
         secret = Secret(secrets.token_urlsafe(_BYTES))
         with self._database.transaction() as connection:
             row = connection.execute("SELECT * FROM sign_in_codes WHERE digest = ?", (digest,)).fetchone()
@@ -173,7 +173,7 @@ class DashboardSessions:
         return None if session is None else (session, secret)
 
     def was_used(self, code: Secret) -> bool:
-        """Tell whether a code has begun a session."""
+        """Return whether a code has begun a session."""
         rows = self._database.rows("SELECT session FROM sign_in_codes WHERE digest = ?", (_digest(code),))
         return bool(rows) and rows[0]["session"] is not None
 

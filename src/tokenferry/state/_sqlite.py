@@ -204,7 +204,7 @@ class SqliteDatabase:
             contextlib.closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as other,
         ):
             if not self._is_copy(other):
-                raise CorruptFile(f"{source} is no whole copy of {self.path.name}; name one that this version made")
+                raise CorruptFile(f"{source} is not a whole copy of {self.path.name}; name one that this version made")
             with self._write_lock:
                 other.backup(self._writer)
         self._migrate()

@@ -59,7 +59,7 @@ def read_private_file(path: Path, *, readable_by_others: bool = False, max_bytes
 def check_status(path: Path, status: os.stat_result, *, readable_by_others: bool = False) -> None:
     """Raise `UnsafeFile`, with the command that fixes it, unless the file is regular, ours and private."""
     if not stat.S_ISREG(status.st_mode):
-        raise UnsafeFile(f"{path} is no regular file; name a file, or move it away")
+        raise UnsafeFile(f"{path} is not a regular file; name a file, or move it away")
     if status.st_uid != os.geteuid() and not (readable_by_others and status.st_uid == 0):
         raise UnsafeFile(f"{path} belongs to user {status.st_uid}; fix it with: chown {os.geteuid()} '{path}'")
     forbidden = 0o022 if readable_by_others else 0o077
@@ -80,7 +80,7 @@ def check_folder(path: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as fault:
-        raise UnsafeFile(f"{path} can't be looked at: {fault.strerror}") from None
+        raise UnsafeFile(f"{path} can't be examined: {fault.strerror}") from None
     if not stat.S_ISDIR(status.st_mode):
         raise UnsafeFile(f"{path} can't be opened: Not a directory; name a folder, or move it away")
     if status.st_uid not in {os.geteuid(), 0}:

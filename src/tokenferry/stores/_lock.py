@@ -149,7 +149,7 @@ class FileLock:
         return f"process {signed.get('pid')} ({signed.get('program')})"
 
     def _sign(self) -> None:
-        """Leave word of who holds it; only ever read to name the holder to a person."""
+        """Write the holder into the lock file; it is only read to name the holder to a user."""
         assert self._descriptor is not None
         note = json.dumps({"pid": os.getpid(), "program": Path(sys.argv[0] or "python").name[:80]})
         with contextlib.suppress(OSError):

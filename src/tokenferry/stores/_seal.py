@@ -287,7 +287,7 @@ class Seal:
         """Replace the lock in a forked child, where the thread that held it doesn't exist."""
         self._guard = threading.Lock()
 
-    # -- where keys rest
+    # -- places of keys
 
     def new_key(self, place: KeyPlace) -> SealKey:
         """Make another key and store it durably.

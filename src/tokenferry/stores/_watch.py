@@ -50,6 +50,6 @@ class Watch:
         """Give the stamps; None if the store can't be read, which isn't a change."""
         try:
             return self._stamps()
-        except Exception as fault:  # noqa: BLE001  # whatever somebody's own store raises must not end the watch
-            logger.debug("the store can't be looked at: %s", type(fault).__name__)
+        except Exception as fault:  # noqa: BLE001  # a user's own store may raise anything, and the watch must go on
+            logger.debug("the store can't be examined: %s", type(fault).__name__)
             return None

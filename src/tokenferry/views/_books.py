@@ -22,7 +22,7 @@ class LedgerReader:
         self._remembered: dict[Hashable, tuple[float, object]] = {}
 
     def ledger(self) -> Ledger | None:
-        """Return the ledger; None if there is none yet. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
+        """Return the ledger, or None. Raises `UnsafeFile`, `CorruptFile`, `StorageFailed`."""
         with self._lock:
             if self._ledger is None and has_ledger(self._home):
                 self._ledger = open_ledger(self._home)

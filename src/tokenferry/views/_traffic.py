@@ -289,7 +289,7 @@ def _with_sums(view: TrafficView, traffic: TrafficReport, usage: UsageReport) ->
 
 
 def quantile(values: Sequence[int], share: float) -> int | None:
-    """Return the quantile of sorted values; None if there are none."""
+    """Return the quantile of sorted values, or None."""
     return values[min(int(share * len(values)), len(values) - 1)] if values else None
 
 

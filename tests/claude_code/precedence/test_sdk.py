@@ -369,7 +369,7 @@ def test_a_profile_that_the_sdk_refuses_says_which_file_and_what_mends_it(tmp_pa
     (ground.folder / "active_config").write_bytes(b"\xff")
     pointed = explain(ground).winner
     assert pointed is not None
-    assert "active_config is no UTF-8" in pointed.reason
+    assert "active_config is not UTF-8" in pointed.reason
     assert stat.S_IMODE(config.stat().st_mode) == 0o666, "nothing is mended"
 
 

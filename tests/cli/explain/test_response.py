@@ -100,7 +100,7 @@ def test_it_reads_stdin_and_shows_neither_secrets_nor_control_characters() -> No
         (("-", "--now", "noon"), 2, "--now 'noon' is not a time"),
         (("-", "--format", "telex"), 2, "not 'telex'"),
         ((), 2, "missing argument"),
-        (("-",), 1, "this is no HTTP answer"),
+        (("-",), 1, "this is not an HTTP response"),
     ],
 )
 def test_bad_input_is_reported_in_one_sentence(arguments: tuple[str, ...], code: int, told: str) -> None:

@@ -177,7 +177,7 @@ class Command:
         return process.wait(PATIENCE)
 
     def begin_to_listen(self) -> tuple[Running, int]:
-        """Start what runs until Ctrl-C; it goes on once it said a line that is no error."""
+        """Start what runs until Ctrl-C; it goes on once it said a line that is not an error."""
         process = self._begin(stdout=subprocess.PIPE)
         self._streams = [*self._streams[:2], os.dup(self._streams[2])]  # the shell's are closed before it ends
         listening = threading.Event()

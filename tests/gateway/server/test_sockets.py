@@ -103,7 +103,7 @@ def test_one_that_somebody_listens_on_is_refused(home: Home) -> None:
 def test_a_file_of_another_kind_is_left_alone(home: Home) -> None:
     path = home.path / "gateway.sock"
     path.write_text("mine")
-    with pytest.raises(ConfigError, match="is no socket"):
+    with pytest.raises(ConfigError, match="is not a socket"):
         bind_unix(path, home.locks)
     assert path.read_text() == "mine"
 

@@ -146,7 +146,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(
     profiles.config(ROTATED)
     (profiles.path / "credentials").mkdir(mode=0o700)
     os.mkfifo(profiles.path / "credentials" / f"{PROFILE}.json", 0o600)
-    with pytest.raises(UnsafeFile, match="no regular file"):
+    with pytest.raises(UnsafeFile, match="not a regular file"):
         store.read("mine")
 
 
@@ -161,7 +161,7 @@ def test_credentials_elsewhere_are_read_there(store: AnthropicProfileStore, prof
 
 def test_credentials_at_no_absolute_path_are_refused(store: AnthropicProfileStore, profiles: Profiles) -> None:
     profiles.config(ROTATED | {"credentials_path": "tokens.json"})
-    with pytest.raises(CorruptFile, match="credentials_path is no absolute path"):
+    with pytest.raises(CorruptFile, match="credentials_path is not an absolute path"):
         store.read("mine")
     assert set(store.stamps()) == {"mine"}
 

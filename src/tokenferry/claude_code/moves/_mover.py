@@ -54,7 +54,7 @@ class Moved(Struct, frozen=True):
     stranded: str | None = None
     """An account that Claude Code was logged out of in between."""
     is_gone: bool = False
-    """Nothing was left of that account, so it doesn't exist any more."""
+    """Whether nothing was left of that account, so that it was removed."""
     was_there: bool = False
     """Nothing had to be moved."""
 
@@ -190,7 +190,7 @@ class Mover:
         return None
 
     def _is_dead_here(self, name: str) -> bool:
-        """Whether the account's login is the one stored here, and no program can use it any more."""
+        """Whether the account's login is stored here and no longer works for any program."""
         token = self._files.read(name).credential
         return (
             self._attachments.read(name) is None

@@ -60,7 +60,7 @@ def check_may_leave(journal: Journal, document: Document, *, machine: str) -> No
     if not isinstance(token, OAuthToken) or token.is_exchanged:
         what = f"an {document.account.kind} token" if isinstance(token, OAuthToken) else "an API key or setup token"
         raise CredentialRefused(
-            f"account {name!r} holds {what}, which is no login that Claude Code could renew; give "
+            f"account {name!r} holds {what}, which is not a login that Claude Code could renew; give "
             f"it to it with: tokenferry run --account {name} -- claude"
         )
     if document.account.owner != "tokenferry":

@@ -109,7 +109,7 @@ def _helper(settings: ClaudeSettings) -> CredentialOrigin:
 
 
 def is_ours(helper: str) -> bool:
-    """Tell whether an apiKeyHelper asks tokenferry."""
+    """Return whether an apiKeyHelper asks tokenferry."""
     return "tokenferry" in helper and " token" in helper
 
 
@@ -126,7 +126,7 @@ def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     name = active_name(machine)
     folder = profile_folder(machine)
     if name is None:
-        return absent(ACTIVE_PROFILE, str(folder.pointer), f"{folder.pointer} is no UTF-8"), None
+        return absent(ACTIVE_PROFILE, str(folder.pointer), f"{folder.pointer} is not UTF-8"), None
     state = judge(machine, folder, name, is_strict=False)
     if state.is_missing:
         return absent(ACTIVE_PROFILE, str(folder.path), f"there is no profile {name!r}"), None

@@ -5,7 +5,7 @@ from tokenferry.secret import Fields, json_fault
 
 
 def read_object(content: bytes) -> Fields | str:
-    """One JSON object, read with Python's lenient parser; or the reason why there is none, as text.
+    """One JSON object, read with Python's lenient parser; or a text with the reason why it can't be read.
 
     Unlike `parse_object` it accepts Infinity and NaN, because the programs explained here fail on them later.
     """

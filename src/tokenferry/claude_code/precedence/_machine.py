@@ -72,7 +72,7 @@ def look(path: Path) -> Seen:
         status = os.fstat(descriptor)
         mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISREG(status.st_mode):
-            return Seen(path, real, "other", mode, is_link, fault="it is no regular file")
+            return Seen(path, real, "other", mode, is_link, fault="it is not a regular file")
         with open(descriptor, "rb", closefd=False) as file:
             content = HiddenBytes(file.read(_MOST_BYTES))
     except OSError as fault:

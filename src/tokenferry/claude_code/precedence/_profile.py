@@ -81,9 +81,7 @@ def cleartext_fault(url: str) -> str:
     lowered = url.lower().rstrip("/")
     if lowered.startswith(("https://", *_LOCAL)):
         return ""
-    return (
-        f"{plain_url(url)} is no https address, which the SDK demands for tokens of a profile or of workload identity"
-    )
+    return f"{plain_url(url)} is not an https URL, which the SDK requires for profiles and workload identity"
 
 
 def identity_file_fault(seen: Seen) -> str:
@@ -95,12 +93,12 @@ def identity_file_fault(seen: Seen) -> str:
     try:
         text = seen.content.decode("utf-8").strip()
     except UnicodeDecodeError:
-        return f"the identity token file {seen.path} is no UTF-8"
+        return f"the identity token file {seen.path} is not UTF-8"
     return identity_fault(text, f"the identity token file {seen.path}")
 
 
 def identity_fault(text: str, what: str) -> str:
-    """Why this is no identity token; empty if it may be one."""
+    """Why this is not an identity token; empty if it may be one."""
     if not text:
         return f"{what} is empty"
     if len(text.encode("utf-8", "surrogateescape")) > _MOST_ASSERTION:
@@ -231,11 +229,11 @@ def _living(fields: Fields, now: float, path: Path) -> int | None:
     except (TypeError, ValueError):
         return None
     except OverflowError:
-        raise _Fault(f'{path}: "expires_at" is no number of seconds') from None
+        raise _Fault(f'{path}: "expires_at" is not a number of seconds') from None
 
 
 def _seconds(value: Any, path: Path) -> int | None:
     try:
         return None if value is None else int(value)
     except (TypeError, ValueError, OverflowError):
-        raise _Fault(f'{path}: "expires_at" is no number of seconds') from None
+        raise _Fault(f'{path}: "expires_at" is not a number of seconds') from None

@@ -115,7 +115,7 @@ def _active_profile(machine: Machine) -> tuple[CredentialOrigin, str | None]:
     folder = profile_folder(machine)
     pointed = pointed_name(machine)
     if pointed is None:
-        reason = f"{_NO_CLIENT}: {folder.pointer} is no UTF-8"
+        reason = f"{_NO_CLIENT}: {folder.pointer} is not UTF-8"
         return CredentialOrigin(ACTIVE_PROFILE, str(folder.pointer), "fails", reason), None
     name = pointed or DEFAULT_PROFILE
     chosen_by = f"{folder.pointer} names profile {name!r}" if pointed else f"{name!r} is the profile of that name"
@@ -140,7 +140,7 @@ def _is_unfindable(machine: Machine, folder: ProfileFolder) -> bool:
 
 
 def pointed_name(machine: Machine) -> str | None:
-    """The name in active_config, empty if there is none; None if the file isn't UTF-8."""
+    """The name in active_config, empty without one; None if the file isn't UTF-8."""
     pointer = machine.look(profile_folder(machine).pointer)
     try:
         return pointer.content.decode("utf-8").strip() if pointer.kind == "file" else ""

@@ -2,7 +2,7 @@ from tokenferry.cli._typer import new_app
 from tokenferry.cli.explain import account, credentials, request, response, route
 
 app = new_app(
-    "Explain what happened to a request, where one would go, what an answer means, which credential a program uses.",
+    "Explain how a request was or would be routed, what a response means, and which credential a program uses.",
     "tokenferry explain request tf_0f3a5c7e9b1d2f4a6c8e0b1d",
     "tokenferry explain route --model claude-sonnet-4-5",
     "tokenferry explain credentials --for claude-code",

@@ -15,7 +15,7 @@ def account(
     *,
     as_json: JSON = False,
 ) -> None:
-    """Show what tokenferry does with an account: whether it may be used, when it is refreshed, what it waits for."""
+    """Show how tokenferry uses an account: whether it may, when it refreshes, and what it waits for."""
     home, config = find()
     found = decision(open_broker(home, config), home, name)
     if as_json:

@@ -27,14 +27,13 @@ def credentials(
     *,
     env: Annotated[bool, typer.Option("--env", hidden=True)] = False,  # noqa: ARG001  # old; it always counts
     program: Annotated[
-        Literal["sdk", "claude-code"] | None, typer.Option("--for", help="Explain this program alone.")
+        Literal["sdk", "claude-code"] | None, typer.Option("--for", help="Explain only this program.")
     ] = None,
     as_json: JSON = False,
 ) -> None:
     """Show where programs started here find their credential, and why not elsewhere.
 
-    Reads the environment and files; contacts no server, runs nothing and changes nothing. Secrets appear as
-    fingerprints.
+    Reads environment and files. Contacts no server, runs nothing and changes nothing. Secrets appear as fingerprints.
     """
     home, config = find()
     broker = open_broker(home, config)

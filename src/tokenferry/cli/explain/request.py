@@ -39,13 +39,15 @@ _NO_REQUEST: Final = "no request is on record yet: none has reached an account t
 def request(
     request_id: Annotated[
         str | None,
-        typer.Argument(metavar="ID", help="From x-tokenferry-request-id or the log, or `last`.", show_default=False),
+        typer.Argument(
+            metavar="ID", help="The id in x-tokenferry-request-id or the log, or `last`.", show_default=False
+        ),
     ] = None,
     *,
     wide: WIDE = False,
     as_json: JSON = False,
 ) -> None:
-    """Show what happened to a request: which account was chosen, which were skipped, and why.
+    """Show how a request was handled: the chosen account, the skipped ones, and why.
 
     Without an ID it lists the last 20 requests, newest first.
     """

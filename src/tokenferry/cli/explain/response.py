@@ -70,29 +70,29 @@ _MODELS: Final[dict[Models, str]] = {
 )
 def response(
     file: Annotated[
-        str, typer.Argument(metavar="FILE|-", help="A raw HTTP answer, or - for stdin.", show_default=False)
+        str, typer.Argument(metavar="FILE|-", help="A raw HTTP response, or - for stdin.", show_default=False)
     ],
     *,
     form: Annotated[
         WireFormat | None,
-        typer.Option("--format", help="The provider's format; by default recognised by the headers."),
+        typer.Option("--format", help="The provider's API; by default recognised by the headers."),
     ] = None,
     now: Annotated[
         str | None,
         typer.Option(
-            "--now", metavar="TIME", help="When it arrived: seconds since 1970 or RFC 3339; by default its date header."
+            "--now", metavar="TIME", help="Time of arrival: seconds since 1970 or RFC 3339; by default its date header."
         ),
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Show what an upstream's answer means, what the gateway would do, and until when.
+    """Show what an upstream's response means, what the gateway would do, and until when.
 
-    The answer is a status line, headers, a blank line and the body, as it went over the wire or as curl -i prints it.
-    Nothing is sent, stored or changed.
+    Pass a status line, headers, a blank line and the body, as sent over the wire or printed by curl -i. Nothing is
+    sent, stored or changed.
     """
     came = None if now is None else read_moment(now)
     if now is not None and came is None:
-        raise UsageError(f"--now {now[:40]!r} is not a time; give seconds since 1970 or a time as 2026-01-27T12:00:00Z")
+        raise UsageError(f"--now {now[:40]!r} is not a time; give seconds since 1970, or 2026-01-27T12:00:00Z")
     answer = read_raw_answer(_read(file))
     at = next((one for one in (came, answer.sent_at) if one is not None), time.time())
     wire_format = form or _format(answer)

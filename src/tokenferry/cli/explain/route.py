@@ -54,33 +54,33 @@ def route(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", hidden=True)] = False,  # noqa: ARG001  # old; nothing is ever sent
     model: Annotated[
-        str | None, typer.Option("--model", metavar="M", help="The model that is asked for.", show_default=False)
+        str | None, typer.Option("--model", metavar="MODEL", help="The requested model.", show_default=False)
     ] = None,
     body: Annotated[
-        Path | None, typer.Option("--body", metavar="FILE", help="The request's body; - is stdin.", show_default=False)
+        Path | None, typer.Option("--body", metavar="FILE", help="The request's body; - for stdin.", show_default=False)
     ] = None,
     wire_format: Annotated[
         Literal["anthropic", "openai", "openai-responses", "gemini"],
-        typer.Option("--format", help="The API that the request is made for."),
+        typer.Option("--format", help="The request's API."),
     ] = "anthropic",
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", metavar="LINE", help="One of its headers; may be repeated.", show_default=False),
+        typer.Option("--header", metavar="LINE", help="A request header; may be repeated.", show_default=False),
     ] = None,
     session: Annotated[
         str | None,
-        typer.Option("--session", metavar="S", help="The session it belongs to, by its id.", show_default=False),
+        typer.Option("--session", metavar="ID", help="The request's session.", show_default=False),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", metavar="NAME", help="The client key it comes with, by name or id; else this machine's."),
+        typer.Option("--key", metavar="NAME", help="The client key, by name or id; by default this machine's."),
     ] = None,
     as_json: JSON = False,
 ) -> int:
     """Show which rule applies to a request, which account would serve it, and why no other.
 
-    A running gateway of this home answers, because it knows usage, load and sessions. Without one, the records in the
-    home answer. The first line names the source.
+    A running gateway of this home answers, because it knows usage, load and sessions. Without one, the home's files
+    answer. The first line names the source.
     """
     home, config = find()
     facts, lines = _facts(model, body, is_geminis=wire_format == "gemini"), _headers(header or [])
@@ -162,7 +162,7 @@ def _headers(lines: Sequence[str]) -> list[tuple[str, str]]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon:
-            raise UsageError(f"{line[:80]!r} is no header; write it as NAME: VALUE")
+            raise UsageError(f"{line[:80]!r} is not a header; write it as NAME: VALUE")
         headers.append((name.strip().lower(), value.strip()))
     return headers
 
@@ -184,7 +184,7 @@ def _lines(found: RouteExplanation, asked: str) -> Iterator[tuple[str, str]]:
         model = f", model {target.model}" if target.model else ""
         yield "provider", f"{target.provider}{model}"
         if target.account is not None:
-            verb = "would be next, should all before fail" if has_served else "would serve"
+            verb = "would be next if all before it failed" if has_served else "would serve"
             yield "account", f"{target.account} {verb}: {target.why}"
             has_served = True
         elif target.why is not None:

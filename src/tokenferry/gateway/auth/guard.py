@@ -78,7 +78,7 @@ def own_hosts(host: str, port: int, allowed: Sequence[str]) -> frozenset[bytes]:
     return frozenset(name.lower().encode("utf-8") for name in hosts)
 
 
-@lru_cache(maxsize=64)  # of those that pass, for what raises is not kept
+@lru_cache(maxsize=64)  # successes only: exceptions are not cached
 def check_query(target: bytes) -> None:
     """Raise `GatewayError` for a key in the query, since proxies log it. The error doesn't repeat the key."""
     if _KEY_IN_QUERY.search(target):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 UNIX = "unix"
-"""Stands for peers on a Unix socket."""
+"""The name of peers on a Unix socket."""
 
 
 class TrustedProxies:
@@ -20,7 +20,7 @@ class TrustedProxies:
     def client(self, peer: str | None, forwarded: Sequence[bytes]) -> str | None:
         """Give the client's address: by X-Forwarded-For if the peer is trusted, otherwise the peer's own.
 
-        None stands for a Unix socket. In a chain of proxies the last untrusted address counts.
+        None means a Unix socket. In a chain of proxies the last untrusted address counts.
         """
         return self.chain(peer, forwarded)[-1] if forwarded else peer
 

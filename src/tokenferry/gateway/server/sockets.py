@@ -238,7 +238,7 @@ def _check_folder(folder: Path) -> None:
     try:
         status = folder.stat()
     except OSError as fault:
-        raise UnsafeFile(f"the folder {folder} can't be looked at: {fault.strerror}") from None
+        raise UnsafeFile(f"the folder {folder} can't be examined: {fault.strerror}") from None
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         raise UnsafeFile(
             f"the folder {folder} has mode {stat.S_IMODE(status.st_mode):04o} and belongs to user {status.st_uid}; "
@@ -252,7 +252,7 @@ def _remove_dead(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ConfigError(f"{path} exists and is no socket; move it away, or choose another with --uds")
+        raise ConfigError(f"{path} exists and is not a socket; move it away, or choose another with --uds")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:

@@ -100,5 +100,5 @@ class ProfileFolder(Struct, frozen=True):
             if path.resolve().is_relative_to(self.path.resolve()):
                 return path
         except (OSError, RuntimeError):  # links in a circle
-            raise UnsafeFile(f"{path} can't be looked at; put a plain file there") from None
+            raise UnsafeFile(f"{path} can't be examined; put a plain file there") from None
         raise UnsafeFile(f"{path} is a link that leads out of {self.path}; put the file itself there")

@@ -127,7 +127,7 @@ class AnthropicProfileStore:
             if path.is_absolute():
                 return path
         raise CorruptFile(
-            f"{self.folder.config(self.profile)}: credentials_path is no absolute path; make it one, or leave it out"
+            f"{self.folder.config(self.profile)}: credentials_path is not an absolute path; change it, or leave it out"
         )
 
     def _check_host(self, config: ProfileConfig) -> None:
