@@ -53,7 +53,7 @@ def test_each_role_names_rooms_that_exist_and_each_room_has_one(inner: Rooms) ->
 
 @settings(max_examples=effort(25), deadline=None)
 @given(graphs())
-def test_a_room_stands_above_what_it_imports_and_an_arrow_or_a_way_leads_there(graph: Graph) -> None:
+def test_a_room_is_above_its_imports_and_an_arrow_or_a_path_leads_there(graph: Graph) -> None:
     reduced = script["reduced"](graph)
     height = script["heights"](reduced)
     for name, below in graph.items():

@@ -171,7 +171,7 @@ def test_what_is_known_of_an_account(rig: Rig) -> None:
     assert not compat.is_subscription("alice", broker=rig.broker)
 
 
-def test_a_subscription_is_told_from_a_key(broker: Broker) -> None:
+def test_a_subscription_is_distinguished_from_a_key(broker: Broker) -> None:
     broker.add(Account("max", "claude-max", "oauth"), TOKEN)
     broker.add(Account("key", "anthropic", "api-key"), ApiKey(Secret("sk-ant-api03-" + "k" * 95)))
     assert compat.is_subscription("max", broker=broker)

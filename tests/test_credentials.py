@@ -205,7 +205,7 @@ WRONG: dict[str, tuple[object, ...]] = {
         *[("oauth", GOOD | {name: bad}, name) for name, several in WRONG.items() for bad in several],
     ],
 )
-def test_a_wrong_type_is_told_by_field_and_never_by_value(kind: str, data: dict[str, Any], field: str) -> None:
+def test_a_wrong_type_is_reported_by_field_and_never_by_value(kind: str, data: dict[str, Any], field: str) -> None:
     with pytest.raises(UsageError, match=f'"{field}"') as caught:
         credential_from_json(kind, Fields(data))
     assert not leaks(caught.value, ACCESS, REFRESH)

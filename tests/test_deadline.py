@@ -19,7 +19,7 @@ def test_a_read_that_gets_nothing_fails_with_what_was_seen() -> None:
         os.close(writing)
 
 
-def test_a_lock_that_nobody_frees_fails() -> None:
+def test_a_lock_that_is_never_released_fails() -> None:
     lock = threading.Lock()
     with lock, pytest.raises(pytest.fail.Exception), deadline(0.05):
         lock.acquire()  # the second time

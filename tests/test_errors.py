@@ -48,7 +48,7 @@ def test_without_one_there_is_none(text: str) -> None:
 
 
 @given(before=st.text(), after=st.text())
-def test_whatever_stands_around_it_is_no_error(before: str, after: str) -> None:
+def test_text_around_it_is_no_error(before: str, after: str) -> None:
     found = extract_login_url_from_error(f"{before}Please log in: {URL} {after}")
     assert found is not None
     assert found.startswith("http") or LOGIN_MARK[2:] in after

@@ -223,7 +223,7 @@ def test_a_damaged_ledger_harms_no_request(
     assert home.ledger.read_bytes() == b"no database" * 500
 
 
-def test_a_private_gateway_heeds_the_cooldowns_on_record_and_adds_to_them(
+def test_a_private_gateway_uses_the_recorded_cooldowns_and_adds_to_them(
     home: Home, config: Config, sandbox: Sandbox
 ) -> None:
     for name in ("alice", "bob"):

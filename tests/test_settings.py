@@ -115,7 +115,7 @@ def test_settings_are_frozen(section: type[Struct]) -> None:
             setattr(settings, field, None)
 
 
-def test_a_subscription_is_served_to_nobody_unless_said_otherwise() -> None:
+def test_a_subscription_serves_no_program_by_default() -> None:
     assert PolicySettings().subscriptions == "claude-code-only"
 
 

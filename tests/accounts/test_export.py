@@ -116,7 +116,7 @@ def test_a_shared_file_that_can_t_be_understood_is_left_as_it_is(home: Home, tmp
         write(path, "pool", TOKEN, home)
 
 
-def test_what_somebody_else_wrote_since_is_not_written_over(
+def test_a_later_change_by_another_program_is_not_overwritten(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "pool.json"

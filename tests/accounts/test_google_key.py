@@ -129,7 +129,7 @@ def test_default_means_what_googles_libraries_find(
 
 
 @pytest.mark.usefixtures("google")
-def test_a_refusal_is_told_in_the_servers_words_with_a_cure(file: File) -> None:
+def test_a_refusal_is_reported_in_the_servers_words_with_a_cure(file: File) -> None:
     told = refusal(source(file(client_email="nobody@p.iam.gserviceaccount.com")))
     assert "were refused: invalid_grant: Invalid JWT" in told
     assert told.endswith("name another file in google_credentials")
@@ -151,7 +151,7 @@ def test_a_refusal_is_told_in_the_servers_words_with_a_cure(file: File) -> None:
         ('{"type": "external_account", "audience": "a"}', "can't be used"),
     ],
 )
-def test_a_file_that_is_none_is_told_without_its_content(tmp_path: Path, content: str | None, words: str) -> None:
+def test_an_invalid_file_is_reported_without_its_content(tmp_path: Path, content: str | None, words: str) -> None:
     path = tmp_path / "credentials.json"
     if content is not None:
         path.write_text(content)

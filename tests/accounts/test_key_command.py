@@ -124,7 +124,7 @@ def test_a_refused_key_is_asked_for_again_and_no_other(command: KeyCommand, runs
         (FileNotFoundError(2, "No such file or directory"), "can't be run: No such file"),
     ],
 )
-def test_a_failure_is_one_sentence_and_stands_for_a_while(
+def test_a_failure_is_one_sentence_and_is_cached_for_a_while(
     command: KeyCommand, runs: Runs, clock: Clock, result: Any, words: str
 ) -> None:
     runs.results = [result]

@@ -54,7 +54,7 @@ def test_of_two_accounts_of_one_person_the_wanted_one_is_updated() -> None:
         held(owner="external"),
     ],
 )
-def test_somebody_else_another_provider_and_what_others_keep_are_not_known(other: Document) -> None:
+def test_another_person_another_provider_and_other_stores_are_not_known(other: Document) -> None:
     assert place(ME, None, work=other) == ("me@mail.example", False)
 
 

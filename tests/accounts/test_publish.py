@@ -118,7 +118,7 @@ def test_a_profile_that_isnt_ours_is_never_touched(
 
 
 @pytest.mark.parametrize("which", ["config", "credentials"])
-def test_a_profile_that_somebody_changed_is_reported_and_left(
+def test_a_profile_changed_by_another_program_is_reported_and_left(
     publications: Publications, folder: ProfileFolder, account: Account, which: str
 ) -> None:
     new = publications.publish(folder, "work", "mine", account)
@@ -149,7 +149,7 @@ def test_a_mode_that_programs_would_refuse_is_reported(
     assert "chmod 0600" in standing.text
 
 
-def test_a_profile_that_somebody_removed_stays_so_until_it_is_published_again(
+def test_a_removed_profile_stays_removed_until_it_is_published_again(
     publications: Publications, folder: ProfileFolder, account: Account
 ) -> None:
     new = publications.publish(folder, "work", "mine", account)
@@ -251,7 +251,7 @@ def test_a_profile_called_default_needs_no_pointer(
     assert sdk_token("default") == "access-0"
 
 
-def test_a_pointer_that_somebody_set_is_left_and_reported(
+def test_a_pointer_set_by_another_program_stays_and_is_reported(
     publications: Publications, folder: ProfileFolder, account: Account
 ) -> None:
     folder.path.mkdir(mode=0o700, parents=True)

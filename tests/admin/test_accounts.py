@@ -47,7 +47,7 @@ def test_the_tokens_of_a_login_are_stored_as_one(api: Api) -> None:
     assert (account["kind"], account["owner"], account["expires_at"]) == ("oauth", "tokenferry", "2096-10-02T07:06:40Z")
 
 
-def test_a_setup_token_of_the_vendors_is_stored_and_the_policy_told(api: Api) -> None:
+def test_a_setup_token_of_the_vendors_is_stored_and_the_policy_noted(api: Api) -> None:
     reported = added(api, name="mine", provider="claude-max", key=SETUP)
     assert reported["account"]["kind"] == "setup-token"
     assert "tokenferry policy set own-use" in reported["message"]
@@ -83,7 +83,7 @@ def test_a_name_that_is_taken_needs_to_be_replaced_on_purpose(api: Api) -> None:
         ({"name": "work", "login": KEY}, 400, "login"),
     ],
 )
-def test_what_cannot_be_stored_is_told_without_being_quoted(
+def test_a_rejected_credential_is_reported_without_being_quoted(
     api: Api, fields: dict[str, Any], status: int, reported: str
 ) -> None:
     message = refused(api.post("/api/accounts", fields), status)
@@ -120,7 +120,7 @@ def test_the_status_tells_what_the_gateway_is(api: Api) -> None:
     assert "active" not in status
 
 
-def test_an_account_whose_provider_is_gone_is_told_of(api: Api) -> None:
+def test_an_account_without_a_provider_is_reported(api: Api) -> None:
     api.broker.add(Account("lost", "gone", "api-key"), ApiKey(Secret(KEY)))
     [one] = api.get("/api/accounts").json()
     assert (one["name"], one["state"]) == ("lost", "broken")

@@ -52,7 +52,7 @@ def test_nothing_but_the_pages_is_answered_without_a_key(api: Api) -> None:
                 assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_an_unknown_path_and_a_wrong_method_are_told_in_the_same_shape(api: Api) -> None:
+def test_an_unknown_path_and_a_wrong_method_are_reported_in_the_same_shape(api: Api) -> None:
     assert "/openapi.json" in refused(api.get("/api/nothing"), 404)
     assert "/openapi.json" in refused(api.get("/api/status/"), 404)
     answer = api.call("PUT", "/api/accounts", {})

@@ -245,7 +245,7 @@ def test_an_answer_of_another_issuer_or_of_none_is_refused_and_the_login_over(
     assert sandbox.counters()["accounts"]["alice"]["grants"] == 0
 
 
-def test_a_person_who_says_no_is_told_so_and_what_the_provider_says_is_harmless(api: Api) -> None:
+def test_a_denied_login_is_reported_and_the_providers_text_is_harmless(api: Api) -> None:
     browser = Browser()
     begun = api.begin("idp")
     back = back_of(browser, begun["login_url"])
@@ -268,7 +268,7 @@ def test_an_answer_without_a_code_shows_nothing_to_paste(api: Api) -> None:
     assert "holds no code" in page.text
 
 
-def test_more_parameters_than_anybody_needs_are_not_read(api: Api) -> None:
+def test_too_many_parameters_are_not_read(api: Api) -> None:
     state = api.begin("idp")["state"]
     more = "&".join(f"p{number}=1" for number in range(100))
     assert Browser().get(f"{api.url}/oauth/callback?code=c&state={state}&{more}").status_code == 400

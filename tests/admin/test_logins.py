@@ -224,7 +224,9 @@ def test_another_logins_code_is_refused_by_the_verifier(api: Api, sandbox: Sandb
         ("invalid_grant", "No such code.", "the code was used before, has expired, or belongs to another login"),
     ],
 )
-def test_why_a_code_was_refused_is_told_apart(api: Api, sandbox: Sandbox, kind: str, words: str, cure: str) -> None:
+def test_the_reasons_of_a_refused_code_are_distinguished(
+    api: Api, sandbox: Sandbox, kind: str, words: str, cure: str
+) -> None:
     code = code_of(api.begin()["url"])
     sandbox.fault("status", path="/v1/oauth/token", status=400, type=kind, message=words)
     assert cure in refused(api.exchange(code, "work"), 400)
@@ -258,7 +260,7 @@ def test_an_address_that_is_not_the_redirects_is_refused(api: Api, sandbox: Sand
 # -- what the provider refuses is told apart
 
 
-def test_a_code_that_was_used_is_told(api: Api) -> None:
+def test_a_used_code_is_reported(api: Api) -> None:
     begun, again = api.begin(), api.begin()
     code = code_of(begun["url"])
     assert api.exchange(code, "work").status_code == 200
@@ -290,7 +292,7 @@ def test_who_logged_in_is_asked_of_the_profile_where_the_answer_says_nothing(api
     assert api.get("/api/accounts").json()[0]["email"] == "alice@example.com"
 
 
-def test_somebody_elses_account_is_left_alone_and_the_login_is_ended(api: Api, sandbox: Sandbox) -> None:
+def test_another_persons_account_is_left_alone_and_the_login_is_revoked(api: Api, sandbox: Sandbox) -> None:
     api.log_in("work")
     before = api.broker.book.read("work")
     answer = api.exchange(code_of(api.begin()["url"], "bob"), "work")
@@ -302,7 +304,7 @@ def test_somebody_elses_account_is_left_alone_and_the_login_is_ended(api: Api, s
 # -- secrets
 
 
-def test_no_secret_of_a_login_is_told_stored_or_logged(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_of_a_login_is_shown_stored_or_logged(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     begun = api.begin()
     code = code_of(begun["url"])

@@ -59,7 +59,7 @@ def test_logins_are_listed_by_their_fingerprints(api: Api) -> None:
 
 
 @pytest.mark.parametrize(("left", "is_expired", "needs_refresh"), [(290, False, True), (-1, True, True)])
-def test_what_expires_soon_or_has_expired_is_told(
+def test_a_token_that_expires_soon_or_has_expired_is_reported(
     api: Api, left: int, *, is_expired: bool, needs_refresh: bool
 ) -> None:
     api.log_in("work")

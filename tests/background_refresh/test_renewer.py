@@ -202,7 +202,7 @@ def test_a_failing_provider_is_asked_no_more_often_than_the_shared_back_off_allo
     assert [event.kind for event in kept.look()] == ["refreshed"]
 
 
-def test_a_dead_login_is_said_once_and_not_tried_again_until_somebody_logs_in(rig: Rig, kept: Kept) -> None:
+def test_a_dead_login_is_reported_once_and_not_tried_again_until_a_new_login(rig: Rig, kept: Kept) -> None:
     rig.put(granted(LIFETIME - 300))
     kept.broker.publisher.publish(NAME)
     rig.endpoint.script.append(answer(400, error="invalid_grant"))
@@ -359,7 +359,7 @@ def test_a_profile_that_was_left_behind_is_rewritten(rig: Rig, kept: Kept) -> No
     assert profile_token() == "access-5"
 
 
-def test_a_profile_that_somebody_changed_is_reported_once_and_its_account_not_renewed_for_it(
+def test_a_profile_changed_by_another_program_is_reported_once_and_its_account_not_refreshed_for_it(
     rig: Rig, kept: Kept
 ) -> None:
     rig.put(granted())
@@ -374,7 +374,7 @@ def test_a_profile_that_somebody_changed_is_reported_once_and_its_account_not_re
     assert path.read_text() == "{}"
 
 
-def test_a_move_that_was_cut_short_is_completed_unless_somebody_is_at_it(rig: Rig, kept: Kept, home: Home) -> None:
+def test_an_interrupted_move_is_completed_unless_another_process_does_so(rig: Rig, kept: Kept, home: Home) -> None:
     rig.put(granted(0, 1), "alice")
     rig.put(granted(0, 2), "bob")
     claude = Path.home() / ".claude"

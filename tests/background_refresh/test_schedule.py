@@ -158,7 +158,7 @@ def test_a_token_that_was_obtained_in_the_future_is_renewed_for_its_times_are_wr
     assert renewal(a_little).reason == "idle"
 
 
-def test_a_lapse_that_a_grant_has_proven_wrong_is_not_heeded() -> None:
+def test_a_lapse_that_a_later_grant_disproves_is_ignored() -> None:
     assert (
         next_renewal(document(refresh_expires_at=int(NOW - DAYS)), is_published=False, now=NOW, settings=SETTINGS)
         is None

@@ -73,7 +73,7 @@ def test_a_living_token_is_handed_out_without_a_grant(rig: Rig) -> None:
     assert rig.endpoint.requests == 0
 
 
-def test_an_expired_token_is_renewed_and_rests_on_disk_before_it_is_handed_out(rig: Rig) -> None:
+def test_an_expired_token_is_refreshed_and_is_on_disk_before_it_is_handed_out(rig: Rig) -> None:
     rig.put(token())
     credential = rig.broker().resolve(NAME)
     assert value(credential) == "access-1"
@@ -162,7 +162,7 @@ def test_without_a_name_it_is_the_account_in_use_else_the_only_one(rig: Rig, mon
     assert value(rig.broker().resolve()) == "access-0"
 
 
-def test_where_the_account_in_use_is_dead_the_next_of_its_provider_stands_in(
+def test_if_the_account_in_use_is_dead_the_next_of_its_provider_serves(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig.put(token(left=-60, refresh=None))

@@ -478,7 +478,7 @@ def kept(home: Home, broker: Broker) -> Iterator[Kept]:
     kept.switcher.close()
 
 
-def test_a_keeper_swaps_as_soon_as_anybody_notes_a_limit_and_once(
+def test_a_renewer_switches_once_as_soon_as_any_process_records_a_limit(
     home: Home, broker: Broker, add: Add, claude: ClaudeCodeHome, kept: Kept
 ) -> None:
     add("alice", "bob", "carol")

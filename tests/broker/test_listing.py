@@ -84,7 +84,7 @@ def test_what_the_watch_listed_while_the_configuration_was_changed_is_not_kept(
     assert sorted(names(listing)) == ["idp", "one", "two"]
 
 
-def test_a_change_that_is_noticed_before_anybody_asked_lists_nothing(listing: WatchedListing, book: Book) -> None:
+def test_a_change_noticed_before_the_first_request_lists_nothing(listing: WatchedListing, book: Book) -> None:
     book.meanwhile = lambda: pytest.fail("it listed")
     listing.watch._changed(frozenset(("one",)))
     book.meanwhile = lambda: None

@@ -228,7 +228,7 @@ def test_a_removed_account_takes_its_profiles_with_it(rig: Rig, published: Publi
     assert broker.publisher.published() == []
 
 
-def test_of_a_removed_account_what_somebody_changed_is_left_and_reported(
+def test_files_of_a_removed_account_that_another_program_changed_stay_and_are_reported(
     rig: Rig, published: Publication, caplog: pytest.LogCaptureFixture
 ) -> None:
     published.config.write_text("{}")

@@ -93,7 +93,7 @@ def test_warn_refuses_nothing_and_counts_all() -> None:
     assert taken(book.reserve(KEY, size(7), NOW, "tf_1")).amounts == [7]
 
 
-def test_each_of_several_budgets_holds_and_the_one_that_lasts_longest_is_told() -> None:
+def test_each_of_several_budgets_applies_and_the_longest_wait_is_reported() -> None:
     book = book_of(
         BudgetSettings("all", "1usd/day"),
         BudgetSettings("key:laptop", "1usd/month"),

@@ -45,7 +45,7 @@ def present(store: ClaudeCodeStore) -> str | None:
 # -- the document
 
 
-def test_what_stands_beside_the_section_stays_and_nothing_of_the_login_before(store: ClaudeCodeStore) -> None:
+def test_fields_beside_the_section_stay_and_none_of_the_previous_login(store: ClaudeCodeStore) -> None:
     login = parse(document(section(odd=1), mcpOAuth={"kept": True}, other=None))
     written = json.loads(put_in(login, NEW))
     assert list(written) == ["mcpOAuth", "other", "claudeAiOauth"]
@@ -160,7 +160,7 @@ def test_what_announcing_raises_ends_it_and_leaves_the_trace(store: ClaudeCodeSt
 
 
 @pytest.mark.parametrize("content", [document(section(accessToken="other")), document(STUB), b"{}"])
-def test_somebody_elses_login_is_not_written_over(
+def test_another_persons_login_is_not_overwritten(
     store: ClaudeCodeStore, claude: ClaudeCodeHome, content: bytes
 ) -> None:
     write(claude.credentials, document())

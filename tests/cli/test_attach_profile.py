@@ -168,7 +168,7 @@ def test_a_call_that_makes_no_sense_is_refused(profiles: Profiles, inside: Insid
     assert word in outcome.one_line()
 
 
-def test_a_profile_that_is_for_another_host_by_now_is_not_used(profiles: Profiles, inside: Inside) -> None:
+def test_a_profile_that_now_is_for_another_host_is_not_used(profiles: Profiles, inside: Inside) -> None:
     """Its token would go to the host it was attached for."""
     issued = profiles.write()
     attach(inside)

@@ -68,7 +68,7 @@ def test_what_could_not_be_used_is_not_written(
     assert written.read_text() == TEXT
 
 
-def test_faults_that_were_there_before_do_not_keep_one_from_being_mended(home: Home, inside: Inside) -> None:
+def test_earlier_faults_do_not_prevent_fixing_one(home: Home, inside: Inside) -> None:
     home.config.parent.mkdir(mode=0o700, exist_ok=True)
     home.config.write_text('[server]\nport = "x"\nworkers = 0\n')
     home.config.chmod(0o600)

@@ -35,7 +35,7 @@ def test_json_holds_the_key_once_and_its_name_and_id(home: Home, inside: Inside)
     assert listed.hides(made["key"])
 
 
-def test_a_revoked_key_stays_in_the_list_and_works_no_more(home: Home, inside: Inside) -> None:
+def test_a_revoked_key_stays_in_the_list_and_no_longer_works(home: Home, inside: Inside) -> None:
     key = inside("key", "create", "laptop").out.strip()
     assert inside("key", "revoke", "laptop").out.startswith("revoked client key laptop")
     assert inside("key", "list", "--json").json[0]["revoked_at"] is not None
@@ -65,7 +65,7 @@ def test_a_key_has_labels_and_an_expiry_as_asked(home: Home, inside: Inside) -> 
     assert inside("key", "show", made["id"], "--json").json["labels"] == {"team": "a=b"}
 
 
-def test_an_expired_key_is_shown_as_such_and_works_no_more(home: Home, inside: Inside) -> None:
+def test_an_expired_key_is_shown_as_such_and_no_longer_works(home: Home, inside: Inside) -> None:
     with State(home.state, now=lambda: 1_700_000_000) as state:
         _, secret = state.keys.create("old", expires_at=1_700_000_060)
     assert inside("key", "list", "--json").json[0]["state"] == "expired"

@@ -315,7 +315,7 @@ def test_without_a_browser_and_with_nothing_pasted_it_ends_at_once(home: Home, a
         (["--provider", "claude-max"], 7, "tokenferry policy set own-use"),
     ],
 )
-def test_what_can_not_be_logged_in_is_refused_before_anybody_is_asked(
+def test_a_login_that_can_not_work_is_refused_before_any_request(
     home: Home, inside: Inside, arguments: list[str], code: int, word: str
 ) -> None:
     tokenferry("account", "add", "key", "--provider", "anthropic", stdin="sk-ant-api03-" + "k" * 60)

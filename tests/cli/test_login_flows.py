@@ -93,7 +93,7 @@ def test_a_person_who_may_make_no_key_gets_an_error_and_the_login_is_ended(
     assert sandbox.counters()["accounts"]["alice"]["revocations"] == 1
 
 
-def test_no_key_is_made_for_an_account_that_is_somebody_elses(home: Home, carol: Sandbox, log_in: LogIn) -> None:
+def test_no_key_is_made_for_another_persons_account(home: Home, carol: Sandbox, log_in: LogIn) -> None:
     first = log_in("work", "--provider", "sandbox", "--create-api-key")
     browse(first.addresses()[0])
     assert first.end().code == 0
@@ -139,7 +139,7 @@ def test_a_key_that_was_made_and_can_not_be_stored_is_reported(
         (["--device"], "--provider, one of: sandbox"),
     ],
 )
-def test_what_can_not_be_is_refused_before_anybody_is_asked(
+def test_an_impossible_change_is_refused_before_any_question(
     home: Home, inside: Inside, arguments: list[str], words: str
 ) -> None:
     outcome = inside("login", *arguments)

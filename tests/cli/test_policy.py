@@ -93,7 +93,7 @@ def test_a_statement_that_can_not_be_understood_stops_everything_and_says_how_to
 # -- keys that are somebody else's
 
 
-def test_under_own_a_key_of_somebody_else_is_limited_to_accounts_that_bill_no_subscription(
+def test_under_own_use_another_persons_key_is_limited_to_accounts_that_bill_no_subscription(
     home: Home, inside: Inside
 ) -> None:
     write(home, '[policy]\nsubscription = "own"\n')
@@ -113,7 +113,7 @@ def test_under_own_a_key_of_somebody_else_is_limited_to_accounts_that_bill_no_su
     assert [key["name"] for key in inside("key", "list", "--json").json] == ["laptop", "bobs", "watch"]
 
 
-def test_own_is_not_stated_while_somebody_else_has_a_key_for_everything(home: Home, inside: Inside) -> None:
+def test_own_use_can_not_be_stated_while_another_person_has_a_key_for_everything(home: Home, inside: Inside) -> None:
     assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
     outcome = inside("policy", "set", "own-use")
     assert outcome.code == 7
@@ -122,7 +122,7 @@ def test_own_is_not_stated_while_somebody_else_has_a_key_for_everything(home: Ho
     assert "unless a person states on a terminal" in inside("policy", "set", "own-use").one_line()
 
 
-def test_a_gateway_does_not_start_to_serve_a_subscription_to_somebody_else(home: Home, inside: Inside) -> None:
+def test_a_gateway_does_not_start_to_serve_a_subscription_to_another_person(home: Home, inside: Inside) -> None:
     assert inside("key", "create", "bobs", "--label", "owner=bob").code == 0
     write(home, '[policy]\nsubscriptions = "own-use"\n')
     outcome = tokenferry("serve", "--port", "0")

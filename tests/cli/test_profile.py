@@ -142,7 +142,7 @@ def test_unpublishing_removes_what_is_ours_and_keeps_the_account(login: Login, f
     assert inside("token", "work").code == 0
 
 
-def test_what_somebody_changed_is_left_and_reported(login: Login, folder: Path, inside: Inside) -> None:
+def test_files_changed_by_another_program_stay_and_are_reported(login: Login, folder: Path, inside: Inside) -> None:
     login()
     inside("profile", "publish", "work")
     (folder / "credentials" / "work.json").write_text("{}")

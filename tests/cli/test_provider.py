@@ -154,7 +154,7 @@ def test_a_broken_configuration_is_not_added_to(written: Path, inside: Inside) -
     assert written.read_text() == "[server]\nport = 'x'\n"
 
 
-def test_an_account_of_the_name_stands_in_the_way(written: Path, inside: Inside) -> None:
+def test_an_account_of_the_same_name_prevents_it(written: Path, inside: Inside) -> None:
     assert inside("account", "add", "z.ai", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaa").code == 0
     outcome = inside("provider", "add", "z.ai", stdin=KEY)
     assert outcome.code == 2

@@ -205,7 +205,7 @@ def test_what_another_installation_answered_is_not_repeated(home: Home, monkeypa
     learn()
 
 
-def test_what_rests_in_claude_codes_store_is_not_kept(home: Home, tmp_path: Path) -> None:
+def test_logins_in_claude_codes_store_are_not_cached(home: Home, tmp_path: Path) -> None:
     put(home, b"{}", "other").unlink()
     home.attached.mkdir(0o700)
     (tmp_path / "claude").mkdir(0o700)

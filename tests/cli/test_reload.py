@@ -155,7 +155,7 @@ def test_a_file_that_is_gone_changes_nothing(sandbox: Sandbox, home: Home, login
         assert asked(served) == 200
 
 
-def test_a_renewed_certificate_is_shown_to_whom_connects_next(
+def test_a_renewed_certificate_is_presented_to_the_next_connection(
     sandbox: Sandbox, home: Home, login: Login, tmp_path: Path
 ) -> None:
     login()

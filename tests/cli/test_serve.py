@@ -51,7 +51,7 @@ def test_what_can_not_be_served_is_a_configuration_error(home: Home, arguments: 
     assert outcome.one_line()
 
 
-def test_a_named_configuration_stands_in_for_the_homes(sandbox: Sandbox, home: Home, tmp_path: Path) -> None:
+def test_a_named_configuration_replaces_the_homes(sandbox: Sandbox, home: Home, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text('[server]\nlog_level = "error"\napi_key = "b"\n')
     process, _ = begin_serving(tmp_path, "--config", str(other))

@@ -97,7 +97,7 @@ def test_without_a_session_it_says_what_to_type(systemctl: StandIn, unit: Path) 
     assert "no answer, unknown state" in shown.out
 
 
-def test_a_unit_of_somebody_else_is_left_alone(systemctl: StandIn, unit: Path) -> None:
+def test_another_programs_unit_is_left_alone(systemctl: StandIn, unit: Path) -> None:
     unit.parent.mkdir(parents=True)
     unit.write_text("[Service]\nExecStart=/usr/bin/true\n")
     unit.chmod(0o644)

@@ -93,7 +93,7 @@ def test_what_is_added_from_stdin_is_exchanged_and_explained(
     assert (refused.code, "remove it with: tokenferry account remove bot" in refused.err) == (2, True)
 
 
-def test_a_refusal_is_told_in_the_vendors_words_wherever_it_matters(
+def test_a_refusal_is_reported_in_the_vendors_words_wherever_it_matters(
     home: Home, copilot: Sandbox, subject: str, inside: Inside
 ) -> None:
     assert inside("account", "add", "bot", "--provider", "copilot", stdin=subject).code == 0

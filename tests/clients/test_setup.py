@@ -145,7 +145,7 @@ def test_a_setting_added_to_our_section_keeps_the_section(tool: ClientSetup, pat
     assert json.loads(path.read_text()) == {"env": {"A": "1"}}
 
 
-def test_what_somebody_restored_already_counts_as_restored(tool: ClientSetup, path: Path) -> None:
+def test_settings_restored_by_hand_count_as_restored(tool: ClientSetup, path: Path) -> None:
     put(path, BEFORE)
     set_up(tool)
     put(path, BEFORE)
@@ -153,7 +153,7 @@ def test_what_somebody_restored_already_counts_as_restored(tool: ClientSetup, pa
     assert path.read_text() == BEFORE
 
 
-def test_a_file_that_somebody_removed_is_not_made_again(tool: ClientSetup, path: Path) -> None:
+def test_a_removed_file_is_not_created_again(tool: ClientSetup, path: Path) -> None:
     put(path, "{}")
     set_up(tool)
     path.unlink()

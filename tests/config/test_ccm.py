@@ -95,7 +95,7 @@ def test_what_has_no_meaning_here_is_said_and_no_fault(write: Write) -> None:
     assert (config.upstream.connect_timeout, config.upstream.response_timeout) == (10, 30)
 
 
-def test_models_of_every_format_are_served_and_those_of_nobody_refused_with_the_reason(write: Write) -> None:
+def test_models_of_every_format_are_served_and_unknown_ones_refused_with_the_reason(write: Write) -> None:
     config = loaded(write, "fallbacks")
     sonnet = (MappedTarget("claude-oauth", "claude-sonnet-4-5"), MappedTarget("anthropic-native", "claude-sonnet-4-5"))
     route = routed(config, model="claude-opus-9")

@@ -36,7 +36,7 @@ def set_(text: str, *pairs: tuple[str, str | None]) -> str:
     return content.decode()
 
 
-def test_a_value_is_replaced_where_it_stands() -> None:
+def test_a_value_is_replaced_in_place() -> None:
     assert set_(TEXT, ("server.port", "9090")) == TEXT.replace("8080", "9090")
     assert set_(TEXT, ("server.host", "::1")) == TEXT.replace('"127.0.0.1"', '"::1"')
 
@@ -63,7 +63,7 @@ def test_tables_are_made_with_an_empty_line_before_them() -> None:
     )
 
 
-def test_a_provider_that_is_built_in_is_amended() -> None:
+def test_a_built_in_provider_can_be_changed() -> None:
     assert tomllib.loads(set_("", ("providers.anthropic.enabled", "false"))) == {
         "providers": [{"name": "anthropic", "enabled": False}]
     }

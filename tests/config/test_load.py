@@ -100,7 +100,7 @@ def test_how_upstreams_are_reached_is_read(write: Write, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", [0o602, 0o620, 0o666, 0o622])
-def test_a_file_that_others_could_write_is_refused_with_what_mends_it(write: Write, tmp_path: Path, mode: int) -> None:
+def test_a_file_that_others_could_write_is_refused_with_the_fix(write: Write, tmp_path: Path, mode: int) -> None:
     write("")
     path = tmp_path / "config.toml"
     path.chmod(mode)
@@ -273,7 +273,7 @@ def test_a_key_file_may_lie_below_the_home_directory(write: Write) -> None:
     assert write(provider("'~/key.txt'")).keys == {"mine": ApiKey(Secret(KEY))}
 
 
-def test_a_key_file_that_others_can_read_is_refused_with_what_mends_it(write: Write, tmp_path: Path) -> None:
+def test_a_key_file_that_others_can_read_is_refused_with_the_fix(write: Write, tmp_path: Path) -> None:
     path = tmp_path / "key.txt"
     path.write_text(KEY)
     path.chmod(0o644)

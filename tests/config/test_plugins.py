@@ -62,7 +62,7 @@ def test_a_package_that_is_not_named_is_not_looked_at(home: Home, install: Insta
     assert "acme" not in loaded(home).providers
 
 
-def test_config_toml_amends_and_derives_from_a_packages_provider(home: Home, install: Install) -> None:
+def test_config_toml_changes_and_derives_from_a_packages_provider(home: Home, install: Install) -> None:
     install("acme-x", DECLARED)
     more = (
         '[[providers]]\nname = "acme"\nbase_url = "https://eu.acme.example"\n'

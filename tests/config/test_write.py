@@ -41,7 +41,7 @@ def test_a_file_keeps_its_mode(path: Path, locks: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_what_somebody_else_wrote_since_is_not_written_over(path: Path, locks: Path) -> None:
+def test_a_later_change_by_another_program_is_not_overwritten(path: Path, locks: Path) -> None:
     write_content(path, b"theirs", None, locks)
     for expected in (None, b"before"):
         with pytest.raises(Conflict):

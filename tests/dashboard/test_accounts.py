@@ -55,7 +55,7 @@ def test_a_key_is_added_and_never_shown(api: Api, boss: Person) -> None:
         ({"name": "work", "key": KEY, "provider": "nobody"}, "no provider &#39;nobody&#39;"),
     ],
 )
-def test_what_cannot_be_added_is_told_and_what_was_typed_stays(
+def test_a_rejected_account_is_reported_and_the_typed_text_stays(
     api: Api, boss: Person, fields: dict[str, str], told: str
 ) -> None:
     page = boss.act(LIST, LIST, **{"provider": "anthropic", **fields})

@@ -192,7 +192,7 @@ def test_a_key_cannot_state_it(api: Api, boss: Person) -> None:
     assert not api.home.statement.exists()
 
 
-def test_it_is_not_stated_where_somebody_elses_key_would_be_served(api: Api) -> None:
+def test_it_can_not_be_stated_if_another_persons_key_would_be_served(api: Api) -> None:
     api.broker.add(
         Account("mine", "claude-max", "setup-token", created_at=1), SetupToken(Secret("sk-ant-oat01-" + "s" * 80))
     )

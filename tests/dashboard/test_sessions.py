@@ -31,7 +31,7 @@ def test_the_others_see_their_own_alone(api: Api, boss: Person) -> None:
     assert "<strong>boss</strong>" not in page
 
 
-def test_a_session_of_before_that_has_ended_is_told(boss: Person) -> None:
+def test_the_end_of_an_earlier_session_is_reported(boss: Person) -> None:
     token = boss.open(SESSIONS).text.partition('name="csrf" value="')[2].partition('"')[0]
     answer = boss.post(f"{SESSIONS}/session_0/end", {"csrf": token})
     assert answer.status_code == 404

@@ -157,7 +157,7 @@ def test_a_login_that_was_begun_before_a_restart_is_finished_after_it(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_login_that_is_being_exchanged_is_stored_though_the_gateway_is_told_twice_to_end(
+def test_a_login_being_exchanged_is_stored_though_two_signals_end_the_gateway(
     home: Home, sandbox: SandboxProcess, admin: str, tmp_path: Path, workers: str
 ) -> None:
     with running("serve", tmp_path, "--workers", workers) as gateway:

@@ -193,7 +193,7 @@ def test_run_gives_it_a_gateway_of_its_own(
     assert sandbox.counters()["refreshes"] == 1
 
 
-def test_a_login_that_is_dead_is_told_in_one_sentence(
+def test_a_dead_login_is_reported_in_one_sentence(
     claude: Claude, relay: Relay, sandbox: SandboxProcess, key: str
 ) -> None:
     sandbox.revoke("alice", "family")
@@ -277,7 +277,7 @@ def test_all_are_limited_and_the_user_sees_one_true_sentence(
     assert len(relay.messages()) <= 2, "the client doesn't try in vain"
 
 
-def test_a_budget_that_is_used_up_is_told_in_its_own_words_until_it_is_raised(
+def test_a_used_up_budget_answers_with_its_own_message_until_it_is_raised(
     claude: Claude, relay: Relay, key: str
 ) -> None:
     """One answer uses it up: the client shows the sentence, sends nothing again, and works again with a larger one."""

@@ -311,7 +311,7 @@ CASES: Final[dict[str, tuple[str | None, dict[str, Any], dict[str, str]]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_is_told_is_what_claude_code_does(claude: Claude, oracle: Oracle, case: str) -> None:
+def test_explain_agrees_with_claude_code(claude: Claude, oracle: Oracle, case: str) -> None:
     winner, files, variables = CASES[case]
     assert check(claude, oracle, files, variables)["winner"] == winner
 

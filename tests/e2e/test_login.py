@@ -127,7 +127,7 @@ def test_a_client_with_a_secret_presents_it_as_declared(home: Home, issuer: str,
     assert is_dead(issuer, refresh_token, auth=("e2e-confidential", quote_plus(SECRET)))
 
 
-def test_a_person_who_says_no_is_told_so(home: Home, issuer: str) -> None:
+def test_a_denied_login_is_reported(home: Home, issuer: str) -> None:
     declare(home, issuer, "e2e-public")
     process = begin(COMMAND, "login", "--provider", "idp")
     local = ADDRESS.findall(said(process))[0]

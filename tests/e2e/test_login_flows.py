@@ -105,7 +105,7 @@ def test_a_device_with_a_client_secret_presents_it_as_declared(home: Home, issue
     assert is_dead(issuer, refresh_token, auth=("e2e-confidential", quote_plus(SECRET)))
 
 
-def test_a_device_whose_person_says_no_is_told_so(home: Home, issuer: str) -> None:
+def test_a_device_login_that_the_person_denies_is_reported(home: Home, issuer: str) -> None:
     declare(home, issuer, "e2e-public")
     process = begin(COMMAND, "login", "--provider", "idp", "--device")
     answer(ADDRESS.findall(said(process))[-1], "bob", abort="yes")

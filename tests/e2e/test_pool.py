@@ -79,7 +79,7 @@ def served_by(sandbox: SandboxProcess) -> list[tuple[str, int]]:
     return [(one["account"], one["status"]) for one in sandbox.requests("/v1/messages") if "count" not in one["path"]]
 
 
-def test_an_account_hits_its_limit_in_the_middle_of_a_session_and_nobody_notices(
+def test_an_account_that_hits_its_limit_during_a_session_is_replaced_unnoticed(
     accounts: tuple[str, str], claude: Claude, sandbox: SandboxProcess, tmp_path: Path
 ) -> None:
     session = str(uuid4())
@@ -131,7 +131,7 @@ def test_an_overload_at_the_beginning_of_a_stream_is_answered_elsewhere(
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_workers_and_a_restart_remember_who_is_limited_until_somebody_says_otherwise(
+def test_workers_and_a_restart_remember_limited_accounts_until_they_are_cleared(
     accounts: tuple[str, str], sandbox: SandboxProcess, tmp_path: Path, workers: str
 ) -> None:
     sandbox.settings(account="alice", limits=LIMITED)

@@ -93,7 +93,7 @@ def test_a_local_key_that_a_command_makes_opens_the_gateways(gateways: list[Serv
     assert not homes[-1].state.exists()
 
 
-def test_known_keys_count_while_the_database_stands_still_and_all_heals(
+def test_known_keys_work_while_the_database_hangs_and_all_recovers(
     gateways: list[Server], postgres: PostgresServer
 ) -> None:
     key = json.loads(tokenferry("key", "create", "ci", "--json").out)["key"]

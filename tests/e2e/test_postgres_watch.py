@@ -60,7 +60,7 @@ def test_keys_cooldowns_and_sessions_of_one_host_count_on_the_other(host: Host) 
         within(1, lambda: other.sessions.find(cookie) is None)
 
 
-def test_a_change_that_nobody_was_told_of_is_found_by_asking(host: Host, connections: ConnectionPool) -> None:
+def test_a_change_without_a_notification_is_found_by_polling(host: Host, connections: ConnectionPool) -> None:
     with connections.lease() as connection:
         connection.execute(
             "CREATE OR REPLACE FUNCTION raise_revision() RETURNS trigger LANGUAGE plpgsql AS "
@@ -174,7 +174,7 @@ def test_accounts_of_one_host_serve_on_the_other(gateway: Gateway) -> None:
         within(1, lambda: serves(other, "work", 7))
 
 
-def test_accounts_that_nobody_was_told_of_are_found_by_asking(gateway: Gateway, connections: ConnectionPool) -> None:
+def test_accounts_without_a_notification_are_found_by_polling(gateway: Gateway, connections: ConnectionPool) -> None:
     with gateway("h1") as one, gateway("h2") as other:
         add(one, "work")
         within(1, lambda: serves(other, "work"))

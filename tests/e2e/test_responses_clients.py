@@ -117,7 +117,7 @@ def test_codex_that_is_run_finds_a_model_that_it_knows_by_openais_name(
     assert "from JavaScript" in json.dumps(result["content"])
 
 
-def test_codex_is_told_of_an_upstream_that_refuses(
+def test_codex_shows_the_error_of_an_upstream(
     codex: Path, person: Path, gateway: Server, sandbox: SandboxProcess
 ) -> None:
     sandbox.fault("status", path="/v1/messages", status=400, message="not like this")

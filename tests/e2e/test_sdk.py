@@ -153,7 +153,7 @@ def test_a_cut_stream_never_looks_complete(client: anthropic.Anthropic, sandbox:
     assert "message_stop" not in kinds
 
 
-def test_a_wrong_key_is_told_and_reaches_nobody(gateway: Server, sandbox: SandboxProcess) -> None:
+def test_a_wrong_key_is_reported_and_reaches_no_upstream(gateway: Server, sandbox: SandboxProcess) -> None:
     with (
         anthropic.Anthropic(base_url=gateway.url, auth_token="tfk_wrong", max_retries=0) as client,
         pytest.raises(anthropic.AuthenticationError) as caught,

@@ -113,7 +113,7 @@ def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session
         yield session
 
 
-def test_the_key_rests_in_the_secret_service_and_nowhere_in_the_home(session: Session, home: Home) -> None:
+def test_the_key_is_in_the_secret_service_and_nowhere_in_the_home(session: Session, home: Home) -> None:
     assert tokenferry("account", "add", "work", stdin=KEY).code == 0
     outcome = tokenferry("encryption", "enable")
     assert outcome.code == 0, outcome
@@ -129,7 +129,7 @@ def test_the_key_rests_in_the_secret_service_and_nowhere_in_the_home(session: Se
     assert KEY in (home.accounts / "work.json").read_text()
 
 
-def test_a_locked_keyring_is_told_of_at_once_and_nothing_is_presented_or_changed(
+def test_a_locked_keyring_is_reported_at_once_and_nothing_is_sent_or_changed(
     session: Session, home: Home, sandbox: SandboxProcess, add_login: AddLogin, tell: Tell
 ) -> None:
     add_login("alice")

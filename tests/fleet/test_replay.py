@@ -188,7 +188,7 @@ def test_a_host_says_what_became_of_its_dead(fleet: TwoHosts, *, sent: bool) -> 
     assert (seen and seen.state) == ("uncertain" if sent else None)
 
 
-def test_a_denial_that_the_database_was_not_told_is_told_later(fleet: TwoHosts) -> None:
+def test_a_denial_missing_in_the_database_is_recorded_later(fleet: TwoHosts) -> None:
     (store, journal), (_, other) = fleet.process("h1"), fleet.process("h2")
     store.swap("work", None, document())
     attempt = attempt_of(fleet)

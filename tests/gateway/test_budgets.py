@@ -87,7 +87,7 @@ async def test_an_answer_tells_how_much_is_used_in_place_of_the_accounts_limits(
     assert last["overage-surpassed-threshold"] == "0.95"
 
 
-async def test_a_request_settles_what_it_used_once_and_is_told_of_by_explain(gate: Gate, book: BudgetBook) -> None:
+async def test_a_request_settles_its_usage_once_and_explain_shows_it(gate: Gate, book: BudgetBook) -> None:
     reply = await gate.call(body=BODY)
     record = await gate.records.last()
     assert (only(book).reserved, only(book).unwritten) == (0, COST)
@@ -134,7 +134,7 @@ async def test_counting_tokens_and_listing_models_are_never_refused(gate: Gate, 
     assert (await gate.call(b"/v1/models", method=b"GET")).status == 200
 
 
-async def test_a_client_of_openais_format_is_told_in_its_words(gate: Gate, book: BudgetBook) -> None:
+async def test_a_client_of_openais_format_gets_errors_in_that_format(gate: Gate, book: BudgetBook) -> None:
     await gate.call(body=BODY)
     write(book, 2_000_000)
     reply = await gate.call(b"/v1/chat/completions", body=BODY)

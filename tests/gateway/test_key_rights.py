@@ -155,7 +155,7 @@ async def test_only_what_is_allowed_is_a_candidate(
 
 
 @pytest.mark.parametrize("rights", [Rights(accounts=("nobody",)), Rights(providers=("three",)), Rights(pin="nobody")])
-async def test_a_key_without_an_account_is_told_of_no_other(
+async def test_a_key_without_an_account_sees_no_other_account(
     gate: Gate, origin: Origin, ring: Ring, rights: Rights
 ) -> None:
     ring.rights = rights

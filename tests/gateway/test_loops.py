@@ -47,7 +47,7 @@ async def test_a_gateway_that_is_its_own_upstream_asks_itself_once(host: str, pa
     assert "base_url" in error_of(reply.body)["message"]
 
 
-async def test_a_508_of_an_upstream_passes_and_nobody_else_is_asked(origin: Origin, two_accounts: Source) -> None:
+async def test_a_508_of_an_upstream_passes_and_no_other_upstream_is_asked(origin: Origin, two_accounts: Source) -> None:
     body = json.dumps({"type": "error", "error": {"type": "api_error", "message": "a loop"}}).encode()
     origin.scripts = [json_answer(body, status=508, headers=[b"x-should-retry: false"])]
     models = [ModelSettings("claude-x", (ModelMapping("fake", "claude-x"),))]

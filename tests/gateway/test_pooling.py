@@ -381,7 +381,7 @@ async def test_an_account_without_credit_is_known_by_a_compressed_body(origin: O
     assert (reply.status, reply.body, reply.all(b"content-encoding")) == (400, body, [b"gzip"])
 
 
-async def test_a_client_that_leaves_between_two_attempts_ends_it_and_benches_nobody(
+async def test_a_client_that_leaves_between_two_attempts_ends_it_and_starts_no_cooldown(
     origin: Origin, source: Source
 ) -> None:
     seen, gone = asyncio.Event(), asyncio.Event()
@@ -481,9 +481,7 @@ async def test_a_pinned_account_is_the_only_one_asked(origin: Origin, two_accoun
     assert keys_of(origin) == [b"bob"]
 
 
-async def test_what_token_counts_are_told_of_limits_benches_nobody_for_messages(
-    origin: Origin, two_accounts: Source
-) -> None:
+async def test_limits_of_token_counting_start_no_cooldown_for_messages(origin: Origin, two_accounts: Source) -> None:
     origin.scripts = [rejected(), json_answer()]
     async with running_gate(two_accounts) as gate:
         await gate.call(b"/v1/messages/count_tokens")
@@ -509,7 +507,7 @@ async def test_an_error_too_large_to_hold_passes_as_it_comes(origin: Origin, sou
     assert (reply.status, reply.body, reply.complete) == (400, body, True)
 
 
-async def test_a_login_that_is_missing_is_passed_over_and_told(origin: Origin, two_accounts: Source) -> None:
+async def test_a_missing_login_is_skipped_and_reported(origin: Origin, two_accounts: Source) -> None:
     two_accounts.results["alice"] = [NeedsLogin("account 'alice' needs a login")]
     origin.scripts = [rejected()]
     async with running_gate(two_accounts) as gate:
@@ -604,7 +602,7 @@ async def test_an_error_too_large_to_hold_whose_rest_was_given_up_is_cut(origin:
     assert record.error == "upstream_closed"
 
 
-async def test_a_name_that_is_another_provider_s_by_now_takes_no_credential_to_the_old_one(
+async def test_a_name_that_now_means_another_provider_sends_no_credential_to_the_old_one(
     origin: Origin, source: Source
 ) -> None:
     """The account was replaced, under its name, while a request waited to be sent again."""
@@ -623,7 +621,9 @@ async def test_a_name_that_is_another_provider_s_by_now_takes_no_credential_to_t
     assert (reply.status, reply.all(ERROR_MARK), reply.all(b"x-should-retry")) == (503, [b"config_changed"], [b"true"])
 
 
-async def test_where_every_credential_is_refused_nobody_is_told_to_wait(origin: Origin, two_accounts: Source) -> None:
+async def test_if_every_credential_is_refused_the_client_gets_no_retry_after(
+    origin: Origin, two_accounts: Source
+) -> None:
     origin.scripts = [error(401, "authentication_error")]
     async with running_gate(two_accounts) as gate:
         replies = [await gate.call() for _ in range(2)]

@@ -260,7 +260,7 @@ async def test_models_are_listed_for_discovery(gate: Gate, origin: Origin) -> No
     assert origin.seen[-1].target == b"/v1/models?limit=1000"
 
 
-async def test_what_is_no_request_is_recorded_under_the_id_it_was_told(gate: Gate) -> None:
+async def test_an_invalid_request_is_recorded_under_the_id_in_its_answer(gate: Gate) -> None:
     reply = await gate.raw(b"NONSENSE\r\n\r\n")
     record = await gate.records.last()
     assert (reply.status, record.status, record.error) == (400, 400, "invalid_request_error")
@@ -275,7 +275,7 @@ async def test_a_request_for_which_there_is_no_room_is_recorded(source: Source) 
     assert reply.all(ERROR_MARK) == [b"too_many_connections"]
 
 
-async def test_what_has_ended_is_counted_and_logged_when_somebody_asks_or_the_gateway_ends(
+async def test_ended_requests_are_counted_and_logged_at_a_scrape_or_at_the_gateways_end(
     origin: Origin, two_accounts: Source
 ) -> None:
     """Requests are taken down some at a time; none is missing where it is looked for."""

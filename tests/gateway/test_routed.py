@@ -151,7 +151,7 @@ async def test_headers_of_the_request_count(two: Two) -> None:
     assert two.seen() == (["m"], ["vendor/small"])
 
 
-async def test_a_model_that_nobody_serves_is_refused_with_what_is_missing(two: Two) -> None:
+async def test_a_model_without_a_provider_is_refused_with_what_is_missing(two: Two) -> None:
     async with two.gate() as gate:
         reply = await gate.call(body=b'{"model":"none"}')
         assert reply.status == 503
@@ -222,7 +222,7 @@ async def test_without_routing_it_goes_to_the_first_that_takes_it_also_without_a
     assert two.first.seen == []
 
 
-async def test_its_limits_bench_no_account_and_its_refusal_is_the_clients_to_mend(two: Two) -> None:
+async def test_its_limits_start_no_cooldown_and_its_refusal_is_the_clients_error(two: Two) -> None:
     two.second.scripts = [
         json_answer(b'{"type":"error","error":{"type":"rate_limit_error"}}', status=429, headers=[b"retry-after: 99"]),
         json_answer(b'{"type":"error","error":{"type":"authentication_error"}}', status=401),
@@ -250,7 +250,7 @@ def ids(body: bytes) -> list[str]:
     return [one["id"] for one in json.loads(body)["data"]]
 
 
-async def test_mapped_models_are_told_before_the_upstreams(two: Two) -> None:
+async def test_mapped_models_are_listed_before_the_upstreams(two: Two) -> None:
     two.first.scripts = [json_answer(LISTED, headers=[b"request-id: req_1"])]
     async with two.gate() as gate:
         reply = await gate.call(b"/v1/models?limit=1000", method=b"GET")
@@ -273,7 +273,7 @@ async def test_mapped_models_are_told_before_the_upstreams(two: Two) -> None:
         answering(b"nonsense"),
     ],
 )
-async def test_they_are_told_also_where_the_upstream_tells_nothing(two: Two, script: Any) -> None:
+async def test_mapped_models_are_listed_even_if_the_upstream_lists_none(two: Two, script: Any) -> None:
     two.first.scripts = [script]
     async with two.gate() as gate:
         reply = await gate.call(b"/v1/models", method=b"GET")
@@ -282,7 +282,7 @@ async def test_they_are_told_also_where_the_upstream_tells_nothing(two: Two, scr
         assert gate.gateway.statistics().in_flight == 0
 
 
-async def test_no_upstream_is_asked_where_they_stand_alone_nor_anything_told_where_they_are_not_wanted(
+async def test_no_upstream_is_asked_if_only_mapped_models_are_listed_and_nothing_is_listed_if_unwanted(
     two: Two,
 ) -> None:
     two.first.scripts = [json_answer(LISTED)]

@@ -62,7 +62,7 @@ def test_nothing_else_is(path: bytes) -> None:
         ("OPTIONS", b"/"),
     ],
 )
-def test_a_wrong_method_is_told_the_right_one(method: str, path: bytes) -> None:
+def test_the_answer_to_a_wrong_method_names_the_right_one(method: str, path: bytes) -> None:
     with pytest.raises(GatewayError) as fault:
         route(method, path)
     assert fault.value.status == 405
@@ -107,7 +107,7 @@ def test_another_method_of_geminis_is_no_model_with_a_colon_in_its_name() -> Non
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_client_is_told_what_to_change(method: str, path: bytes, says: str) -> None:
+def test_the_answer_says_what_the_client_must_change(method: str, path: bytes, says: str) -> None:
     with pytest.raises(GatewayError) as fault:
         route(method, path)
     assert fault.value.status == 404

@@ -169,7 +169,7 @@ def test_thoughts_from_before_the_process_began_are_left_to_the_vendor(program: 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_claude_goes_on_after_calls_of_a_model_that_told_no_thoughts(program: Program, *, stream: bool) -> None:
+def test_claude_goes_on_after_calls_of_a_model_without_thoughts(program: Program, *, stream: bool) -> None:
     """Nothing marks such calls as another model's: Claude's refusal isn't passed on, the turn goes without thinking."""
     session = Session(program, "openai", stream=stream)
     fields = {**THINKING, "tools": [LOOK]}

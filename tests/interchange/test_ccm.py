@@ -89,7 +89,7 @@ def test_an_expiry_is_understood_in_each_of_its_spellings(text: Any, seconds: in
     assert entry.credential.expires_at == seconds
 
 
-def test_a_login_for_somebody_else_s_api_means_a_provider_of_that_name() -> None:
+def test_a_login_for_another_vendors_api_belongs_to_a_provider_of_that_name() -> None:
     section = {"access_token": "gho_x", "refresh_token": "ghr_y", "enterprise_url": "https://ghe.example"}
     (entry,) = parse_ccm(dump({"github-copilot": section}))
     assert entry.provider == "github-copilot"

@@ -83,7 +83,7 @@ def test_an_absent_or_empty_file_is_an_empty_pool() -> None:
     assert parse_pool(None) == parse_pool(b"") == parse_pool(b"{}") == parse_pool(b'{"accounts": {}}') == ()
 
 
-def test_the_key_stands_in_for_a_missing_e_mail_and_blank_is_none() -> None:
+def test_the_key_replaces_a_missing_e_mail_and_a_blank_counts_as_missing() -> None:
     (entry,) = parse_pool(pool({"accessToken": ACCESS, "refreshToken": "", "expiresAt": 1_800_000_000}))
     assert entry.credential == OAuthToken(Secret(ACCESS), expires_at=1_800_000_000, email=MAIL)
 

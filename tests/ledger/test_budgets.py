@@ -96,7 +96,7 @@ def test_after_a_restart_counters_are_what_rows_and_sums_say(path: Path) -> None
     ]
 
 
-def test_how_budgets_stand_is_told_by_the_names_that_keys_have_now(path: Path) -> None:
+def test_budgets_are_reported_under_the_present_names_of_keys(path: Path) -> None:
     budgets = (BudgetSettings("key:key_2", "1usd/day"), BudgetSettings("all", "1000tokens/week", per="key"))
     process = Process(path, Clock(), budgets)
     process.queue.append(entry(1, key_id="key_2", input=400, output=100))
@@ -108,7 +108,7 @@ def test_how_budgets_stand_is_told_by_the_names_that_keys_have_now(path: Path) -
     assert (weekly.unit, weekly.period, weekly.limit, weekly.used, weekly.percent) == ("tokens", "week", 1000, 500, 50)
 
 
-def test_what_is_erased_priced_anew_or_regrouped_is_counted_anew(path: Path) -> None:
+def test_erased_repriced_or_regrouped_rows_are_counted_again(path: Path) -> None:
     process = Process(path, Clock(), (BudgetSettings("group:build", "1usd/day"),))
     process.queue += [entry(1, key_id="key_2"), entry(2, key_id="key_3", session="s-2")]
     process.cycle()

@@ -2,7 +2,7 @@ from tokenferry.ledger import WindowHistory
 from tokenferry.limits import LimitState, Window
 
 
-def test_a_point_is_kept_when_a_window_moves_by_a_percent_or_begins_anew() -> None:
+def test_a_point_is_stored_when_a_window_moves_by_a_percent_or_begins_again() -> None:
     history = WindowHistory()
 
     def change(used: float, reset: float = 1000.0, status: str = "allowed") -> list[float]:

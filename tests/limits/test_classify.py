@@ -157,7 +157,7 @@ def test_a_rejection_that_names_no_window_ends_by_the_reset_of_the_whole() -> No
     assert judge(429, {f"{UNIFIED}status": "rejected"}).hold == "back-off"
 
 
-def test_a_word_about_the_whole_that_nobody_knows_leaves_what_else_is_told() -> None:
+def test_an_unknown_overall_status_leaves_the_rest_in_force() -> None:
     headers = {f"{UNIFIED}status": "paused", f"{UNIFIED}5h-status": "allowed", "retry-after": "9"}
     assert judge(429, headers).until == NOW + 9
 
@@ -195,7 +195,7 @@ def test_no_more_than_64_kib_are_inflated(first: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["api_error", "nobody_knows_this"])
-def test_an_error_in_a_stream_that_nobody_knows_is_the_providers(kind: str) -> None:
+def test_an_unknown_error_in_a_stream_is_the_providers(kind: str) -> None:
     event = b"event: error\ndata: " + body("Oh", kind) + b"\n\n"
     assert judge(200, content=event).scope == "provider"
 
@@ -224,7 +224,7 @@ _formats: st.SearchStrategy[WireFormat] = st.sampled_from(["anthropic", "openai"
 
 
 @given(st.integers(-1, 2000) | st.sampled_from([200, 400, 429, 529]), _headers, _bodies, _formats)
-def test_whatever_comes_there_is_a_verdict(
+def test_every_answer_has_a_classification(
     status: int, headers: dict[str, str], content: bytes, wire_format: WireFormat
 ) -> None:
     verdict = judge(status, headers, content, wire_format)

@@ -26,7 +26,7 @@ def test_a_window_ends_some_seconds_past_its_reset(after: int, rng: Random) -> N
 
 
 @given(st.floats(0.01, 1e6), seeds)
-def test_a_wait_that_was_told_is_kept_to(after: float, rng: Random) -> None:
+def test_an_announced_wait_is_obeyed(after: float, rng: Random) -> None:
     assert end(held("retry-after", NOW + after), rng) == math.ceil(NOW + after)
 
 

@@ -114,7 +114,7 @@ def test_a_body_of_at_most_a_mebibyte_is_read(size: int, message: str | None) ->
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize(("before", "is_after"), [(b"", False), (START, False), (START + DELTA, True)])
-def test_an_error_in_a_stream_is_found_and_told_from_one_after_content(
+def test_an_error_in_a_stream_is_found_and_distinguished_from_one_after_content(
     before: bytes, *, is_after: bool, end: bytes
 ) -> None:
     error = read_error((b": hello\n\n" + before + EVENT).replace(b"\n", end))
@@ -130,7 +130,7 @@ def test_an_error_in_a_stream_is_found_and_told_from_one_after_content(
         (chunk({"content": "so"}), True),
     ],
 )
-def test_an_error_in_a_stream_of_chat_completions_is_told_from_one_after_content(
+def test_an_error_in_a_chat_completions_stream_is_distinguished_from_one_after_content(
     before: bytes, *, is_after: bool
 ) -> None:
     error = read_error(before + b'data: {"error": {"message": "busy", "code": "server_is_overloaded"}}\n\n')

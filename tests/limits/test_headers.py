@@ -95,7 +95,7 @@ def test_names_are_read_in_any_case() -> None:
     assert (state.windows, state.retry_after) == ((Window("5h", "rejected"),), 5.0)
 
 
-def test_nobody_can_make_it_hold_more_than_so_many_windows_and_buckets() -> None:
+def test_no_answer_makes_it_hold_more_than_the_maximum_of_windows_and_buckets() -> None:
     headers = {f"{UNIFIED}{number}h-status": "allowed" for number in range(1000)}
     headers |= {f"anthropic-ratelimit-b{number}-limit": "1" for number in range(1000)}
     headers |= {f"{UNIFIED}{'x' * 500}-status": "rejected"}

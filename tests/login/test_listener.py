@@ -122,7 +122,7 @@ def test_when_it_is_closed_nothing_listens(rig: Rig) -> None:
         socket.create_connection(("127.0.0.1", rig.listener.port))
 
 
-def test_a_port_that_somebody_has_at_either_address_is_not_shared() -> None:
+def test_a_port_in_use_at_either_address_is_not_shared() -> None:
     places = [("127.0.0.1", socket.AF_INET), *([("::1", socket.AF_INET6)] if has_ipv6() else [])]
     for address, family in places:
         with socket.create_server((address, 0), family=family) as taken:

@@ -162,7 +162,7 @@ def test_a_wrapped_paste_is_joined_only_where_that_is_certainly_the_answer(
     assert all("without line breaks" in complaint for complaint in complaints)
 
 
-def test_a_client_secret_that_is_not_there_is_reported_before_anybody_is_asked(endpoints: OAuthEndpoints) -> None:
+def test_a_missing_client_secret_is_reported_before_any_request(endpoints: OAuthEndpoints) -> None:
     with pytest.raises(NeedsLogin, match="client_secret_file"):
         begin(replace(endpoints, client_secret_file="/nowhere/secret"), show=pytest.fail).run(None)
 

@@ -52,7 +52,7 @@ def test_an_answer_shows_its_status_alone() -> None:
 # -- endpoints
 
 
-def test_base_url_is_filled_in_wherever_it_stands() -> None:
+def test_base_url_is_filled_in_everywhere() -> None:
     endpoints = OAuthEndpoints(
         authorization_endpoint="{base_url}/authorize",
         token_endpoint="https://other.example/token",

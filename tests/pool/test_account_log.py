@@ -40,7 +40,7 @@ def test_a_limit_an_exhaustion_and_the_recovery_are_one_line_each(caplog: pytest
     assert lines(caplog) == ["account a works again: window is over"]
 
 
-def test_an_exhaustion_that_lasts_is_told_once_a_minute_and_the_next_one_at_once(
+def test_a_lasting_exhaustion_is_logged_once_a_minute_and_the_next_one_at_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rig = j.Rig(("a",))
@@ -67,7 +67,7 @@ def test_an_answer_that_was_under_way_when_the_limit_came_is_no_recovery(caplog:
     assert [line.partition(" until ")[0] for line in lines(caplog)] == ["account a is in cooldown"]
 
 
-def test_a_probe_that_goes_well_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_successful_probe_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     rig = j.Rig(("a", "b"))
     rig.serve(j.ANY, j.limited())
     caplog.clear()

@@ -125,7 +125,7 @@ def test_a_round_without_news_changes_nothing_in_the_pool(state: State) -> None:
     assert rig.pool.cooldowns.incoming is None
 
 
-def test_an_account_that_cannot_be_read_is_left_as_it_stands(state: State) -> None:
+def test_an_unreadable_account_is_left_unchanged(state: State) -> None:
     def unknown(name: str) -> str:
         raise UnknownAccount(name)
 
@@ -135,7 +135,7 @@ def test_an_account_that_cannot_be_read_is_left_as_it_stands(state: State) -> No
     assert len(state.cooldowns.list()) == 1
 
 
-def test_a_disk_that_takes_nothing_is_told_of_once_and_tried_again(
+def test_a_full_disk_is_reported_once_and_tried_again(
     state: State, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = j.Rig()
@@ -195,7 +195,7 @@ def used(utilization: float, reset: float = 9000.0) -> j.Reply:
     return j.Reply(200, headers, b"{}")
 
 
-def test_what_one_process_is_told_of_windows_every_other_one_goes_by(path: Path, state: State) -> None:
+def test_every_process_uses_the_windows_that_one_learned(path: Path, state: State) -> None:
     settings = PoolSettings(strategy="least-utilised")
     first, second = j.Rig(("a", "b"), settings), j.Rig(("a", "b"), settings)
     with State(path, now=lambda: j.NOW) as other:

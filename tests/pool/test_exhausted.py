@@ -22,12 +22,12 @@ SECONDS = {"d": 86_400, "h": 3600, "min": 60, "s": 1}
         (172_801, "2 d 1 h"),
     ],
 )
-def test_a_wait_is_told_as_it_is(seconds: int, words: str) -> None:
+def test_a_wait_is_reported_exactly(seconds: int, words: str) -> None:
     assert span_in_words(seconds) == words
 
 
 @given(st.integers(1, 40 * 86_400))
-def test_whoever_waits_as_long_as_told_is_never_too_early_and_not_a_fiftieth_too_late(seconds: int) -> None:
+def test_the_announced_wait_is_never_too_short_and_at_most_a_fiftieth_too_long(seconds: int) -> None:
     words = span_in_words(seconds).split()
     told = sum(int(number) * SECONDS[unit] for number, unit in zip(words[::2], words[1::2], strict=True))
     assert seconds <= told <= seconds * 1.02 + (seconds >= 172_800) * 3600

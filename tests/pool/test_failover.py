@@ -136,7 +136,7 @@ def test_an_overload_counts_against_no_account() -> None:
     assert not rig.pool.cooldowns.changes
 
 
-def test_a_429_without_a_word_goes_to_one_other_account_then_to_the_next_target_and_benches_nobody() -> None:
+def test_a_429_without_a_cause_tries_one_other_account_then_the_next_target_and_starts_no_cooldown() -> None:
     tried, step = way(two_providers(), *[j.UNEXPLAINED] * 4)
     assert tried == ["a", "b", "d", "e"]
     j.giving(step)
@@ -220,7 +220,7 @@ def test_a_login_whose_token_is_refused_is_renewed_once_and_then_benched(kind: K
     assert [one.cause for one in rig.pool.cooldowns.of("account", "a")] == ["refused"]
 
 
-def test_a_renewed_token_that_works_is_held_against_nobody() -> None:
+def test_a_refreshed_token_that_works_counts_against_no_client() -> None:
     rig = j.Rig()
     assert j.travel(rig.run(targets=login()), [j.REFUSED, j.OK]) == (["a", "a"], None)
     assert not rig.pool.cooldowns.of("account", "a")
@@ -316,7 +316,7 @@ def test_without_a_credential_the_next_account_is_asked_and_it_counts_as_no_atte
     assert rig.serve() == ["a"]
 
 
-def test_where_nobody_has_a_credential_that_is_what_is_told() -> None:
+def test_if_no_account_has_a_credential_the_client_gets_that_reason() -> None:
     run = j.Rig(("a", "b")).run()
     for _ in range(2):
         j.trying(run.next())
@@ -435,7 +435,7 @@ def test_accounts_that_the_key_may_not_use_are_not_named() -> None:
     assert not any(f"{name}: " in message for name in "cde")
 
 
-def test_a_key_that_may_use_none_of_them_is_told_so() -> None:
+def test_a_key_that_may_use_none_of_them_gets_an_error_that_says_so() -> None:
     refusal = j.refusal(way(two_providers(), criteria=Criteria(allowed=frozenset("x")))[1])
     assert (refusal.status, refusal.cause) == (403, "no_allowed_account")
 
@@ -496,7 +496,7 @@ def test_an_overload_inside_a_stream_still_goes_elsewhere() -> None:
     assert way(two_providers(), stream, stream, stream, j.OK)[0] == ["a", "a", "b", "d"]
 
 
-def test_counting_tokens_benches_nobody_for_its_own_limits() -> None:
+def test_the_limits_of_token_counting_start_no_cooldown() -> None:
     rig = j.Rig()
     side = Criteria(side="/v1/messages/count_tokens")
     assert rig.serve(side, j.busy(900)) == ["a", "b"]

@@ -270,7 +270,7 @@ def test_by_priority_a_better_account_takes_its_conversations_back() -> None:
     assert rig.serve(criteria, targets=targets) == ["sub"]
 
 
-def test_an_account_that_is_gone_is_nobodys_home() -> None:
+def test_a_removed_account_is_no_sessions_home() -> None:
     rig = rig_of("priority")
     criteria = Criteria("s")
     rig.serve(criteria)
@@ -315,7 +315,7 @@ def test_keys_of_one_organization_share_its_limit() -> None:
     assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["a"]
 
 
-def test_an_organization_is_learned_once_and_told_on() -> None:
+def test_an_organization_is_learned_once_and_passed_on() -> None:
     rig = j.Rig()
     for _ in range(3):
         serve(rig, "a", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
@@ -342,7 +342,7 @@ def test_an_account_is_never_passed_over_once_its_time_has_come(seconds: int) ->
     assert rig.serve() == ["a"]
 
 
-def test_failures_without_an_end_back_off_longer_each_time_and_start_anew_after_a_success() -> None:
+def test_failures_without_an_end_back_off_longer_each_time_until_a_success() -> None:
     rig = j.Rig(("a", "b"))
     waits = []
     for _ in range(8):
@@ -588,7 +588,7 @@ def test_a_request_probes_no_account_of_a_provider_that_it_comes_to_later() -> N
     assert rig.serve(targets=targets[1:]) == ["d"]
 
 
-def test_a_probe_that_is_told_an_earlier_end_is_believed() -> None:
+def test_a_probe_that_learns_an_earlier_end_moves_the_cooldowns_end() -> None:
     rig = j.Rig(("a", "b"))
     rig.serve(j.ANY, j.limited(9000))
     rig.clock.pass_by(61)
@@ -617,7 +617,7 @@ def test_a_subscription_with_a_usage_endpoint_is_not_probed_by_requests_while_ot
 
 
 @given(st.data())
-def test_an_account_that_recovers_early_serves_again_within_a_minute_where_nobody_else_can(data: st.DataObject) -> None:
+def test_an_account_that_recovers_early_serves_again_within_a_minute_if_no_other_can(data: st.DataObject) -> None:
     """No cooldown outlives recovery: not one of hours, and not one without an end."""
     rig = j.Rig(("a", "b"))
     answers = [j.limited(17_000), j.limited(500_000, window="7d"), j.BROKE, j.UNPAID, j.REFUSED]
@@ -976,7 +976,7 @@ def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_sa
 # -- records
 
 
-def test_what_is_found_out_is_told_to_be_written_down() -> None:
+def test_findings_are_passed_on_to_be_stored() -> None:
     rig = j.Rig()
     rig.serve(j.ANY, j.limited())
     (change,) = rig.pool.cooldowns.changes

@@ -14,7 +14,7 @@ REFUSALS = [j.REFUSED, j.FORBIDDEN, j.UNPAID, j.MISSING, j.BROKE, j.busy(900), j
 
 
 @given(st.lists(st.sampled_from([*REFUSALS, j.FAILED, j.OVERLOADED, j.WRONG]), max_size=12), st.integers(1, 3))
-def test_nothing_that_a_side_route_answers_benches_anybody_for_messages(replies: list[j.Reply], accounts: int) -> None:
+def test_no_answer_of_a_side_route_starts_a_cooldown_for_messages(replies: list[j.Reply], accounts: int) -> None:
     rig = j.Rig("abc"[:accounts])
     for reply in replies:
         j.travel(rig.run(SIDE), [reply] * 8, rig.clock)
@@ -99,7 +99,7 @@ def test_whoever_sees_it_again_is_asked_first_again() -> None:
     assert rig.serve() == ["a"]
 
 
-def test_a_model_that_nobody_sees_is_asked_of_two_accounts_and_their_answer_passes() -> None:
+def test_a_model_that_no_account_has_is_asked_of_two_accounts_and_their_answer_passes() -> None:
     rig = j.Rig(("a", "b", "c", "d"))
     for _ in range(5):
         tried, step = j.travel(rig.run(), [j.MISSING] * 4, rig.clock)

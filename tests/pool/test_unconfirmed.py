@@ -165,7 +165,7 @@ def test_a_probe_that_names_a_shorter_wait_than_what_holds_tells_the_longer_one(
 
 
 @given(st.lists(st.sampled_from([j.busy(5), j.busy(300), j.limited(30), j.limited(9000)]), min_size=1, max_size=4))
-def test_the_wait_that_is_told_is_the_one_that_holds(answers: list[j.Reply]) -> None:
+def test_the_reported_wait_is_the_one_that_applies(answers: list[j.Reply]) -> None:
     """Of several cooldowns of one account the longest holds, and whoever waits so long is served."""
     rig = j.Rig(("a",))
     for answer in answers:

@@ -46,7 +46,7 @@ def test_an_account_with_many_windows_has_none_of_another_warned_of_again(caplog
         assert len(caplog.records) == 1
 
 
-def test_a_window_that_is_warned_of_anew_is_remembered_longer_than_those_before() -> None:
+def test_a_window_with_a_new_warning_is_remembered_longer_than_earlier_ones() -> None:
     usage = LimitUsage()
     usage.note("a", state("5h", "7d"), 0.8)
     usage.note("a", state("5h", end=END + 18_000), 0.8)

@@ -73,7 +73,7 @@ def test_the_built_in_ones_are_read_once_and_cannot_be_changed() -> None:
 # -- amending and deriving
 
 
-def test_a_table_of_the_same_name_amends_a_built_in_one() -> None:
+def test_a_table_of_the_same_name_changes_a_built_in_one() -> None:
     before = builtin_providers()["console"]
     after = good(name="console", strategy="round-robin", enabled=False, oauth={"reuse_grace": 5})
     assert after.base_url == before.base_url
@@ -97,7 +97,7 @@ def test_a_provider_of_ones_own_starts_from_nothing() -> None:
     assert good(name="mine", base_url=URL, provider_type="mine").provider_type == "mine"
 
 
-def test_an_unknown_provider_type_is_told_with_the_known_ones() -> None:
+def test_an_unknown_provider_type_is_reported_with_the_known_ones() -> None:
     assert faults(name="mine", base_url=URL, provider_type="claud") == [
         f"providers.mine.provider_type must be one of {', '.join((*builtin_providers(), *presets()))}; "
         "leave it out for a provider of your own"
@@ -118,7 +118,7 @@ def test_a_name_and_a_url_are_needed() -> None:
     assert faults() == ["providers[1].name is missing", "providers[1].base_url is missing"]
 
 
-def test_a_faulty_name_or_url_is_told_once() -> None:
+def test_a_faulty_name_or_url_is_reported_once() -> None:
     assert faults(name=5, base_url=URL) == ["providers[1].name must be a string that is not empty"]
     assert faults(name="", base_url=URL) == ["providers[1].name must be a string that is not empty"]
     assert faults(name="mine", base_url="") == ["providers.mine.base_url must be a string that is not empty"]
@@ -173,7 +173,7 @@ def test_an_endpoint_that_is_no_url_at_all_is_a_problem_too() -> None:
     ]
 
 
-def test_every_fault_of_a_declaration_is_told() -> None:
+def test_every_fault_of_a_declaration_is_reported() -> None:
     assert faults(
         name="mine",
         base_url=URL,

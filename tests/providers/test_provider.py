@@ -89,7 +89,7 @@ def test_each_auth_type_has_its_kind() -> None:
     assert Provider("a", "a", "https://a.example", auth_type="setup_token").kind == "setup-token"
 
 
-def test_a_base_url_that_is_none_bills_nobody() -> None:
+def test_an_invalid_base_url_bills_no_subscription() -> None:
     assert not Provider("a", "a", "https://[").bills_subscription(LOGIN)
 
 

@@ -217,7 +217,7 @@ def test_what_is_no_duration_in_its_range_is_a_problem(value: object) -> None:
     assert read({"time": value}) == (Sample(), ['time must be a duration from 1s to 10m, as in "30s" or "5m"'])
 
 
-def test_an_unknown_key_is_told_with_the_nearest_known_one_or_with_all() -> None:
+def test_an_unknown_key_is_reported_with_the_nearest_known_one_or_with_all() -> None:
     reading = Reading(renamed={"providers.wire": "providers.shape"})
     table = Table({"base_ulr": 1, "zzz": 2, "wire": "a"}, "providers.a", reading, ("providers", 0))
     table.get(ConfigKey("An address.", name="base_url"), None)

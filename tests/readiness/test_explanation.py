@@ -142,7 +142,7 @@ def test_a_request_is_explained_in_its_clients_format(n: int, status: int) -> No
 
 
 @pytest.mark.parametrize(("tools", "status"), [([], 200), ([{"type": "web_search_20250305", "name": "x"}], 400)])
-def test_a_target_whose_format_cannot_say_what_is_asked_for_is_told_with_the_reason(tools: Any, status: int) -> None:
+def test_a_target_whose_format_cannot_express_the_request_is_listed_with_the_reason(tools: Any, status: int) -> None:
     providers = {"one": Provider("one", "one", "https://llm.example/v1", wire_format="openai")}
     models = [ModelSettings("m", (ModelMapping("one", "gpt"),))]
     listed = Listed()

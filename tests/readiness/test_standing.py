@@ -72,7 +72,7 @@ def test_a_logins_state_follows_from_what_lies_beside_it(case: str) -> None:
         assert "works" not in found[1]
 
 
-def test_somebody_elses_chain_is_theirs_to_renew() -> None:
+def test_another_programs_token_family_is_not_refreshed() -> None:
     document = login(-5)
     theirs = replace(document, account=replace(document.account, owner="ant"))
     assert standing(theirs, None, None, "here", NOW) == ("expired", "expired; ant refreshes it")

@@ -86,7 +86,7 @@ def test_the_back_off_doubles_up_to_five_minutes(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("is_date", [False, True], ids=["seconds", "date"])
-def test_retry_after_is_heeded(rig: Rig, is_date: bool) -> None:  # noqa: FBT001  # parametrized
+def test_retry_after_is_obeyed(rig: Rig, is_date: bool) -> None:  # noqa: FBT001  # parametrized
     rig.put(token())
     when = format_datetime(datetime.fromtimestamp(START + 90, UTC), usegmt=True) if is_date else "90"
     rig.endpoint.script.append(answer(429, {"retry-after": when}))

@@ -103,7 +103,7 @@ def test_fifty_callers_of_brokers_that_share_a_home_make_one_exchange(rig: Rig, 
     )
 
 
-def test_a_refusal_needs_a_login_and_is_shared_until_somebody_asks_again(rig: Rig, exchanger: Exchanger) -> None:
+def test_a_refusal_needs_a_login_and_is_shared_until_the_next_request(rig: Rig, exchanger: Exchanger) -> None:
     store(rig, expired())
     exchanger.script.append(SEAT)
     first, second = broker(rig, exchanger), broker(rig, exchanger)
@@ -172,14 +172,14 @@ def test_an_address_that_is_not_allowed_is_used_neither_new_nor_from_before(rig:
         broker(rig, exchanger).resolve(NAME)
 
 
-def test_who_can_not_have_the_lock_is_told_what_goes_on(rig: Rig, exchanger: Exchanger) -> None:
+def test_a_process_without_the_lock_learns_why(rig: Rig, exchanger: Exchanger) -> None:
     store(rig, expired())
     settings = replace(rig.broker().settings, wait=0.2)
     with rig.store.exclusive(NAME, PATIENCE), pytest.raises(RefreshBusy, match="is exchanging its token"):
         broker(rig, exchanger, settings=settings).resolve(NAME)
 
 
-def test_without_a_declaration_it_is_renewed_no_more(rig: Rig, exchanger: Exchanger) -> None:
+def test_without_a_declaration_it_is_no_longer_refreshed(rig: Rig, exchanger: Exchanger) -> None:
     store(rig, expired())
     none = {"fake": Provider("fake", "fake", "https://auth.invalid")}
     with pytest.raises(RefreshFailed, match=r"declares no token_exchange.*add one under \[\[providers\]\]"):

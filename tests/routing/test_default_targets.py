@@ -128,7 +128,7 @@ def test_where_those_that_are_set_have_no_account_it_is_theirs_that_is_missing()
     assert "c is not declared, b has no account; add one with: tokenferry account add NAME --provider b" in message
 
 
-def test_a_pinned_account_that_does_not_exist_is_told_with_those_that_do() -> None:
+def test_a_pinned_account_that_does_not_exist_is_reported_with_those_that_do() -> None:
     message = refused([A], [account("x", "a")], RouterSettings(account="y"))
     assert "'y'" in message
     assert "accounts: x" in message

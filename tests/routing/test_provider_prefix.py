@@ -63,7 +63,7 @@ def test_a_declared_providers_name_leads_there_and_any_other_is_a_part_of_the_mo
     assert asked(found.resolve_model(model, KEY)) == [expected], "what is explained is what happens"
 
 
-def test_it_is_told_as_the_rule_that_decided() -> None:
+def test_it_is_reported_as_the_rule_that_decided() -> None:
     found = plan(resolver().resolve(request("openai/gpt-5"), KEY))
     assert found.rule == (
         "provider_prefix: its name begins with that of provider openai, so openai/gpt-5 goes to gpt-5"

@@ -134,7 +134,7 @@ def test_a_tag_outside_the_system_prompt_is_left_alone() -> None:
 
 
 @given(data=st.data())
-def test_tags_are_those_of_the_text_that_the_prompt_stands_for(data: st.DataObject) -> None:
+def test_tags_are_those_of_the_prompts_text(data: st.DataObject) -> None:
     parts = data.draw(
         st.lists(
             st.sampled_from(["<", ">", "/", "\\", "<", ">", "u003c", "ä", " ", "m", "\U0001f600", "CCM-SUBAGENT-MODEL"])

@@ -140,7 +140,7 @@ def test_a_target_of_a_format_that_is_translated_is_served_in_its_place() -> Non
     assert found.targets == (MappedTarget("chat", "b"), MappedTarget("two", "b"))
 
 
-def test_hops_that_are_not_served_are_left_out_and_told_where_none_is_left() -> None:
+def test_unserved_targets_are_left_out_and_reported_if_none_remains() -> None:
     assert route(RouterSettings(), facts_of("mixed"), MODELS).targets == (MappedTarget("two", "b"),)
     told = refused(RouterSettings(), facts_of("dead"), MODELS)
     assert (told.status, told.kind, told.cause) == (503, "api_error", "no_provider")

@@ -24,7 +24,7 @@ def fault_of(body: bytes) -> Malformed:
 
 
 @given(data=st.data())
-def test_the_model_is_what_json_says_it_is_and_stands_where_it_is_said_to_stand(data: st.DataObject) -> None:
+def test_the_model_is_the_one_that_json_has_and_at_the_reported_position(data: st.DataObject) -> None:
     pairs = Pairs(data.draw(st.lists(st.tuples(KEYS, NESTED), max_size=6)))
     body = data.draw(written(pairs)).encode()
     models = [value for key, value in read(body) if key.lower() == "model"]

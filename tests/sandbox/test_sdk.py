@@ -51,7 +51,7 @@ async def test_async(sandbox: Sandbox, credential: dict[str, str]) -> None:
             assert "".join([text async for text in stream.text_stream]) == EXPECTED
 
 
-def test_errors_are_told_apart(sandbox: Sandbox) -> None:
+def test_errors_are_distinguished(sandbox: Sandbox) -> None:
     with (
         anthropic.Anthropic(base_url=sandbox.url, api_key="sk-ant-api03-wrong", max_retries=0) as client,
         pytest.raises(anthropic.AuthenticationError),

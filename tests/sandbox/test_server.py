@@ -59,7 +59,7 @@ def test_a_signal_ends_it_at_once_hanging_answers_too(number: int, tmp_path: Pat
     assert not port_file.exists()
 
 
-def test_a_port_in_use_is_told_in_one_sentence_and_the_port_file_left_alone(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence_and_the_port_file_left_alone(tmp_path: Path) -> None:
     port_file = tmp_path / "port"
     port_file.write_text("somebody else's\n")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -157,7 +157,7 @@ def test_a_malformed_request_is_a_400_and_no_crash() -> None:
         assert httpx2.get(f"{sandbox.url}/api/hello").status_code == 200
 
 
-def test_no_credential_stands_in_a_repr() -> None:
+def test_no_repr_shows_a_credential() -> None:
     with Sandbox() as sandbox:
         bundle = sandbox.issue("alice")
         shown = repr(vars(sandbox._state.ledger)["access"][bundle["access_token"]]) + repr(sandbox)

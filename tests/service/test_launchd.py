@@ -78,7 +78,7 @@ def test_without_a_graphical_session_the_commands_are_reported(
     assert not service.status([PROGRAM]).state.is_running
 
 
-def test_an_agent_of_somebody_else_is_left_alone(service: Service, manager: Launchd) -> None:
+def test_another_programs_agent_is_left_alone(service: Service, manager: Launchd) -> None:
     manager.path.parent.mkdir(parents=True)
     manager.path.write_bytes(plistlib.dumps({"Label": "tokenferry"}))
     manager.path.chmod(0o644)

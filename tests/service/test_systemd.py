@@ -121,7 +121,7 @@ def test_a_gateway_reads_its_configuration_at_a_reload_and_a_keeper_would_end() 
     assert "ExecReload" not in render_unit(PROGRAM)
 
 
-def test_a_unit_of_somebody_else_is_left_alone(service: Service, manager: Systemd, systemctl: StandIn) -> None:
+def test_another_programs_unit_is_left_alone(service: Service, manager: Systemd, systemctl: StandIn) -> None:
     manager.path.parent.mkdir()
     manager.path.write_text("[Service]\nExecStart=/usr/bin/true\n# Not Made by: tokenferry service install\n")
     manager.path.chmod(0o644)

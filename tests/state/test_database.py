@@ -149,7 +149,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
         assert state.keys._database.rows("PRAGMA user_version")[0][0] == before
 
 
-def test_a_file_that_somebody_locks_is_an_error_that_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_file_is_an_error_that_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sqlite, "_BUSY_SECONDS", 0.05)
     with State(path) as state:
         _, secret = state.keys.create("laptop")

@@ -190,7 +190,7 @@ def test_what_no_usage_answer_could_tell_is_not_asked(world: World, cause: str, 
     assert not world.asked
 
 
-def test_who_is_watched_is_asked_about_though_nothing_stands_against_it_and_benched_if_it_must_be(world: World) -> None:
+def test_a_watched_account_is_probed_without_a_cooldown_and_gets_one_if_needed(world: World) -> None:
     world.used = {"five_hour": used(100.0), "seven_day_opus": used(100.0)}
     probe = world.probe()
     probe._watched = lambda: ("work", "other")

@@ -53,9 +53,7 @@ def test_what_can_not_be_read_says_what_to_do(
         attachments.read("mine")
 
 
-def test_an_account_that_does_not_say_where_it_rests_rests_where_any_other_of_that_store_does(
-    home: Home, tmp_path: Path
-) -> None:
+def test_an_account_without_a_place_uses_its_stores_default_place(home: Home, tmp_path: Path) -> None:
     store = AttachedStore(FileStore(home), home.attached, lambda _: MemoryStore())
     folder = MappingProxyType({"config_dir": "/one"})
     store.attach(Account("one", "claude-max", "oauth", "claude-code", "claude-code", labels=folder))

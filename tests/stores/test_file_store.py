@@ -102,7 +102,7 @@ def test_the_generation_counts_on_from_what_was_read(store: FileStore) -> None:
     assert store.read("work").generation == 2
 
 
-def test_none_stands_for_no_document(stored: FileStore, home: Home) -> None:
+def test_none_means_no_document(stored: FileStore, home: Home) -> None:
     stored.swap("work", 1, None)
     assert stored.names() == files(home) == []
     stored.swap("work", None, None)

@@ -108,7 +108,7 @@ def test_a_device_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bits", [0o601, 0o602, 0o604, 0o610, 0o620, 0o640, 0o644, 0o660, 0o777])
-def test_a_mode_that_lets_others_in_is_refused_with_what_mends_it(file: Path, bits: int) -> None:
+def test_a_mode_that_lets_others_in_is_refused_with_the_fix(file: Path, bits: int) -> None:
     file.chmod(bits)
     text = refused(file)
     assert f"mode {bits:04o}" in text

@@ -88,7 +88,7 @@ def test_an_immutable_file_or_folder_is_refused(
     assert f"chattr -i -a '{place}'" in refused(file)
 
 
-def test_the_sticky_folder_of_somebody_else_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_sticky_folder_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.parent.chmod(0o1777)
     monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid + 1)
     assert "its folder is sticky" in refused(file)

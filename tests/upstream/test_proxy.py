@@ -120,7 +120,7 @@ def test_a_malformed_url_matters_only_where_a_proxy_is_needed() -> None:
         ({"HTTP_PROXY": "http://a", "http_proxy": "http://a"}, None),
     ],
 )
-def test_https_proxy_stands_before_all_proxy_and_lower_case_before_upper(
+def test_https_proxy_goes_before_all_proxy_and_lower_case_before_upper(
     variables: dict[str, str], host: str | None
 ) -> None:
     proxy = environment(**variables).of(API)

@@ -77,7 +77,7 @@ def test_a_dead_login_is_what_a_person_has_to_see_to(broker: Broker, look: Look)
     assert [(one.account, one.cure) for one in view.needs] == [("dead", "tokenferry login dead")]
 
 
-def test_what_nothing_serves_is_told_with_what_a_client_gets(look: Look) -> None:
+def test_an_unserved_request_is_reported_with_the_clients_answer(look: Look) -> None:
     view = look(ServiceStatus("fast", 429, "work: limited"))
     assert [(one.subject, one.text) for one in view.needs] == [
         ("model fast", "nothing serves it, a client gets 429: work: limited")

@@ -294,7 +294,7 @@ def test_statuses(status: int, to_anthropic: tuple[int, str], to_openai: tuple[i
     assert (found, json.loads(body)["error"]["code"]) == to_openai
 
 
-def test_a_conversation_that_is_too_long_is_told_in_the_words_that_make_clients_shorten_it() -> None:
+def test_a_conversation_that_is_too_long_gets_the_message_that_makes_clients_shorten_it() -> None:
     body = (
         b'{"error": {"message": "This model\'s maximum context length is 8 tokens", "code": "context_length_exceeded"}}'
     )

@@ -216,7 +216,7 @@ def test_signatures_of_gemini_go_back_through_a_client_of_responses_and_are_lost
     ("effort", "thinking"),
     [("none", {"thinkingLevel": "LOW"}), ("high", {"includeThoughts": True, "thinkingLevel": "HIGH"}), (None, None)],
 )
-def test_an_effort_of_none_says_so_to_models_that_think_unless_told(
+def test_an_effort_of_none_is_sent_to_models_that_think_by_default(
     effort: str | None, thinking: dict[str, Any] | None
 ) -> None:
     for client, body in (

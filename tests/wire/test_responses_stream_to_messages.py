@@ -220,7 +220,7 @@ def test_completed_beside_calls_is_tool_use_and_without_any_is_not() -> None:
 
 
 @pytest.mark.parametrize("place", ["first", "last", "nowhere"])
-def test_usage_counts_wherever_it_stands_and_is_given_once(place: str) -> None:
+def test_usage_counts_in_any_event_and_is_given_once(place: str) -> None:
     """litellm#31091, tingly-dev/tingly-box#1065, mozilla-ai/any-llm#1392: lost, or in two events."""
     first = named("response.created", response=response(**({"usage": USAGE} if place == "first" else {})))
     last = named("response.completed", response=response(**({"usage": USAGE} if place == "last" else {"usage": None})))

@@ -160,7 +160,7 @@ WITH_USAGE = chunk(usage=USAGE, choices=[])
     ],
     ids=["before", "with", "after", "after, no end", "after, with a choice", "in every chunk"],
 )
-def test_usage_counts_wherever_it_stands_and_is_given_once(pieces: list[bytes]) -> None:
+def test_usage_counts_in_any_event_and_is_given_once(pieces: list[bytes]) -> None:
     """litellm#31091, tingly-dev/tingly-box#1065, mozilla-ai/any-llm#1392: lost after the finish, or given twice."""
     usage = message(translated(*pieces))["usage"]
     assert usage["input_tokens"] + usage["cache_read_input_tokens"] + usage["cache_creation_input_tokens"] == 100

@@ -94,7 +94,7 @@ def test_the_present_one_stays_where_it_is(world: World) -> None:
     assert world.claude.credentials.stat().st_ino == before
 
 
-def test_what_stands_beside_the_login_stays_and_what_is_in_it_travels(world: World) -> None:
+def test_fields_beside_the_login_stay_and_fields_in_it_move_with_it(world: World) -> None:
     world.add("alice")
     world.log_in(
         "bob", unknownHere={"kept": [True, None]}, email={"not": "an e-mail"}, refreshTokenExpiresAt=1_950_000_000_000
@@ -228,7 +228,7 @@ def test_an_attached_account_of_which_nothing_is_left_is_let_go(world: World) ->
     world.check({"alice": "alice"})
 
 
-def test_a_login_by_somebody_else_is_not_taken_for_the_account_that_was_moved_there(world: World) -> None:
+def test_another_persons_login_is_not_mistaken_for_the_account_that_was_moved_there(world: World) -> None:
     world.add("alice")
     world.add("bob")
     world.mover().move("alice")

@@ -351,7 +351,7 @@ def test_what_will_bite_in_a_profile_is_reported_although_it_works(tmp_path: Pat
     assert "log each other out" in problems(explain(ground))
 
 
-def test_a_profile_that_the_sdk_refuses_says_which_file_and_what_mends_it(tmp_path: Path) -> None:
+def test_a_profile_that_the_sdk_refuses_is_explained_with_its_file_and_the_fix(tmp_path: Path) -> None:
     ground = profiled(tmp_path)
     config, tokens = (ground.folder / kind / "default.json" for kind in ("configs", "credentials"))
     tokens.chmod(0o640)

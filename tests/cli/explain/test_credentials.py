@@ -77,7 +77,7 @@ def profile(name: str, **tokens: Any) -> Path:
     return path
 
 
-def test_what_will_bite_stands_below_its_source(home: Home, inside: Inside) -> None:
+def test_problems_are_listed_below_their_source(home: Home, inside: Inside) -> None:
     path = profile("default", access_token="secret-of-a-profile", expires_at=int(time.time() * 1000) + 10**7)
     outcome = inside("explain", "credentials", "--for", "sdk")
     assert f"but: {path}: expires_at is in milliseconds" in outcome.out
@@ -86,7 +86,7 @@ def test_what_will_bite_stands_below_its_source(home: Home, inside: Inside) -> N
     assert "= it stops at active profile, and nothing is sent" in inside("explain", "credentials", "--for", "sdk").out
 
 
-def test_a_login_that_rests_in_two_places_is_warned_of(home: Home, login: Login, inside: Inside) -> None:
+def test_a_login_in_two_places_causes_a_warning(home: Home, login: Login, inside: Inside) -> None:
     issued = login("work")
     path = Path(os.environ["HOME"]) / ".claude" / ".credentials.json"
     path.parent.mkdir()
@@ -156,9 +156,7 @@ def test_which_account_is_meant_and_why_is_reported(
     assert "can't be used" in inside("explain", "credentials", "--json").json["tokenferry"]["reason"]
 
 
-def test_a_variable_stands_in_where_there_is_no_account(
-    home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside
-) -> None:
+def test_a_variable_is_used_if_there_is_no_account(home: Home, monkeypatch: pytest.MonkeyPatch, inside: Inside) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     own = inside("explain", "credentials", "--json").json["tokenferry"]
     assert own["account"] == "ANTHROPIC_API_KEY"

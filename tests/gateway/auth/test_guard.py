@@ -302,7 +302,7 @@ class AwayRing(Ring):
 @pytest.mark.parametrize(
     ("presented", "status"), [("tfk_" + "y" * 43, 503), ("tfv_" + "y" * 43, 503), ("sk-ant-api03-y", 401), ("", 401)]
 )
-def test_what_may_be_a_good_key_is_no_bad_one_while_nobody_can_be_asked(presented: str, status: int) -> None:
+def test_a_possibly_good_key_does_not_count_as_bad_while_the_database_is_away(presented: str, status: int) -> None:
     guard = Guard(AwayRing(), frozenset())
     headers = HeaderList()
     headers.append((b"x-api-key", presented.encode()))

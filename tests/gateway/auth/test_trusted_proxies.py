@@ -31,7 +31,7 @@ def test_of_a_chain_the_last_address_counts_that_is_not_trusted(
     assert PROXIES.client(peer, forwarded) == client
 
 
-def test_nobody_is_trusted_unless_named() -> None:
+def test_no_proxy_is_trusted_unless_named() -> None:
     assert TrustedProxies().client("127.0.0.1", [b"203.0.113.9"]) == "127.0.0.1"
     assert TrustedProxies().client(None, [b"203.0.113.9"]) is None
     assert TrustedProxies(["unix"]).client(None, [b"203.0.113.9"]) == "203.0.113.9"

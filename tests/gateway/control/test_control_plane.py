@@ -271,7 +271,7 @@ async def test_without_an_application_there_is_no_such_path(source: Source, orig
             assert (reply.status, json.loads(reply.body)["type"]) == (404, "error")
 
 
-async def test_a_defect_is_told_in_the_applications_words_and_shows_nothing(
+async def test_a_defect_is_reported_in_the_applications_format_and_shows_nothing(
     gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     reply = await gate.call(b"/api/fails")

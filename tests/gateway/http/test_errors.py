@@ -96,7 +96,7 @@ def test_of_several_faults_the_one_that_passes_soonest_decides() -> None:
     assert all(str(fault) in error.message for fault in faults)
 
 
-def test_one_fault_is_told_in_its_own_words() -> None:
+def test_one_fault_is_reported_in_its_own_words() -> None:
     assert combined_error([PolicyRefused("a")]).message == "a"
 
 

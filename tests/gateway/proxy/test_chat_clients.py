@@ -246,7 +246,7 @@ async def test_a_refusal_of_our_own_is_worded_as_openai_does(
     assert reply.all(b"x-tokenferry-error")
 
 
-async def test_a_wrong_method_or_path_is_told_in_the_callers_envelope(gate: Gate) -> None:
+async def test_a_wrong_method_or_path_is_reported_in_the_callers_format(gate: Gate) -> None:
     assert error_in(await gate.call(PATH, method=b"GET"))["type"] == "invalid_request_error"
     reply = await gate.call(b"/v1/v1/chat/completions")
     assert (reply.status, error_in(reply)["code"]) == (404, "not_found")

@@ -252,7 +252,9 @@ async def test_the_next_account_is_asked_while_nothing_is_sent(origin: Origin, t
     assert origin.seen[-1].all(b"x-api-key") == [b"sk-ant-api03-bob"]
 
 
-async def test_every_account_that_could_not_serve_is_told_with_its_reason(origin: Origin, two_accounts: Source) -> None:
+async def test_every_account_that_could_not_serve_is_listed_with_its_reason(
+    origin: Origin, two_accounts: Source
+) -> None:
     two_accounts.results = {
         "alice": [NeedsLogin("alice must log in")],
         "bob": [RefreshBusy("bob waits", retry_after=7)],
@@ -276,7 +278,7 @@ async def test_every_account_that_could_not_serve_is_told_with_its_reason(origin
         (CredentialRefused("refused"), 503, "api_error"),
     ],
 )
-async def test_what_only_a_person_can_mend_is_not_tried_again(
+async def test_a_fault_that_only_a_person_can_fix_is_not_tried_again(
     origin: Origin, fault: NeedsLogin, status: int, kind: str
 ) -> None:
     async with running_gate(one_account(origin.url, fault)) as gate:
@@ -305,7 +307,7 @@ async def test_an_account_that_another_provider_lends_serves(origin: Origin, mon
     assert origin.seen[-1].all(b"x-api-key") == [api_key().secret.reveal().encode()]
 
 
-async def test_limits_pass_only_to_whom_they_belong(origin: Origin, two_accounts: Source) -> None:
+async def test_limits_pass_only_to_the_client_that_they_concern(origin: Origin, two_accounts: Source) -> None:
     private = [b"anthropic-ratelimit-unified-status: allowed", b"anthropic-organization-id: o", b"retry-after: 3"]
     origin.scripts = [json_answer(headers=private)]
     async with running_gate(one_account(origin.url)) as gate:

@@ -159,7 +159,7 @@ async def test_an_answer_without_content_is_asked_for_elsewhere(
 
 @pytest.mark.parametrize("is_stream", [True, False])
 @pytest.mark.parametrize(("kind", "status", "word"), [("blocked", 400, "OTHER"), ("malformed", 500, "MALFORMED")])
-async def test_where_nobody_else_can_be_asked_the_client_gets_the_reason(
+async def test_if_no_other_account_can_be_asked_the_client_gets_the_reason(
     gate: Gate, origin: Origin, kind: str, status: int, word: str, *, is_stream: bool
 ) -> None:
     event = BROKEN[kind]

@@ -113,7 +113,7 @@ async def test_tokens_are_counted_there(gate: Gate, origin: Origin) -> None:
     ],
 )
 @pytest.mark.parametrize("is_list", [True, False])  # streams have an array around it
-async def test_an_error_of_googles_is_told_in_the_words_of_the_messages_api(
+async def test_an_error_of_googles_is_given_in_the_format_of_the_messages_api(
     gate: Gate, origin: Origin, *, status: int, name: str, kind: str, is_list: bool
 ) -> None:
     error = {"error": {"code": status, "message": "why it is so", "status": name}}

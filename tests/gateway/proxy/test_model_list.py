@@ -70,7 +70,7 @@ def test_later_pages_are_the_upstreams_own() -> None:
     assert LIST.merged(b"/v1/models?after_id=claude-a", raw, everything) == raw
 
 
-def test_a_key_is_told_of_what_it_may_use() -> None:
+def test_a_key_sees_what_it_may_use() -> None:
     def kimi(name: str) -> bool:
         return name == "Kimi"
 
@@ -89,7 +89,7 @@ def test_where_a_page_has_nothing_to_show_the_upstreams_own_word_leads_on() -> N
     assert (answer["data"], answer["last_id"]) == ([], None)
 
 
-def test_one_is_told_by_its_name_whatever_the_case() -> None:
+def test_one_is_found_by_its_name_whatever_the_case() -> None:
     found = LIST.one(b"/v1/models/kimi", everything)
     assert found is not None
     assert json.loads(found)["id"] == "Kimi"
@@ -103,6 +103,6 @@ def test_one_is_told_by_its_name_whatever_the_case() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["data", "id"]), inner),
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_what_is_no_list_is_told_apart(raw: Any) -> None:
+def test_an_answer_that_is_not_a_list_is_distinguished(raw: Any) -> None:
     found = LIST.merged(b"/v1/models", raw, everything)
     assert found is None or ids(found)[:3] == list(NAMES)

@@ -144,7 +144,7 @@ async def test_what_the_format_cannot_say_goes_to_the_next_target(gate: Gate, or
     assert "web_search_20250305" in json.dumps(decision_of(record).content["steps"])
 
 
-async def test_where_no_target_can_say_it_the_client_is_told_what_it_is(gate: Gate, origin: Origin) -> None:
+async def test_if_no_target_can_express_it_the_client_gets_the_reason(gate: Gate, origin: Origin) -> None:
     reply = await ask(gate, tools=SERVER_TOOL)
     assert (reply.status, error_of(reply.body)["type"]) == (400, "invalid_request_error")
     assert "web_search_20250305" in error_of(reply.body)["message"]

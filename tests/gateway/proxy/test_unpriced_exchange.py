@@ -149,7 +149,7 @@ async def test_files_pass_where_one_account_is_pinned_for_all(source: Source, na
     assert (reply.status, len(native.seen)) == (200, 1)
 
 
-async def test_a_program_is_told_how_to_pin_an_account_and_no_command(source: Source) -> None:
+async def test_the_error_for_a_program_says_how_to_pin_an_account_and_names_no_command(source: Source) -> None:
     async with running_gate(source, router=Router(RouterSettings(), (), source.providers)) as gate:
         reply = await gate.call(b"/v1/files", [VERSION], method=b"GET")
     message = error_of(reply.body)["message"]

@@ -292,7 +292,7 @@ async def test_at_the_limit_the_longest_idle_connection_gives_way(source: Source
         assert await old_reader.read() == b""
 
 
-async def test_where_nothing_is_idle_a_request_too_many_is_told_so(source: Source, origin: Origin) -> None:
+async def test_if_no_connection_is_idle_one_request_too_many_gets_an_error(source: Source, origin: Origin) -> None:
     asked, go = asyncio.Event(), asyncio.Event()
 
     async def waiting(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -32,7 +32,7 @@ def test_nothing_else_is(host: str) -> None:
         bind(host, 0)
 
 
-def test_a_port_in_use_is_told_with_its_holder() -> None:
+def test_a_port_in_use_is_reported_with_its_holder() -> None:
     with bind("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
         with pytest.raises(ConfigError, match=f"port {port} on 127.0.0.1 is in use by process {os.getpid()} "):
@@ -57,7 +57,7 @@ def test_a_port_file_that_can_not_be_written_is_named(tmp_path: Path) -> None:
         write_port_file(path, 1)
 
 
-def test_the_port_file_is_removed_unless_it_is_anothers_by_now(tmp_path: Path) -> None:
+def test_the_port_file_is_removed_unless_another_process_replaced_it(tmp_path: Path) -> None:
     path = tmp_path / "port"
     for content in ("13457\n", "no port"):
         path.write_text(content)
@@ -91,7 +91,7 @@ def test_what_a_dead_process_left_is_replaced(home: Home) -> None:
         client.connect(str(path))
 
 
-def test_one_that_somebody_listens_on_is_refused(home: Home) -> None:
+def test_a_socket_with_a_listener_is_refused(home: Home) -> None:
     path = home.path / "gateway.sock"
     with bind_unix(path, home.locks):
         made = path.lstat()
@@ -125,7 +125,7 @@ def test_a_folder_that_others_reach_is_refused(home: Home, mode: int) -> None:
         bind_unix(folder / "gateway.sock", home.locks)
 
 
-def test_a_path_that_is_too_long_is_told(home: Home) -> None:
+def test_a_path_that_is_too_long_is_reported(home: Home) -> None:
     with pytest.raises(ConfigError, match="too long for a Unix socket"):
         bind_unix(home.path / ("x" * 110), home.locks)
 
@@ -190,7 +190,7 @@ def test_what_is_missing_is_named(certificate: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no key", OTHER.private_key_pem.bytes()])
-def test_what_makes_no_certificate_is_told(certificate: Path, key: Path, content: bytes) -> None:
+def test_an_invalid_certificate_is_reported(certificate: Path, key: Path, content: bytes) -> None:
     key.write_bytes(content)
     with pytest.raises(ConfigError, match="make no TLS certificate"):
         server_tls(certificate, key)

@@ -106,7 +106,7 @@ def test_lines_are_written_in_order_on_another_thread(lines: Lines) -> None:
     assert log.dropped == 0
 
 
-def test_a_log_that_nobody_reads_holds_up_nobody(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_without_a_reader_delays_no_request(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     lines.go.clear()
     with AccessLog(limit=10, interval=0.0) as log:
         log.add(record())
@@ -133,7 +133,7 @@ def test_a_log_whose_reader_has_gone_goes_on(lines: Lines, monkeypatch: pytest.M
     assert len(lines.texts) == 3
 
 
-def test_a_slow_log_holds_up_nobody_who_logs_anything_else(lines: Lines) -> None:
+def test_a_slow_access_log_delays_no_other_log(lines: Lines) -> None:
     ours, other = logging.getLogger("tokenferry"), logging.getLogger("tokenferry.anything")
     ours.addHandler(lines)
     lines.go.clear()

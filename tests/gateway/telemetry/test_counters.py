@@ -66,7 +66,7 @@ def test_nor_are_endless_names_remembered() -> None:
     assert len(families._names) <= 1024
 
 
-def test_cache_writes_are_told_apart_and_keys_counted_only_where_asked() -> None:
+def test_cache_writes_are_counted_by_lifetime_and_keys_only_on_request() -> None:
     tally = RequestCounters()
     written = TokenUsage(1, 2, 70, 4, 50)
     tally.add(record(client="laptop", usage=written))

@@ -124,7 +124,7 @@ def test_nothing_is_written_of_nothing(written: Written) -> None:
     assert written.batches == []
 
 
-def test_a_slow_disk_holds_up_nobody_and_costs_bounded_memory(written: Written) -> None:
+def test_a_slow_disk_delays_no_request_and_costs_bounded_memory(written: Written) -> None:
     written.go.clear()
     with DecisionLog(written, limit=10, interval=0.0) as log:
         log.add(record(0))
@@ -186,7 +186,7 @@ async def test_a_request_tells_who_was_passed_over_who_was_chosen_and_what_was_a
 
 
 @pytest.mark.anyio
-async def test_each_attempt_is_told_with_the_fingerprint_of_what_was_sent(origin: Origin, kept: Kept) -> None:
+async def test_each_attempt_is_recorded_with_the_fingerprint_of_the_credential(origin: Origin, kept: Kept) -> None:
     origin.scripts = [json_answer(status=401), json_answer()]
     source = one_account(origin.url, token("old"), token("new"))
     async with running_gate(source, decision_log=kept, settings=RouterSettings(account="alice")) as gate:
@@ -202,7 +202,7 @@ async def test_each_attempt_is_told_with_the_fingerprint_of_what_was_sent(origin
 
 
 @pytest.mark.anyio
-async def test_a_request_that_got_to_no_account_tells_what_the_client_was_told(source: Source, kept: Kept) -> None:
+async def test_a_request_that_reached_no_account_records_the_clients_error(source: Source, kept: Kept) -> None:
     source.known = []
     async with running_gate(source, decision_log=kept) as gate:
         assert (await gate.call()).status == 503
@@ -237,7 +237,7 @@ async def test_what_is_led_to_no_account_is_not_kept(source: Source, kept: Kept)
 
 
 @pytest.mark.anyio
-async def test_the_order_of_providers_is_told_where_it_decided(origin: Origin, kept: Kept) -> None:
+async def test_the_order_of_providers_is_recorded_if_it_decided(origin: Origin, kept: Kept) -> None:
     source = Source(
         [Provider("first", "fake", origin.url), Provider("second", "fake", origin.url)],
         [Account("alice", "first", "api-key"), Account("bob", "second", "api-key")],

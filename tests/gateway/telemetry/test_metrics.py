@@ -67,7 +67,7 @@ async def scraped(gate: Gate, accept: bytes = b"text/plain;version=0.0.4") -> di
     return samples(reply.body.decode())
 
 
-async def test_what_was_served_is_told(gate: Gate, origin: Origin) -> None:
+async def test_served_requests_are_counted(gate: Gate, origin: Origin) -> None:
     answer = b'{"usage":{"input_tokens":5,"output_tokens":7,"cache_read_input_tokens":0}}'
     origin.scripts = [json_answer(answer), json_answer(b'{"error":{"type":"overloaded_error"}}', status=529)]
     await gate.call(body=b'{"model":"claude-sonnet-4-5"}')
@@ -96,7 +96,7 @@ async def test_what_was_served_is_told(gate: Gate, origin: Origin) -> None:
     assert found["tokenferry_requests_in_flight",] == 1
 
 
-async def test_a_stream_under_way_is_told(gate: Gate, origin: Origin) -> None:
+async def test_a_stream_under_way_is_counted(gate: Gate, origin: Origin) -> None:
     async def endless(seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\nevent: a\ndata: 1\n\n")
         await reader.read()
@@ -138,7 +138,7 @@ async def test_nothing_of_a_client_s_invention_is_a_label(gate: Gate, origin: Or
     assert not any("xxx" in label or "nowhere" in label for labels in found for label in labels)
 
 
-async def test_who_is_passed_over_is_told() -> None:
+async def test_skipped_accounts_are_counted() -> None:
     ends = int(time.time()) + 3600
     noted = [
         Cooldown(Scope("account", "alice"), "window", "answer", ends),
@@ -183,7 +183,7 @@ async def test_workers_with_a_board_answer_for_each_other() -> None:
         assert found["tokenferry_requests_in_flight", "worker=1"] == 0
 
 
-async def test_a_worker_that_takes_another_s_place_clears_what_that_one_told() -> None:
+async def test_a_worker_that_replaces_another_clears_its_figures() -> None:
     board = SharedMemory(2)
     dead, asked = (
         Metrics(one_account("http://127.0.0.1:1"), UpstreamClients(), board=board, place=n) for n in range(2)
@@ -212,7 +212,7 @@ def costs() -> CostCounters:
     return costs
 
 
-async def test_money_is_told_by_route_and_by_where_its_price_is_from(costs: CostCounters) -> None:
+async def test_cost_is_counted_by_route_and_by_source_of_its_price(costs: CostCounters) -> None:
     metrics = Metrics(
         one_account("http://127.0.0.1:1"), UpstreamClients(), costs=costs, settings=MetricsSettings(client_keys=True)
     )
@@ -229,7 +229,7 @@ async def test_money_is_told_by_route_and_by_where_its_price_is_from(costs: Cost
     assert ("tokenferry_key_cost_usd_total", "key=ci") not in samples((await metrics.answer(""))[0].decode())
 
 
-async def test_budgets_are_told_in_their_unit_and_single_keys_only_where_asked() -> None:
+async def test_budgets_are_reported_in_their_unit_and_single_keys_only_on_request() -> None:
     states = [
         BudgetState("all", "the budget", "", "usd", "day", 20_000_000, 15_000_000, 500_000, 3, 1_800_000_000_000),
         BudgetState("all", "the budget", "laptop", "tokens", "week", 1000, 10, 0, 0, 1_800_000_000_000),
@@ -245,7 +245,7 @@ async def test_budgets_are_told_in_their_unit_and_single_keys_only_where_asked()
     assert samples((await metrics.answer(""))[0].decode())[by_key] == 1000
 
 
-async def test_refusals_for_a_rate_and_the_age_of_logins_are_told() -> None:
+async def test_refusals_for_a_rate_and_the_age_of_logins_are_counted() -> None:
     metrics = Metrics(
         one_account("http://127.0.0.1:1"), UpstreamClients(), login_ages=lambda: {"alice": 90.5}, sessions=lambda: 2
     )

@@ -88,7 +88,7 @@ def supervised(
         process.communicate()
 
 
-def test_all_serve_before_it_is_ready_and_end_when_it_is_told() -> None:
+def test_all_workers_serve_before_it_is_ready_and_end_at_a_signal() -> None:
     with supervised() as running:
         running.until("ready")
         running.until("worker", 2)
