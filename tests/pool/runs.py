@@ -31,7 +31,7 @@ from tokenferry.pool import (
     WaitOver,
     failover,
 )
-from tokenferry.settings import PoolSettings
+from tokenferry.settings import PoolSettings, Strategy
 
 End: TypeAlias = Step | Forward | Reject | None
 
@@ -233,3 +233,29 @@ def giving(step: End) -> Forward:
 def queueing(step: End) -> WaitForCapacity:
     assert isinstance(step, WaitForCapacity), step
     return step
+
+
+def told(utilization: float, *, reset: float = 9000.0, window: str = "5h", now: float = NOW) -> Reply:
+    """A good answer that tells how much is used up."""
+    name = UNIFIED + window.encode()
+    return Reply(
+        200,
+        (
+            (name + b"-status", b"allowed"),
+            (name + b"-utilization", str(utilization).encode()),
+            (name + b"-reset", b"%d" % (now + reset)),
+        ),
+    )
+
+
+def rig_of(strategy: Strategy, accounts: str = "abc", **options: object) -> Rig:
+    return Rig(tuple(accounts), settings=PoolSettings(strategy=strategy, **options))  # type: ignore[arg-type]
+
+
+def serve(rig: Rig, account: str, answer: Reply) -> None:
+    """Have exactly this account give this answer."""
+    run = rig.run(Criteria(pinned=account))
+    assert trying(run.next()).account.name == account
+    reply(run, answer)
+    run.close()
+    rig.clock.pass_by(2)

@@ -1,12 +1,22 @@
 """What is known of cooldowns, whatever is noted of however many models, and whoever writes it down meanwhile."""
 
-from hypothesis import settings
+from datetime import UTC, datetime
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from msgspec.structs import replace
 
 from effort import effort
-from tokenferry.pool import Change, CooldownAdded, CooldownCleared
+from pool import runs as j
+from tokenferry.pool import (
+    Change,
+    CooldownAdded,
+    CooldownCleared,
+    Criteria,
+    OrganizationSeen,
+    Target,
+)
 from tokenferry.pool._cooldowns import CooldownCache, Key, key_of
 from tokenferry.state import Cooldown, Scope, later
 
@@ -131,3 +141,74 @@ def test_the_one_goes_that_nothing_was_noted_of_for_the_longest_time() -> None:
     )
     note("v")
     assert list(cooldowns.narrow) == ["w", "z", "v"]
+
+
+def test_keys_of_one_organization_share_its_limit() -> None:
+    rig = j.Rig()
+    # c answers first, so that its organization is known; then a is limited, and with it c, which shares it.
+    j.serve(rig, "c", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
+    assert rig.serve(j.ANY, j.busy(30, "org")) == ["a", "b"]
+    passed = {one.account: one.cause for one in rig.pool.selector.report(rig.targets[0], j.ANY).passed_over}
+    assert passed == {"a": "rate-limit", "c": "rate-limit"}
+    assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["a"]
+
+
+def test_an_organization_is_learned_once_and_passed_on() -> None:
+    rig = j.Rig()
+    for _ in range(3):
+        j.serve(rig, "a", j.Reply(200, ((b"anthropic-organization-id", b"org"),)))
+    assert [
+        (one.account, one.organization) for one in rig.pool.cooldowns.changes if isinstance(one, OrganizationSeen)
+    ] == [("a", "org")]
+
+
+def test_a_subscriptions_limits_are_its_own_whatever_its_organization() -> None:
+    rig = j.Rig()
+    targets = [Target(j.group("one", "a", "b", kind="oauth", bills_subscription=True, organization="org"), j.SONNET)]
+    assert rig.serve(j.ANY, j.busy(30, "org"), targets=targets) == ["a", "b"]
+    assert rig.serve(targets=targets) == ["b"]
+
+
+@given(st.integers(1, 20_000))
+def test_an_account_is_never_passed_over_once_its_time_has_come(seconds: int) -> None:
+    rig = j.Rig(("a", "b"))
+    rig.serve(j.ANY, j.busy(seconds))
+    rig.clock.pass_by(seconds)
+    assert rig.serve() == ["a"]
+
+
+def test_failures_without_an_end_back_off_longer_each_time_until_a_success() -> None:
+    rig = j.Rig(("a", "b"))
+    waits = []
+    for _ in range(8):
+        j.serve(rig, "a", j.UNPAID)
+        (noted,) = rig.pool.cooldowns.of("account", "a")
+        assert noted.until is not None
+        waits.append(noted.until - noted.noted_at)
+        assert rig.serve() == ["b"], "what another account serves changes nothing"
+        rig.clock.pass_by(61)
+        assert rig.serve(Criteria(pinned="a", side="/v1/models")) == ["a"], "nor what a side route does"
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    j.serve(rig, "a", j.OK)
+    assert not rig.pool._failures
+
+
+def test_findings_are_passed_on_to_be_stored() -> None:
+    rig = j.Rig()
+    rig.serve(j.ANY, j.limited())
+    (change,) = rig.pool.cooldowns.changes
+    assert isinstance(change, CooldownAdded)
+    cooldown = change.cooldown
+    assert (cooldown.scope, cooldown.cause, cooldown.source) == (Scope("account", "a"), "window", "answer")
+    assert cooldown.noted_at == int(j.NOW)
+    assert cooldown.until is not None
+    assert datetime.fromtimestamp(cooldown.until, UTC).year == 2027
+
+
+def test_no_flood_of_invented_models_keeps_what_is_found_out_of_a_model_from_counting() -> None:
+    rig = j.Rig()
+    for number in range(1100):
+        rig.serve(j.ANY, j.FORBIDDEN, targets=[Target(rig.group, f"invented-{number}")])
+    rig.serve(j.ANY, j.FORBIDDEN)
+    assert rig.serve() == ["b"]
+    assert len(rig.pool.cooldowns.narrow) == 1000

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effort import effort
+from pool import runs as j
 from tokenferry.limits import Bucket, LimitState, Window
 from tokenferry.pool._usage import _MOST_WARNED, LimitUsage
 
@@ -71,3 +72,67 @@ def test_a_bucket_that_tells_nothing_counts_as_unused(limit: int | None, remaini
     usage = LimitUsage()
     usage.adopt("a", LimitState(buckets=(Bucket("tokens", limit=limit, remaining=remaining),)))
     assert usage.utilization("a", "", END) == used
+
+
+def test_the_limits_in_an_accounts_good_answers_are_read_once_a_second() -> None:
+    rig = j.rig_of("priority")
+    seen = []
+    for utilization in (0.1, 0.3, 0.5):
+        rig.serve(j.ANY, j.told(utilization))
+        seen.append(rig.pool.usage.states()["a"].windows[0].utilization)
+        rig.clock.pass_by(0.5)
+    assert seen == [0.1, 0.1, 0.5]
+
+
+def test_a_threshold_is_warned_about_once_and_again_after_a_roll_over(caplog: pytest.LogCaptureFixture) -> None:
+    rig = j.rig_of("priority", quota_warning=0.8)
+
+    def warnings() -> int:
+        return caplog.text.count("of its window 5h")
+
+    j.serve(rig, "a", j.told(0.5))
+    assert warnings() == 0
+    j.serve(rig, "a", j.told(0.85))
+    assert "account a has used up 85 % of its window 5h" in caplog.text
+    for jitter in (1, -2, 2, 0):
+        j.serve(rig, "a", j.told(0.9, reset=9000 + jitter))
+    assert warnings() == 1
+    j.serve(rig, "b", j.told(0.9))
+    assert warnings() == 2
+    j.serve(rig, "a", j.told(0.9, reset=9000 + 18_000))
+    assert warnings() == 3
+
+
+def billed(rig: j.Rig) -> j.Reply:
+    headers = (
+        (j.UNIFIED + b"status", b"allowed"),
+        (j.UNIFIED + b"representative-claim", b"overage"),
+        (j.UNIFIED + b"overage-status", b"allowed"),
+        (j.UNIFIED + b"5h-status", b"rejected"),
+        (j.UNIFIED + b"5h-reset", b"%d" % (rig.clock.wall + 5000)),
+    )
+    return j.Reply(200, headers)
+
+
+def test_an_account_that_bills_beyond_its_subscription_serves_as_the_operator_says(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    allowed, avoided, refused = (j.rig_of("priority", "ab", overage=one) for one in ("allow", "avoid", "refuse"))
+    for rig in (allowed, avoided, refused):
+        j.serve(rig, "a", billed(rig))
+        assert caplog.text.count("account a: its use is now billed beyond its subscription") == 1
+        j.serve(rig, "a", billed(rig)) if rig is not refused else None
+        assert caplog.text.count("account a: its use is now billed beyond its subscription") == 1
+        caplog.clear()
+    assert allowed.serve() == ["a"]
+    assert not allowed.pool.cooldowns.changes, "who isn't passed over is not listed as such"
+    assert avoided.serve() == ["b"]
+    assert refused.serve() == ["b"]
+    for rig in (avoided, refused):
+        j.serve(rig, "b", j.limited(90_000, window="7d", now=rig.clock.wall))
+    assert avoided.serve() == ["a"]
+    assert "a: its use is now billed beyond its subscription" in j.refusal(refused.run().next()).message
+    for rig in (avoided, refused):
+        rig.clock.pass_by(5000)
+        rig.serve()  # finds out whether the other one must still be passed over
+        assert rig.serve() == ["a"]
