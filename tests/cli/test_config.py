@@ -79,7 +79,7 @@ def test_earlier_faults_do_not_prevent_fixing_one(home: Home, inside: Inside) ->
 
 
 def test_check_lists_every_fault(home: Home, inside: Inside) -> None:
-    assert inside("config", "check").out == f"there is no {home.config}, so the defaults hold\n"
+    assert inside("config", "check").out == f"there is no {home.config}, so the defaults apply\n"
     home.config.write_text('[server]\nport = "x"\nhots = 1\n[gatewy]\n')
     home.config.chmod(0o600)
     outcome = inside("config", "check")

@@ -149,7 +149,7 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
     "writable folder": (lambda home: home.path.chmod(0o777), "replace the files", "chmod 0700"),
     "lock": (lambda home: _private(home.locks / "a.lock", "").chmod(0o666), "mode 0666", "chmod 0600"),
     "symlink": (_symlink, "symbolic link", "put the file itself there"),
-    "leftover": (_leftover, "left behind", "rm "),
+    "leftover": (_leftover, "killed writer", "rm "),
     "future": (lambda home: os.utime(home.local_key, (time.time() + 9999,) * 2), "future", "timedatectl"),
     "obtained": (lambda home: _login(home, obtained_at=int(time.time()) + 9999), "future", "timedatectl"),
     "config": (lambda home: home.config.write_text("[servre]\n"), "did you mean server?", "edit "),
@@ -179,7 +179,7 @@ TROUBLES: dict[str, tuple[Callable[[Home], object], str, str]] = {
     "orphan": (_orphan, "no more", "rm "),
     "state": (lambda home: home.state.write_bytes(b"x" * 5000), "is damaged", "key create"),
     "local key": (lambda home: home.local_key.write_text("x\n"), "holds no key", "serve makes a new one"),
-    "in use": (lambda home: _private(home.active, "nobody\n"), "not there", "tokenferry use NAME"),
+    "in use": (lambda home: _private(home.active, "nobody\n"), "does not exist", "tokenferry use NAME"),
 }
 
 

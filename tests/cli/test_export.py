@@ -147,7 +147,7 @@ def test_a_hand_over_that_was_cut_short_is_found_and_taken_back(person: Path, lo
         f"tokenferry export work --to bundle --with-refresh-token {person}/b.json; or: tokenferry export work "
         "--take-back"
     ]
-    assert "give --yes" in tokenferry("export", "work", "--take-back").one_line()
+    assert "confirm with --yes" in tokenferry("export", "work", "--take-back").one_line()
     taken = tokenferry("export", "work", "--take-back", "--yes")
     assert taken.out == "the login of account work is tokenferry's again\n"
     assert json.loads(path.read_text())["owner"] == "tokenferry"

@@ -169,7 +169,7 @@ def test_a_key_is_given_rights_and_other_rights_later(home: Home, inside: Inside
         (("--provider", "anthropc"), 4, ("no provider 'anthropc'", "did you mean 'anthropic'?")),
         (("--provider", "anthropic", "--pin", "work"), 2, ("--provider sandbox",)),
         (("--model", "a b"), 2, ("without blanks",)),
-        (("--model", "a", "--any-model"), 2, ("contradict",)),
+        (("--model", "a", "--any-model"), 2, ("exclude each other",)),
         ((), 2, ("no setting was given",)),
     ],
 )

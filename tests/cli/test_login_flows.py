@@ -132,7 +132,7 @@ def test_a_key_that_was_made_and_can_not_be_stored_is_reported(
     ("arguments", "words"),
     [
         (["--provider", "claude-max", "--create-api-key"], "makes no API keys; those at console, sandbox do"),
-        (["--provider", "sandbox", "--create-api-key", "--setup-token"], "choose one"),
+        (["--provider", "sandbox", "--create-api-key", "--setup-token"], "give one of them"),
         (["--provider", "sandbox", "--device", "--setup-token"], "--device excludes"),
         (["--provider", "sandbox", "--device", "--no-browser"], "--device excludes"),
         (["--provider", "console", "--device"], "declares no device_authorization_endpoint under [providers.oauth]"),
@@ -170,7 +170,7 @@ def test_a_login_whose_answer_says_nothing_of_the_person_is_called_by_the_profil
         browse(command.addresses()[0])
         outcome = command.end()
         assert outcome.code == 0, outcome.err
-    assert "is account carol@example.com already" in outcome.err
+    assert "is already account carol@example.com" in outcome.err
     credential = stored(home, "carol@example.com")["credential"]
     assert {"email", "account_id", "organization_id"} <= credential.keys()
     assert "subscription_type" not in credential

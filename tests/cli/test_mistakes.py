@@ -74,7 +74,7 @@ MISTAKES: Final = [
     ("explain response nofile", 2, "nofile can't be read"),
     ("usage daily --since yesterday", 2, "write it as 2026-11-01"),
     ("usage daily --timezone Mars/Base", 2, "like Europe/Berlin"),
-    ("usage daily --by colour", 2, "take one of account, key, model"),
+    ("usage daily --by colour", 2, "give one of account, key, model"),
     ("policy set own", 7, "tokenferry policy set own-use"),
     ("cooldown clear wrk", 4, "did you mean 'work'?"),
     ("login --provider anthropic", 2, "tokenferry account add NAME --provider anthropic"),

@@ -143,7 +143,7 @@ def test_an_account_of_that_name_in_any_case_is_in_the_way(
     assert inside("account", "add", "work", "--provider", "anthropic", stdin="sk-ant-api03-key").code == 0
     outcome = inside("provider", "add", "z.ai", "--name", name, *more, stdin=KEY)
     assert outcome.code == 2
-    assert "there is an account work already" in outcome.one_line()
+    assert "account work already exists" in outcome.one_line()
     assert written.read_text() == TEXT
 
 
@@ -158,7 +158,7 @@ def test_an_account_of_the_same_name_prevents_it(written: Path, inside: Inside) 
     assert inside("account", "add", "z.ai", "--provider", "anthropic", stdin="sk-ant-api03-aaaaaaaaaaaa").code == 0
     outcome = inside("provider", "add", "z.ai", stdin=KEY)
     assert outcome.code == 2
-    assert "there is an account z.ai already" in outcome.err
+    assert "account z.ai already exists" in outcome.err
     assert written.read_text() == TEXT
 
 

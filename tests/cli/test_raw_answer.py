@@ -82,8 +82,8 @@ def test_the_date_tells_when_it_came() -> None:
         (BODY, "not an HTTP response"),
         (b"HTTP/1.1 999 No\n\n", "not an HTTP response"),
         (b"GET / HTTP/1.1\n\n", "not an HTTP response"),
-        (b"HTTP/1.1 100 Continue\n\n", r"an interim answer \(100\) alone"),
-        (b"HTTP/1.1 200 OK\na: b\nsecret sentence\n\n", "line 3 of the answer is not a header"),
+        (b"HTTP/1.1 100 Continue\n\n", r"only an interim response \(100\)"),
+        (b"HTTP/1.1 200 OK\na: b\nsecret sentence\n\n", "line 3 of the response is not a header"),
     ],
 )
 def test_what_is_no_answer_is_reported_in_a_sentence_that_quotes_nothing(raw: bytes, told: str) -> None:

@@ -256,7 +256,7 @@ def test_doctor_says_when_an_idle_login_is_about_to_lapse(
     login(expires_in=-25 * 86_400)
     [finding] = unkept(inside)
     assert finding["where"] == "account work"
-    assert "lapses" in finding["what"]
+    assert "will lapse" in finding["what"]
 
 
 # -- serve

@@ -148,7 +148,7 @@ def test_days_are_those_of_the_zone_that_is_asked_for(used: Home, inside: Inside
         (["--since", "2026-11-02", "--until", "2026-11-01"], "swap them"),
         (["--timezone", "Mars/Olympus"], "is not a time zone"),
         (["--timezone", "../../etc/passwd"], "is not a time zone"),
-        (["--by", "moon"], "take one of account, key, model, provider, session"),
+        (["--by", "moon"], "give one of account, key, model, provider, session"),
     ],
 )
 def test_what_cannot_be_shown_is_said(used: Home, inside: Inside, arguments: list[str], fault: str) -> None:

@@ -92,7 +92,7 @@ def test_what_was_typed_stays_beside_the_sentence_that_refuses_it(boss: Person) 
         ({"name": "a b"}, "be a client key"),
         ({"name": "a", "expires": "90"}, "not a span of time"),
         ({"name": "a", "requests_per_minute": "many"}, "not a whole number"),
-        ({"name": "a", "labels": "team"}, "no label"),
+        ({"name": "a", "labels": "team"}, "not a label"),
         ({"name": "a", "accounts": "nobody"}, "There is no account"),
         ({"name": "a", "amount_0": "lots"}, "be an amount; give an amount such as 20"),
     ):

@@ -235,8 +235,8 @@ def queueing(step: End) -> WaitForCapacity:
     return step
 
 
-def told(utilization: float, *, reset: float = 9000.0, window: str = "5h", now: float = NOW) -> Reply:
-    """A good answer that tells how much is used up."""
+def usage_reply(utilization: float, *, reset: float = 9000.0, window: str = "5h", now: float = NOW) -> Reply:
+    """A good answer with the used share of a window."""
     name = UNIFIED + window.encode()
     return Reply(
         200,

@@ -68,12 +68,12 @@ def test_where_gateways_share_accounts_one_at_its_cap_or_billed_beyond_its_plan_
 
 def test_the_least_utilised_serves_and_what_is_unknown_counts_as_unused() -> None:
     rig = j.rig_of("least-utilised")
-    j.serve(rig, "a", j.told(0.7))
-    j.serve(rig, "b", j.told(0.2))
-    j.serve(rig, "c", j.told(0.4))
+    j.serve(rig, "a", j.usage_reply(0.7))
+    j.serve(rig, "b", j.usage_reply(0.2))
+    j.serve(rig, "c", j.usage_reply(0.4))
     assert rig.serve() == ["b"]
     rig.clock.pass_by(2)
-    j.serve(rig, "b", j.told(0.9))
+    j.serve(rig, "b", j.usage_reply(0.9))
     assert rig.serve() == ["c"]
     rig.clock.pass_by(10_000)  # all windows are new
     assert rig.serve() == ["a"]
@@ -81,8 +81,8 @@ def test_the_least_utilised_serves_and_what_is_unknown_counts_as_unused() -> Non
 
 def test_a_window_of_another_family_counts_for_nothing() -> None:
     rig = j.rig_of("least-utilised", "ab")
-    j.serve(rig, "a", j.told(0.9, window="7d_opus"))
-    j.serve(rig, "b", j.told(0.5))
+    j.serve(rig, "a", j.usage_reply(0.9, window="7d_opus"))
+    j.serve(rig, "b", j.usage_reply(0.5))
     assert rig.serve() == ["a"]
     assert rig.serve(targets=[Target(rig.group, "claude-opus-4-5")]) == ["b"]
 
@@ -105,9 +105,9 @@ def test_keys_are_compared_by_their_fullest_bucket() -> None:
 
 def test_what_is_made_new_the_soonest_is_drained_first() -> None:
     rig = j.rig_of("drain-soonest-reset")
-    j.serve(rig, "a", j.told(0.1, window="7d", reset=500_000))
-    j.serve(rig, "b", j.told(0.1, window="7d", reset=90_000))
-    j.serve(rig, "c", j.told(0.1, window="7d", reset=200_000))
+    j.serve(rig, "a", j.usage_reply(0.1, window="7d", reset=500_000))
+    j.serve(rig, "b", j.usage_reply(0.1, window="7d", reset=90_000))
+    j.serve(rig, "c", j.usage_reply(0.1, window="7d", reset=200_000))
     assert rig.serve() == ["b"]
     rig.clock.pass_by(100_000)
     assert rig.serve() == ["c"]
@@ -200,7 +200,7 @@ def test_the_order_of_the_accounts_is_found_once_until_a_cooldown_changes_it(str
         return rig.pool._candidates.get(rig.targets[0], j.ANY, rig.clock.wall, rig.clock.steady)
 
     first = find()
-    rig.serve(j.ANY, j.told(0.5))
+    rig.serve(j.ANY, j.usage_reply(0.5))
     assert find() is first
     rig.serve(j.ANY, j.limited())
     assert find() is not first

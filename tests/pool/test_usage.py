@@ -78,7 +78,7 @@ def test_the_limits_in_an_accounts_good_answers_are_read_once_a_second() -> None
     rig = j.rig_of("priority")
     seen = []
     for utilization in (0.1, 0.3, 0.5):
-        rig.serve(j.ANY, j.told(utilization))
+        rig.serve(j.ANY, j.usage_reply(utilization))
         seen.append(rig.pool.usage.states()["a"].windows[0].utilization)
         rig.clock.pass_by(0.5)
     assert seen == [0.1, 0.1, 0.5]
@@ -90,16 +90,16 @@ def test_a_threshold_is_warned_about_once_and_again_after_a_roll_over(caplog: py
     def warnings() -> int:
         return caplog.text.count("of its window 5h")
 
-    j.serve(rig, "a", j.told(0.5))
+    j.serve(rig, "a", j.usage_reply(0.5))
     assert warnings() == 0
-    j.serve(rig, "a", j.told(0.85))
+    j.serve(rig, "a", j.usage_reply(0.85))
     assert "account a has used up 85 % of its window 5h" in caplog.text
     for jitter in (1, -2, 2, 0):
-        j.serve(rig, "a", j.told(0.9, reset=9000 + jitter))
+        j.serve(rig, "a", j.usage_reply(0.9, reset=9000 + jitter))
     assert warnings() == 1
-    j.serve(rig, "b", j.told(0.9))
+    j.serve(rig, "b", j.usage_reply(0.9))
     assert warnings() == 2
-    j.serve(rig, "a", j.told(0.9, reset=9000 + 18_000))
+    j.serve(rig, "a", j.usage_reply(0.9, reset=9000 + 18_000))
     assert warnings() == 3
 
 

@@ -89,7 +89,7 @@ def google_token(state: State, request: Request) -> Answer:
     try:
         claims = identity_claims(needed(given, "subject_token" if is_workload else "assertion"))
     except ValueError:
-        raise OAuthError("invalid_grant", "What was presented is no JWT.") from None
+        raise OAuthError("invalid_grant", "The assertion is not a JWT.") from None
     who, scope = (claims.get("sub"), given.get("scope")) if is_workload else (claims.get("iss"), claims.get("scope"))
     account = find(str(who).partition("@")[0])
     is_meant = is_workload or claims.get("aud") in {_GOOGLE, f"{state.issuer}/google/token"}

@@ -250,7 +250,7 @@ def _federate(state: State, given: dict[str, Any], client_id: str | None) -> tup
     try:
         claims = identity_claims(needed(given, "assertion"))
     except ValueError:
-        raise OAuthError("invalid_grant", "The assertion is no JWT.") from None
+        raise OAuthError("invalid_grant", "The assertion is not a JWT.") from None
     now = state.clock.now()
     account = find(str(claims.get("sub", "")))
     if account is None:
