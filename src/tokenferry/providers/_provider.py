@@ -78,12 +78,12 @@ class Provider(Struct, frozen=True):
     wire_format: Annotated[WireFormat, ConfigKey("The provider's API; all but anthropic serve only mapped models.")] = (
         "anthropic"
     )
-    key_header: Annotated[KeyHeader, ConfigKey("Where an API key goes; authorization makes it a Bearer token.")] = (
-        "x-api-key"
-    )
-    env_var: Annotated[str | None, ConfigKey("Where programs look for its key or token.", example='"ZAI_API_KEY"')] = (
-        None
-    )
+    key_header: Annotated[
+        KeyHeader, ConfigKey("The header for an API key; authorization sends it as a Bearer token.")
+    ] = "x-api-key"
+    env_var: Annotated[
+        str | None, ConfigKey("The variable in which programs look for its key or token.", example='"ZAI_API_KEY"')
+    ] = None
     """The variable that holds a key; None for the type's usual one."""
     accounts: Annotated[
         tuple[str, ...] | None,
@@ -91,7 +91,7 @@ class Provider(Struct, frozen=True):
     ] = None
     enabled: Annotated[bool, ConfigKey("Whether requests may go to it.")] = True
     subscription: Annotated[bool, ConfigKey("Whether its logins are billed to a Claude subscription.")] = False
-    passthrough: Annotated[bool, ConfigKey("Whether clients may send a credential of their own to it.")] = False
+    passthrough: Annotated[bool, ConfigKey("Whether clients may send their own credentials to it.")] = False
     """Whether a client's own credential of this vendor is sent in place of an account's."""
     region: Annotated[
         str | None, ConfigKey("The region in the address, if provider_type needs one.", example='"eu-central-1"')
@@ -140,6 +140,7 @@ class Provider(Struct, frozen=True):
     strategy: Annotated[
         Strategy | None, ConfigKey("The order of accounts; overrides [pool].", example='"round-robin"')
     ] = None
+    usage_url: Annotated[str | None, ConfigKey("The path of an account's usage.", example='"{base_url}/usage"')] = None
     """As declared; call `usage_endpoint`."""
     check_url: Annotated[
         str | None, ConfigKey("A GET request that is free and needs a valid key.", example='"{base_url}/v1/models"')
