@@ -275,7 +275,7 @@ def test_one_of_several_reasons_is_no_cure(sound: Home, inside: Inside) -> None:
     sound.default_provider.chmod(0o600)
     assert inside("key", "create", "guest").code == 0
     found = [one for one in inside("doctor", "--json").json if one["where"] == "a model that nothing maps"]
-    assert [one["cure"] for one in found] == ["tokenferry explain route, which says why of each account"]
+    assert [one["cure"] for one in found] == ["tokenferry explain route, which gives the reason for each account"]
     assert "one: policy" in found[0]["what"]
     assert "two: policy" in found[0]["what"]
 

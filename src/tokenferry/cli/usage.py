@@ -254,6 +254,6 @@ def _day(text: str, today: date) -> date:
         if _EARLIEST <= found.year <= _LATEST:
             return found
     raise UsageError(
-        f"{text[:40]!r} is not a day from {_EARLIEST} to {_LATEST}; write it as 2026-11-01, 20261101, or 7d for the last "
-        "seven days"
+        f"{text[:40]!r} is not a day from {_EARLIEST} to {_LATEST}; write it as 2026-11-01, 20261101, or 7d for the "
+        "last seven days"
     )
