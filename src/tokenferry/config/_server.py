@@ -28,7 +28,7 @@ def read_server(table: Table) -> ServerSettings:
         table.problem("tls_cert", "and tls_key must be set together")
     for name, file in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)):
         if file is not None and not is_there(file):
-            table.note(name, f"is {file}, which is not there, so no gateway will start")
+            table.note(name, f"is {file}, which does not exist, so no gateway will start")
     if settings.uds is not None and len(os.fsencode(settings.uds)) > LONGEST_SOCKET:
         table.note("uds", f"is longer than {LONGEST_SOCKET} bytes, so no gateway will start; choose a shorter path")
     if not _HOST.fullmatch(settings.host):
