@@ -214,7 +214,7 @@ def test_another_programs_database_is_no_copy(ledger: Ledger, tmp_path: Path) ->
     other = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(other)) as connection:
         connection.executescript("CREATE TABLE theirs (a); PRAGMA user_version = 1")
-    with pytest.raises(CorruptFile, match=r"other\.db is no whole copy"):
+    with pytest.raises(CorruptFile, match=r"other\.db is not a whole copy"):
         ledger.restore(other)
     assert_consistent(ledger, [entry(1)])
 
@@ -226,7 +226,7 @@ def test_what_is_no_copy_is_refused_and_changes_nothing(
     ledger.write([entry(1)], PRICES)
     other = tmp_path / "other.db"
     other.write_bytes(content)
-    with pytest.raises(CorruptFile, match=r"other\.db is no whole copy"):
+    with pytest.raises(CorruptFile, match=r"other\.db is not a whole copy"):
         ledger.restore(other)
     assert_consistent(ledger, [entry(1)])
 
