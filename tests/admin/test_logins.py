@@ -282,7 +282,7 @@ def test_the_account_of_that_person_is_updated_and_it_is_said(api: Api) -> None:
     api.log_in("work")
     done = api.log_in("other")
     assert done["provider_id"] == "work"
-    assert "It is account work already" in done["message"]
+    assert "It is already account work" in done["message"]
     assert api.broker.book.store.names() == ["work"]
 
 

@@ -391,7 +391,7 @@ def test_offline_it_is_stored_and_said_to_be_unchecked(home: Home, inside: Insid
     [
         (("account", "set", "work", "--priority", "7"), "priority 7"),
         (("account", "pause", "work"), "is paused"),
-        (("account", "resume", "work"), "in service"),
+        (("account", "resume", "work"), "is resumed"),
         (("use", "work"), "in use"),
     ],
 )

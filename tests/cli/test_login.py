@@ -201,7 +201,7 @@ def test_logging_in_again_updates_the_account_and_says_so(
         outcome = again.end()
         assert outcome.code == 0, outcome.err
         assert "updated account work" in outcome.out
-        assert ("is account work already" in outcome.err) == (arguments != ["work"])
+        assert ("is already account work" in outcome.err) == (arguments != ["work"])
     assert names(home) == ["work"]
     after = stored(home, "work")
     assert after["created_at"] == before["created_at"]

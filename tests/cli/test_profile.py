@@ -118,7 +118,7 @@ def test_a_subscription_is_refused_under_policy_off(sandbox: Sandbox, home: Home
         (["profile", "publish", "--gateway", "work"], "leave 'work' out"),
         (["profile", "publish", "work", "--profile", "../evil"], "must not begin with a dot"),
         (["profile", "unpublish"], "an account, --profile or --gateway"),
-        (["profile", "unpublish", "work", "--gateway"], "name one"),
+        (["profile", "unpublish", "work", "--gateway"], "give one of them"),
     ],
 )
 def test_a_call_that_makes_no_sense_is_refused(login: Login, inside: Inside, arguments: list[str], word: str) -> None:
