@@ -79,7 +79,8 @@ class Provider(Struct, frozen=True):
         "anthropic"
     )
     key_header: Annotated[
-        KeyHeader, ConfigKey("The header for an API key; authorization sends it as a Bearer token.")
+        KeyHeader,
+        ConfigKey("The header for an API key; by default that of the wire format. authorization sends a Bearer token."),
     ] = "x-api-key"
     env_var: Annotated[
         str | None, ConfigKey("The variable in which programs look for its key or token.", example='"ZAI_API_KEY"')
