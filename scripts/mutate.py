@@ -162,6 +162,7 @@ class Room:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        gc.unfreeze()  # the tests freeze what they have collected, and `gc.get_objects` leaves that out
         if session.testsfailed:
             raise pytest.UsageError("a module of tests can't be imported")
         caches = _caches()
