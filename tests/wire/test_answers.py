@@ -58,6 +58,11 @@ def test_a_think_tag_and_a_refusal() -> None:
     assert (document["content"], document["stop_reason"]) == ([{"type": "text", "text": "no"}], "refusal")
 
 
+def test_a_think_tag_stays_in_the_text_of_a_model_that_has_none() -> None:
+    said = "<think>hm</think>\nso"
+    assert answered(completion({"content": said}))["content"] == [{"type": "text", "text": said}]
+
+
 @pytest.mark.parametrize("arguments", ['{"at": "x"}', {"at": "x"}, "", None, {}])
 def test_arguments_are_a_text_an_object_or_none(arguments: Any) -> None:
     """Some servers give the object itself."""
@@ -154,6 +159,18 @@ def test_a_messages_answer_as_the_sdk_of_chat_completions_reads_it() -> None:
         using.answer(b'{"content": 1}', using.request(chat_ask(), "m"))
 
 
+def test_a_messages_answer_without_counts_has_a_usage_of_nothing() -> None:
+    body = json.dumps({"id": "msg_1", "content": [{"type": "text", "text": "so"}]}).encode()
+    using = to_messages()
+    chat = ChatCompletion.model_validate_json(using.answer(body, using.request(chat_ask(), "m"))[0]).usage
+    using = from_responses()
+    usage = Response.model_validate_json(using.answer(body, using.request(responses_ask(store=False), "m"))[0]).usage
+    assert chat is not None
+    assert usage is not None
+    assert (chat.prompt_tokens, chat.completion_tokens, chat.total_tokens) == (0, 0, 0)
+    assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (0, 0, 0)
+
+
 def test_a_messages_answer_as_the_sdk_of_responses_reads_it() -> None:
     using = from_responses()
     tools = [{"type": "custom", "name": "apply_patch"}, {"type": "function", "name": "look"}]
@@ -220,6 +237,28 @@ def test_an_answer_of_responses_as_the_sdk_of_the_messages_api_reads_it() -> Non
     found, _ = using.answer(json.dumps({**RESPONSE, "output": [refusal]}).encode(), using.request(ask(), "m"))
     document = json.loads(found)
     assert (document["content"], document["stop_reason"]) == ([{"type": "text", "text": "no"}], "refusal")
+
+
+@pytest.mark.parametrize(
+    ("item", "fields", "reason"),
+    [
+        (RESPONSE["output"][3], {}, "end_turn"),
+        (RESPONSE["output"][4], {}, "tool_use"),
+        ({**RESPONSE["output"][4], "arguments": '{"at'}, {"status": "incomplete"}, "tool_use"),
+        (
+            {**RESPONSE["output"][4], "arguments": '{"at'},
+            {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},
+            "max_tokens",
+        ),
+    ],
+)
+def test_an_answer_of_responses_ends_as_it_was_ended(item: Any, fields: dict[str, Any], reason: str) -> None:
+    """A call that a limit cut has no arguments."""
+    using = to_responses()
+    found, _ = using.answer(json.dumps({**RESPONSE, "output": [item], **fields}).encode(), using.request(ask(), "m"))
+    document = json.loads(found)
+    assert document["stop_reason"] == reason
+    assert document["content"][0].get("input", {}) == ({"at": "x"} if reason == "tool_use" and not fields else {})
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,12 @@ def test_a_conversation_with_a_tool() -> None:
     assert (remembered.stream, remembered.wants_usage, remembered.at) == (True, True, 7)
 
 
+def test_calls_one_at_a_time_need_no_choice_of_a_tool() -> None:
+    alone = {"type": "auto", "disable_parallel_tool_use": True}
+    assert document(chat_ask(tools=[TOOL], parallel_tool_calls=False))["tool_choice"] == alone
+    assert "tool_choice" not in document(chat_ask(tools=[TOOL], parallel_tool_calls=True))
+
+
 def test_the_output_limit_defaults_to_the_models_or_32000() -> None:
     assert document(chat_ask())["max_tokens"] == 32_000
     assert document(chat_ask(), max_output_tokens=8192)["max_tokens"] == 8192

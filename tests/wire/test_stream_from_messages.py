@@ -91,6 +91,12 @@ def test_a_whole_answer_as_the_sdk_reads_it() -> None:
     assert any(one["choices"] and one["choices"][0]["delta"].get("reasoning_content") == "hm" for one in chunks(out))
 
 
+def test_text_in_the_beginning_of_a_block_is_not_lost() -> None:
+    out = translated(START, *block(0, "text", {"type": "text_delta", "text": " is"}, text="It"), *END)
+    deltas = [one["choices"][0]["delta"] for one in chunks(out) if one["choices"]]
+    assert "".join(delta.get("content") or "" for delta in deltas) == "It is"
+
+
 def test_usage_is_given_only_if_it_was_asked_for() -> None:
     out = translated(*TRANSCRIPT, include_usage=False)
     assert not any("usage" in one for one in chunks(out))
