@@ -117,6 +117,9 @@ def test_the_events_are_what_codex_needs() -> None:
     for event in out:
         if "item_id" in event:
             assert event["item_id"] == begun[event["output_index"]]["item"]["id"]
+            parts = {"content_index", "summary_index"} & event.keys()
+            assert len(parts) == ("argument" not in event["type"] and "input" not in event["type"])
+            assert {event[part] for part in parts} <= {0}  # each item has one part
     call, patch, close = (event["item"] for event in ended[3:])
     assert (call["call_id"], call["name"], json.loads(call["arguments"])) == ("toolu_1", "look", {"city": "Zürich"})
     assert (patch["type"], patch["name"], patch["input"]) == ("custom_tool_call", "apply_patch", "*** Begin\n")
