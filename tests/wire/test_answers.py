@@ -18,9 +18,12 @@ from wire.rig import (
     chat_ask,
     chunk,
     events,
+    from_gemini,
     from_responses,
+    gemini_ask,
     responses_ask,
     to_chat,
+    to_gemini,
     to_messages,
     to_responses,
     translated,
@@ -163,12 +166,15 @@ def test_a_messages_answer_without_counts_has_a_usage_of_nothing() -> None:
     body = json.dumps({"id": "msg_1", "content": [{"type": "text", "text": "so"}]}).encode()
     using = to_messages()
     chat = ChatCompletion.model_validate_json(using.answer(body, using.request(chat_ask(), "m"))[0]).usage
+    using = from_gemini()
+    gemini = json.loads(using.answer(body, using.request(gemini_ask(), "m"))[0])["usageMetadata"]
     using = from_responses()
     usage = Response.model_validate_json(using.answer(body, using.request(responses_ask(store=False), "m"))[0]).usage
     assert chat is not None
     assert usage is not None
     assert (chat.prompt_tokens, chat.completion_tokens, chat.total_tokens) == (0, 0, 0)
     assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (0, 0, 0)
+    assert set(gemini.values()) == {0}
 
 
 def test_a_messages_answer_as_the_sdk_of_responses_reads_it() -> None:
@@ -237,6 +243,22 @@ def test_an_answer_of_responses_as_the_sdk_of_the_messages_api_reads_it() -> Non
     found, _ = using.answer(json.dumps({**RESPONSE, "output": [refusal]}).encode(), using.request(ask(), "m"))
     document = json.loads(found)
     assert (document["content"], document["stop_reason"]) == ([{"type": "text", "text": "no"}], "refusal")
+
+
+@pytest.mark.parametrize(
+    ("answer", "word", "status"),
+    [
+        ({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "no more"}}, "no more", 429),
+        ({"promptFeedback": {"blockReason": "SAFETY", "blockReasonMessage": "not this"}}, "not this", 400),
+        ({"promptFeedback": {}}, "no candidate", None),
+        ({}, "no candidate", None),
+    ],
+)
+def test_what_is_no_answer_of_gemini_is_an_error_in_its_words(answer: Any, word: str, status: int | None) -> None:
+    using = to_gemini()
+    with pytest.raises(UnreadableAnswer, match=word) as caught:
+        using.answer(json.dumps(answer).encode(), using.request(ask(), "m"))
+    assert status in {None, caught.value.status}
 
 
 @pytest.mark.parametrize(
