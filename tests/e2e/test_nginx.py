@@ -34,6 +34,7 @@ NAMED_REQUESTS: Final = {
 NAMED_ANSWERS: Final = {
     "an early hint": "103, the gateway 200",
     "a stream cut off": "200 cut, the gateway 200",  # it ends in an error event
+    "a stream of a length": "the gateway lacks [('content-length', '270')]",  # it may add events
     "a redirect": "307, the gateway 502",
     "a cookie": "the gateway lacks [('set-cookie', 'a=b')]",
     "a header of this connection": "the gateway lacks [('x-hop', '1')]",
