@@ -347,6 +347,14 @@ def test_a_signature_is_base64_and_both_alphabets_are_read() -> None:
         assert found["messages"][1]["content"][0] == THOUGHT
 
 
+def test_a_picture_with_a_signature_stays_and_a_signature_alone_is_nothing() -> None:
+    """Gemini's models sign the pictures that they draw."""
+    picture = {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}, "thoughtSignature": "c2ln"}
+    turns = user({"text": "draw"}), model({"text": "so"}, picture, {"thoughtSignature": "c2ln"}), user({"text": "on"})
+    assert [block["type"] for block in asked(*turns)["messages"][1]["content"]] == ["text", "image"]
+    assert left_out(*turns) == ("thoughtSignature",)
+
+
 def test_another_models_thoughts_are_left_out() -> None:
     part = parts_of(THOUGHT, USE)[0]
     other = codec("gemini", "anthropic", Quirks(), domain="other/model")

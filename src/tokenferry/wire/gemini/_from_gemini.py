@@ -322,7 +322,7 @@ class _History:
                 blocks.append(self._call(part.function_call))
             elif part.function_response is not None:
                 raise Unfit("a turn of the model holds a functionResponse")
-            elif part.text is not None or not part.thought_signature:
+            elif not part.thought_signature or (part.text, part.inline_data, part.file_data) != (None, None, None):
                 blocks += self._blocks(part)
         if has_thoughts and not is_opened:
             self._left.add("thoughtSignature")
