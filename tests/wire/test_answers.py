@@ -213,7 +213,7 @@ def test_a_messages_answer_as_the_sdk_of_responses_reads_it() -> None:
         using.answer(b'{"content": 1}', asked)
 
 
-RESPONSE = {
+RESPONSE: dict[str, Any] = {
     "id": "resp_1",
     "model": "gpt",
     "status": "completed",
