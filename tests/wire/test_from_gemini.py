@@ -208,6 +208,7 @@ def test_openapi_schemas_become_json_schemas() -> None:
             "where": {"type": "STRING", "format": "enum", "enum": ["here"], "nullable": True},
             "type": {"type": "ARRAY", "items": {"type": "NUMBER"}, "min_items": "1", "maxItems": "3"},
             "any": {"anyOf": [{"type": "STRING"}, {"type": "INTEGER"}], "nullable": True},
+            "both": {"type": ["OBJECT", "NULL"], "additionalProperties": True},
         },
         "required": ["where"],
         "propertyOrdering": ["type", "where"],
@@ -225,6 +226,7 @@ def test_openapi_schemas_become_json_schemas() -> None:
             "where": {"type": ["string", "null"], "enum": ["here", None]},
             "type": {"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": 3},
             "any": {"anyOf": [{"anyOf": [{"type": "string"}, {"type": "integer"}]}, {"type": "null"}]},
+            "both": {"type": ["object", "null"], "additionalProperties": True},
         },
         "required": ["where"],
     }

@@ -40,6 +40,10 @@ def schemas_in(schema: Any) -> list[dict[str, Any]]:
         ({"type": "array", "items": True}, {"type": "array", "items": {}}),
         ({"type": ["string"]}, {"type": "string"}),
         (
+            {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "prefixItems": [{"const": 1}]}]},
+            {"anyOf": [{"type": "string"}, {"type": "array", "prefixItems": [{"enum": [1]}]}]},
+        ),
+        (
             {"type": ["string", "null"], "description": "d", "enum": ["a", None]},
             {"description": "d", "anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}]},
         ),
