@@ -159,7 +159,7 @@ class Terminal:
                 os.close(ours)
                 os.close(terminal)
         code = command.run()
-        if code and "give --yes" in "".join(command.said):
+        if code and "confirm with --yes" in "".join(command.said):
             command.words.append("--yes")
             code = command.run()
         return code
