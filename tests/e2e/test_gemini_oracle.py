@@ -1,5 +1,6 @@
 """Google's own SDK judges: its types what we send, and its client what the sandbox answers."""
 
+import gc
 import json
 import warnings
 from typing import Any, Final
@@ -47,6 +48,14 @@ BLOCK: Final = st.one_of(
 THOUGHT: Final = st.sampled_from(["c2ln", ""]).map(
     lambda payload: {"type": "thinking", "thinking": "hm", "signature": seal(DOMAIN, payload)}
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _collected() -> None:
+    """What earlier tests left is not the SDK's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @st.composite

@@ -54,7 +54,7 @@ def test_the_owner_makes_tables_and_the_gateways_role_uses_them(
     found = json.loads(tokenferry("store", "status", "--json").out)
     assert (found["fault"], found["schema"]) == (None, found["schema_of_this_version"])
     assert findings("[store]") == []
-    assert "a failover may lose the last moments" in " ".join(tokenferry("doctor").err.split())
+    assert "a failover may lose the latest changes" in " ".join(tokenferry("doctor").err.split())
     assert tokenferry("key", "create", "ci", "--rpm", "60").code == 0
     assert "together may exceed a rate by 31 seconds' worth" in tokenferry("key", "show", "ci").out
     # Another host has another home, and the same database.

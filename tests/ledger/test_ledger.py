@@ -209,7 +209,7 @@ def test_a_copy_is_whole_and_can_be_taken_back(file: Path, ledger: Ledger, tmp_p
     assert ledger.rows("PRAGMA auto_vacuum")[0][0] == 2
 
 
-def test_another_programs_database_is_no_copy(ledger: Ledger, tmp_path: Path) -> None:
+def test_another_programs_database_is_no_copy(ledger: Ledger, tmp_path: Path, file: Path) -> None:
     ledger.write([entry(1)], PRICES)
     other = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(other)) as connection:
