@@ -31,7 +31,9 @@ def test_the_version_is_the_same_everywhere() -> None:
 
 
 def test_the_changelog_has_a_section_for_the_version(release: ModuleType) -> None:
-    assert release.notes(tokenferry.__version__).startswith("- ")
+    found = release.notes(tokenferry.__version__)
+    assert "\n- " in found
+    assert "\n## " not in found
     with pytest.raises(SystemExit, match=r"give it one: ## 9\.9"):
         release.notes("9.9")
 
