@@ -1,9 +1,12 @@
 """A broker whose clock and token endpoint the test holds in its hands, and one whose endpoint is the sandbox."""
 
+import errno
 import json
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from tokenferry.providers import Provider, builtin_providers
 from tokenferry.sandbox import Sandbox
 from tokenferry.secret import Secret
 from tokenferry.settings import Home
-from tokenferry.stores import Account, Document, FileStore, Store
+from tokenferry.stores import Account, Disk, Document, FileStore, Store
 
 NAME = "work"
 START = 1_800_000_000.0
@@ -166,3 +169,17 @@ def sandbox_login(store: Store, sandbox: Sandbox, account: str = "alice", *, exp
     )
     put(store, document(credential, account, provider="sandbox"))
     return credential
+
+
+class FullDisk(Disk):
+    """Refuses new files while it is full; what exists can be written in place."""
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self.refused = threading.Event()
+
+    def create(self, path: Path) -> int:
+        if self.is_full:
+            self.refused.set()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().create(path)
