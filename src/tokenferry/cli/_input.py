@@ -20,7 +20,7 @@ _SECRET_BEGINS: Final = ("sk-", "sk_")
 
 
 def read_secret(what: str) -> bytes:
-    """The secret from stdin, or from a prompt that doesn't echo. Raises `UsageError` if there is none."""
+    """The secret from stdin, or from a prompt that doesn't echo. Raises `UsageError` without one."""
     if sys.stdin is None:
         raise UsageError(f"stdin is closed; pipe the {what} in, or run this in a terminal to be asked for it")
     if sys.stdin.isatty():

@@ -24,7 +24,7 @@ def serving_line(config: Config, broker: Broker, name: str) -> str:
 
 
 def _sharing(broker: Broker, document: Document) -> str:
-    """Name another account of the provider with the same key, as an addition; empty if there is none."""
+    """Give a remark about another account of the provider with the same key; empty without one."""
     account, credential = document.account, document.credential
     others = broker.book.holders(credential, besides=account.name)
     twin = next((one for one in others if broker.book.read(one).account.provider == account.provider), None)

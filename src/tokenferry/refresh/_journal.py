@@ -362,7 +362,7 @@ def _write_body(content: Fields) -> HiddenBytes:
 
 
 def _read_body(raw: bytes) -> Fields | None:
-    """Read the journalled answer; None if there is none or its writing was cut short."""
+    """Read the journalled answer; None without one, or if its writing was cut short."""
     head, _, rest = raw.partition(b"\n")
     del raw
     digest, _, length = head.partition(b" ")

@@ -352,7 +352,7 @@ class _History:
         self.turns.result(known, [*text_blocks([text]), *files] if files else text, is_error=is_error)
 
     def _first(self, name: str) -> str | None:
-        """Give the id of the first call of this name that has no result yet; None if there is none."""
+        """Give the id of the first call of this name that has no result yet; None without one."""
         ids = self._by_name[name]
         while ids and ids[0] not in self._awaited:
             ids.popleft()
